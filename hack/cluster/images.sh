@@ -1,0 +1,105 @@
+#!/usr/bin/env bash
+# Builds the images that pods here run and hands them to the node, without Docker and without a registry.
+#   images.sh [base] [prometheus] [pilotage]      none named: all
+# The last line on stdout is the project's image reference, localhost/pilotage:<digest of its sources>.
+# On kind, docker builds and kind loads; with CLUSTER=current it says what is left to its user.
+set -euo pipefail
+. "$(dirname "$0")/lib.sh"
+
+BASE_IMAGE=localhost/pilotage-base:$DEBIAN_SUITE
+PROMETHEUS_IMAGE=localhost/prometheus:2
+SOURCES=(LICENSE README.md pyproject.toml requirements core operator gateway trainer simulator cli)
+
+# --- without Docker ---
+
+# have IMAGE: does the node have it?
+have() { in_node ctr -n k8s.io images ls -q | grep -qx "$1"; }
+
+# to_node IMAGE ARCHIVE
+to_node() {
+  node_pid >/dev/null || { say "no node is up; run this again after up.sh to hand it $1"; return; }
+  have "$1" || step "import $1" -- import "$2"
+}
+import() { in_node ctr -n k8s.io images import - <"$1" >/dev/null; }
+
+# A small Debian with Python: 40 MB less than minbase, without what nobody reads in a container.
+base_layer() {
+  local exclude=() path
+  for path in '/usr/share/man/*' '/usr/share/doc/*' '/usr/share/locale/*' '/usr/share/info/*'; do
+    exclude+=("--dpkgopt=path-exclude=$path")
+  done
+  in_packages mmdebstrap --quiet --variant=minbase "${exclude[@]}" --include=python3,python3-venv,ca-certificates \
+    "$DEBIAN_SUITE" "$IMAGES/base.new.tar" >&2
+  as_root chown "$(id -u):$(id -g)" "$IMAGES/base.new.tar"
+  mv "$IMAGES/base.new.tar" "$IMAGES/base.layer.tar"
+}
+
+base() {
+  local file=$IMAGES/base-$DEBIAN_SUITE.tar
+  [[ -e $IMAGES/base.layer.tar ]] || step "base layer (mmdebstrap)" -- base_layer
+  [[ -e $file ]] || archive_image "$file" "$BASE_IMAGE" '{"Cmd": ["python3"], "Env": ["PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"]}' \
+    "$IMAGES/base.layer.tar"
+  to_node "$BASE_IMAGE" "$file"
+}
+
+prometheus() {
+  local file=$IMAGES/prometheus.tar program=$PACKAGES/root/usr/bin/prometheus
+  base
+  if [[ ! -e $file ]]; then
+    tar -C "${program%/*}" --owner=0 --group=0 --transform 's|^|usr/bin/|' -cf "$IMAGES/prometheus.layer.tar" prometheus
+    archive_image "$file" "$PROMETHEUS_IMAGE" '{"Entrypoint": ["/usr/bin/prometheus"], "User": "65534:65534"}' \
+      "$IMAGES/base.layer.tar" "$IMAGES/prometheus.layer.tar"
+    rm "$IMAGES/prometheus.layer.tar"
+  fi
+  to_node "$PROMETHEUS_IMAGE" "$file"
+}
+
+# context FOLDER: the files that the image is made of, tracked or new but not ignored.
+context() {
+  (cd "$ROOT" && git ls-files -z --cached --others --exclude-standard -- "${SOURCES[@]}" |
+    while IFS= read -r -d '' path; do [[ -e $path ]] && printf '%s\0' "$path"; done |
+    tar -c --null -T - --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner) | tar -x -C "$1"
+  cp "$ROOT/images/pilotage.Dockerfile" "$1/Dockerfile"
+}
+
+source_digest() {
+  (cd "$1" && find . -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum) | sha256sum | cut -c1-12
+}
+
+buildah_() { in_packages env HOME="$HOME" buildah --root "$CACHE/buildah" --runroot /run/pilotage-buildah --storage-driver overlay "$@"; }
+
+bud() {
+  local mounts=(-v /etc/ssl/certs:/etc/ssl/certs:ro) file
+  for file in /etc/pip.conf; do [[ -e $file ]] && mounts+=(-v "$file:$file:ro"); done
+  buildah_ bud --quiet --isolation chroot --layers --build-arg "BASE=$BASE_IMAGE" "${mounts[@]}" -t "$1" "$2" >&2
+}
+
+pilotage() {
+  local folder image
+  folder=$(mktemp -d)
+  # shellcheck disable=SC2064
+  trap "rm -rf '$folder'" EXIT
+  context "$folder"
+  image=localhost/pilotage:$(source_digest "$folder")
+  if ! node_pid >/dev/null || ! have "$image"; then
+    base
+    buildah_ inspect --type image "$BASE_IMAGE" >/dev/null 2>&1 ||
+      step "base image to the builder" -- buildah_ pull --quiet "docker-archive:$IMAGES/base-$DEBIAN_SUITE.tar" >/dev/null
+    step "build $image" -- bud "$image" "$folder"
+    rm -f "$IMAGES"/pilotage-*.tar
+    step "write its archive" -- buildah_ push --quiet "$image" "docker-archive:$IMAGES/pilotage-${image#*:}.tar:$image" >/dev/null
+    to_node "$image" "$IMAGES/pilotage-${image#*:}.tar"
+  fi
+  printf '%s\n' "$image"
+}
+
+main() {
+  one_at_a_time images
+  mkdir -p "$IMAGES"
+  "$HERE/packages.sh"
+  local wanted=("$@") name
+  ((${#wanted[@]})) || wanted=(base prometheus pilotage)
+  for name in "${wanted[@]}"; do "$name"; done
+}
+
+main "$@"
