@@ -121,9 +121,7 @@ def _compiled(pattern: str) -> re.Pattern[str]:
 def classify_action(rules: ActionRules, action: Action, screen: str) -> ActionClass:
     """Class `action`, taken on the screen named `screen`, by `rules`. Total: every action has a class."""
     finalizing = action.tool in ALWAYS_FINALIZING or any(p.matches(action, screen) for p in rules.finalizing)
-    critical = (
-        finalizing or action.tool in ALWAYS_CRITICAL or any(p.matches(action, screen) for p in rules.critical)
-    )
+    critical = finalizing or action.tool in ALWAYS_CRITICAL or any(p.matches(action, screen) for p in rules.critical)
     stratum = next(
         (rule.stratum for rule in rules.strata if rule.pattern.matches(action, screen)),
         DEFAULT_STRATA.get(action.tool, "finalizing" if finalizing else "procedure"),
@@ -141,5 +139,7 @@ def is_legal_next_step(rules: ActionRules, previous: Action | None, action: Acti
         return False
     if previous is None:
         return True
-    speaking = [rule for rule in rules.next_steps if rule.after.matches(previous, "") or rule.after.matches(previous, screen)]
+    speaking = [
+        rule for rule in rules.next_steps if rule.after.matches(previous, "") or rule.after.matches(previous, screen)
+    ]
     return all(any(p.matches(action, screen) for p in rule.allowed) for rule in speaking)

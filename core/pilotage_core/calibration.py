@@ -6,7 +6,7 @@ Here: the test, its correction, strata, and the certificate made from a result. 
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
@@ -23,6 +23,8 @@ BoolArray = npt.NDArray[np.bool_]
 GRID_STEPS = 200  # prefixes tested; registered here, before any data (DESIGN, section 8)
 LEAST_SELECTED = 60
 LEAST_SELECTED_SHARE = 0.1
+SCORE_BINS = 30  # for acceptance by score, with at least this many labels each:
+LEAST_IN_BIN = 50
 
 
 class CalibrationReason(StrEnum):
@@ -39,15 +41,15 @@ class CalibrationReason(StrEnum):
 class Labels:
     """Held-out labels of one stratum, as arrays of one length n, in any order.
 
-    `scores` in [0, 1]; `accepted` is y (an unedited accept); `operators` and `sessions` are any integer ids. `weights`
-    are 1 / propensity of the look that gave the label (None: every proposal was looked at).
+    `scores` in [0, 1]; `accepted` is y (an unedited accept); `operators` and `sessions` are any integer ids.
+    `propensities` in (0, 1] are the chances with which each was looked at (None: every proposal was).
     """
 
     scores: FloatArray
     accepted: BoolArray
     operators: IntArray
     sessions: IntArray
-    weights: FloatArray | None = None
+    propensities: FloatArray | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,3 +78,264 @@ class TauResult:
     grid_tested: int = 0
     tau_tighter: float | None = None
     tau_looser: float | None = None
+
+
+def calibrate(
+    scores: npt.ArrayLike,
+    accepted: npt.ArrayLike,
+    operators: npt.ArrayLike,
+    sessions: npt.ArrayLike,
+    *,
+    target: float,
+    delta: float,
+    propensities: npt.ArrayLike | None = None,
+) -> TauResult:
+    """Certify the laxest τ at which precision ≥ `target`, wrong with probability ≤ `delta`.
+
+    All arrays have one length n and any order: `scores` in [0, 1], `accepted` booleans, `operators` and `sessions` ids,
+    `propensities` in (0, 1] (probability with which each label was looked at; None: all 1). Labels with one score are
+    never parted. Too little data is a result with a reason, not an error.
+
+    Raises InvalidInputError for arrays of unequal length, a score or propensity out of range (naming its index), or
+    target or delta outside (0, 1).
+
+    Source: fixed-sequence testing (Maurer, Hothorn, Lehmacher 1995; Angelopoulos et al. 2021, "Learn then test");
+    binomial test at the effective sample size, with a t-quantile (Korn, Graubard 1998).
+    """
+    labels = _validated(scores, accepted, operators, sessions, propensities, target, delta)
+    n = len(labels.scores)
+    needed = least_selected(n, target=target, delta=delta)
+    empty = TauResult(None, CalibrationReason.NO_LABELS, target, delta, n=n, needed=needed)
+    if n == 0:
+        return empty
+    people = _codes(labels.operators)
+    empty = replace(empty, operators=int(people.max()) + 1)
+    if n < needed:
+        return replace(empty, reason=CalibrationReason.TOO_FEW_LABELS)
+    if not labels.accepted.any():
+        return replace(empty, reason=CalibrationReason.NONE_ACCEPTED)
+    order = np.argsort(-labels.scores, kind="stable")
+    ranked = Labels(
+        labels.scores[order],
+        labels.accepted[order],
+        people[order],
+        _codes(labels.sessions)[order],
+        None if labels.propensities is None else labels.propensities[order],
+    )
+    return _walk(ranked, needed, empty)
+
+
+def calibrate_strata(
+    labels_by_stratum: Mapping[str, Labels], *, targets: float | Mapping[str, float], delta: float
+) -> dict[str, TauResult]:
+    """One τ per stratum; each gets delta / strata, so that all of them hold together with probability 1 − delta.
+
+    `targets` is one target, or one for each stratum (KeyError for a stratum left out would hide a typo: it raises
+    InvalidInputError). Strata without labels count too: how delta is split is fixed before any label is seen.
+    """
+    results = {}
+    for stratum, labels in labels_by_stratum.items():
+        target = targets if isinstance(targets, float) else targets.get(stratum)
+        if target is None:
+            raise InvalidInputError("has labels but no target", where=f"stratum {stratum!r}", remedy="give it a target")
+        results[stratum] = calibrate(
+            labels.scores,
+            labels.accepted,
+            labels.operators,
+            labels.sessions,
+            target=target,
+            delta=delta / len(labels_by_stratum),
+            propensities=labels.propensities,
+        )
+    return results
+
+
+def least_selected(n: int, *, target: float, delta: float) -> int:
+    """Labels in the first prefix tested: max(60, n / 10, the fewest that certify `target` without one error)."""
+    return max(
+        LEAST_SELECTED, math.ceil(LEAST_SELECTED_SHARE * n), math.ceil(round(math.log(delta) / math.log(target), 9))
+    )
+
+
+def precision_bound(n: float, errors: float, delta: float) -> float:
+    """Lower confidence bound (1 − delta) of a precision after `errors` among `n` labels (Clopper–Pearson, one-sided).
+
+    Takes effective, hence fractional, counts. 0 without labels or without one accepted.
+    """
+    return float(betaincinv(n - errors, errors + 1.0, delta)) if n > errors else 0.0
+
+
+def _walk(ranked: Labels, needed: int, empty: TauResult) -> TauResult:
+    """Test prefixes of `ranked` (strictest score first) until one fails."""
+    n = len(ranked.scores)
+    block_end = _tie_block_ends(ranked.scores)
+    ends = np.unique(block_end[np.unique(np.linspace(needed, n, GRID_STEPS).astype(np.int64)) - 1])
+    weights = np.ones(n) if ranked.propensities is None else 1.0 / ranked.propensities
+    totals = np.cumsum(weights)[ends]
+    error_rates = np.cumsum(weights * ~ranked.accepted)[ends] / totals
+    spread = np.cumsum(weights * weights)[ends]  # Σw²: with weights, n labels say as much as (Σw)² / Σw² (Kish)
+    expected = _acceptance_by_score(ranked, block_end)
+    icc, inflation = 0.0, np.ones(len(ends))
+    for groups in (ranked.sessions, ranked.operators):
+        icc = log_odds_variance(groups, ranked.accepted, expected) * empty.target * (1.0 - empty.target)
+        squares = _sum_of_squares(groups, weights)[ends]
+        inflation = np.maximum(inflation, _inflation(icc, squares / spread, totals**2 / squares, empty.delta))
+    effective = totals**2 / spread / inflation
+    effective_errors = effective * error_rates
+    p_values = betainc(np.maximum(effective - effective_errors, 1e-9), effective_errors + 1.0, empty.target)
+    failures = np.flatnonzero(p_values > empty.delta)
+    passed = int(failures[0]) if len(failures) else len(ends)
+    at = max(passed - 1, 0)
+    end = int(ends[at])
+    taus = ranked.scores[ends]
+    certified = passed > 0
+    return replace(
+        empty,
+        tau=float(taus[at]) if certified else None,
+        reason=CalibrationReason.CERTIFIED if certified else CalibrationReason.FIRST_PREFIX_FAILED,
+        selected=end + 1,
+        errors=int(np.count_nonzero(~ranked.accepted[: end + 1])),
+        bound=precision_bound(float(effective[at]), float(effective_errors[at]), empty.delta),
+        coverage=float(totals[at] / weights.sum()) if certified else 0.0,
+        design_effect=float((end + 1) / effective[at]),
+        icc=float(icc),
+        grid_tested=min(passed + 1, len(ends)),
+        tau_tighter=float(taus[at - 1]) if certified and at > 0 else None,
+        tau_looser=float(taus[at + 1]) if certified and at + 1 < len(ends) else None,
+    )
+
+
+def _inflation(icc: float, mean_size: FloatArray, effective_groups: FloatArray, delta: float) -> FloatArray:
+    """What to divide counts by, one value a prefix, when labels come in groups with intraclass correlation `icc`.
+
+    The design effect 1 + (Σm²/Σm − 1)ρ, times (t/z)²: ρ is itself known only as well as (Σm)²/Σm² − 1 degrees of freedom
+    allow, and counts for as much of the variance as the design effect says (Satterthwaite).
+    """
+    design_effect = 1.0 + (mean_size - 1.0) * icc
+    excess = np.maximum(design_effect - 1.0, 1e-9)
+    freedom = np.clip((effective_groups - 1.0) * (design_effect / excess) ** 2, 1.0, 1e9)
+    quantile_ratio: FloatArray = stdtrit(freedom, 1.0 - delta) / ndtri(1.0 - delta)
+    return np.maximum(design_effect * quantile_ratio**2, 1.0)
+
+
+def log_odds_variance(groups: IntArray, accepted: BoolArray, expected: FloatArray) -> float:
+    """Variance between groups of the log-odds of acceptance, beyond what `expected` says of each label; never negative.
+
+    `groups` are codes 0 … k−1, `expected` P(accept) by score alone. DerSimonian–Laird's moment estimator on the scores
+    U = Σ(y − p) with information I = Σp(1 − p) of each group.
+    """
+    score = np.bincount(groups, weights=accepted - expected)
+    information = np.bincount(groups, weights=expected * (1.0 - expected))
+    informative = information > 1e-9
+    score, information = score[informative], information[informative]
+    total = float(information.sum())
+    if len(information) < 2:
+        return 0.0
+    heterogeneity = float((score**2 / information).sum() - score.sum() ** 2 / total)
+    scale = total - float((information**2).sum()) / total
+    return max(heterogeneity - (len(information) - 1), 0.0) / scale if scale > 1e-9 else 0.0
+
+
+def _acceptance_by_score(ranked: Labels, block_end: IntArray) -> FloatArray:
+    """Share accepted among labels of about the same score, for each label; equal scores share a bin."""
+    n = len(block_end)
+    bins = block_end * min(SCORE_BINS, max(1, n // LEAST_IN_BIN)) // n
+    shares = np.bincount(bins, weights=ranked.accepted) / np.maximum(np.bincount(bins), 1)
+    return np.asarray(shares[bins], dtype=np.float64)
+
+
+def _tie_block_ends(ranked_scores: FloatArray) -> IntArray:
+    """For each position of the descending `ranked_scores`, the last position with the same score."""
+    last = np.append(np.flatnonzero(np.diff(ranked_scores)), len(ranked_scores) - 1)
+    return np.repeat(last, np.diff(last, prepend=-1))
+
+
+def _sum_of_squares(groups: IntArray, weights: FloatArray) -> FloatArray:
+    """Σ over groups of (Σ weights)², within each prefix."""
+    by_group = np.argsort(groups, kind="stable")
+    sizes = np.bincount(groups)
+    running = np.cumsum(weights[by_group])
+    before_group = np.repeat(np.append(0.0, running[np.cumsum(sizes)[:-1] - 1]), sizes)
+    before = np.empty(len(groups))
+    before[by_group] = running - weights[by_group] - before_group
+    return np.cumsum(weights * (2.0 * before + weights))
+
+
+def _codes(ids: IntArray) -> IntArray:
+    """`ids` renamed to 0 … k−1."""
+    return np.unique(ids, return_inverse=True)[1].astype(np.int64)
+
+
+def _validated(
+    scores: npt.ArrayLike,
+    accepted: npt.ArrayLike,
+    operators: npt.ArrayLike,
+    sessions: npt.ArrayLike,
+    propensities: npt.ArrayLike | None,
+    target: float,
+    delta: float,
+) -> Labels:
+    """The arguments as arrays, or InvalidInputError naming what is wrong and where."""
+    for name, value in (("target", target), ("delta", delta)):
+        if not 0.0 < value < 1.0:
+            raise InvalidInputError(f"{value} is not between 0 and 1", where=name)
+    labels = Labels(
+        np.asarray(scores, dtype=np.float64),
+        np.asarray(accepted, dtype=np.bool_),
+        np.asarray(operators),
+        np.asarray(sessions),
+        None if propensities is None else np.asarray(propensities, dtype=np.float64),
+    )
+    for name in ("accepted", "operators", "sessions", "propensities"):
+        array = getattr(labels, name)
+        if array is not None and array.shape != labels.scores.shape:
+            raise InvalidInputError(f"has shape {array.shape}, scores have {labels.scores.shape}", where=name)
+    _require(labels.scores, (labels.scores >= 0.0) & (labels.scores <= 1.0), "scores", "[0, 1]")
+    if labels.propensities is not None:
+        _require(
+            labels.propensities, (labels.propensities > 0.0) & (labels.propensities <= 1.0), "propensities", "(0, 1]"
+        )
+    return labels
+
+
+def _require(values: FloatArray, allowed: BoolArray, name: str, interval: str) -> None:
+    wrong = np.flatnonzero(~allowed)
+    if len(wrong):
+        raise InvalidInputError(f"{values[wrong[0]]} is not in {interval}", where=f"{name}[{wrong[0]}]")
+
+
+def build_certificate(
+    result: TauResult,
+    *,
+    process_cluster: str,
+    stratum: str,
+    labels_from: LabelsFrom,
+    digests: EvidenceDigests,
+    median_session_actions: float,
+    issued_at: str,
+) -> Certificate:
+    """The certificate for a certified `result`. Raises EvidenceError where there is no τ to certify."""
+    if result.tau is None:
+        raise EvidenceError(f"no tau to certify: {result.reason}", where=f"{process_cluster}, stratum {stratum}")
+    return Certificate(
+        process_cluster=process_cluster,
+        stratum=stratum,
+        tau=result.tau,
+        n=result.n,
+        selected=result.selected,
+        errors=result.errors,
+        target=result.target,
+        delta=result.delta,
+        bound=result.bound,
+        coverage=result.coverage,
+        design_effect=result.design_effect,
+        icc=result.icc,
+        labels_from=labels_from,
+        digests=digests,
+        median_session_actions=median_session_actions,
+        session_bound=session_precision_bound(result.bound, median_session_actions),
+        issued_at=issued_at,
+        operators=result.operators,
+        tau_tighter=result.tau_tighter,
+        tau_looser=result.tau_looser,
+    )

@@ -78,9 +78,7 @@ def changed_digests(
     return tuple(changed)
 
 
-def is_valid_for(
-    certificate: Certificate, current: EvidenceDigests, *, prompt_formats: Set[str] = frozenset()
-) -> bool:
+def is_valid_for(certificate: Certificate, current: EvidenceDigests, *, prompt_formats: Set[str] = frozenset()) -> bool:
     """Whether `certificate` still stands; `changed_digests` says why not."""
     return not changed_digests(certificate, current, prompt_formats=prompt_formats)
 

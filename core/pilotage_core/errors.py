@@ -1,14 +1,14 @@
 """The error tree. Every error a user can cause says what was wrong, where, and what to do.
 
-    PilotageError
-    ├── InvalidInputError        something a person or another program sent is wrong; nothing was stored or executed
-    │   ├── InvalidEventError    an event does not decode, is out of order, or is about something unknown
-    │   ├── InvalidScreenError   a screen is too large, too deep, or does not fit its schema
-    │   └── InvalidActionError   an action names a control or value the screen does not have
-    ├── ConflictError            right in itself, but the state has moved on (stale version, repeated key)
-    ├── PermitError              a permit is forged, replayed, expired, or older than one already seen
-    ├── EvidenceError            data or artefacts do not carry what is asked of them (too few, one class, bad digest)
-    └── UnavailableError         a part Pilotage depends on does not answer; try again later
+PilotageError
+├── InvalidInputError        something a person or another program sent is wrong; nothing was stored or executed
+│   ├── InvalidEventError    an event does not decode, is out of order, or is about something unknown
+│   ├── InvalidScreenError   a screen is too large, too deep, or does not fit its schema
+│   └── InvalidActionError   an action names a control or value the screen does not have
+├── ConflictError            right in itself, but the state has moved on (stale version, repeated key)
+├── PermitError              a permit is forged, replayed, expired, or older than one already seen
+├── EvidenceError            data or artefacts do not carry what is asked of them (too few, one class, bad digest)
+└── UnavailableError         a part Pilotage depends on does not answer; try again later
 """
 
 

@@ -52,7 +52,9 @@ def build_action_schema(rules: ActionRules, screen: Screen) -> dict[str, Any]:
         ):
             properties["value"] = {"type": "string"}
         required = [name for name in properties if name != "text"]
-        branches.append({"type": "object", "properties": properties, "required": required, "additionalProperties": False})
+        branches.append(
+            {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
+        )
     branches.append({"type": "object", "properties": {"tool": {"const": ""}}, "required": ["tool"]})
     return {"anyOf": branches}
 

@@ -109,7 +109,9 @@ def fold_event(state: State, event: Event, ordered: Action | None = None) -> Sta
         )
     data = event.data
     if state.version == 0 and not isinstance(data, SessionOpened):
-        raise InvalidEventError("the first event of a session opens it", where="data.type", remedy="send session_opened")
+        raise InvalidEventError(
+            "the first event of a session opens it", where="data.type", remedy="send session_opened"
+        )
     if state.closing is not None:
         raise ConflictError("the session is closed", where="session", remedy="open a new session")
     after = msgspec.structs.replace(state, version=state.version + 1)
@@ -137,7 +139,9 @@ def fold_event(state: State, event: Event, ordered: Action | None = None) -> Sta
             return _with_actions(after, data.actions, Author.OPERATOR)
         case OutcomeReported():
             if ordered is None:
-                raise InvalidEventError(f"no action was ordered for proposal {data.proposal_id}", where="data.proposal_id")
+                raise InvalidEventError(
+                    f"no action was ordered for proposal {data.proposal_id}", where="data.proposal_id"
+                )
             if data.outcome is Outcome.DONE:
                 return _with_actions(after, (ordered,), Author.MODEL)
             return msgspec.structs.replace(after, last_error=data.error or data.outcome.value)
