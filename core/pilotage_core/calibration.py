@@ -208,12 +208,12 @@ def _walk(ranked: Labels, needed: int, empty: TauResult) -> TauResult:
 def _inflation(icc: float, mean_size: FloatArray, effective_groups: FloatArray, delta: float) -> FloatArray:
     """What to divide counts by, one value a prefix, when labels come in groups with intraclass correlation `icc`.
 
-    The design effect 1 + (Σm²/Σm − 1)ρ, times (t/z)²: ρ is itself known only as well as (Σm)²/Σm² − 1 degrees of freedom
-    allow, and counts for as much of the variance as the design effect says (Satterthwaite).
+    The design effect 1 + (Σm²/Σm − 1)ρ, times (t/z)². t has (Σm)²/Σm² − 1 degrees of freedom, that many being all that
+    ρ is known by, divided by the share of the variance that lies between groups: without differences, t is z.
     """
     design_effect = 1.0 + (mean_size - 1.0) * icc
-    excess = np.maximum(design_effect - 1.0, 1e-9)
-    freedom = np.clip((effective_groups - 1.0) * (design_effect / excess) ** 2, 1.0, 1e9)
+    between = np.maximum(design_effect - 1.0, 1e-9) / design_effect
+    freedom = np.clip((effective_groups - 1.0) / between, 1.0, 1e9)
     quantile_ratio: FloatArray = stdtrit(freedom, 1.0 - delta) / ndtri(1.0 - delta)
     return np.maximum(design_effect * quantile_ratio**2, 1.0)
 

@@ -35,8 +35,8 @@ class Certificate(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknow
     `bound` is a lower confidence bound (1 − `delta`) of precision at tau for the population those operators come from,
     and ≥ `target`. `coverage` is the share of labels at or above tau. `icc` is ρ, the intraclass correlation of labels
     of one operator, and `design_effect` what n and errors were divided by. `tau_tighter` and `tau_looser` are the
-    neighbours on the same grid (None at its ends). `session_bound` is the chance that no action is wrong in a session of
-    median length (`median_session_actions` critical actions). `issued_at` is RFC 3339.
+    neighbours on the same grid (None at its ends). `session_bound` is the chance that no action is wrong in a session
+    of median length (`median_session_actions` critical actions). `issued_at` is RFC 3339.
     """
 
     process_cluster: str

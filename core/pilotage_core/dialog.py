@@ -28,7 +28,10 @@ class Snapshot(StrEnum):
 
 
 class DialogFormat(msgspec.Struct, frozen=True):
-    """How sessions are written. `max_chars` bounds the dialog; past it, whole blocks of old lines go, `block_chars` at a time."""
+    """How sessions are written.
+
+    `max_chars` bounds the dialog; past it whole blocks of old lines go, `block_chars` at a time.
+    """
 
     snapshot: Snapshot = Snapshot.COMPACT
     max_chars: int = 24_000

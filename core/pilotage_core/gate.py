@@ -1,7 +1,7 @@
 """The gate: may this one action run now? Pure and total: every input gives exactly one decision with one reason.
 
-`RULES` is read from top to bottom and the first line that applies decides; what no line stops is executed. Nothing else
-in Pilotage allows an action (DESIGN, section 6).
+`RULES` is read from top to bottom and the first line that applies decides; what no line stops is executed. Nothing
+else in Pilotage allows an action (DESIGN, section 6).
 """
 
 from collections.abc import Callable
@@ -50,8 +50,8 @@ class Reason(StrEnum):
 class GateFacts(msgspec.Struct, frozen=True):
     """Everything the gate looks at.
 
-    `*_fault` texts are empty where all is well. `permit_fresh` means: verified, unexpired, of the newest epoch, and of a
-    snapshot in which this process cluster has this very pair. `tau` is None without a standing certificate for the
+    `*_fault` texts are empty where all is well. `permit_fresh` means: verified, unexpired, of the newest epoch, and of
+    a snapshot in which this process cluster has this very pair. `tau` is None without a standing certificate for the
     action's stratum. `score_version` is the state version the score was computed in. `audit` is the outcome of a draw
     whose propensity is logged.
     """

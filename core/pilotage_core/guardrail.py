@@ -103,7 +103,10 @@ def decide_verdict(
 
 
 def decide_finding(rule: GuardrailRule, reading: Reading | None, previous: Finding | None, now: float) -> Finding:
-    """Judge one reading and carry on how long its verdict has stood. `previous` comes from status: restarts cost nothing."""
+    """Judge one reading and carry on how long its verdict has stood.
+
+    `previous` comes from status, so a restart of the controller changes nothing.
+    """
     ever_reported = previous is not None and (
         previous.value is not None or previous.verdict is GuardrailVerdict.MISSING
     )

@@ -61,9 +61,9 @@ class PermitFacts(msgspec.Struct, frozen=True):
 def remaining_ms(permit: Permit, nonce_sent: float, now: float) -> int:
     """Milliseconds of leave left; never more than the validity, zero once it is over or where time ran backwards."""
     age = (now - nonce_sent) * 1000
-    if not age >= 0:  # also refuses NaN
+    if not 0 <= age < permit.validity_ms:  # NaN fails the comparison too
         return 0
-    return max(0, int(permit.validity_ms - age))
+    return int(permit.validity_ms - age)
 
 
 def find_permit_fault(permit: Permit, facts: PermitFacts) -> PermitFault | None:
@@ -113,7 +113,7 @@ def find_fence_fault(
     epoch: int,
     by_permit: bool,
 ) -> FenceFault | None:
-    """Why an order may not be executed now; None where it may. Operators' accepts carry no epoch (`by_permit` False)."""
+    """Why an order may not be executed now; None where it may."""
     if nonce != facts.nonce:
         return FenceFault.WRONG_NONCE
     if state_version != facts.state_version:

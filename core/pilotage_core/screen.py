@@ -1,6 +1,7 @@
 """A screen as typed controls, and the reading of HTML into it by a declarative schema (selectolax).
 
-In: HTML and a `ScreenSchema`. Out: a `Screen`. Unknown actionable elements are kept, flagged and counted, never dropped.
+In: HTML and a `ScreenSchema`. Out: a `Screen`. Unknown actionable elements are kept, flagged and counted, never
+dropped.
 Not here: the session around the screen (state.py).
 """
 

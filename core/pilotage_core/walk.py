@@ -1,7 +1,7 @@
 """A recorded session walked again, state by state: the states and dialogs a model saw or would have seen.
 
-The trainer learns from these points, replay scores them; the gateway's live fold is the same code (state.py, dialog.py),
-so training and serving cannot drift apart.
+The trainer learns from these points, replay scores them; the gateway's live fold is the same code (state.py,
+dialog.py), so training and serving cannot drift apart.
 """
 
 from collections.abc import Iterator

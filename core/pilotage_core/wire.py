@@ -14,7 +14,7 @@ from pilotage_core.screen import ScreenSchema
 from pilotage_core.stage import Stage
 
 
-# --- adapter ↔ gateway -------------------------------------------------------------------------------------------------
+# --- adapter ↔ gateway ---
 class PostEvents(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`POST /v1/sessions/{session_id}/events`: what happened since the last post, in order.
 
@@ -45,7 +45,7 @@ class Order(msgspec.Struct, frozen=True):
 
 
 class ProposalCard(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A proposal as an operator sees it. `score` stays None until the verdict: a missing score would give audits away."""
+    """A proposal as an operator sees it. `score` stays None until the verdict, or a missing one gave audits away."""
 
     proposal_id: str
     action: Action
@@ -81,7 +81,7 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
     retry_after_seconds: float | None = None
 
 
-# --- controller → gateway ----------------------------------------------------------------------------------------------
+# --- controller → gateway ---
 class MatchExpression(msgspec.Struct, frozen=True, omit_defaults=True):
     """One condition over session metadata, as in Kubernetes: In, NotIn, Exists, DoesNotExist, and AllIn.
 
@@ -162,7 +162,10 @@ def find_leave(snapshot: Snapshot, metadata: dict[str, str]) -> Leave | None:
 
 
 class PermitRequest(msgspec.Struct, frozen=True):
-    """`POST /v1/permits`: a gateway asks. `highest_epoch` is the highest it has ever seen; `held_digest` its snapshot."""
+    """`POST /v1/permits`: a gateway asks.
+
+    `highest_epoch` is the highest it has ever seen, `held_digest` its snapshot.
+    """
 
     gateway: str
     nonce: str
@@ -186,7 +189,7 @@ class PermitReply(msgspec.Struct, frozen=True, omit_defaults=True):
     snapshot: Snapshot | None = None
 
 
-# --- Job → controller --------------------------------------------------------------------------------------------------
+# --- Job → controller ---
 class JobResult(msgspec.Struct, frozen=True, omit_defaults=True):
     """A training Job's termination message (at most 4 KB): the digests, and the figures that a decision needs.
 

@@ -14,6 +14,12 @@ has() { local name; for name; do [[ -x $BIN/$name ]] || return 1; done; }
 # keep FILE NAME: a finished binary takes its place.
 keep() { chmod +x "$1" && mv -f "$1" "$BIN/$2"; }
 
+# compile FOLDER OUTPUT FLAG…: go build there, its words shown only when it fails.
+compile() {
+  local folder=$1 output=$2; shift 2
+  (cd "$folder" && go build -o "$output" "$@" >build.log 2>&1) || { grep -v '^go: downloading' "$folder/build.log" >&2; return 1; }
+}
+
 # module_source MODULE VERSION FOLDER: a writable copy of a module's source, so that its own replace lines count.
 module_source() {
   local source
@@ -29,7 +35,7 @@ KUBERNETES_PROGRAMS=(kube-apiserver kube-controller-manager kube-scheduler kubel
 build_kubernetes() {
   local folder=$WORK/kubernetes version=$KUBERNETES_VERSION program
   module_source k8s.io/kubernetes "$version" "$WORK/kubernetes-source"
-  rm -rf "$folder" && mkdir -p "$folder/etcd" "$folder/out"
+  rm -rf "$folder" && mkdir -p "$folder/etcd"
   {
     printf 'module pilotage.dev/node\n\n'
     sed -n '/^go [0-9]/p;/^godebug/p' "$WORK/kubernetes-source/go.mod"
@@ -60,36 +66,48 @@ func main() { etcdmain.Main(os.Args) }
 GO
   local minor=${version#v1.}; minor=${minor%%.*}
   local stamp=k8s.io/component-base/version
-  cd "$folder"
-  go mod tidy -e >tidy.log 2>&1 || { tail -20 tidy.log >&2; die "go mod tidy of $folder"; }
+  (cd "$folder" && go mod tidy -e >tidy.log 2>&1) || { tail -20 "$folder/tidy.log" >&2; die "go mod tidy of $folder"; }
   # One at a time, so that what was built stays when the next is interrupted; the packages are shared anyway.
   for program in "${KUBERNETES_PROGRAMS[@]}"; do
     has "$program-$version" && continue
-    step "build $program $version" -- go build -o "out/$program" \
+    step "build $program $version" -- compile "$folder" "$program.out" \
       -ldflags "-s -w -X $stamp.gitVersion=$version -X $stamp.gitMajor=1 -X $stamp.gitMinor=$minor" \
       "k8s.io/kubernetes/cmd/$program"
-    keep "out/$program" "$program-$version"
+    keep "$folder/$program.out" "$program-$version"
   done
   if ! has "etcd-$ETCD_VERSION"; then
-    step "build etcd $ETCD_VERSION" -- go build -o out/etcd -ldflags '-s -w' ./etcd
-    keep out/etcd "etcd-$ETCD_VERSION"
+    step "build etcd $ETCD_VERSION" -- compile "$folder" etcd.out -ldflags '-s -w' ./etcd
+    keep "$folder/etcd.out" "etcd-$ETCD_VERSION"
   fi
 }
 
 build_coredns() {
   local folder=$WORK/coredns
   module_source github.com/coredns/coredns "$COREDNS_VERSION" "$folder"
-  (cd "$folder" && go build -o coredns.out -ldflags '-s -w' .)
+  compile "$folder" coredns.out -ldflags '-s -w' .
   keep "$folder/coredns.out" "coredns-$COREDNS_VERSION"
 }
 
 build_kserve() {
   local folder=$WORK/kserve
   module_source github.com/kserve/kserve "$KSERVE_VERSION" "$folder"
-  (cd "$folder" && go build -o manager.out -ldflags '-s -w' ./cmd/manager)
+  compile "$folder" manager.out -ldflags '-s -w' ./cmd/manager
   "$BIN/kubectl-$KUBERNETES_VERSION" kustomize "$folder/config/crd" >"$folder/crds.yaml"
   mv -f "$folder/crds.yaml" "$BIN/kserve-crds-$KSERVE_VERSION.yaml"
   keep "$folder/manager.out" "kserve-manager-$KSERVE_VERSION"
+}
+
+# Prometheus 3.5.0 is module version 0.305.0. Of its two dozen ways of discovery only Kubernetes is built in; its web
+# pages are not in the module, its API is.
+build_prometheus() {
+  local folder=$WORK/prometheus version=$PROMETHEUS_VERSION minor name
+  minor=${version#v3.}
+  module_source github.com/prometheus/prometheus "v0.3$(printf %02d "${minor%%.*}").${minor#*.}" "$folder"
+  printf 'package plugins\n\nimport _ "github.com/prometheus/prometheus/discovery/kubernetes"\n' >"$folder/plugins/plugins.go"
+  for name in prometheus promtool; do
+    compile "$folder" "$name.out" -ldflags "-s -w -X github.com/prometheus/common/version.Version=${version#v}" "./cmd/$name"
+  done
+  for name in promtool prometheus; do keep "$folder/$name.out" "$name-$version"; done
 }
 
 # The container that holds a pod's namespaces: waits for SIGTERM, and reaps what is reparented to it.
@@ -120,7 +138,7 @@ func main() {
 	}
 }
 GO
-  (cd "$folder" && GO111MODULE=off go build -o pause.out -ldflags '-s -w' main.go)
+  GO111MODULE=off compile "$folder" pause.out -ldflags '-s -w' main.go
   keep "$folder/pause.out" "pause-$PAUSE_VERSION"
 }
 
@@ -132,6 +150,7 @@ main() {
   has "pause-$PAUSE_VERSION" || step "build pause" -- build_pause
   has "coredns-$COREDNS_VERSION" || step "build coredns $COREDNS_VERSION" -- build_coredns
   has "kserve-manager-$KSERVE_VERSION" || step "build kserve manager $KSERVE_VERSION" -- build_kserve
+  has "prometheus-$PROMETHEUS_VERSION" || step "build prometheus $PROMETHEUS_VERSION" -- build_prometheus
   rm -rf "$WORK"
 }
 

@@ -54,18 +54,35 @@ prometheus() {
   to_node "$PROMETHEUS_IMAGE" "$file"
 }
 
-# deliver IMAGE: from the builder to the node, sending only the layers that the node lacks: a change of our own sources
-# is a few hundred kilobytes beside 700 MB of requirements.
+# to_layout IMAGE: the builder's image as an OCI layout in $CACHE/oci; prints the manifest's digest. The builder gzips
+# every layer that the layout does not hold as it is, at each push. So the large ones (requirements, and what is below)
+# are put there once, as they stand in an archive: later pushes find them and write only what changed.
+to_layout() {
+  local layout=$CACHE/oci/blobs/sha256 large archive
+  mkdir -p "$layout"
+  mapfile -t large < <(buildah_ inspect --type image --format '{{range .OCIv1.RootFS.DiffIDs}}{{println .}}{{end}}' "$1" |
+    sed -n '1,3s/^sha256://p')
+  if (cd "$layout" && ! ls "${large[@]}" >/dev/null 2>&1); then
+    rm -rf "$CACHE/oci" && mkdir -p "$layout"
+    archive=$(mktemp -d "$CACHE/archive.XXXXXX")
+    buildah_ push --quiet "$1" "docker-archive:$archive/image.tar" >/dev/null
+    tar -C "$archive" -xf "$archive/image.tar" "${large[@]/%/.tar}"
+    for digest in "${large[@]}"; do mv "$archive/$digest.tar" "$layout/$digest"; done
+    rm -rf "$archive"
+  fi
+  buildah_ push --quiet --digestfile "$CACHE/oci/digest" "$1" "oci:$CACHE/oci:latest" >/dev/null
+}
+
+# deliver IMAGE: from the builder to the node, sending only the blobs that the node lacks.
 deliver() {
   local layout=$CACHE/oci manifest blobs=() digest present index
-  step "write $1" -- buildah_ push --quiet --digestfile "$IMAGES/digest" "$1" "oci:$layout:latest" >/dev/null
-  node_pid >/dev/null || { say "no node is up; run this again after up.sh to hand it $1"; return; }
-  manifest=$(<"$IMAGES/digest")
+  step "write $1" -- to_layout "$1"
+  manifest=$(<"$layout/digest")
   present=$(in_node ctr -n k8s.io content ls -q)
-  for digest in "$manifest" $(grep -o 'sha256:[0-9a-f]*' "$layout/blobs/sha256/${manifest#*:}"); do
+  for digest in "$manifest" $(grep -o '"digest":"sha256:[0-9a-f]*' "$layout/blobs/sha256/${manifest#*:}" | cut -d'"' -f4); do
     grep -qx "$digest" <<<"$present" || blobs+=("blobs/sha256/${digest#*:}")
   done
-  index=$(mktemp -d)
+  index=$(mktemp -d "$CACHE/index.XXXXXX")
   printf '{"imageLayoutVersion": "1.0.0"}' >"$index/oci-layout"
   printf '{"schemaVersion": 2, "manifests": [{"mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": "%s",
     "size": %d, "annotations": {"io.containerd.image.name": "%s"}}]}' \
@@ -107,7 +124,7 @@ pilotage() {
     buildah_ inspect --type image "$BASE_IMAGE" >/dev/null 2>&1 ||
       step "base image to the builder" -- buildah_ pull --quiet "docker-archive:$IMAGES/base-$DEBIAN_SUITE.tar" >/dev/null
     step "build $image" -- bud "$image" "$folder"
-    deliver "$image"
+    if node_pid >/dev/null; then deliver "$image"; else say "no node is up; run this again after up.sh"; fi
   fi
   printf '%s\n' "$image"
 }

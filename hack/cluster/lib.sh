@@ -8,6 +8,7 @@ COREDNS_VERSION=v1.14.7
 KSERVE_VERSION=v0.17.0
 KIND_VERSION=v0.30.0
 PAUSE_VERSION=v1
+PROMETHEUS_VERSION=v3.5.0     # Debian's is built without discovery in Kubernetes
 DEBIAN_SUITE=bookworm        # of the base image, not of the host
 
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)

@@ -5,7 +5,7 @@
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 
-WANTED=(containerd runc containernetworking-plugins iptables conntrack buildah mmdebstrap prometheus)
+WANTED=(containerd runc containernetworking-plugins iptables conntrack buildah mmdebstrap)
 
 # Lists of our own, so that neither root nor the host's lists are needed; installed packages still count as installed.
 apt_get() {

@@ -1,0 +1,64 @@
+# Everything a person does with this checkout. `make help` lists it.
+SHELL := /usr/bin/env bash
+.DEFAULT_GOAL := help
+PY := .venv/bin/python
+STEP := hack/step.sh
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: help setup demo demo-local demo-faults test test-long verify format generate bench cluster-up cluster-down clean lock
+
+help: ## what there is
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## .venv with locked requirements
+	@$(STEP) "set up .venv (locked requirements)" hack/setup.sh
+
+demo: setup ## the main job on a real Kubernetes, ends in out/demo/report.html
+	@hack/demo/kubernetes.sh $(if $(STAR),--star "$(STAR)")
+
+demo-local: setup ## the same life cycle as plain local processes, ends in out/demo-local/report.html
+	@$(STEP) "demo, local" .venv/bin/pilotage demo --local $(if $(STAR),--star "$(STAR)")
+
+demo-faults: setup ## SIGKILL controller, gateway, Prometheus and model servers during the life cycle
+	@$(STEP) "faults, local" .venv/bin/pilotage demo --local --faults
+	@hack/demo/kubernetes.sh --faults
+
+test: setup ## everything, e2e on a real Kubernetes included
+	@hack/test.sh
+
+verify: setup ## format, lint, types, layers, generated files, docs links, unit tests
+	@$(STEP) "format" .venv/bin/ruff format --check .
+	@$(STEP) "lint" .venv/bin/ruff check .
+	@$(STEP) "types" .venv/bin/mypy
+	@$(STEP) "layers" .venv/bin/lint-imports --no-cache
+	@$(STEP) "generated files" $(PY) -m pilotage_operator.api.generate --check
+	@$(STEP) "docs links" $(PY) hack/check_links.py
+	@$(STEP) "unit tests" $(PY) -m pytest -q tests/unit
+
+test-long: setup ## soaks and repeated fault runs
+	@$(STEP) "faults, local, three times" bash -c 'for i in 1 2 3; do .venv/bin/pilotage demo --local --faults || exit 1; done'
+
+format: setup ## format and mend what can be mended
+	@.venv/bin/ruff format . && .venv/bin/ruff check --fix .
+
+generate: setup ## crds/ from operator/pilotage_operator/api
+	@$(PY) -m pilotage_operator.api.generate
+
+bench: setup ## figures into bench/results
+	@for b in bench/*.py; do $(STEP) "$$b" $(PY) $$b || exit 1; done
+
+cluster-up: ## a real Kubernetes: kind where Docker answers, else a control plane and node of its own
+	@hack/cluster/up.sh
+
+cluster-down: ## take it away again
+	@hack/cluster/down.sh
+
+lock: setup ## requirements/*.txt from pyproject.toml
+	@$(PY) -m pip install --quiet uv
+	@.venv/bin/uv pip compile -q --no-header --no-emit-index-url --python-version 3.11 --all-extras pyproject.toml -o requirements/dev.txt
+	@.venv/bin/uv pip compile -q --no-header --no-emit-index-url --python-version 3.11 --extra operator --extra trainer pyproject.toml -o requirements/image.txt
+
+clean: ## leave nothing behind: cluster, caches, .venv, outputs
+	@hack/cluster/down.sh --purge
+	@rm -rf .venv out build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

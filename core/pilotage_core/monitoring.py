@@ -1,0 +1,171 @@
+"""What labels say after τ is in force: alarm (R), leave to loosen (K), and shares certified at any time.
+
+Three numbers, each a fold over labels in the order they were given, so that one process can rebuild them from records.
+All are e-processes: looking at every label costs no certainty. Not here: which τ a grid step means (calibration.py).
+"""
+
+import math
+from collections.abc import Iterable
+from enum import StrEnum
+
+import msgspec
+from scipy.special import betainc, betaln
+
+from pilotage_core.errors import InvalidInputError
+
+# DESIGN, section 8, where each was chosen by simulation; bench/calibration.py measures them again.
+SHIRYAEV_ROBERTS_BET = 1.5  # λ of R
+TIGHTEN_AT = 1e3  # R that tightens τ one grid step
+ROLL_BACK_AT = 1e4  # R that rolls back: mean run length 13,300 labels at precision exactly 0.9
+AUDIT_ALL_AT = 100.0  # R from which every executed action is audited …
+AUDIT_SHARE_BELOW = 30.0  # … until it falls below this, when the audit share is enough again
+LOOSENING_BETS = (0.1, 0.2, 0.35, 0.5)  # shares of the largest bet allowed, q_min / π; K is the mean of their capitals
+UNBET = (1.0,) * len(LOOSENING_BETS)
+
+
+class Alarm(StrEnum):
+    """What R calls for. RollBack stays; Tighten is called once for each time R rises from below AUDIT_SHARE_BELOW."""
+
+    NONE = "None"
+    TIGHTEN = "Tighten"
+    ROLL_BACK = "RollBack"
+
+
+class MonitoredLabel(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """One label as the monitor needs it.
+
+    `accepted` is y. `propensity` is the chance with which this action was looked at, `least_propensity` the smallest
+    such chance in force for any action at that time (the audit share); both are known before the label is. `below_tau`
+    marks an action scored below τ but inside the next looser grid step: it speaks for K, not for R.
+    """
+
+    accepted: bool
+    propensity: float = 1.0
+    least_propensity: float = 1.0
+    below_tau: bool = False
+
+
+class Monitor(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """The state of monitoring one stratum under one pair. A new pair, certificate or looser τ starts a new one.
+
+    Tightening τ does not: R goes on, to roll back where that did not help; only K starts again, for it now speaks of
+    another step. `target` is π. `r` is Shiryaev–Roberts' statistic and `r_peak` its highest value (Calibration →
+    Automation needs r_peak < TIGHTEN_AT). `capitals` are those of LOOSENING_BETS, `k_peak` the highest K. `audits_all`:
+    every executed action is to be looked at. `alarm` is what R calls for; `tightenings` counts its calls to tighten.
+    """
+
+    target: float
+    labels: int = 0
+    r: float = 0.0
+    r_peak: float = 0.0
+    capitals: tuple[float, ...] = UNBET
+    k_peak: float = 1.0
+    audits_all: bool = False
+    alarm: Alarm = Alarm.NONE
+    tightenings: int = 0
+
+    @property
+    def k(self) -> float:
+        """K: capital won by betting that precision one step looser is above target. Starts at 1."""
+        return sum(self.capitals) / len(self.capitals)
+
+
+def step(monitor: Monitor, label: MonitoredLabel) -> Monitor:
+    """`monitor` after one more `label`.
+
+    R ← (R + 1)(1 + λw(π − y)) and K ← mean of capitals · (1 + bet·w(y − π)/π), with w = least_propensity / propensity:
+    an action less likely to be looked at counts for more. Where precision is π, both factors have mean 1.
+
+    Raises InvalidInputError unless 0 < least_propensity ≤ propensity ≤ 1.
+    Source: Shin, Ramdas, Rinaldo 2023, "E-detectors"; Waudby-Smith, Ramdas 2024 (betting).
+    """
+    if not 0.0 < label.least_propensity <= label.propensity <= 1.0:
+        raise InvalidInputError(
+            f"needs 0 < {label.least_propensity} ≤ {label.propensity} ≤ 1", where="least_propensity, propensity"
+        )
+    surplus = label.least_propensity / label.propensity * (float(label.accepted) - monitor.target)
+    capitals = tuple(
+        capital * (1.0 + bet * surplus / monitor.target)
+        for capital, bet in zip(monitor.capitals, LOOSENING_BETS, strict=True)
+    )
+    k_peak = max(monitor.k_peak, sum(capitals) / len(capitals))
+    labels = monitor.labels + 1
+    if label.below_tau:
+        return msgspec.structs.replace(monitor, labels=labels, capitals=capitals, k_peak=k_peak)
+    r = (monitor.r + 1.0) * (1.0 - SHIRYAEV_ROBERTS_BET * surplus)
+    alarm = _decide_alarm(monitor.alarm, r)
+    tightens = alarm is Alarm.TIGHTEN and monitor.alarm is Alarm.NONE
+    if tightens:
+        capitals, k_peak = UNBET, 1.0
+    return Monitor(
+        target=monitor.target,
+        labels=labels,
+        r=r,
+        r_peak=max(monitor.r_peak, r),
+        capitals=capitals,
+        k_peak=k_peak,
+        audits_all=r >= AUDIT_ALL_AT or (monitor.audits_all and r >= AUDIT_SHARE_BELOW),
+        alarm=alarm,
+        tightenings=monitor.tightenings + tightens,
+    )
+
+
+def replay(monitor: Monitor, labels: Iterable[MonitoredLabel]) -> Monitor:
+    """`monitor` after all of `labels`, in the order they were given: what a restart reads back from the records."""
+    for label in labels:
+        monitor = step(monitor, label)
+    return monitor
+
+
+def has_earned_looser(monitor: Monitor, delta: float) -> bool:
+    """Whether τ may go one grid step looser: K has once reached 1 / delta, and no alarm stands (Ville's inequality)."""
+    return monitor.k_peak >= 1.0 / delta and monitor.alarm is Alarm.NONE
+
+
+def is_share_within(limit: float, delta: float, events: int, trials: int) -> bool:
+    """Whether a share is certified ≤ `limit` with confidence 1 − `delta`, whenever and however often this is asked.
+
+    `events` of `trials` (rejected finalizations of reviewed ones, corrections of executed ones …): two counts, so
+    nothing but records has to survive a restart. For "at least x" ask for the complement within 1 − x.
+    """
+    return log_evidence_within(limit, events, trials) >= -math.log(delta)
+
+
+def log_evidence_within(limit: float, events: int, trials: int) -> float:
+    """ln of the e-process against "the share is ≥ limit": a uniform mixture over shares below `limit` against `limit`.
+
+    Its mean is at most 1 at every stopping time wherever the share is ≥ limit, as every component's is. −inf where the
+    counts leave shares below `limit` no mass. Raises InvalidInputError for impossible counts or a limit outside (0, 1).
+
+    Source: Robbins 1970 (mixtures); Howard, Ramdas, McAuliffe, Sekhon 2021, section 3.2 (beta-binomial).
+    """
+    if not 0 <= events <= trials:
+        raise InvalidInputError(f"{events} of {trials} is no share", where="events, trials")
+    if not 0.0 < limit < 1.0:
+        raise InvalidInputError(f"{limit} is not between 0 and 1", where="limit")
+    others = trials - events
+    mass_below = float(betainc(events + 1.0, others + 1.0, limit))
+    if mass_below <= 0.0:
+        return -math.inf
+    likelihood_below = float(betaln(events + 1.0, others + 1.0)) + math.log(mass_below) - math.log(limit)
+    return likelihood_below - events * math.log(limit) - others * math.log1p(-limit)
+
+
+def share_bound(delta: float, events: int, trials: int) -> float:
+    """The smallest limit, to 1e-6, that `is_share_within` would certify now; 1 where it would certify none below."""
+    low, high = (events / trials if trials else 0.0), 1.0
+    while high - low > 1e-6:
+        middle = (low + high) / 2.0
+        if is_share_within(middle, delta, events, trials):
+            high = middle
+        else:
+            low = middle
+    return high
+
+
+def _decide_alarm(before: Alarm, r: float) -> Alarm:
+    if before is Alarm.ROLL_BACK or r >= ROLL_BACK_AT:
+        return Alarm.ROLL_BACK
+    if r >= TIGHTEN_AT or (before is Alarm.TIGHTEN and r >= AUDIT_SHARE_BELOW):
+        return Alarm.TIGHTEN
+    return Alarm.NONE

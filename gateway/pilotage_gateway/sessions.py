@@ -1,0 +1,189 @@
+"""Live sessions: what the gateway keeps in memory of each, rebuilt from the records when it is not there.
+
+Only state and bookkeeping. Whether events may follow is in checks.py, what is done with them in turns.py.
+"""
+
+import asyncio
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+from pilotage_core.actions import Action
+from pilotage_core.events import ActionTaken, Event, FeedbackGiven, Outcome, OutcomeReported, SessionReviewed
+from pilotage_core.gate import Decision
+from pilotage_core.record import Label, ProposalRecord, SessionRecord, read_labels
+from pilotage_core.state import State
+from pilotage_core.walk import SessionWalk
+from pilotage_core.wire import Turn
+
+KEPT_CLOSED = 512
+KEPT_LIVE = 20_000
+VERDICTS = (FeedbackGiven, SessionReviewed)
+
+
+@dataclass(slots=True)
+class Intent:
+    """Leave given to execute one proposal, and what became of it (None: not reported yet)."""
+
+    proposal_id: str
+    idempotency_key: str
+    state_version: int
+    authorised_by: str
+    epoch: int
+    outcome: Outcome | None = None
+
+
+@dataclass(slots=True)
+class LiveSession:
+    """One session in memory. `lock` is held from the first look at it until its turn is answered.
+
+    `moved_version` is the state version after the last event that was not a verdict: a proposal made in it or later is
+    current. `verdicts` are the feedback and review events so far: labels are read off them. `handed_off` is why the
+    operator has the wheel. `last_turn` is the answer to the last post, whose events ended at `last_turn.sequence`.
+    """
+
+    session_id: str
+    process_cluster: str
+    opened_at: str
+    walk: SessionWalk = field(default_factory=SessionWalk)
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    event_ids: dict[str, int] = field(default_factory=dict)
+    proposals: dict[str, ProposalRecord] = field(default_factory=dict)
+    answered: set[str] = field(default_factory=set)
+    reviewed: set[str] = field(default_factory=set)
+    corrected: set[str] = field(default_factory=set)
+    intents: dict[str, Intent] = field(default_factory=dict)
+    verdicts: list[Event] = field(default_factory=list)
+    labels_read: int = 0
+    moved_version: int = 0
+    asked_version: int = -1
+    demonstrated: bool = False
+    handed_off: str = ""
+    closed_at: str = ""
+    last_turn: Turn | None = None
+
+    @property
+    def state(self) -> State:
+        """The state now."""
+        return self.walk.state
+
+    def open_intent(self) -> Intent | None:
+        """The intent whose outcome is not known, if there is one."""
+        return next((intent for intent in self.intents.values() if intent.outcome is None), None)
+
+    def ordered_action(self, event: Event) -> Action | None:
+        """The action that an outcome event speaks of; None for every other event."""
+        if isinstance(event.data, OutcomeReported) and event.data.proposal_id in self.intents:
+            return self.proposals[event.data.proposal_id].action
+        return None
+
+    def executed_unattended(self, *, critical_only: bool = True) -> tuple[str, ...]:
+        """Ids of proposals that ran without an operator, in order."""
+        return tuple(
+            p.proposal_id
+            for p in self.proposals.values()
+            if p.executed and p.decision == Decision.EXECUTE and (p.critical or not critical_only)
+        )
+
+    def apply(self, event: Event) -> None:
+        """Take in one stored event."""
+        self.walk.step(event, self.ordered_action(event))
+        self.event_ids[event.id] = event.sequence
+        if not isinstance(event.data, VERDICTS):
+            self.moved_version = self.state.version
+        match event.data:
+            case ActionTaken(corrects=corrects):
+                self.demonstrated = True
+                if corrects:
+                    self.corrected.add(corrects)
+            case FeedbackGiven(proposal_id=proposal_id):
+                self.answered.add(proposal_id)
+                self.verdicts.append(event)
+            case SessionReviewed(items=items):
+                self.reviewed.update(item.proposal_id for item in items)
+                self.verdicts.append(event)
+            case OutcomeReported(proposal_id=proposal_id, outcome=outcome):
+                self.intents[proposal_id].outcome = outcome
+                if outcome is Outcome.DONE:
+                    self.mark_executed(proposal_id)
+            case _:
+                pass
+
+    def mark_executed(self, proposal_id: str) -> None:
+        """Note that a proposal was carried out."""
+        proposal = self.proposals[proposal_id]
+        self.proposals[proposal_id] = ProposalRecord(
+            **{name: getattr(proposal, name) for name in proposal.__struct_fields__} | {"executed": True}
+        )
+
+    def labels_of(self, verdicts: list[Event], closed_at: str) -> list[Label]:
+        """Every label so far, given all verdict events; `read_labels` only ever adds at the end of this list."""
+        record = SessionRecord(
+            session_id=self.session_id,
+            process_cluster=self.process_cluster,
+            opened_at=self.opened_at,
+            events=tuple(verdicts),
+            proposals=tuple(self.proposals.values()),
+            closed_at=closed_at,
+        )
+        return read_labels(record)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSession:
+    """One session as the records hold it (queries.py)."""
+
+    record: SessionRecord
+    intents: tuple[Intent, ...]
+    handed_off: str
+
+
+def rebuild(stored: StoredSession) -> LiveSession:
+    """The live session that `stored` is the trace of."""
+    record = stored.record
+    live = LiveSession(record.session_id, record.process_cluster, record.opened_at)
+    live.proposals = {p.proposal_id: p for p in record.proposals}
+    outcomes = {intent.proposal_id: intent.outcome for intent in stored.intents}
+    live.intents = {intent.proposal_id: intent for intent in stored.intents}
+    for event in record.events:
+        live.apply(event)
+    for proposal_id, outcome in outcomes.items():
+        live.intents[proposal_id].outcome = outcome
+    live.closed_at = record.closed_at
+    live.labels_read = len(live.labels_of(live.verdicts, live.closed_at))
+    live.asked_version = max((p.at_version for p in record.proposals), default=-1)
+    live.handed_off = stored.handed_off
+    return live
+
+
+class LiveSessions:
+    """Live sessions by id, least recently used first; closed ones, and ones beyond a bound, leave memory."""
+
+    def __init__(self) -> None:
+        self._live: OrderedDict[str, LiveSession] = OrderedDict()
+        self._closed: OrderedDict[str, LiveSession] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._live)
+
+    def find(self, session_id: str) -> LiveSession | None:
+        """The session, if it is in memory."""
+        for sessions in (self._live, self._closed):
+            if session_id in sessions:
+                sessions.move_to_end(session_id)
+                return sessions[session_id]
+        return None
+
+    def keep(self, session: LiveSession) -> LiveSession:
+        """Hold `session` (or the one that was already there) where it belongs, and let others go."""
+        held = self._live.pop(session.session_id, None) or self._closed.pop(session.session_id, None) or session
+        (self._closed if held.closed_at else self._live)[session.session_id] = held
+        while len(self._closed) > KEPT_CLOSED and not next(iter(self._closed.values())).lock.locked():
+            self._closed.popitem(last=False)
+        while len(self._live) > KEPT_LIVE and not next(iter(self._live.values())).lock.locked():
+            self._live.popitem(last=False)
+        return held
+
+    def forget(self, session_id: str) -> None:
+        """Drop a session from memory: the records know it better (a write of it failed)."""
+        self._live.pop(session_id, None)
+        self._closed.pop(session_id, None)

@@ -1,0 +1,154 @@
+"""ProcessCluster: a slice of sessions, how far people let its model go, and what counts as an action of weight in it.
+
+Its status, which only the controller writes, is in api/status.py.
+"""
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field
+
+from pilotage_core.actions import Tool
+from pilotage_core.stage import Stage
+from pilotage_operator.api.fields import SET, ApiModel, NameRef, Stratum, cel, cel_extra
+
+KIND = "ProcessCluster"
+PLURAL = "processclusters"
+
+Value = Annotated[str, Field(min_length=1, max_length=128)]
+Glob = Annotated[str, Field(max_length=128)]
+
+
+class MatchOperator(StrEnum):
+    """How a value of session metadata is compared. AllIn: every item of a comma-separated list is among the values."""
+
+    IN = "In"
+    NOT_IN = "NotIn"
+    ALL_IN = "AllIn"
+    EXISTS = "Exists"
+    DOES_NOT_EXIST = "DoesNotExist"
+
+
+class Promotion(StrEnum):
+    """Who promotes: the controller by itself, or a person by raising maxStage."""
+
+    AUTOMATIC = "Automatic"
+    MANUAL = "Manual"
+
+
+class SelectorTerm(ApiModel):
+    """One condition over session metadata."""
+
+    model_config = cel(
+        (
+            "self.operator in ['In', 'NotIn', 'AllIn'] ? size(self.values) > 0 : size(self.values) == 0",
+            "In, NotIn and AllIn need values; Exists and DoesNotExist take none",
+        )
+    )
+
+    key: Annotated[str, Field(min_length=1, max_length=63)]
+    operator: MatchOperator
+    values: Annotated[tuple[Value, ...], Field(max_length=64, json_schema_extra=SET)] = ()
+
+
+class Pattern(ApiModel):
+    """Which actions a rule speaks of: shell patterns; what is left out matches everything."""
+
+    model_config = cel(
+        (
+            "self.tool != '' || self.control != '' || self.screen != ''",
+            "a pattern names a tool, a control or a screen",
+        )
+    )
+
+    tool: Annotated[str, Field(max_length=40, pattern=r"^[a-z_*?]*$")] = ""
+    control: Glob = ""
+    screen: Glob = ""
+
+
+class StratumMatch(ApiModel):
+    """Actions that match share the threshold of one stratum; the first that matches wins."""
+
+    match: Pattern
+    stratum: Stratum
+
+
+class NextStep(ApiModel):
+    """After an action that matches `after`, only what matches one of `allowed` is a legal next step."""
+
+    after: Pattern
+    allowed: Annotated[tuple[Pattern, ...], Field(min_length=1, max_length=32)]
+
+
+Patterns = Annotated[tuple[Pattern, ...], Field(max_length=64)]
+StopText = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=200,
+        # matches() of a pattern that is no RE2 expression is an evaluation error, and so a refusal.
+        json_schema_extra=cel_extra(("'text'.matches(self) || true", "must be a regular expression (RE2)")),
+    ),
+]
+
+
+class Actions(ApiModel):
+    """What is critical, what ends a session, what is never run unattended, and when the operator is given the wheel."""
+
+    critical: Patterns = ()
+    finalizing: Patterns = ()
+    strata: Annotated[tuple[StratumMatch, ...], Field(max_length=32)] = ()
+    unattended_in_copilot: Patterns = ()
+    stop_list: Patterns = ()
+    stop_texts: Annotated[tuple[StopText, ...], Field(max_length=64)] = ()
+    next_steps: Annotated[tuple[NextStep, ...], Field(max_length=32)] = ()
+    tools: Annotated[tuple[Tool, ...], Field(max_length=9, json_schema_extra=SET)] = ()
+    same_action_limit: Annotated[int, Field(ge=2, le=100)] = 3
+    no_progress_limit: Annotated[int, Field(ge=2, le=1000)] = 30
+
+
+class Supervision(ApiModel):
+    """How much of people's work has to be seen before a model is made of it."""
+
+    model_config = cel(
+        (
+            "self.rollingWindowSessions >= self.minDemonstrations",
+            "rollingWindowSessions must be at least minDemonstrations",
+        )
+    )
+
+    min_demonstrations: Annotated[int, Field(ge=20, le=10_000_000)] = 1000
+    min_feedback: Annotated[int, Field(ge=20, le=10_000_000)] = 1000
+    minimum_cycle_seconds: Annotated[int, Field(ge=0, le=31_536_000)] = 86_400
+    rolling_window_sessions: Annotated[int, Field(ge=20, le=10_000_000)] = 100_000
+    min_fresh: Annotated[int, Field(ge=20, le=10_000_000)] = 500
+
+
+class Promotions(ApiModel):
+    """Who promotes into each stage."""
+
+    copilot: Promotion = Promotion.AUTOMATIC
+    calibration: Promotion = Promotion.AUTOMATIC
+    automation: Promotion = Promotion.AUTOMATIC
+
+
+class ScreensRef(ApiModel):
+    """A ConfigMap of the same namespace whose values list screen schemas (core/pilotage_core/screen.py)."""
+
+    config_map: Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")]
+
+
+class ProcessClusterSpec(ApiModel):
+    """A process cluster as people want it. An empty selector takes every session that no other one takes."""
+
+    selector: Annotated[tuple[SelectorTerm, ...], Field(max_length=16)] = ()
+    priority: Annotated[int, Field(ge=-1000, le=1000)] = 0
+    max_stage: Stage = Stage.LOGGING
+    suspend: bool = False
+    promotion: Promotions = Promotions()
+    actions: Actions = Actions()
+    supervision: Supervision = Supervision()
+    screens: ScreensRef
+    policy_critic_ref: NameRef
+    gate_ref: NameRef
+    acknowledged_rollback: Annotated[str, Field(max_length=63, pattern=r"^[-a-z0-9]*$")] = ""

@@ -1,0 +1,269 @@
+"""τ is certified only on enough evidence, never parts equal scores, and keeps its promise when operators differ."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.special import betainc, expit
+
+from pilotage_core.calibration import (
+    CalibrationReason,
+    Labels,
+    TauResult,
+    calibrate,
+    calibrate_strata,
+    least_selected,
+    log_odds_variance,
+    precision_bound,
+)
+from pilotage_core.errors import InvalidInputError
+
+
+def run(scores, accepted, operators=None, sessions=None, **options) -> TauResult:
+    """Calibrate at 0.9 and δ 0.05; by default one operator, and every label its own session."""
+    n = len(scores)
+    operators = np.zeros(n, dtype=int) if operators is None else operators
+    sessions = np.arange(n) if sessions is None else sessions
+    return calibrate(scores, accepted, operators, sessions, **{"target": 0.9, "delta": 0.05, **options})
+
+
+def drawn(seed: int, n: int, operators: int = 20, spread: float = 0.0, steps: int = 0):
+    """Labels of a critic with AUROC 0.80 at accept rate 0.73; `steps` rounds scores so that they tie."""
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal(n)
+    who = rng.integers(0, operators, n)
+    accepted = rng.random(n) < expit(1.34 + 1.37 * x + spread * rng.standard_normal(operators)[who])
+    scores = expit(x)
+    return (np.round(scores * steps) / steps if steps else scores), accepted, who, np.arange(n) // 8
+
+
+# --- what comes out ---------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("n", "errors", "reason"),
+    [
+        (0, 0, CalibrationReason.NO_LABELS),
+        (59, 0, CalibrationReason.TOO_FEW_LABELS),
+        (60, 0, CalibrationReason.CERTIFIED),
+        (60, 60, CalibrationReason.NONE_ACCEPTED),
+        (60, 6, CalibrationReason.FIRST_PREFIX_FAILED),
+        (400, 0, CalibrationReason.CERTIFIED),
+        (400, 27, CalibrationReason.CERTIFIED),  # spread evenly: 0.9325 among 400
+        (400, 40, CalibrationReason.FIRST_PREFIX_FAILED),
+    ],
+)
+def test_every_amount_of_evidence_has_its_reason(n, errors, reason):
+    accepted = np.ones(n, dtype=bool)
+    accepted[np.linspace(0, n - 1, errors).astype(int)] = False
+    result = run(np.linspace(1.0, 0.5, n), accepted)
+    assert result.reason is reason
+    assert (result.tau is not None) == (reason is CalibrationReason.CERTIFIED)
+
+
+def test_a_certified_result_says_what_it_rests_on():
+    scores, accepted, operators, sessions = drawn(seed=1, n=3000)
+    result = run(scores, accepted, operators, sessions)
+    chosen = scores >= result.tau
+    assert result.selected == chosen.sum()
+    assert result.errors == (chosen & ~accepted).sum()
+    assert result.coverage == pytest.approx(chosen.mean())
+    assert result.bound >= result.target
+    assert (result.n, result.operators, result.needed) == (3000, 20, 300)
+    assert result.tau_looser < result.tau < result.tau_tighter
+    assert result.design_effect >= 1.0
+    assert 1 < result.grid_tested < 200
+
+
+def test_a_failed_result_says_how_far_it_is():
+    scores, accepted, operators, sessions = drawn(seed=1, n=3000)
+    result = run(scores, accepted, operators, sessions, target=0.99)
+    assert (result.tau, result.reason, result.selected) == (None, CalibrationReason.FIRST_PREFIX_FAILED, 300)
+    assert 0.9 < result.bound < 0.99
+    assert result.coverage == 0.0
+
+
+@pytest.mark.parametrize(
+    ("n", "target", "delta", "needed"),
+    [(100, 0.9, 0.05, 60), (3000, 0.9, 0.05, 300), (3001, 0.9, 0.05, 301), (100, 0.99, 0.05, 299), (100, 0.5, 0.5, 60)],
+)
+def test_the_first_prefix_is_large_enough_to_certify_at_all(n, target, delta, needed):
+    assert least_selected(n, target=target, delta=delta) == needed
+    assert target**needed <= delta
+
+
+# --- properties -------------------------------------------------------------------------------------------------------
+small_calibrations = st.integers(0, 2**32 - 1).flatmap(
+    lambda seed: st.tuples(st.just(seed), st.integers(60, 300), st.sampled_from([0, 3, 10, 40]))
+)
+
+
+@given(small_calibrations)
+@settings(max_examples=60, deadline=None)
+def test_the_order_of_labels_changes_nothing_even_where_scores_tie(case):
+    seed, n, steps = case
+    labels = drawn(seed, n, operators=9, spread=0.5, steps=steps)
+    shuffled = np.random.default_rng(seed + 1).permutation(n)
+    result, again = run(*labels), run(*(array[shuffled] for array in labels))
+    for name in TauResult.__dataclass_fields__:
+        then, now = getattr(result, name), getattr(again, name)
+        assert now == (pytest.approx(then) if isinstance(then, float) else then)
+
+
+@given(small_calibrations)
+@settings(max_examples=60, deadline=None)
+def test_no_tau_parts_equal_scores_or_selects_fewer_than_the_first_prefix(case):
+    scores, accepted, operators, sessions = drawn(*case[:2], steps=case[2])
+    result = run(scores, accepted | (scores > 0.4), operators, sessions)
+    if result.tau is not None:
+        assert result.selected == (scores >= result.tau).sum() >= result.needed
+        assert result.bound >= result.target
+
+
+@given(small_calibrations, st.integers(0, 299))
+@settings(max_examples=60, deadline=None)
+def test_turning_an_error_into_an_accept_never_lowers_coverage_where_operators_cannot_differ(case, which):
+    """With one operator only: among several, one label also moves ρ, and may move it up."""
+    scores, accepted, _, _ = drawn(*case[:2], steps=case[2])
+    better = accepted.copy()
+    better[which % len(better)] = True
+    assert run(scores, better).coverage >= run(scores, accepted).coverage
+
+
+@given(st.integers(1, 500), st.integers(0, 499), st.floats(0.001, 0.4))
+def test_one_more_error_never_raises_the_bound_and_one_more_accept_never_lowers_it(n, errors, delta):
+    errors = min(errors, n - 1)
+    bound = precision_bound(n, errors, delta)
+    assert 0.0 <= bound < (n - errors) / n
+    assert precision_bound(n + 1, errors + 1, delta) <= bound <= precision_bound(n + 1, errors, delta)
+    assert precision_bound(n, errors + 1, delta) <= bound
+
+
+@given(st.integers(60, 400), st.integers(0, 40))
+def test_the_bound_reaches_the_target_exactly_where_the_exact_test_rejects(n, errors):
+    rejects = betainc(n - errors, errors + 1, 0.9) <= 0.05
+    assert (precision_bound(n, errors, 0.05) >= 0.9) == rejects
+
+
+@given(small_calibrations)
+@settings(max_examples=40, deadline=None)
+def test_names_of_operators_and_sessions_mean_nothing(case):
+    scores, accepted, operators, sessions = drawn(*case[:2], operators=9, spread=0.5, steps=case[2])
+    assert run(scores, accepted, operators, sessions) == run(scores, accepted, 1000 - 7 * operators, 5 * sessions - 3)
+
+
+# --- operators differ -------------------------------------------------------------------------------------------------
+def test_operators_who_differ_cost_evidence_and_operators_who_do_not_cost_almost_none():
+    alike = run(*drawn(seed=3, n=3000, operators=10))
+    unlike = run(*drawn(seed=3, n=3000, operators=10, spread=0.6))
+    assert alike.design_effect < 1.5 < 3.0 < unlike.design_effect
+    assert unlike.coverage < alike.coverage
+    assert unlike.icc > 0.01 > alike.icc
+
+
+def test_the_spread_between_operators_is_estimated_without_bias():
+    rng = np.random.default_rng(11)
+    estimates = []
+    for _ in range(200):
+        who = rng.integers(0, 20, 2000)
+        expected = np.full(2000, 0.75)
+        accepted = rng.random(2000) < expit(np.log(3.0) + 0.3 * rng.standard_normal(20)[who])
+        estimates.append(log_odds_variance(who, accepted, expected))
+    assert np.mean(estimates) == pytest.approx(0.09, rel=0.12)
+
+
+def test_one_operator_shows_no_spread():
+    assert log_odds_variance(np.zeros(100, dtype=int), np.arange(100) % 3 > 0, np.full(100, 2 / 3)) == 0.0
+
+
+def test_sessions_that_fail_as_a_whole_count_as_fewer_labels():
+    accepted = np.repeat(np.arange(300) % 20 > 0, 8)  # 5 % of sessions, each wrong from end to end
+    scores = np.linspace(1.0, 0.5, 2400)
+    apart = run(scores, accepted)
+    together = run(scores, accepted, sessions=np.arange(2400) // 8)
+    assert together.design_effect > 1.5
+    assert together.bound < apart.bound
+
+
+@pytest.mark.parametrize(
+    ("operators", "spread", "most_violations"),
+    [(20, 0.0, 0.08), (8, 0.4, 0.09), (8, 0.6, 0.09), (30, 0.6, 0.09)],
+)
+def test_the_promise_is_kept_in_a_small_seeded_simulation(operators, spread, most_violations):
+    """δ is 0.05; 200 runs cannot say 0.05 from 0.08, but they can from the 0.15 to 0.25 of the plain test."""
+    grid = np.linspace(-6.0, 6.0, 4001)
+    nodes, weights = np.polynomial.hermite_e.hermegauss(21)
+    accept = expit(1.34 + 1.37 * grid[:, None] + spread * nodes) @ (weights / weights.sum())
+    density = np.exp(-(grid**2) / 2)
+    precision_from = np.cumsum((density * accept)[::-1])[::-1] / np.cumsum(density[::-1])[::-1]
+    violations = 0
+    for seed in range(200):
+        tau = run(*drawn(seed, n=1500, operators=operators, spread=spread)).tau
+        if tau is not None:
+            violations += np.interp(np.log(tau / (1 - tau)), grid, precision_from) < 0.9
+    assert violations / 200 <= most_violations
+
+
+# --- audited labels ---------------------------------------------------------------------------------------------------
+def test_a_single_propensity_for_all_is_the_same_as_none():
+    labels = drawn(seed=5, n=1500)
+    plain, audited = run(*labels), run(*labels, propensities=np.full(1500, 0.1))
+    assert (audited.tau, audited.selected, audited.errors) == (plain.tau, plain.selected, plain.errors)
+    assert audited.bound == pytest.approx(plain.bound)
+
+
+def test_labels_less_likely_to_be_looked_at_count_for_more_and_unequal_ones_say_less():
+    n = 1200
+    accepted = np.ones(n, dtype=bool)
+    accepted[::30] = False
+    sure, rare = np.full(n, 1.0), np.where(accepted, 1.0, 0.25)
+    scores = np.linspace(1.0, 0.5, n)
+    assert run(scores, accepted, propensities=rare).bound < run(scores, accepted, propensities=sure).bound
+    mixed = run(scores, accepted, propensities=np.where(np.arange(n) % 2, 1.0, 0.25))
+    assert mixed.design_effect == pytest.approx(n * (1 + 16) / 2 * n / (n * 2.5) ** 2, rel=1e-2)
+
+
+# --- strata -----------------------------------------------------------------------------------------------------------
+def test_strata_share_delta_and_have_their_own_targets():
+    labels = {name: Labels(*drawn(seed, n=1500)) for seed, name in enumerate(("message", "procedure", "finalizing"))}
+    results = calibrate_strata(labels, targets={"message": 0.85, "procedure": 0.9, "finalizing": 0.95}, delta=0.06)
+    assert {name: (result.target, result.delta) for name, result in results.items()} == {
+        "message": (0.85, pytest.approx(0.02)),
+        "procedure": (0.9, pytest.approx(0.02)),
+        "finalizing": (0.95, pytest.approx(0.02)),
+    }
+    assert results["message"].coverage > results["finalizing"].coverage
+
+
+def test_a_stratum_without_labels_costs_its_share_of_delta_and_is_no_error():
+    none = np.zeros(0)
+    labels = {"message": Labels(*drawn(1, n=1500)), "finalizing": Labels(none, none > 0, none, none)}
+    results = calibrate_strata(labels, targets=0.9, delta=0.05)
+    assert results["finalizing"].reason is CalibrationReason.NO_LABELS
+    assert results["message"].delta == 0.025
+
+
+def test_a_stratum_without_a_target_is_refused():
+    with pytest.raises(InvalidInputError, match="stratum 'message': has labels but no target"):
+        calibrate_strata({"message": Labels(*drawn(1, n=100))}, targets={"mesage": 0.9}, delta=0.05)
+
+
+# --- what is refused --------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"scores": [0.5, math.nan, 0.5]}, r"scores\[1\]: nan is not in \[0, 1\]"),
+        ({"scores": [0.5, 0.5, 1.5]}, r"scores\[2\]: 1.5"),
+        ({"scores": [-0.1, 0.5, 0.5]}, r"scores\[0\]: -0.1"),
+        ({"operators": [1, 2]}, r"operators: has shape \(2,\), scores have \(3,\)"),
+        ({"propensities": [1.0, 0.0, 1.0]}, r"propensities\[1\]: 0.0 is not in \(0, 1\]"),
+        ({"propensities": [1.0, math.nan, 1.0]}, r"propensities\[1\]"),
+        ({"target": 1.0}, "target: 1.0"),
+        ({"target": math.nan}, "target: nan"),
+        ({"delta": 0.0}, "delta: 0.0"),
+    ],
+)
+def test_wrong_input_is_named_with_its_place(changes, message):
+    given_arrays = {"scores": [0.5] * 3, "accepted": [True] * 3, "operators": [0] * 3, "sessions": [0] * 3}
+    with pytest.raises(InvalidInputError, match=message):
+        calibrate(**{**given_arrays, "target": 0.9, "delta": 0.05, **changes})

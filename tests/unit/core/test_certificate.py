@@ -1,0 +1,85 @@
+"""A certificate stands until one digest it rests on changes; a rollout of gateways costs nothing."""
+
+import msgspec
+import pytest
+
+from pilotage_core.calibration import CalibrationReason, TauResult, build_certificate
+from pilotage_core.certificate import (
+    Certificate,
+    EvidenceDigests,
+    changed_digests,
+    is_valid_for,
+    session_precision_bound,
+)
+from pilotage_core.errors import EvidenceError
+
+DIGESTS = EvidenceDigests(
+    data="d1", policy="p1", critic="c1", prompt_format="f1", actions="a1", screens="s1", serving_image="i1"
+)
+CERTIFIED = TauResult(
+    tau=0.62,
+    reason=CalibrationReason.CERTIFIED,
+    target=0.9,
+    delta=0.05,
+    n=3000,
+    needed=300,
+    selected=1200,
+    errors=96,
+    bound=0.906,
+    coverage=0.4,
+    design_effect=1.2,
+    icc=0.002,
+    operators=14,
+    grid_tested=70,
+)
+
+
+def certificate(result: TauResult = CERTIFIED, digests: EvidenceDigests = DIGESTS) -> Certificate:
+    return build_certificate(
+        result,
+        process_cluster="support/returns",
+        stratum="message",
+        labels_from="live",
+        digests=digests,
+        median_session_actions=8.0,
+        issued_at="2025-03-01T09:00:00Z",
+    )
+
+
+@pytest.mark.parametrize(
+    ("current", "formats", "changed"),
+    [
+        (DIGESTS, set(), ()),
+        (msgspec.structs.replace(DIGESTS, policy="p2"), set(), ("policy",)),
+        (msgspec.structs.replace(DIGESTS, critic="c2", serving_image="i2"), set(), ("critic", "serving_image")),
+        (msgspec.structs.replace(DIGESTS, prompt_format="f2"), set(), ("prompt_format",)),
+        (msgspec.structs.replace(DIGESTS, prompt_format="f2"), {"f2", "f1"}, ()),
+        (msgspec.structs.replace(DIGESTS, prompt_format="f3"), {"f3", "f2"}, ("prompt_format",)),
+        (msgspec.structs.replace(DIGESTS, policy="f1"), {"p1", "f1"}, ("policy",)),
+    ],
+)
+def test_a_certificate_names_what_has_changed_under_it(current, formats, changed):
+    assert changed_digests(certificate(), current, prompt_formats=formats) == changed
+    assert is_valid_for(certificate(), current, prompt_formats=formats) is (changed == ())
+
+
+@pytest.mark.parametrize("name", EvidenceDigests.__struct_fields__)
+def test_an_unknown_digest_equals_nothing_not_even_another_unknown_one(name):
+    unknown = msgspec.structs.replace(DIGESTS, **{name: ""})
+    assert changed_digests(certificate(digests=unknown), unknown, prompt_formats={""}) == (name,)
+
+
+def test_a_certificate_survives_json():
+    issued = certificate()
+    assert msgspec.json.decode(msgspec.json.encode(issued), type=Certificate) == issued
+
+
+def test_a_certificate_says_what_it_means_for_a_whole_session():
+    assert session_precision_bound(0.9, 8) == pytest.approx(0.43, abs=0.001)
+    assert certificate().session_bound == pytest.approx(0.906**8)
+
+
+def test_without_a_tau_there_is_nothing_to_certify():
+    failed = TauResult(None, CalibrationReason.TOO_FEW_LABELS, target=0.9, delta=0.05, n=12, needed=60)
+    with pytest.raises(EvidenceError, match="TooFewLabels"):
+        certificate(failed)

@@ -1,0 +1,273 @@
+"""State, dialog, proposals and records: what a session is, and what a model and a trainer see of it."""
+
+import itertools
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pilotage_core.actions import Action, ActionPattern, ActionRules, StratumRule, Tool, classify_action
+from pilotage_core.dialog import Dialog, DialogFormat, Snapshot, decode_action, encode_action
+from pilotage_core.errors import ConflictError, InvalidActionError, InvalidEventError
+from pilotage_core.events import (
+    ActionTaken,
+    Author,
+    Closing,
+    Event,
+    FeedbackGiven,
+    Happening,
+    MessagePosted,
+    Outcome,
+    OutcomeReported,
+    ReviewItem,
+    ScreenShown,
+    SessionClosed,
+    SessionOpened,
+    SessionReviewed,
+    Verdict,
+)
+from pilotage_core.proposal import build_action_schema, find_fault, read_reply
+from pilotage_core.record import ProposalRecord, SessionRecord, read_labels
+from pilotage_core.screen import Control, ControlKind, Screen
+from pilotage_core.stage import Stage
+from pilotage_core.state import State, digest_state, fold_event, fold_events
+from pilotage_core.walk import SessionWalk, is_decision_point, walk_session
+
+FORM = Screen(
+    name="weather_form",
+    controls=(
+        Control("input:City", ControlKind.SELECT, options=("Chicago", "Detroit")),
+        Control("submit", ControlKind.BUTTON, label="Query"),
+        Control("reply:hello", ControlKind.REPLY, value="Hello, how can I help?"),
+        Control("hidden", ControlKind.BUTTON, visible=False),
+        Control("off", ControlKind.BUTTON, enabled=False),
+    ),
+)
+HELLO = Action(Tool.SEND_TEXT_TO_CHAT, control_id="reply:hello", text="Hello, how can I help?")
+SUBMIT = Action(Tool.CLICK_CONTROL, control_id="submit")
+
+
+def events(*happenings: Happening) -> tuple[Event, ...]:
+    return tuple(
+        Event(id=f"e{i}", sequence=i, at=f"2026-01-01T00:00:{i:02d}Z", data=h) for i, h in enumerate(happenings)
+    )
+
+
+def proposal(proposal_id: str, version: int, action: Action, **more: object) -> ProposalRecord:
+    fields = {
+        "pair": "r1", "policy_digest": "p", "critic_digest": "c", "stage": Stage.COPILOT, "decision": "propose",
+        "reason": "stage-copilot", "critical": True, "stratum": "procedure", "state_digest": "s", "at": "t",
+    }  # fmt: skip
+    return ProposalRecord(proposal_id=proposal_id, at_version=version, action=action, **(fields | more))  # type: ignore[arg-type]
+
+
+OPENED = SessionOpened(metadata={"domains": "weather", "session_id": "s-1"}, profile={"customer_id": "c-9"})
+SESSION = events(
+    OPENED,
+    MessagePosted(Author.CUSTOMER, "hi\nthere"),
+    ScreenShown(screen=FORM),
+    ActionTaken((HELLO,), operator="ann"),
+    MessagePosted(Author.CUSTOMER, "Chicago"),
+    ActionTaken((Action(Tool.SELECT_ELEMENT_IN_SELECT, control_id="input:City", value="Chicago"),), operator="ann"),
+    FeedbackGiven("p1", Verdict.ACCEPT, "ann"),
+    OutcomeReported("p1", "k1", Outcome.DONE),
+    SessionReviewed("ann", approved=True, items=(ReviewItem("p1", Verdict.ACCEPT),)),
+    SessionClosed(Closing.CLOSED),
+)
+RECORD = SessionRecord("s-1", "star/information", "t", SESSION, (proposal("p1", 6, SUBMIT),), closed_at="t9")
+
+
+def test_a_session_folds_to_the_state_its_events_describe():
+    state = fold_events(SESSION, {"p1": SUBMIT})
+    assert state.version == len(SESSION)
+    assert [m.text for m in state.messages] == ["hi\nthere", "Hello, how can I help?", "Chicago"]
+    assert (state.last_action, state.last_author, state.closing) == (SUBMIT, Author.MODEL, Closing.CLOSED)
+    assert not state.is_open
+
+
+@pytest.mark.parametrize(
+    ("before", "event", "error", "where"),
+    [
+        (0, Event("x", 0, "t", MessagePosted(Author.CUSTOMER, "hi")), InvalidEventError, "data.type"),
+        (1, Event("x", 5, "t", MessagePosted(Author.CUSTOMER, "hi")), ConflictError, "sequence"),
+        (1, Event("x", 1, "t", OPENED), InvalidEventError, "data.type"),
+        (1, Event("x", 1, "t", ScreenShown(html="<p>")), InvalidEventError, "data.screen"),
+        (1, Event("x", 1, "t", OutcomeReported("p9", "k", Outcome.DONE)), InvalidEventError, "data.proposal_id"),
+        (10, Event("x", 10, "t", MessagePosted(Author.CUSTOMER, "hi")), ConflictError, "session"),
+    ],
+)
+def test_an_event_that_cannot_follow_is_refused_by_field(before, event, error, where):
+    state = fold_events(SESSION[:before], {"p1": SUBMIT})
+    with pytest.raises(error) as caught:
+        fold_event(state, event)
+    assert caught.value.where == where
+    assert caught.value.what
+
+
+def test_after_its_own_message_the_policy_waits_for_the_customer():
+    assert is_decision_point(fold_events(SESSION[:3]))
+    assert not is_decision_point(fold_events(SESSION[:4]))
+    assert is_decision_point(fold_events(SESSION[:5]))
+    assert not is_decision_point(fold_events(SESSION, {"p1": SUBMIT}))
+
+
+def test_ids_reach_neither_digest_nor_dialog():
+    renamed = events(
+        SessionOpened(metadata={"domains": "weather", "session_id": "s-2"}, profile={"customer_id": "c-10"}),
+        *(e.data for e in SESSION[1:5]),
+    )
+    mine, other = SessionWalk(), SessionWalk()
+    for event, twin in zip(SESSION[:5], renamed, strict=True):
+        mine.step(event)
+        other.step(twin)
+    assert digest_state(mine.state) == digest_state(other.state)
+    assert mine.dialog.prompt() == other.dialog.prompt()
+    assert "s-1" not in mine.dialog.prompt()
+
+
+def test_a_walk_gives_every_decision_point_with_what_was_done_then():
+    points = list(walk_session(RECORD))
+    assert [p.taken for p in points] == [HELLO, SESSION[5].data.actions[0], SUBMIT]
+    assert points[2].proposal == RECORD.proposals[0]
+    assert points[2].feedback == SESSION[6].data
+    assert points[2].operator == "ann"
+    assert points[0].later == (SESSION[5].data.actions[0], SUBMIT)
+
+
+def test_the_dialog_is_the_text_the_format_promises():
+    walk = SessionWalk()
+    for event in SESSION[:5]:
+        walk.step(event)
+    assert walk.dialog.prompt().split("\n") == [
+        "@ domains=weather",
+        "< hi\\nthere",
+        "% weather_form",
+        "+ select input:City",
+        "+ button submit",
+        "+ reply reply:hello=Hello, how can I help?",
+        "+ button off disabled",
+        '>{"tool":"send_text_to_chat","control_id":"reply:hello","text":"Hello, how can I help?"}',
+        "< Chicago",
+        ">",
+    ]
+
+
+texts = st.text(max_size=30)
+happenings = st.one_of(
+    st.builds(MessagePosted, author=st.sampled_from([Author.CUSTOMER, Author.BOT]), text=texts),
+    st.builds(
+        ScreenShown,
+        screen=st.builds(
+            Screen,
+            name=st.sampled_from(["a", "b"]),
+            controls=st.lists(
+                st.builds(Control, control_id=st.sampled_from("xyz"), kind=st.sampled_from(ControlKind), value=texts),
+                max_size=4,
+            ).map(tuple),
+        ),
+    ),
+    st.builds(
+        ActionTaken, actions=st.tuples(st.builds(Action, tool=st.sampled_from(Tool), text=texts)), operator=texts
+    ),
+)
+
+
+@given(st.lists(happenings, max_size=12), st.sampled_from(Snapshot))
+@settings(max_examples=150, deadline=None)
+def test_each_prompt_extends_the_last_one_until_a_trim(sequence, snapshot):
+    walk = SessionWalk(DialogFormat(snapshot=snapshot))
+    prompts = []
+    for event in events(OPENED, *sequence):
+        walk.step(event)
+        prompts.append(walk.dialog.prompt()[:-1])
+    assert all(later.startswith(earlier) for earlier, later in itertools.pairwise(prompts))
+
+
+def test_a_trim_is_recorded_and_keeps_the_case_line():
+    walk = SessionWalk(DialogFormat(max_chars=400, block_chars=200))
+    for event in events(OPENED, *(MessagePosted(Author.CUSTOMER, "x" * 50) for _ in range(40))):
+        walk.step(event)
+    assert len(walk.dialog.prompt()) < 500
+    assert walk.dialog.lines[0] == "@ domains=weather"
+    assert sum(t.lines for t in walk.dialog.trims) + len(walk.dialog.lines) == 41
+    assert Dialog(DialogFormat(max_chars=400)).form.digest != Dialog().form.digest
+
+
+@given(st.builds(Action, tool=st.sampled_from(Tool), control_id=texts, value=texts, text=texts))
+def test_an_action_survives_being_written(action):
+    assert decode_action(encode_action(action)) == action
+    assert "\n" not in encode_action(action)
+
+
+def test_the_schema_lists_only_what_is_visible_and_allowed():
+    schema = build_action_schema(ActionRules(tools=(Tool.CLICK_CONTROL, Tool.CLOSE_CHAT)), FORM)
+    tools = {branch["properties"]["tool"]["const"]: branch["properties"] for branch in schema["anyOf"]}
+    assert set(tools) == {"click_control", "close_chat", ""}
+    assert tools["click_control"]["control_id"]["enum"] == ["submit"]
+
+
+@pytest.mark.parametrize(
+    ("action", "fault"),
+    [
+        (SUBMIT, ""),
+        (HELLO, ""),
+        (Action(Tool.CLOSE_CHAT), ""),
+        (Action(Tool.SEND_TEXT_TO_CHAT), "a message without text"),
+        (Action(Tool.CLICK_CONTROL, control_id="nope"), "control 'nope' is not on screen 'weather_form'"),
+        (Action(Tool.CLICK_CONTROL, control_id="hidden"), "control 'hidden' is hidden"),
+        (Action(Tool.CLICK_CONTROL, control_id="off"), "control 'off' is disabled"),
+        (Action(Tool.CLICK_CONTROL, control_id="input:City"), "is a select, not something for click_control"),
+        (
+            Action(Tool.SELECT_ELEMENT_IN_SELECT, control_id="input:City", value="Rome"),
+            "value 'Rome' is not among the options of control 'input:City'",
+        ),
+    ],
+)
+def test_a_fault_names_the_control_and_what_is_wrong_with_it(action, fault):
+    assert fault in find_fault(action, FORM)
+    assert bool(find_fault(action, FORM)) is bool(fault)
+
+
+def test_a_reply_is_an_action_nothing_or_an_error():
+    assert read_reply('{"tool":"send_text_to_chat","control_id":"reply:hello"}', FORM) == HELLO
+    assert read_reply('{"tool":""}', FORM) is None
+    for bad in ("", "[]", '{"tool":"fly"}', '{"tool":"click_control","who":"me"}', "not json"):
+        with pytest.raises(InvalidActionError):
+            read_reply(bad, FORM)
+
+
+def test_labels_are_unedited_accepts_and_unanswered_audits_are_rejects():
+    labels = read_labels(RECORD)
+    assert [(x.proposal_id, x.accepted, x.reviewed) for x in labels] == [("p1", True, False), ("p1", True, True)]
+    audited = msgspec.structs.replace(RECORD, proposals=(*RECORD.proposals, proposal("p2", 4, HELLO, audited=True)))
+    assert [(x.proposal_id, x.accepted) for x in read_labels(audited)][-1] == ("p2", False)
+
+
+def test_a_record_survives_its_export():
+    assert msgspec.json.decode(msgspec.json.encode(RECORD), type=SessionRecord) == RECORD
+
+
+@pytest.mark.parametrize(
+    ("action", "critical", "finalizing", "stratum"),
+    [
+        (HELLO, True, False, "message"),
+        (SUBMIT, True, False, "submits"),
+        (Action(Tool.CLICK_CONTROL, control_id="row:1"), False, False, "procedure"),
+        (Action(Tool.CLOSE_CHAT), True, True, "finalizing"),
+        (Action(Tool.TRANSFER_CHAT), True, True, "finalizing"),
+        (Action(Tool.CLICK_CONTROL, control_id="cancel_contract"), True, True, "finalizing"),
+    ],
+)
+def test_rules_class_actions_by_tool_and_control(action, critical, finalizing, stratum):
+    rules = ActionRules(
+        critical=(ActionPattern(control="submit*"),),
+        finalizing=(ActionPattern(control="cancel_*"),),
+        strata=(StratumRule(ActionPattern(control="submit*"), "submits"),),
+    )
+    made = classify_action(rules, action, "weather_form")
+    assert (made.critical, made.finalizing, made.stratum) == (critical, finalizing, stratum)
+
+
+def test_the_empty_state_is_not_open():
+    assert not State().is_open
