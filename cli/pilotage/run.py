@@ -1,7 +1,7 @@
 """The folder of one run: its layout, what was recorded in it, and the reading of that. Nothing here asks a service.
 
 RUN/run.json              what was run, when, how far it came (RunInfo)
-RUN/status.json           process clusters as the API shows them, at the end: {"items": [...]}
+RUN/status.json           process clusters and gates as the API shows them, at the end: {"items": [...], "gates": [...]}
 RUN/export.<ns>.<name>.ndjson   sessions of one process cluster (record.SessionRecord a line)
 RUN/ledger.jsonl          what the BPM itself received, did and refused (written by the simulator)
 RUN/calibration/<ns>/<name>/<revision>/{result,risk_coverage}.json   copied from the calibration artefacts
@@ -141,12 +141,13 @@ class Fault(msgspec.Struct, frozen=True):
 
 
 class Run(msgspec.Struct, frozen=True):
-    """Everything recorded of one run. `process_clusters` are API objects (metadata, spec, status) by key."""
+    """Everything recorded of one run. `process_clusters` and `gates` are API objects (metadata, spec, status) by key."""
 
     info: RunInfo
     process_clusters: dict[str, dict[str, Any]]
     sessions: dict[str, tuple[SessionRecord, ...]]
     ledger: Ledger
+    gates: dict[str, dict[str, Any]] = {}
     calibrations: tuple[Calibration, ...] = ()
     faults: tuple[Fault, ...] = ()
 
@@ -154,12 +155,14 @@ class Run(msgspec.Struct, frozen=True):
 def read_run(folder: Path) -> Run:
     """Read a run's records. Raises InvalidInputError naming the file and line where one is missing or damaged."""
     info = _read_json(folder / "run.json", RunInfo)
-    clusters = {object_key(item): item for item in _read_json(folder / "status.json", dict[str, Any])["items"]}
+    status = _read_json(folder / "status.json", dict[str, list[dict[str, Any]]])
+    clusters = {object_key(item): item for item in status.get("items", [])}
     return Run(
         info=info,
         process_clusters=clusters,
         sessions={key: tuple(_read_lines(export_path(folder, key), SessionRecord)) for key in clusters},
         ledger=read_ledger(folder / "ledger.jsonl"),
+        gates={object_key(item): item for item in status.get("gates", [])},
         calibrations=tuple(_read_calibrations(folder / "calibration")),
         faults=_read_json(folder / "faults.json", tuple[Fault, ...]) if (folder / "faults.json").exists() else (),
     )

@@ -25,6 +25,7 @@ LEAST_SELECTED = 60
 LEAST_SELECTED_SHARE = 0.1
 SCORE_BINS = 30  # for acceptance by score, with at least this many labels each:
 LEAST_IN_BIN = 50
+CAUTION = 0.25  # standard errors; the least that kept every simulated world within delta (docs/decisions)
 
 
 class CalibrationReason(StrEnum):
@@ -41,8 +42,9 @@ class CalibrationReason(StrEnum):
 class Labels:
     """Held-out labels of one stratum, as arrays of one length n, in any order.
 
-    `scores` in [0, 1]; `accepted` is y (an unedited accept); `operators` and `sessions` are any integer ids.
-    `propensities` in (0, 1] are the chances with which each was looked at (None: every proposal was).
+    `scores` in [0, 1]; `accepted` is y (an unedited accept); `operators` and `sessions` are ids of any kind that
+    sorts. An audited item that nobody answered is by no operator: give each an id of its own. `propensities` in (0, 1]
+    are the chances with which each was looked at (None: every proposal was).
     """
 
     scores: FloatArray
@@ -54,12 +56,12 @@ class Labels:
 
 @dataclass(frozen=True, slots=True)
 class TauResult:
-    """What calibration found. Counts, bound, design effect at τ; without τ, at the first prefix tested (zeros if none).
+    """What calibration found. Counts, bound and design effect at τ; without τ, at the first prefix tested.
 
     `n` labels in all, by `operators` people; `needed` is the size of the first prefix. `bound` is the lower confidence
-    bound of precision. `icc` is ρ. `design_effect` is what n and errors were divided by: at least 1, and it holds the
-    correction for few operators too. `grid_tested` prefixes were tested. `tau_tighter` and `tau_looser`: the
-    neighbouring grid steps.
+    bound of precision. `icc` is ρ between labels of one operator at the target precision. `design_effect` is what n and
+    errors were divided by: for operators or sessions that differ, for their being few, for unequal propensities.
+    `grid_tested` prefixes were tested. `tau_tighter` and `tau_looser` are the neighbouring grid steps.
     """
 
     tau: float | None
@@ -92,9 +94,8 @@ def calibrate(
 ) -> TauResult:
     """Certify the laxest τ at which precision ≥ `target`, wrong with probability ≤ `delta`.
 
-    All arrays have one length n and any order: `scores` in [0, 1], `accepted` booleans, `operators` and `sessions` ids,
-    `propensities` in (0, 1] (probability with which each label was looked at; None: all 1). Labels with one score are
-    never parted. Too little data is a result with a reason, not an error.
+    Arrays as in `Labels`, of one length and in any order. Labels with one score are never parted. Too little data is a
+    result with a reason, not an error. With one operator only, the result speaks for that operator.
 
     Raises InvalidInputError for arrays of unequal length, a score or propensity out of range (naming its index), or
     target or delta outside (0, 1).
@@ -130,8 +131,8 @@ def calibrate_strata(
 ) -> dict[str, TauResult]:
     """One τ per stratum; each gets delta / strata, so that all of them hold together with probability 1 − delta.
 
-    `targets` is one target, or one for each stratum (KeyError for a stratum left out would hide a typo: it raises
-    InvalidInputError). Strata without labels count too: how delta is split is fixed before any label is seen.
+    `targets` is one target, or one for each stratum; a stratum without one raises InvalidInputError. Strata without
+    labels count too: how delta is split is fixed before any label is seen.
     """
     results = {}
     for stratum, labels in labels_by_stratum.items():
@@ -208,14 +209,15 @@ def _walk(ranked: Labels, needed: int, empty: TauResult) -> TauResult:
 def _inflation(icc: float, mean_size: FloatArray, effective_groups: FloatArray, delta: float) -> FloatArray:
     """What to divide counts by, one value a prefix, when labels come in groups with intraclass correlation `icc`.
 
-    The design effect 1 + (Σm²/Σm − 1)ρ, times (t/z)². t has (Σm)²/Σm² − 1 degrees of freedom, that many being all that
-    ρ is known by, divided by the share of the variance that lies between groups: without differences, t is z.
+    The design effect 1 + (Σm²/Σm − 1)ρ, times (t/z)². ρ is known by (Σm)²/Σm² − 1 degrees of freedom: it is taken
+    CAUTION standard errors high, and t has those degrees divided by the share of the variance that lies between groups,
+    so that without differences t is z.
     """
-    design_effect = 1.0 + (mean_size - 1.0) * icc
-    between = np.maximum(design_effect - 1.0, 1e-9) / design_effect
-    freedom = np.clip((effective_groups - 1.0) / between, 1.0, 1e9)
-    quantile_ratio: FloatArray = stdtrit(freedom, 1.0 - delta) / ndtri(1.0 - delta)
-    return np.maximum(design_effect * quantile_ratio**2, 1.0)
+    freedom = np.maximum(effective_groups - 1.0, 1.0)
+    design_effect = 1.0 + (mean_size - 1.0) * icc * (1.0 + CAUTION * np.sqrt(2.0 / freedom))
+    between = np.maximum((design_effect - 1.0) / design_effect, 1e-9)
+    quantile_ratio: FloatArray = stdtrit(freedom / between, 1.0 - delta) / ndtri(1.0 - delta)
+    return np.where(design_effect > 1.0, design_effect * quantile_ratio**2, 1.0)
 
 
 def log_odds_variance(groups: IntArray, accepted: BoolArray, expected: FloatArray) -> float:

@@ -5,9 +5,14 @@ dropped.
 Not here: the session around the screen (state.py).
 """
 
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
+from fnmatch import fnmatchcase
 
 import msgspec
+from selectolax.lexbor import LexborHTMLParser, LexborNode, SelectolaxError
+
+from pilotage_core.errors import InvalidScreenError
 
 
 class ControlKind(StrEnum):
@@ -89,3 +94,232 @@ class ScreenSchema(msgspec.Struct, frozen=True, omit_defaults=True):
     announcements: str = ""
     required_controls: tuple[str, ...] = ()
     """Control ids (shell patterns) without which the screen fails its schema."""
+
+
+MAX_SCREEN_CHARS = 256 * 1024
+MAX_SCREEN_TAGS = 8_000
+MAX_SCREEN_DEPTH = 200
+
+_DEEPER_THAN_LIMIT = ">".join("*" * (MAX_SCREEN_DEPTH + 1))
+_ACTIONABLE = (
+    "button,select,textarea,input,a[href],summary,[onclick],[contenteditable],[data-control-id],"
+    "[role=button],[role=link],[role=menuitem],[role=option],[role=row][tabindex],[role=radio],[role=checkbox],"
+    "[role=switch],[role=tab],[role=combobox],[role=listbox],[role=textbox],[role=searchbox],[role=spinbutton]"
+)
+_HIDDEN = "[hidden],[aria-hidden=true],[style*='display:none'],[style*='display: none'],[style*='visibility:hidden']"
+_HIDDEN_SELF_OR_INSIDE = ",".join(f"{part},{part} *" for part in _HIDDEN.split(","))
+_DISABLED_INSIDE = "fieldset[disabled] *,[aria-disabled=true] *,[inert] *"
+_KIND_OF_ROLE = {
+    "button": ControlKind.BUTTON,
+    "link": ControlKind.BUTTON,
+    "menuitem": ControlKind.BUTTON,
+    "tab": ControlKind.BUTTON,
+    "switch": ControlKind.BUTTON,
+    "checkbox": ControlKind.BUTTON,
+    "option": ControlKind.ROW,
+    "row": ControlKind.ROW,
+    "radio": ControlKind.RADIO,
+    "combobox": ControlKind.COMBO_BOX,
+    "listbox": ControlKind.SELECT,
+    "textbox": ControlKind.INPUT,
+    "searchbox": ControlKind.INPUT,
+    "spinbutton": ControlKind.INPUT,
+}
+_KIND_OF_TAG = {
+    "button": ControlKind.BUTTON,
+    "a": ControlKind.BUTTON,
+    "summary": ControlKind.BUTTON,
+    "select": ControlKind.SELECT,
+    "textarea": ControlKind.INPUT,
+    "tr": ControlKind.ROW,
+}
+_KIND_OF_INPUT_TYPE = {
+    "radio": ControlKind.RADIO,
+    "checkbox": ControlKind.BUTTON,
+    "button": ControlKind.BUTTON,
+    "submit": ControlKind.BUTTON,
+    "reset": ControlKind.BUTTON,
+    "image": ControlKind.BUTTON,
+}
+_GENERIC_RULE = ControlRule(selector="", kind=ControlKind.BUTTON)
+
+
+def read_screen(html: str, schemas: Sequence[ScreenSchema]) -> Screen:
+    """Read `html` by the first schema that applies, or by ARIA roles where none does (screen name "aria").
+
+    Actionable elements that no rule names are kept with `known=False` and counted in `unknown_controls`; so is every
+    second element with an id already seen. Raises InvalidScreenError, naming the limit, for a screen too long, with too
+    many tags or nested too deep, and for one that lacks a control its schema requires.
+    """
+    tree = _parse(html)
+    schema = next((s for s in schemas if _find_all(tree, s.applies, f"schema {s.name}: applies")), None)
+    chosen = schema or ScreenSchema(name="aria", applies="*", announcements="[role=status],[role=alert],[aria-live]")
+    controls = _read_controls(tree, chosen, by_aria=schema is None)
+    _check_required(chosen, controls)
+    titles = _find_all(tree, chosen.title, f"schema {chosen.name}: title") if chosen.title else []
+    return Screen(
+        name=chosen.name,
+        title=_text(titles[0]) if titles else "",
+        controls=controls,
+        facts=_read_facts(tree, chosen),
+        announcements=_read_announcements(tree, chosen),
+        unknown_controls=sum(not c.known for c in controls),
+    )
+
+
+def _parse(html: str) -> LexborHTMLParser:
+    # Tags are counted before parsing: building a tree takes time quadratic in its depth.
+    if len(html) > MAX_SCREEN_CHARS:
+        raise InvalidScreenError(
+            f"{len(html)} characters, the limit is {MAX_SCREEN_CHARS}", where="html", remedy="send less of the page"
+        )
+    if (tags := html.count("<")) > MAX_SCREEN_TAGS:
+        raise InvalidScreenError(
+            f"{tags} tags, the limit is {MAX_SCREEN_TAGS}", where="html", remedy="send less of the page"
+        )
+    tree = LexborHTMLParser(html)
+    if tree.css_first(_DEEPER_THAN_LIMIT) is not None:
+        raise InvalidScreenError(
+            f"nested deeper than {MAX_SCREEN_DEPTH} elements, which is the limit", where="html", remedy="flatten the page"
+        )
+    return tree
+
+
+def _find_all(tree: LexborHTMLParser, selector: str, where: str) -> list[LexborNode]:
+    try:
+        return tree.css(selector)
+    except SelectolaxError as error:
+        raise InvalidScreenError(f"{selector!r} is no CSS selector: {error}", where=where) from error
+
+
+def _read_controls(tree: LexborHTMLParser, schema: ScreenSchema, by_aria: bool) -> tuple[Control, ...]:
+    rules: dict[int, ControlRule] = {}
+    for position, rule in enumerate(schema.controls):
+        for node in _find_all(tree, rule.selector, f"schema {schema.name}: controls[{position}]"):
+            rules.setdefault(node.mem_id, rule)
+    every = ",".join((*(rule.selector for rule in schema.controls), _ACTIONABLE))
+    hidden = {node.mem_id for node in tree.css(_HIDDEN_SELF_OR_INSIDE)}
+    disabled = {node.mem_id for node in tree.css(_DISABLED_INSIDE)}
+    read: set[int] = set()
+    ids: dict[str, int] = {}
+    controls: list[Control] = []
+    for node in tree.css(every):  # in document order; an element that several selectors match comes several times
+        key = node.mem_id
+        if key in read:
+            continue
+        read.add(key)
+        found = _read_control(node, rules.get(key), by_aria, len(controls))
+        if found is None:
+            continue
+        seen = ids[found.control_id] = ids.get(found.control_id, 0) + 1
+        if seen > 1:
+            found = msgspec.structs.replace(found, control_id=f"{found.control_id}#{seen}", known=False)
+        if key in hidden:
+            found = msgspec.structs.replace(found, visible=False)
+        if key in disabled:
+            found = msgspec.structs.replace(found, enabled=False)
+        controls.append(found)
+    return tuple(controls)
+
+
+def _read_control(node: LexborNode, rule: ControlRule | None, by_aria: bool, position: int) -> Control | None:
+    attributes = node.attributes
+    if rule is not None:
+        kind, known = rule.kind, True
+    else:
+        if attributes.get("type") == "hidden":
+            return None
+        kind = _kind_of(node.tag or "", attributes)
+        rule, known = _GENERIC_RULE, False
+    name = _part(node, attributes, rule.control_id)
+    label = _part(node, attributes, rule.label) if rule.label else _label(node, attributes)
+    if not known:
+        known = by_aria and bool(label)
+        name = name or attributes.get("id") or attributes.get("name") or f"unknown:{position}"
+    options: tuple[str, ...] = ()
+    value = _part(node, attributes, rule.value) if rule.value else ""
+    if kind in (ControlKind.SELECT, ControlKind.COMBO_BOX) and rule.options:
+        options, chosen = _read_options(node, rule.options)
+        value = value or chosen
+    return Control(
+        control_id=name or f"unknown:{position}",
+        kind=kind,
+        label=label,
+        value=value,
+        options=options,
+        required=_has_part(node, attributes, rule.required),
+        enabled="disabled" not in attributes and attributes.get("aria-disabled") != "true",
+        pii=_part(node, attributes, rule.pii) if rule.pii else "",
+        known=known and bool(name),
+    )
+
+
+def _kind_of(tag: str, attributes: Mapping[str, str | None]) -> ControlKind:
+    kind = _KIND_OF_ROLE.get(attributes.get("role") or "")
+    if kind is None and tag == "input":
+        kind = _KIND_OF_INPUT_TYPE.get(attributes.get("type") or "", ControlKind.INPUT)
+    return kind or _KIND_OF_TAG.get(tag, ControlKind.BUTTON)
+
+
+def _read_options(node: LexborNode, selector: str) -> tuple[tuple[str, ...], str]:
+    chosen = ""
+    options: list[str] = []
+    for option in node.css(selector):
+        text = option.text(strip=True)
+        if text:
+            options.append(text)
+            if "selected" in option.attributes:
+                chosen = text
+    return tuple(options), chosen
+
+
+def _label(node: LexborNode, attributes: Mapping[str, str | None]) -> str:
+    named = attributes.get("aria-label") or attributes.get("title") or attributes.get("placeholder")
+    if named or node.tag in ("input", "select"):
+        return named or attributes.get("name") or ""
+    return _text(node)
+
+
+def _part(node: LexborNode, attributes: Mapping[str, str | None], part: str) -> str:
+    if part.startswith("@"):
+        return attributes.get(part[1:]) or ""
+    if not part:
+        return _text(node)
+    found = node.css_first(part)
+    return _text(found) if found is not None else ""
+
+
+def _has_part(node: LexborNode, attributes: Mapping[str, str | None], part: str) -> bool:
+    if part.startswith("@"):
+        return part[1:] in attributes
+    return bool(part) and node.css_first(part) is not None
+
+
+def _text(node: LexborNode) -> str:
+    return " ".join(node.text().split())
+
+
+def _read_facts(tree: LexborHTMLParser, schema: ScreenSchema) -> tuple[tuple[str, str], ...]:
+    facts: list[tuple[str, str]] = []
+    for position, rule in enumerate(schema.facts):
+        for node in _find_all(tree, rule.selector, f"schema {schema.name}: facts[{position}]"):
+            attributes = node.attributes
+            facts.append((_part(node, attributes, rule.key), _part(node, attributes, rule.value)))
+    return tuple(facts)
+
+
+def _read_announcements(tree: LexborHTMLParser, schema: ScreenSchema) -> tuple[str, ...]:
+    if not schema.announcements:
+        return ()
+    found = _find_all(tree, schema.announcements, f"schema {schema.name}: announcements")
+    return tuple(text for node in found if (text := _text(node)))
+
+
+def _check_required(schema: ScreenSchema, controls: tuple[Control, ...]) -> None:
+    for pattern in schema.required_controls:
+        if not any(fnmatchcase(c.control_id, pattern) for c in controls):
+            raise InvalidScreenError(
+                f"no control matches {pattern!r}",
+                where=f"html: screen {schema.name}",
+                remedy="the page or its schema has changed: mend the schema's required_controls or its rules",
+            )

@@ -162,7 +162,7 @@ class Models:
             reply = decoder.decode(answer)
             ok = True
             return reply
-        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+        except (aiohttp.ClientError, TimeoutError, OSError, msgspec.MsgspecError) as error:
             raise ModelError(f"{type(error).__name__}: {error}", where=url + path) from error
         finally:
             breaker.note(ok, time.monotonic())

@@ -70,6 +70,11 @@ class LiveSession:
         """The intent whose outcome is not known, if there is one."""
         return next((intent for intent in self.intents.values() if intent.outcome is None), None)
 
+    @staticmethod
+    def is_ambiguous(intent: Intent) -> bool:
+        """Whether nobody knows what became of it; a report that comes late is still taken in."""
+        return intent.outcome is Outcome.AMBIGUOUS
+
     def ordered_action(self, event: Event) -> Action | None:
         """The action that an outcome event speaks of; None for every other event."""
         if isinstance(event.data, OutcomeReported) and event.data.proposal_id in self.intents:

@@ -20,7 +20,7 @@ for program in unshare:util-linux mount:mount nsenter:util-linux setsid:util-lin
   command -v "${program%:*}" >/dev/null || PATH=$PATH:/usr/sbin:/sbin command -v "${program%:*}" >/dev/null ||
     lacks "${program%:*}" "apt-get install -y ${program#*:}"
 done
-[[ -e $PACKAGES/root ]] || command -v apt-get >/dev/null ||
+[[ -e $TREE ]] || command -v apt-get >/dev/null ||
   lacks "apt-get (packages come from Debian or Ubuntu)" "start Docker, or set KUBECONFIG and CLUSTER=current"
 
 if [[ ! -x $BIN/kserve-manager-$KSERVE_VERSION ]]; then

@@ -7,7 +7,7 @@ set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 
 BASE_IMAGE=localhost/pilotage-base:$DEBIAN_SUITE
-PROMETHEUS_IMAGE=localhost/prometheus:2
+PROMETHEUS_IMAGE=localhost/prometheus:$PROMETHEUS_VERSION
 SOURCES=(LICENSE README.md pyproject.toml requirements core operator gateway trainer simulator cli)
 
 # --- without Docker ---
@@ -43,14 +43,9 @@ base() {
 }
 
 prometheus() {
-  local file=$IMAGES/prometheus.tar program=$PACKAGES/root/usr/bin/prometheus
-  base
-  if [[ ! -e $file ]]; then
-    tar -C "${program%/*}" --owner=0 --group=0 --transform 's|^|usr/bin/|' -cf "$IMAGES/prometheus.layer.tar" prometheus
-    archive_image "$file" "$PROMETHEUS_IMAGE" '{"Entrypoint": ["/usr/bin/prometheus"], "User": "65534:65534"}' \
-      "$IMAGES/base.layer.tar" "$IMAGES/prometheus.layer.tar"
-    rm "$IMAGES/prometheus.layer.tar"
-  fi
+  local file=$IMAGES/prometheus-$PROMETHEUS_VERSION.tar
+  "$HERE/binaries.sh"
+  [[ -e $file ]] || archive_program "$file" "$PROMETHEUS_IMAGE" "prometheus-$PROMETHEUS_VERSION"
   to_node "$PROMETHEUS_IMAGE" "$file"
 }
 
@@ -109,7 +104,7 @@ buildah_() { in_packages env HOME="$HOME" buildah --root "$CACHE/buildah" --runr
 bud() {
   local mounts=(-v /etc/ssl/certs:/etc/ssl/certs:ro) file
   for file in /etc/pip.conf; do [[ -e $file ]] && mounts+=(-v "$file:$file:ro"); done
-  buildah_ bud --quiet --isolation chroot --layers --build-arg "BASE=$BASE_IMAGE" "${mounts[@]}" -t "$1" "$2" >&2
+  buildah_ bud --quiet --isolation chroot --layers --build-arg "BASE=$BASE_IMAGE" "${mounts[@]}" -t "$1" "$2" >/dev/null
 }
 
 pilotage() {

@@ -15,7 +15,9 @@ HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 ROOT=$(cd "$HERE/../.." && pwd)
 CACHE=${PILOTAGE_CACHE:-$HOME/.cache/pilotage}
 BIN=$CACHE/bin               # <name>-<version>, built once
-PACKAGES=$CACHE/packages     # Debian packages, unpacked and never installed
+PACKAGES=$CACHE/packages
+DEBIAN_PACKAGES=(containerd runc containernetworking-plugins iptables conntrack buildah mmdebstrap)
+TREE=$PACKAGES/$(sha256sum <<<"${DEBIAN_PACKAGES[*]}" | cut -c1-12)   # them, unpacked and never installed
 IMAGES=$CACHE/images         # <name>-<version>.tar
 STATE=$CACHE/cluster         # kubeconfig, logs, pids; the node's own folders under node/
 ARTEFACTS=$STATE/artefacts   # what pods see as the artefact volume
@@ -29,12 +31,16 @@ NODE_NAME=pilotage
 say() { printf '%s\n' "$*" >&2; }
 die() { say "error: $*"; exit 1; }
 
-# step WORDS -- COMMAND…: runs the command, says how long it took.
+# step WORDS -- COMMAND…: runs the command, says how long it took. No `||` around it, which would switch errexit off in it.
 step() {
-  local words=$1 began=$EPOCHREALTIME; shift 2
-  "$@" || { local rc=$?; say "  failed  $words"; return $rc; }
+  local words=$1 began=$EPOCHREALTIME outer=$STEP; shift 2
+  STEP=$words
+  "$@"
+  STEP=$outer
   say "$(awk -v a="$began" -v b="$EPOCHREALTIME" -v w="$words" 'BEGIN{printf "%7.1fs  %s", b-a, w}')"
 }
+STEP=
+trap '[[ -z $STEP ]] || say " failed   $STEP"' ERR
 
 # await SECONDS WORDS COMMAND…: asks every 0.2 s until the command succeeds.
 await() {
@@ -60,10 +66,9 @@ one_at_a_time() {
 in_packages() {
   # shellcheck disable=SC2016
   as_root unshare --mount bash -c '
-    tree=$0
-    mount -t overlay overlay -o "ro,lowerdir=$tree/usr:/usr" /usr
-    mount -t overlay overlay -o "ro,lowerdir=$tree/etc:/etc" /etc
-    exec "$@"' "$PACKAGES/root" "$@"
+    mount -t overlay overlay -o "ro,lowerdir=$0/usr:/usr" /usr
+    mount -t overlay overlay -o "ro,lowerdir=$0/etc:/etc" /etc
+    exec "$@"' "$TREE" "$@"
 }
 
 # --- the node: one process (unshare) holds its namespaces; its number and start time are in $STATE/node.pid ---
@@ -121,12 +126,11 @@ archive_image() {
   rm -rf "$folder"
 }
 
-pause_archive() {
-  local file=$IMAGES/pause-$PAUSE_VERSION.tar
-  [[ -e $file ]] && return
-  mkdir -p "$IMAGES"
-  tar -C "$BIN" --owner=0 --group=0 --transform "s/pause-$PAUSE_VERSION/pause/" -cf "$IMAGES/pause.layer" \
-    "pause-$PAUSE_VERSION"
-  archive_image "$file" "localhost/pause:$PAUSE_VERSION" '{"Entrypoint": ["/pause"]}' "$IMAGES/pause.layer"
-  rm -f "$IMAGES/pause.layer"
+# archive_program FILE REFERENCE NAME-VERSION: an image of nothing but that static binary, run as nobody.
+archive_program() {
+  local layer name=${3%-*}
+  layer=$(mktemp "$(dirname "$1")/layer.XXXXXX")
+  tar -C "$BIN" --owner=0 --group=0 --transform "s/.*/$name/" -cf "$layer" "$3"
+  archive_image "$1" "$2" "{\"Entrypoint\": [\"/$name\"], \"User\": \"65534:65534\"}" "$layer"
+  rm "$layer"
 }

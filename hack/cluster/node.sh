@@ -20,8 +20,8 @@ private_folders() {
   mount --bind "$ARTEFACTS" "$VAR/lib/pilotage-artefacts"
   mount --rbind "$VAR" /var
   mount -t tmpfs -o mode=1777 tmpfs /tmp
-  mount -t overlay overlay -o "ro,lowerdir=$PACKAGES/root/usr:/usr" /usr
-  mount -t overlay overlay -o "ro,lowerdir=$PACKAGES/root/etc:/etc" /etc
+  mount -t overlay overlay -o "ro,lowerdir=$TREE/usr:/usr" /usr
+  mount -t overlay overlay -o "ro,lowerdir=$TREE/etc:/etc" /etc
 }
 
 # kubelet writes these, and they are the whole machine's: it gets files of its own that already say what it wants.

@@ -1,11 +1,9 @@
 #!/usr/bin/env bash
-# Debian packages of a node and of image building, downloaded and unpacked into $PILOTAGE_CACHE/packages/root.
+# Debian packages of a node and of image building, downloaded and unpacked into $PILOTAGE_CACHE/packages/<digest of the list>.
 # Nothing is installed: in_packages (lib.sh) lays that tree over /usr and /etc for one command, in a mount namespace
 # of its own. So a container engine that the host has keeps its files, its services and its versions.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
-
-WANTED=(containerd runc containernetworking-plugins iptables conntrack buildah mmdebstrap)
 
 # Lists of our own, so that neither root nor the host's lists are needed; installed packages still count as installed.
 apt_get() {
@@ -15,7 +13,7 @@ apt_get() {
 
 download() {
   local missing=() name
-  for name in "${WANTED[@]}"; do
+  for name in "${DEBIAN_PACKAGES[@]}"; do
     dpkg-query -W -f '${Status}' "$name" 2>/dev/null | grep -q 'ok installed' || missing+=("$name")
   done
   ((${#missing[@]})) || return 0
@@ -26,7 +24,7 @@ download() {
 }
 
 unpack() {
-  local tree=$PACKAGES/root.new archive folder name
+  local tree=$TREE.new archive folder name
   rm -rf "$tree" && mkdir -p "$tree/usr/sbin" "$tree/etc"
   shopt -s nullglob
   for archive in "$PACKAGES"/apt/archives/*.deb; do dpkg -x "$archive" "$tree"; done
@@ -44,17 +42,15 @@ unpack() {
   # Image builders ask for a policy; ours come from files made here.
   mkdir -p "$tree/etc/containers"
   printf '{"default": [{"type": "insecureAcceptAnything"}]}\n' >"$tree/etc/containers/policy.json"
-  rm -rf "$PACKAGES/root" && mv "$tree" "$PACKAGES/root"
+  mv "$tree" "$TREE"
 }
 
 main() {
   one_at_a_time packages
-  local made; made=$(printf '%s\n' "${WANTED[@]}" | sha256sum | cut -c1-12)
-  [[ -e $PACKAGES/done-$made ]] && return
+  [[ -d $TREE ]] && return
   step "download Debian packages" -- download
   step "unpack them" -- unpack
   rm -rf "$PACKAGES/lists" "$PACKAGES/apt"
-  touch "$PACKAGES/done-$made"
 }
 
 main "$@"

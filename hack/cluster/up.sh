@@ -87,7 +87,9 @@ start_node() {
   mkdir -p "$STATE/node" "$STATE/log" "$ARTEFACTS" && chmod 777 "$ARTEFACTS"
   make_pki
   make_kubeconfig
-  pause_archive
+  mkdir -p "$IMAGES"
+  [[ -e $IMAGES/pause-$PAUSE_VERSION.tar ]] ||
+    archive_program "$IMAGES/pause-$PAUSE_VERSION.tar" "localhost/pause:$PAUSE_VERSION" "pause-$PAUSE_VERSION"
   cp "$HERE/node.sh" "$HERE/lib.sh" "$HERE/cluster.yaml" "$STATE/node/"
   # What unshare was started as stays its number: bash writes it down and becomes unshare.
   # shellcheck disable=SC2016
@@ -113,9 +115,8 @@ up_node() {
     die "$HOST_LINK is there and not ours: a node of another PILOTAGE_CACHE? Its down.sh takes it away"
   fi
   step "start the node" -- start_node
-  step "API server, node, KServe ready" -- await 120 "the node (logs: $STATE/log)" ready_or_gone ||
-    { tail -5 "$STATE"/log/*.log >&2; die "the node is not ready"; }
-  node_pid >/dev/null || { tail -20 "$STATE/log/node.log" >&2; die "the node died: $STATE/log"; }
+  step "API server, node and KServe ready" -- await 120 "the node; its words are in $STATE/log" ready_or_gone
+  node_pid >/dev/null || { tail -n 20 "$STATE/log/node.log" >&2; die "the node died; more is in $STATE/log"; }
   kubectl_ apply -f "$HERE/artefacts-pv.yaml" >/dev/null
 }
 

@@ -25,7 +25,7 @@ def test_modules_say_what_is_in_them():
         str(path.relative_to(ROOT))
         for package in PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
         for path in (ROOT / package).rglob("*.py")
-        if not path.read_text().lstrip().startswith(('"""', '#!'))
+        if not path.read_text().lstrip().startswith(('"""', "#!"))
     ]
     assert silent == []
 

@@ -29,7 +29,6 @@ TYPED_KINDS = frozenset(
 WORDS = re.compile(r"[a-z']+")
 OUTCOME_KEY = re.compile(r"message|status|result|outcome|available", re.IGNORECASE)
 WORD_BUCKETS = 512
-HISTORY_KEPT = 6
 
 
 def name_step(action: Action) -> str:
@@ -153,6 +152,12 @@ class Situation:
         return sorted(name for name, value in self.fields.items() if value != self.submitted.get(name, ""))
 
     @property
+    def form(self) -> str:
+        """The form in four letters: filled, changed, typed into, and answered since the last click."""
+        flags = (bool(self.filled), bool(self.changed), self.typed_since_click, self.facts_since_click)
+        return "".join(letter if flag else "-" for letter, flag in zip("fcta", flags, strict=True))
+
+    @property
     def outcome(self) -> str:
         """What the last result looks like: its keys, and the first words of the fact that tells how it ended."""
         told = [" ".join(WORDS.findall(v.lower())[:3]) for k, v in self.facts.items() if OUTCOME_KEY.search(k)]
@@ -194,12 +199,12 @@ def _split_control(rest: str) -> tuple[str, str, bool]:
     return control_id, value, enabled
 
 
-def build_features(situation: Situation) -> list[str]:
+def build_traits(situation: Situation) -> tuple[str, ...]:
     """The situation as a set of named traits, for the log-linear part of a policy. Order carries nothing."""
     s = situation
     h = ["", "", "", *s.history]
     changed = ",".join(s.changed)
-    form = f"{bool(s.filled)}{bool(changed)}{s.typed_since_click}{s.facts_since_click}"
+    form = s.form
     traits = [
         "1",
         f"s={s.screen}",
@@ -226,7 +231,7 @@ def build_features(situation: Situation) -> list[str]:
     traits += [f"w={word}" for word in hash_words(s.heard)]
     if h[-1] == CUSTOMER:
         traits += [f"w2={h[-2]}&{word}" for word in hash_words(s.heard)]
-    return traits
+    return tuple(dict.fromkeys(traits))
 
 
 def hash_words(texts: list[str]) -> list[int]:

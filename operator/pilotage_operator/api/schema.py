@@ -1,7 +1,8 @@
 """pydantic models → the structural OpenAPI schema that a CustomResourceDefinition takes.
 
 Structural: no $ref, no title, no additionalProperties: false (unknown fields are refused by strict field validation and
-else pruned), every default written out (CEL rules are evaluated on defaults too). Not here: the definitions around the schemas (generate.py).
+else pruned). Every default is written out: CEL rules are evaluated on defaults too. The definitions around the schemas
+are in generate.py.
 """
 
 from typing import Any

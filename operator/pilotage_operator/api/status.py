@@ -85,13 +85,22 @@ class Baseline(ApiModel):
 
 
 class PairStatus(ApiModel):
-    """One revision of policy and critic: digests once trained, URLs once served."""
+    """One revision of policy and critic: digests once trained, endpoints and URLs once served."""
 
     revision: str
     policy_digest: str = ""
     critic_digest: str = ""
+    policy_endpoint: str = ""
+    critic_endpoint: str = ""
     policy_url: str = ""
     critic_url: str = ""
+
+
+class Retiring(ApiModel):
+    """An endpoint nothing refers to any more; it stays until gateways with an older snapshot cannot ask it."""
+
+    endpoint: str
+    until: str
 
 
 class Pipeline(ApiModel):
@@ -181,6 +190,7 @@ class ProcessClusterStatus(ApiModel):
     copilot_since: str = ""
     pair: PairStatus | None = None
     candidate: PairStatus | None = None
+    retiring: Annotated[tuple[Retiring, ...], Field(max_length=16)] = ()
     pipeline: Pipeline | None = None
     certificates: Annotated[
         tuple[Annotated[dict[str, Any], Field(json_schema_extra=OPEN)], ...], Field(max_length=32)

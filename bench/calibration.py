@@ -1,0 +1,251 @@
+"""Is τ what it promises, how much does it leave on the table, how fast do alarms come, and what does it cost?
+
+    python bench/calibration.py [--runs 10000] [--output bench/results/calibration.json]
+
+Simulated operators judge actions with log-odds a + b·x + u, x ~ N(0, 1) what the critic sees, u ~ N(0, s²) the
+operator's own severity. True precision is that of the population of operators, by quadrature. One process, one thread.
+"""
+
+import argparse
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import scipy
+from scipy.special import expit
+
+from pilotage_core.calibration import calibrate
+from pilotage_core.monitoring import ROLL_BACK_AT, SHIRYAEV_ROBERTS_BET, TIGHTEN_AT
+
+TARGET, DELTA, LABELS, SESSION_ACTIONS = 0.9, 0.05, 3000, 8
+GRID = np.linspace(-7.0, 7.0, 70_001)
+DENSITY = np.exp(-(GRID**2) / 2.0)
+
+
+@dataclass(frozen=True)
+class World:
+    """What is simulated. `a`, `b` set accept rate and AUROC; `lapse` is the mean share operators reject at random."""
+
+    name: str
+    operators: int
+    spread: float = 0.0  # s.d. of the operators' log-odds
+    sizes: str = "even"  # or "zipf": the i-th operator gives 1 / i as many labels
+    a: float = 1.338  # with b = 1.368: accept rate 0.73, AUROC 0.80
+    b: float = 1.368
+    critic: str = "calibrated"  # or "tied" (20 values), "overconfident" (log-odds × 4 + 3 in bfloat16), "blind"
+    lapse: float = 0.0
+
+
+EASY = {"a": 2.060, "b": 1.017}  # accept rate 0.85, AUROC 0.75
+WORLDS = (
+    World("no differences, 8 operators", 8),
+    World("no differences, 8 uneven operators", 8, sizes="zipf"),
+    World("no differences, 20 operators", 20),
+    World("no differences, 60 operators", 60),
+    World("ties", 20, critic="tied"),
+    World("overconfident critic, scores saturate", 20, critic="overconfident"),
+    World("blind critic just below target", 20, a=2.15, b=0.0, critic="blind"),
+    World("s.d. 0.4, 8 operators", 8, 0.4),
+    World("s.d. 0.4, 8 uneven operators", 8, 0.4, "zipf"),
+    World("s.d. 0.4, 20 operators", 20, 0.4),
+    World("s.d. 0.4, 60 uneven operators", 60, 0.4, "zipf"),
+    World("s.d. 0.6, 8 operators", 8, 0.6),
+    World("s.d. 0.6, 8 uneven operators", 8, 0.6, "zipf"),
+    World("s.d. 0.6, 20 operators", 20, 0.6),
+    World("s.d. 0.6, 60 operators", 60, 0.6),
+    World("s.d. 0.6, 60 uneven operators", 60, 0.6, "zipf"),
+    World("s.d. 0.6, 8 operators, accept rate 0.85", 8, 0.6, **EASY),
+    World("s.d. 0.6, 20 operators, accept rate 0.85", 20, 0.6, **EASY),
+    World("beyond the promise: random rejects 3 %, 8 operators", 8, lapse=0.03),
+    World("beyond the promise: random rejects 3 %, 20 operators", 20, lapse=0.03),
+)
+
+
+# --- worlds -----------------------------------------------------------------------------------------------------------
+def scores_of(world: World, x: np.ndarray) -> np.ndarray:
+    """What the critic says of x: never decreasing in x."""
+    match world.critic:
+        case "tied":
+            return np.round(expit(x) * 20.0) / 20.0
+        case "overconfident":
+            exact = expit(4.0 * x + 3.0).astype(np.float32)
+            return ((exact.view(np.uint32) + 0x8000) & np.uint32(0xFFFF0000)).view(np.float32).astype(np.float64)
+    return expit(x)
+
+
+def true_precision(world: World) -> tuple[np.ndarray, np.ndarray]:
+    """Precision and coverage of acting on x ≥ each point of GRID, for the population of operators."""
+    nodes, weights = np.polynomial.hermite_e.hermegauss(41)
+    accept = expit(world.a + world.b * GRID[:, None] + world.spread * nodes) @ (weights / weights.sum())
+    above = np.cumsum(DENSITY[::-1])[::-1]
+    precision = np.cumsum((DENSITY * accept)[::-1])[::-1] / above * (1.0 - world.lapse)
+    return precision, above / above[0]
+
+
+def draw(world: World, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
+    """Scores, accepted, operators and sessions of one calibration; a session belongs to one operator."""
+    x = rng.standard_normal(LABELS)
+    shares = 1.0 / np.arange(1, world.operators + 1) if world.sizes == "zipf" else np.ones(world.operators)
+    sessions = np.arange(LABELS) // SESSION_ACTIONS
+    who = rng.choice(world.operators, sessions[-1] + 1, p=shares / shares.sum())[sessions]
+    severity = world.spread * rng.standard_normal(world.operators)
+    attentive = 1.0 - np.minimum(rng.gamma(1.0, world.lapse, world.operators), 1.0) if world.lapse else np.ones(1)
+    accepted = rng.random(LABELS) < expit(world.a + world.b * x + severity[who]) * attentive[who % len(attentive)]
+    return scores_of(world, x), accepted, who, sessions
+
+
+def measure_promise(
+    world: World, runs: int, seed: int, *, plain: bool = False, delta: float = DELTA
+) -> dict[str, float]:
+    """Share of calibrations whose τ has true precision below target, and mean coverage as a share of the oracle's.
+
+    `plain` is the exact test alone: all labels by one operator, each its own session.
+    """
+    rng = np.random.default_rng(seed)
+    precision, coverage = true_precision(world)
+    scores_on_grid = scores_of(world, GRID)
+    reachable = np.diff(scores_on_grid, prepend=-1.0) > 0.0  # tied scores cannot be parted
+    oracle = float(coverage[reachable & (precision >= TARGET)].max(initial=0.0))
+    violations, covered = 0, 0.0
+    one, own = np.zeros(LABELS, dtype=np.int64), np.arange(LABELS)
+    for _ in range(runs):
+        scores, accepted, who, sessions = draw(world, rng)
+        groups = (one, own) if plain else (who, sessions)
+        tau = calibrate(scores, accepted, *groups, target=TARGET, delta=delta).tau
+        if tau is not None:
+            at = min(int(np.searchsorted(scores_on_grid, tau)), len(GRID) - 1)
+            violations += precision[at] < TARGET
+            covered += coverage[at]
+    return {
+        "violations": violations / runs,
+        "standard_error": round((violations / runs * (1 - violations / runs) / runs) ** 0.5, 5),
+        "coverage_of_oracle": round(covered / runs / oracle, 4) if oracle else None,
+        "runs": runs,
+    }
+
+
+def measure_ceiling(world: World, runs: int, seed: int) -> dict[str, float]:
+    """Coverage of the plain test where its δ is set, knowing the truth, so that violations are exactly δ."""
+    measured = [measure_promise(world, runs, seed, plain=True, delta=delta) for delta in (0.04, 0.055, 0.07, 0.09)]
+    violations = [m["violations"] for m in measured]
+    return {"coverage_of_oracle": float(np.interp(DELTA, violations, [m["coverage_of_oracle"] for m in measured]))}
+
+
+# --- alarms -----------------------------------------------------------------------------------------------------------
+def alarm_delays(rng: np.random.Generator, precision: float, level: float, runs: int, warm_up: int = 0) -> np.ndarray:
+    """Labels until R ≥ `level`, from R = 0, or after `warm_up` labels at precision exactly target (without alarm)."""
+    r = np.zeros(runs)
+    for _ in range(warm_up):
+        r = (r + 1.0) * (1.0 + SHIRYAEV_ROBERTS_BET * (TARGET - (rng.random(runs) < TARGET)))
+        r[r >= level] = 0.0
+    delays, waiting, labels = np.zeros(runs), np.arange(runs), 0
+    while len(waiting):
+        labels += 1
+        r = (r + 1.0) * (1.0 + SHIRYAEV_ROBERTS_BET * (TARGET - (rng.random(len(r)) < precision)))
+        alarmed = r >= level
+        delays[waiting[alarmed]] = labels
+        r, waiting = r[~alarmed], waiting[~alarmed]
+    return delays
+
+
+def measure_alarms(runs: int, seed: int) -> dict[str, dict[str, float]]:
+    """Mean run length without change, and median delay after a fall, to tightening and to rolling back."""
+    rng = np.random.default_rng(seed)
+    found = {}
+    for name, level in (("tighten", TIGHTEN_AT), ("roll_back", ROLL_BACK_AT)):
+        lengths = alarm_delays(rng, TARGET, level, runs)
+        found[name] = {
+            "mean_run_length_at_target": round(float(lengths.mean())),
+            "standard_error": round(float(lengths.std() / runs**0.5)),
+        }
+        for precision in (0.70, 0.80, 0.85):
+            for start, warm_up in (("from_zero", 0), ("from_steady_state", 500)):
+                delay = float(np.median(alarm_delays(rng, precision, level, runs, warm_up)))
+                found[name][f"median_delay_to_{precision:.2f}_{start}"] = delay
+    return found
+
+
+# --- cost -------------------------------------------------------------------------------------------------------------
+def measure_cost(gates: int, seed: int) -> dict[str, float]:
+    """Wall and CPU seconds for `gates` calibrations of 3,000 labels each, sorting included; drawing them is not."""
+    rng = np.random.default_rng(seed)
+    drawn = [draw(WORLDS[2], rng) for _ in range(200)]
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    wall, cpu = time.perf_counter(), time.process_time()
+    for gate in range(gates):
+        calibrate(*drawn[gate % len(drawn)], target=TARGET, delta=DELTA)
+    return {
+        "gates": gates,
+        "labels_each": LABELS,
+        "wall_seconds": round(time.perf_counter() - wall, 2),
+        "cpu_seconds": round(time.process_time() - cpu, 2),
+        "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+        "memory_growth_mb": round((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024, 1),
+    }
+
+
+# --- report -----------------------------------------------------------------------------------------------------------
+def describe_machine() -> dict[str, object]:
+    """CPU, cores and memory, and how busy the machine was when this began."""
+    cpu = next(
+        (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
+        platform.processor(),
+    )
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return {"cpu": cpu, "cores": os.cpu_count(), "memory_gib": round(memory, 1), "load_average": os.getloadavg()[0]}
+
+
+def current_commit() -> str:
+    """The checked-out commit, or "none yet"; "+" marks changes."""
+    found = subprocess.run(["git", "describe", "--always", "--dirty=+"], capture_output=True, text=True, check=False)
+    return found.stdout.strip() or "none yet"
+
+
+def timed(name: str, work: Callable[[], object]) -> object:
+    """Run `work`, saying on standard error how long it took."""
+    start = time.perf_counter()
+    result = work()
+    print(f"{time.perf_counter() - start:6.1f} s  {name}: {json.dumps(result)}", file=sys.stderr, flush=True)
+    return result
+
+
+def main() -> None:
+    """Measure everything, print it, and write it to the output file."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=10_000, help="calibrations per world")
+    parser.add_argument("--seed", type=int, default=20250301)
+    parser.add_argument("--output", type=Path, default=Path("bench/results/calibration.json"))
+    options = parser.parse_args()
+    runs, seed = options.runs, options.seed
+    report = {
+        "command": f"python bench/calibration.py --runs {runs} --seed {seed}",
+        "commit": current_commit(),
+        "machine": describe_machine(),
+        "versions": {"python": platform.python_version(), "numpy": np.__version__, "scipy": scipy.__version__},
+        "setting": {"target": TARGET, "delta": DELTA, "labels": LABELS},
+        "cost": timed("cost", lambda: measure_cost(10_000, seed)),
+        "alarms": timed("alarms", lambda: measure_alarms(min(runs, 10_000), seed)),
+        "ceiling": timed("ceiling", lambda: measure_ceiling(WORLDS[2], runs, seed)),
+        "promise": {},
+    }
+    for world in WORLDS:
+        report["promise"][world.name] = {
+            **asdict(world),
+            **timed(world.name, lambda world=world: measure_promise(world, runs, seed)),
+            "plain_test": timed("… plain", lambda world=world: measure_promise(world, runs // 10, seed, plain=True)),
+        }
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    options.output.write_text(json.dumps(report, indent=1) + "\n")
+    print(json.dumps(report, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,275 @@
+"""Plain words for one process cluster (from its status) and for one decision of the gate (from the gateway). Pure text.
+
+Not here: where status and decisions are read (sources.py).
+"""
+
+from collections.abc import Callable, Iterator
+
+import msgspec
+
+from pilotage.report.times import clock, in_words
+from pilotage_core.gate import RULES, Decision, GateFacts, Reason, usable_score
+from pilotage_core.guardrail import GuardrailVerdict
+from pilotage_core.record import ProposalRecord
+from pilotage_core.stage import Cap, Need, Stage, find_edge
+from pilotage_operator.api.process_cluster import ProcessClusterSpec
+from pilotage_operator.api.status import (
+    GuardrailReading,
+    Pipeline,
+    ProcessClusterStatus,
+    TauStatus,
+    Transition,
+    UnmetStatus,
+    read_time,
+)
+
+NEEDS_IN_WORDS: dict[Need, str] = {
+    Need.DEMONSTRATIONS: "recorded sessions in which operators did the work",
+    Need.MINIMUM_CYCLE: "seconds since supervision began",
+    Need.POLICY_EVALUATION: "a policy that passed its evaluation",
+    Need.POLICY_ENDPOINT: "the policy's model server",
+    Need.FEEDBACK: "sessions with operators' verdicts on this policy's proposals",
+    Need.CRITIC_EVALUATION: "a critic that was evaluated",
+    Need.CRITIC_ENDPOINT: "the critic's model server",
+    Need.CERTIFICATE: "strata with a certified threshold τ",
+    Need.FRESH_EVIDENCE: "evidence newer than the rollback",
+    Need.COOLDOWN: "seconds since the rollback",
+    Need.FLAP_BUDGET: "rollbacks lately",
+    Need.NO_BREACH: "no guardrail breached",
+    Need.CALIBRATION_SESSIONS: "sessions closed in Calibration",
+    Need.NO_ALARM: "the alarm over labels of what τ lets through",
+    Need.FINALIZATION_REJECTION: "share of sessions whose ending a reviewer rejected",
+    Need.CORRECTIVE_INTERVENTION: "share of executed actions an operator had to repair",
+    Need.GUARDRAILS_HEALTHY: "all guardrails Healthy",
+    Need.APPROVAL: "a person's approval",
+}
+
+STAGES_IN_WORDS: dict[Stage, str] = {
+    Stage.LOGGING: "operators do all the work and it is recorded",
+    Stage.COPILOT: "the model proposes, operators decide",
+    Stage.CALIBRATION: "actions the critic is sure of run by themselves, every ending is reviewed",
+    Stage.AUTOMATION: "actions the critic is sure of run by themselves, a share is audited",
+}
+
+CAPS_IN_WORDS: dict[Cap, str] = {
+    Cap.SUSPENDED: "someone suspended it (spec.suspend)",
+    Cap.GUARDRAIL_DATA_MISSING: "a guardrail has had no trustworthy reading for longer than its grace",
+    Cap.ENDPOINT_DOWN: "a model server does not answer",
+    Cap.NO_PERMIT_AUTHORITY: "nobody signs permits",
+    Cap.NO_ADMISSION_POLICY: "the admission policy for promotions is absent",
+    Cap.CLOCK_SKEW: "clocks differ by more than 5 seconds",
+    Cap.PAIR_CHANGING: "policy and critic are being exchanged",
+    Cap.CERTIFICATE_VOID: "something its certificate rests on has changed",
+}
+
+
+def explain_process_cluster(name: str, spec: ProcessClusterSpec, status: ProcessClusterStatus, now: float) -> str:
+    """Where it is, since when and why, what holds it, and what is missing. `now` in seconds since the epoch."""
+    blocks = [
+        _standing(name, status, now),
+        _held(spec, status),
+        _latched(status, now),
+        _missing(status),
+        _supervision(spec, status),
+        _making(status.pipeline, now),
+        _thresholds(status),
+        _guardrails(status.guardrails, now),
+        _history(status.transitions),
+    ]
+    return "\n\n".join("\n".join(lines) for lines in map(list, blocks) if lines)
+
+
+def _standing(name: str, status: ProcessClusterStatus, now: float) -> Iterator[str]:
+    stood = in_words(now - read_time(status.stage_since)) if status.stage_since else "the beginning"
+    yield f"{name} is in {status.stage}, for {stood}: {STAGES_IN_WORDS[status.stage]}."
+    if status.transitions:
+        yield f"Why: {status.transitions[-1].reason}."
+
+
+def _held(spec: ProcessClusterSpec, status: ProcessClusterStatus) -> Iterator[str]:
+    if status.held_by:
+        words = CAPS_IN_WORDS.get(Cap(status.held_by), status.held_by) if status.held_by in list(Cap) else ""
+        yield f"It has earned {status.earned} but is held at {status.stage}: {words or status.held_by}."
+        yield "This lifts by itself and costs nothing it has earned."
+    if spec.max_stage.rank <= status.earned.rank and spec.max_stage is not Stage.AUTOMATION:
+        yield f"People let it go no further than {spec.max_stage} (spec.maxStage)."
+
+
+def _latched(status: ProcessClusterStatus, now: float) -> Iterator[str]:
+    rollback = status.rollback
+    if rollback is None:
+        return
+    state = "latched" if rollback.latched and not rollback.acknowledged else "lifted since"
+    ago = in_words(now - read_time(rollback.at))
+    yield f"Rolled back {ago} ago by guardrail {rollback.guardrail} ({state}): {rollback.reason}."
+    if state == "latched":
+        yield "What lifts it: a new pair with a certificate on labels newer than that, or,"
+        yield f"by someone who has understood it, spec.acknowledgedRollback: {rollback.id}."
+
+
+def _missing(status: ProcessClusterStatus) -> Iterator[str]:
+    edge = find_edge(status.earned)
+    if edge is None:
+        yield "There is nothing above it to climb to."
+        return
+    if not status.unmet:
+        yield f"Nothing is missing for {edge.target}."
+        return
+    yield f"Missing for {edge.target}:"
+    width = max(len(unmet.condition) for unmet in status.unmet)
+    for unmet in status.unmet:
+        yield f"  ✗ {unmet.condition:<{width}}  {_unmet_in_words(unmet)}"
+    unmet_names = {unmet.condition for unmet in status.unmet}
+    held = [need.value for need in edge.needs if need.value not in unmet_names]
+    if held:
+        yield f"  ✓ {', '.join(held)}"
+
+
+def _unmet_in_words(unmet: UnmetStatus) -> str:
+    words = NEEDS_IN_WORDS.get(Need(unmet.condition), "") if unmet.condition in list(Need) else ""
+    return f"{unmet.have}; needs {unmet.need}" + (f" ({words})" if words else "")
+
+
+def _supervision(spec: ProcessClusterSpec, status: ProcessClusterStatus) -> Iterator[str]:
+    seen = status.supervision
+    yield (
+        f"Seen so far: {seen.sessions} sessions closed, {seen.demonstrations} with operators' own work "
+        f"(a policy needs {spec.supervision.min_demonstrations}),"
+    )
+    yield (
+        f"  {seen.feedback_sessions} with verdicts on the current policy (a critic needs {spec.supervision.min_feedback}), "
+        f"{seen.calibration_sessions} in Calibration, {seen.fresh_sessions} fresh since the last setback."
+    )
+
+
+def _making(pipeline: Pipeline | None, now: float) -> Iterator[str]:
+    if pipeline is None:
+        return
+    stood = in_words(now - read_time(pipeline.since)) if pipeline.since else "?"
+    job = f", Job {pipeline.job}" if pipeline.job else ""
+    yield f"Making of {pipeline.revision}: {pipeline.phase}, {pipeline.state} for {stood}{job}."
+    if pipeline.reason:
+        yield f"  {pipeline.reason}"
+    if pipeline.failures:
+        yield f"  {pipeline.failures} failures; tried again at {pipeline.retry_at or 'once'}"
+
+
+def _thresholds(status: ProcessClusterStatus) -> Iterator[str]:
+    if status.pair is not None:
+        yield f"Pair in service: {status.pair.revision} (policy {status.pair.policy_digest[:12] or 'none'}, critic " + (
+            f"{status.pair.critic_digest[:12] or 'none'})."
+        )
+    for stratum, tau in status.tau.items():
+        yield from tau_in_words(stratum, tau)
+    if not status.tau:
+        yield "No τ is certified: every critical action is proposed, none runs by itself."
+
+
+def tau_in_words(stratum: str, tau: TauStatus) -> Iterator[str]:
+    """A certificate in words."""
+    yield f"τ of stratum {stratum}: a score of at least {tau.tau}."
+    yield (
+        f"  With confidence {1 - float(tau.delta):.4g} at least {float(tau.bound):.1%} of such actions are what an operator "
+        f"would accept unedited (target {float(tau.target):.0%})."
+    )
+    yield (
+        f"  Evidence: {tau.labels} held-out labels ({tau.labels_from}), {tau.selected} at or above τ "
+        f"(coverage {float(tau.coverage):.0%}), {tau.errors} of those wrong; issued {tau.issued_at}."
+    )
+
+
+def _guardrails(readings: tuple[GuardrailReading, ...], now: float) -> Iterator[str]:
+    if not readings:
+        return
+    yield "Guardrails:"
+    width = max(len(reading.name) for reading in readings)
+    for reading in readings:
+        stood = f", for {in_words(now - read_time(reading.since))}" if reading.since else ""
+        mark = {GuardrailVerdict.HEALTHY: "✓", GuardrailVerdict.BREACHED: "✗"}.get(reading.verdict, "·")
+        value = f"{reading.value} " if reading.value is not None else ""
+        dry = " [dry run: watches, does nothing]" if reading.dry_run else ""
+        yield (
+            f"  {mark} {reading.name:<{width}}  {reading.verdict}{stood}: {value}of {reading.samples} samples, "
+            f"limit {reading.threshold or '?'}; {reading.detail}{dry}"
+        )
+
+
+def _history(transitions: tuple[Transition, ...]) -> Iterator[str]:
+    if not transitions:
+        return
+    yield "Last transitions:"
+    start = read_time(transitions[0].at)
+    for transition in transitions:
+        yield f"  {transition.at}  +{clock(read_time(transition.at) - start)}  {transition.stage}: {transition.reason}"
+
+
+# --- one decision ------------------------------------------------------------------------------------------------------
+class DecisionRecord(msgspec.Struct, frozen=True):
+    """The gateway's answer to `GET /v1/decisions/{proposal_id}`: the proposal, and everything the gate saw."""
+
+    proposal: ProposalRecord
+    facts: GateFacts
+
+
+VALUES: dict[Reason, Callable[[GateFacts], str]] = {
+    Reason.SUSPENDED: lambda f: f"suspended: {_yes(f.suspended)}",
+    Reason.HANDED_OFF: lambda f: f"session already handed off: {_yes(f.handed_off)}",
+    Reason.STAGE_LOGGING: lambda f: f"stage: {f.stage}",
+    Reason.STATE_INVALID: lambda f: f"state's fault: {f.state_fault or 'none'}",
+    Reason.NOTHING_PROPOSED: lambda f: f"proposed: {f.action.tool if f.action else 'nothing'}",
+    Reason.CONTROL_INVALID: lambda f: f"control's fault: {f.control_fault or 'none'}",
+    Reason.MASK_UNRESOLVED: lambda f: f"unresolved mask: {f.mask_fault or 'none'}",
+    Reason.LOOP: lambda f: f"looping: {_yes(f.looping)}",
+    Reason.ILLEGAL_NEXT_STEP: lambda f: f"legal next step: {_yes(f.legal_next_step)}",
+    Reason.STOP_LIST: lambda f: f"on the stop-list: {_yes(f.action_class.stopped)}",
+    Reason.NOT_CRITICAL: lambda f: (
+        f"critical: {_yes(f.action_class.critical)}, may run in Copilot: {_yes(f.action_class.unattended_in_copilot)}"
+    ),
+    Reason.NOT_CRITICAL_UNLISTED: lambda f: f"critical: {_yes(f.action_class.critical)}",
+    Reason.STAGE_COPILOT: lambda f: f"stage: {f.stage}",
+    Reason.NO_PERMIT: lambda f: f"fresh permit for this pair: {_yes(f.permit_fresh)}",
+    Reason.FINALIZING_BY_HUMAN: lambda f: (
+        f"finalizing: {_yes(f.action_class.finalizing)}, endings are a human's: {_yes(f.finalizing_by_human)}"
+    ),
+    Reason.NO_CERTIFICATE: lambda f: f"τ of stratum {f.action_class.stratum}: {_number(f.tau)}",
+    Reason.NO_SCORE: lambda f: (
+        f"score: {_number(f.score)}, of state version {f.score_version} (now {f.state_version})"
+    ),
+    Reason.BELOW_TAU: lambda f: f"score {_number(usable_score(f))} against τ {_number(f.tau)}",
+    Reason.AUDIT: lambda f: f"drawn for an audit: {_yes(f.audit)}",
+    Reason.CERTIFIED: lambda f: "nothing above stopped it",
+}
+
+
+def explain_decision(record: DecisionRecord) -> str:
+    """Each line of the gate with its value, down to the one that decided."""
+    proposal = record.proposal
+    action = proposal.action
+    target = f" {action.control_id}" if action.control_id else ""
+    lines = [
+        f"Proposal {proposal.proposal_id}: {action.tool}{target}, by pair {proposal.pair or 'none'} in {proposal.stage}, "
+        f"{proposal.at}"
+    ]
+    for applies, decision, reason in RULES:
+        decided = applies(record.facts)
+        mark = "→" if decided else " "
+        verdict = f"  {decision.upper()}" if decided else ""
+        lines.append(f"{mark} {reason:<22} {VALUES[reason](record.facts)}{verdict}")
+        if decided:
+            break
+    lines.append(_what_became(proposal))
+    return "\n".join(lines)
+
+
+def _what_became(proposal: ProposalRecord) -> str:
+    if proposal.decision == Decision.EXECUTE:
+        return "It was executed." if proposal.executed else "It was ordered; no outcome DONE is stored."
+    return "An operator let it run." if proposal.executed else "It was not run."
+
+
+def _yes(held: bool) -> str:
+    return "yes" if held else "no"
+
+
+def _number(value: float | None) -> str:
+    return "none" if value is None else f"{value:.4f}"

@@ -1,0 +1,218 @@
+"""What led to each rollback: the readings that tipped, how long until nothing ran unattended, the wrong proposals around it.
+
+The guardrail's ratio is counted again here from the records, exactly: Prometheus's `increase` extrapolates.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import msgspec
+
+from pilotage.report.times import to_seconds
+from pilotage.run import OrderSeen, Run
+from pilotage_core.actions import Action
+from pilotage_core.events import ActionTaken, Event, OutcomeReported, SessionReviewed, Verdict
+from pilotage_core.gate import Decision
+from pilotage_core.record import ProposalRecord, SessionRecord
+from pilotage_core.screen import Screen
+from pilotage_core.stage import UNATTENDED, Stage
+from pilotage_core.state import Message, State
+from pilotage_core.walk import SessionWalk
+
+EVIDENCE_KEPT = 12
+"""Wrong proposals shown for each breach: the last ones before it."""
+
+
+class Evidence(msgspec.Struct, frozen=True):
+    """One action that ran unattended and was wrong: the state it was proposed in, and what the wizard did instead."""
+
+    session_id: str
+    proposal_id: str
+    at: str
+    screen: Screen
+    messages: tuple[Message, ...]
+    proposed: Action
+    instead: tuple[Action, ...]
+    score: float | None
+    tau: float | None
+    word: str
+
+
+class Breach(msgspec.Struct, frozen=True):
+    """One rollback. `seconds` run from when the label that tipped the guardrail was stored to the later of the controller's
+    flip and the last action that ran unattended; `executed_after` counts such actions after the flip. Times are seconds
+    since the epoch.
+    """
+
+    guardrail: str
+    reason: str
+    tipped_at: float
+    copilot_at: float
+    seconds: float
+    recovered_at: float | None
+    recovered_stage: str
+    executed_after: int
+    changed_at: float | None = None
+    evidence: tuple[Evidence, ...] = ()
+
+
+class Label(msgspec.Struct, frozen=True):
+    """One count of a guardrail's ratio, at the time the gateway stored it."""
+
+    at: float
+    adverse: bool
+    counted: bool = True
+
+
+def is_unattended(proposal: ProposalRecord) -> bool:
+    """Whether a critical action ran with nobody asked."""
+    return proposal.critical and proposal.executed and proposal.decision == Decision.EXECUTE
+
+
+def find_breaches(run: Run, key: str) -> Iterator[Breach]:
+    """Every latched return to Copilot in the transitions of `key`, oldest first."""
+    item = run.process_clusters[key]
+    flips = sorted((item.get("status") or {}).get("transitions") or (), key=lambda flip: to_seconds(flip["at"]))
+    sessions = run.sessions.get(key, ())
+    for before, flip, later in zip(flips, flips[1:], [*(flips[n:] for n in range(2, len(flips))), []], strict=False):
+        fell = Stage(before["stage"]) in UNATTENDED and flip["stage"] == Stage.COPILOT
+        if not fell or not flip.get("reason", "").startswith("guardrail"):
+            continue
+        flipped_at = to_seconds(flip["at"])
+        guardrail = flip["reason"].removeprefix("guardrail ").split(" breached", 1)[0]
+        rule = _find_rule(run, item, guardrail)
+        tipped_at = find_tipping(list(_labels(sessions, rule)), rule, flipped_at)
+        again = next((f for f in later if Stage(f["stage"]) in UNATTENDED), None)
+        until = to_seconds(again["at"]) if again else float("inf")
+        after = [at for at in _unattended_times(run, key) if flipped_at < at < until]
+        copilot_at = max([flipped_at, *after])
+        yield Breach(
+            guardrail=guardrail,
+            reason=flip["reason"],
+            tipped_at=tipped_at,
+            copilot_at=copilot_at,
+            seconds=round(max(0.0, copilot_at - tipped_at), 3),
+            recovered_at=to_seconds(again["at"]) if again else None,
+            recovered_stage=again["stage"] if again else "",
+            executed_after=len(after),
+            changed_at=next((to_seconds(c.at) for c in run.ledger.changes if c.process_cluster in (key, "")), None),
+            evidence=tuple(find_evidence(sessions, run.ledger.orders, flipped_at)),
+        )
+
+
+def find_tipping(labels: list[Label], rule: dict[str, Any], flipped_at: float) -> float:
+    """When the ratio over the rule's window rose past its threshold and stayed there until `flipped_at`.
+
+    Without such a moment (an alarm that is no ratio, or one that only an extrapolated increase saw), the last adverse
+    label before the flip; without that, the flip itself.
+    """
+    window, least = float(rule.get("windowSeconds", 30)), float(rule.get("minSamples", 1))
+    threshold = float(rule.get("threshold", "1"))
+    before = [label for label in sorted(labels, key=lambda label: label.at) if label.at <= flipped_at]
+    tipped: float | None = None
+    for end, label in enumerate(before):
+        inside = [one for one in before[: end + 1] if one.at > label.at - window]
+        count = sum(one.counted for one in inside)
+        breached = count >= least and sum(one.adverse for one in inside) > threshold * count
+        tipped = (label.at if tipped is None else tipped) if breached else None
+    if tipped is None:
+        tipped = max((label.at for label in before if label.adverse), default=flipped_at)
+    return tipped
+
+
+def find_evidence(
+    sessions: Iterable[SessionRecord], orders: Iterable[OrderSeen], flipped_at: float
+) -> list[Evidence]:
+    """The last wrong actions that ran unattended before `flipped_at`, oldest first, each with the state it was made in."""
+    wrong = {o.proposal_id: o for o in orders if o.executed and o.right is False and to_seconds(o.at) <= flipped_at}
+    found = [
+        (session, proposal, wrong[proposal.proposal_id])
+        for session in sessions
+        for proposal in session.proposals
+        if proposal.proposal_id in wrong and is_unattended(proposal)
+    ]
+    found.sort(key=lambda one: to_seconds(one[2].at))
+    return [_build_evidence(*one) for one in found[-EVIDENCE_KEPT:]]
+
+
+def _build_evidence(session: SessionRecord, proposal: ProposalRecord, order: OrderSeen) -> Evidence:
+    state = state_at(session, proposal.at_version)
+    repairs = tuple(
+        action
+        for event in session.events
+        if isinstance(event.data, ActionTaken) and event.data.corrects == proposal.proposal_id
+        for action in event.data.actions
+    )
+    instead = (order.wizard_action,) if order.wizard_action is not None else repairs
+    return Evidence(
+        session_id=session.session_id,
+        proposal_id=proposal.proposal_id,
+        at=order.at,
+        screen=state.screen,
+        messages=state.messages,
+        proposed=proposal.action,
+        instead=instead,
+        score=proposal.score,
+        tau=proposal.tau,
+        word=order.grade or ("corrected by the operator" if repairs else "not what the wizard did"),
+    )
+
+
+def state_at(session: SessionRecord, version: int) -> State:
+    """The state of `session` after `version` events."""
+    proposals = {p.proposal_id: p.action for p in session.proposals}
+    walk = SessionWalk()
+    for event in session.events[:version]:
+        ordered = proposals.get(event.data.proposal_id) if isinstance(event.data, OutcomeReported) else None
+        walk.step(event, ordered)
+    return walk.state
+
+
+def _find_rule(run: Run, item: dict[str, Any], guardrail: str) -> dict[str, Any]:
+    """The guardrail's rule in the process cluster's gate; empty where the gate was not recorded."""
+    gate = run.gates.get(f"{item['metadata']['namespace']}/{item['spec'].get('gateRef', {}).get('name', '')}", {})
+    rules: list[dict[str, Any]] = gate.get("spec", {}).get("guardrails", [])
+    return next((rule for rule in rules if rule["name"] == guardrail), {})
+
+
+def _labels(sessions: Iterable[SessionRecord], rule: dict[str, Any]) -> Iterator[Label]:
+    """What the rule's built-in ratio counts, from the records."""
+    for session in sessions:
+        alone = {p.proposal_id for p in session.proposals if is_unattended(p)}
+        corrected: set[str] = set()
+        for event in session.events:
+            if rule.get("builtin") == "FinalizationRejectionRate":
+                yield from _review_labels(event, bool(alone))
+            else:
+                yield from _correction_labels(event, alone, corrected)
+
+
+def _review_labels(event: Event, counts: bool) -> Iterator[Label]:
+    if counts and isinstance(event.data, SessionReviewed):
+        yield Label(stored_at(event), adverse=not event.data.approved)
+
+
+def _correction_labels(event: Event, alone: set[str], corrected: set[str]) -> Iterator[Label]:
+    """Executions count; a correction or a rejecting review of one is adverse, once for each."""
+    at = stored_at(event)
+    if isinstance(event.data, OutcomeReported) and event.data.proposal_id in alone:
+        yield Label(at, adverse=False)
+        return
+    named: set[str] = set()
+    if isinstance(event.data, ActionTaken):
+        named = {event.data.corrects}
+    elif isinstance(event.data, SessionReviewed):
+        named = {item.proposal_id for item in event.data.items if item.verdict is not Verdict.ACCEPT}
+    for proposal_id in sorted((named & alone) - corrected):
+        corrected.add(proposal_id)
+        yield Label(at, adverse=True, counted=False)
+
+
+def stored_at(event: Event) -> float:
+    """When the gateway stored `event`; the adapter's own time where that was not recorded."""
+    return to_seconds(event.received_at or event.at)
+
+
+def _unattended_times(run: Run, key: str) -> list[float]:
+    alone = {p.proposal_id for session in run.sessions.get(key, ()) for p in session.proposals if is_unattended(p)}
+    return [to_seconds(order.at) for order in run.ledger.orders if order.executed and order.proposal_id in alone]

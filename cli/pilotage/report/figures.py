@@ -1,0 +1,320 @@
+"""Figures of a run, from its records alone. Pure: a Run in, Figures out; what each figure means stands beside it here.
+
+Not here: drawing (charts.py, page.py), and what led to a rollback (breach.py).
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from pilotage.report.breach import Breach, find_breaches, is_unattended
+from pilotage.report.times import to_seconds
+from pilotage.run import Calibration, Ledger, OrderSeen, Run
+from pilotage_core.certificate import Certificate
+from pilotage_core.events import ActionTaken, FeedbackGiven, Grade, OutcomeReported, SessionReviewed, Verdict
+from pilotage_core.gate import Decision
+from pilotage_core.record import ProposalRecord, SessionRecord
+from pilotage_core.stage import UNATTENDED, Stage
+
+
+class StageReached(msgspec.Struct, frozen=True):
+    """One flip of the effective stage, and why. `at` is RFC 3339."""
+
+    stage: str
+    at: str
+    reason: str
+
+
+class ToolAcceptance(msgspec.Struct, frozen=True):
+    """Operators' verdicts on proposals of one tool. `share` counts unedited accepts alone."""
+
+    given: int
+    accepted: int
+    edited: int
+    rejected: int
+    share: float
+
+
+class OperatorSeconds(msgspec.Struct, frozen=True):
+    """Operators' active seconds in the same sessions, as played and as the dialogue's wizard spent alone.
+
+    `asked` is the part of `with` that is an assumption: the seconds of every accept, look and review;
+    `with_at_half` and `with_at_double` are the result where that part is half or twice as long.
+    """
+
+    with_: float = msgspec.field(name="with")
+    without: float
+    with_at_half: float
+    with_at_double: float
+    asked: float
+    sessions: int
+
+
+class ProcessClusterFigures(msgspec.Struct, frozen=True):
+    """The figures of one process cluster.
+
+    `executed_critical`: critical actions that ran with nobody asked. `strict_precision`: the share of them that is what
+    the dialogue's wizard did at that point; `graded_precision` also counts what the wizard did later before the next
+    submit. `coverage`: of critical proposals in Calibration and Automation whose stratum has a τ, the share scored at or
+    above it and let through (audit draws count as let through). `automation_rate`: of sessions closed in those stages,
+    the share in which no operator did or approved anything but the ending. `unattended_share`: of all critical actions
+    done in those sessions, the share that ran with nobody asked. None where there is nothing to divide by.
+    """
+
+    name: str
+    namespace: str
+    stage: str
+    stages: tuple[StageReached, ...]
+    sessions: int
+    sessions_by_stage: dict[str, int]
+    derailed: int
+    certificates: tuple[Certificate, ...]
+    executed_critical: int
+    strict_precision: float | None
+    graded_precision: float | None
+    coverage: float | None
+    automation_rate: float | None
+    unattended_share: float | None
+    acceptance: dict[str, ToolAcceptance]
+    operator_seconds: OperatorSeconds
+    operator_seconds_by_stage: dict[str, OperatorSeconds]
+    breach_to_copilot_seconds: float | None
+    breaches: tuple[Breach, ...]
+    unmet: tuple[dict[str, str], ...]
+
+
+class UnsafeExecution(msgspec.Struct, frozen=True):
+    """One action that the BPM executed and should not have."""
+
+    session_id: str
+    proposal_id: str
+    why: str
+
+
+class Figures(msgspec.Struct, frozen=True):
+    """The whole report in numbers: what `pilotage report --json` prints."""
+
+    process_clusters: tuple[ProcessClusterFigures, ...]
+    unsafe_executions: int
+    unsafe: tuple[UnsafeExecution, ...]
+    orders: int
+    orders_executed: int
+    orders_refused: dict[str, int]
+    sessions: int
+    run: dict[str, Any]
+    assumptions: dict[str, float]
+    faults: tuple[dict[str, Any], ...]
+
+
+def build_figures(run: Run) -> Figures:
+    """Count everything once."""
+    unsafe = tuple(find_unsafe(run.ledger, [s for sessions in run.sessions.values() for s in sessions]))
+    assumptions = msgspec.to_builtins(run.ledger.assumptions)
+    return Figures(
+        process_clusters=tuple(_figures_of(run, key) for key in run.process_clusters),
+        unsafe_executions=len(unsafe),
+        unsafe=unsafe,
+        orders=len(run.ledger.orders),
+        orders_executed=sum(order.executed for order in run.ledger.orders),
+        orders_refused=dict(Counter(order.fence or "refused" for order in run.ledger.orders if not order.executed)),
+        sessions=sum(len(sessions) for sessions in run.sessions.values()),
+        run=msgspec.to_builtins(run.info),
+        assumptions={name: value for name, value in assumptions.items() if name != "kind"},
+        faults=tuple(msgspec.to_builtins(fault) for fault in run.faults),
+    )
+
+
+def find_unsafe(ledger: Ledger, sessions: Iterable[SessionRecord]) -> list[UnsafeExecution]:
+    """What the BPM executed without leave or twice, by its own ledger, held against what the gateway stored.
+
+    An action has leave where the gate's stored decision was to execute, or an operator's accept is stored.
+    """
+    leave = {p.proposal_id: p.decision == Decision.EXECUTE for s in sessions for p in s.proposals}
+    accepted = {
+        event.data.proposal_id
+        for session in sessions
+        for event in session.events
+        if isinstance(event.data, FeedbackGiven) and event.data.verdict is Verdict.ACCEPT
+    }
+    found: list[UnsafeExecution] = []
+    done: Counter[str] = Counter()
+    for order in ledger.orders:
+        if not order.executed:
+            continue
+        done[order.proposal_id] += 1
+        why = _unsafe_because(order, done[order.proposal_id], leave.get(order.proposal_id), accepted)
+        if why:
+            found.append(UnsafeExecution(order.session_id, order.proposal_id, why))
+    return found
+
+
+def _unsafe_because(order: OrderSeen, times: int, leave: bool | None, accepted: set[str]) -> str:
+    if order.unsafe:
+        return order.unsafe
+    if times > 1:
+        return f"executed {times} times"
+    if order.fence:
+        return f"executed although the fence said {order.fence}"
+    if leave is None:
+        return "executed, but no proposal of that id is stored"
+    if not leave and order.proposal_id not in accepted:
+        return "executed, but the gate only proposed it and nobody accepted"
+    return ""
+
+
+def _figures_of(run: Run, key: str) -> ProcessClusterFigures:
+    item = run.process_clusters[key]
+    status: dict[str, Any] = item.get("status") or {}
+    sessions = run.sessions.get(key, ())
+    orders = {order.proposal_id: order for order in run.ledger.orders}
+    executed = [p for s in sessions for p in s.proposals if is_unattended(p)]
+    strict, graded = precision_of(executed, orders)
+    unattended = [s for s in sessions if stage_of(s) in UNATTENDED]
+    breaches = tuple(find_breaches(run, key))
+    return ProcessClusterFigures(
+        name=item["metadata"]["name"],
+        namespace=item["metadata"]["namespace"],
+        stage=status.get("stage", ""),
+        stages=stages_of(status),
+        sessions=len(sessions),
+        sessions_by_stage=dict(Counter(stage_of(s).value for s in sessions)),
+        derailed=sum(played.derailed for played in run.ledger.sessions if played.process_cluster == key),
+        certificates=_certificates_of(run.calibrations, key),
+        executed_critical=len(executed),
+        strict_precision=strict,
+        graded_precision=graded,
+        coverage=coverage_of([p for s in sessions for p in s.proposals]),
+        automation_rate=_share(sum(needed_nobody(s) for s in unattended), len(unattended)),
+        unattended_share=unattended_share_of(unattended),
+        acceptance=acceptance_of(sessions),
+        operator_seconds=operator_seconds_of([s for s in sessions if stage_of(s) is not Stage.LOGGING], run.ledger),
+        operator_seconds_by_stage={
+            stage.value: operator_seconds_of([s for s in sessions if stage_of(s) is stage], run.ledger)
+            for stage in Stage
+            if any(stage_of(s) is stage for s in sessions)
+        },
+        breach_to_copilot_seconds=max((b.seconds for b in breaches), default=None),
+        breaches=breaches,
+        unmet=tuple(status.get("unmet") or ()),
+    )
+
+
+def stages_of(status: dict[str, Any]) -> tuple[StageReached, ...]:
+    """The transitions kept in status, oldest first."""
+    flips = [StageReached(t["stage"], t["at"], t.get("reason", "")) for t in status.get("transitions") or ()]
+    return tuple(sorted(flips, key=lambda flip: to_seconds(flip.at)))
+
+
+def stage_of(session: SessionRecord) -> Stage:
+    """The stage a session ended in: that of its last proposal; a session without any is one of Logging."""
+    return session.proposals[-1].stage if session.proposals else Stage.LOGGING
+
+
+def precision_of(
+    executed: Sequence[ProposalRecord], orders: dict[str, OrderSeen]
+) -> tuple[float | None, float | None]:
+    """Strict and graded precision of what was executed; an execution the BPM knows nothing of counts as wrong."""
+    seen = [orders.get(p.proposal_id) for p in executed]
+    strict = sum(bool(order and order.right) for order in seen)
+    graded = sum(bool(order and (order.right or order.grade == Grade.ACCEPTABLE)) for order in seen)
+    return _share(strict, len(executed)), _share(graded, len(executed))
+
+
+def coverage_of(proposals: Iterable[ProposalRecord]) -> float | None:
+    """Share of critical proposals under a τ that the gate let through, audit draws included."""
+    judged = [p for p in proposals if p.critical and p.stage in UNATTENDED and p.tau is not None]
+    return _share(sum(p.decision == Decision.EXECUTE or p.audited for p in judged), len(judged))
+
+
+def needed_nobody(session: SessionRecord) -> bool:
+    """Whether no operator did or approved anything in `session` but its ending (which is a human's in this gate)."""
+    ending = {p.proposal_id for p in session.proposals if p.stratum == "finalizing"}
+    for event in session.events:
+        if isinstance(event.data, ActionTaken) and not all(a.tool in _ENDINGS for a in event.data.actions):
+            return False
+        if isinstance(event.data, FeedbackGiven) and event.data.proposal_id not in ending:
+            return False
+    return True
+
+
+_ENDINGS = ("close_chat", "transfer_chat")
+
+
+def unattended_share_of(sessions: Iterable[SessionRecord]) -> float | None:
+    """Of the proposals and operators' own actions that were done, the share of critical ones that ran unattended."""
+    alone = asked = 0
+    for session in sessions:
+        alone += sum(is_unattended(p) for p in session.proposals)
+        asked += sum(p.critical and p.executed and not is_unattended(p) for p in session.proposals)
+        asked += sum(_critical_actions(event.data) for event in session.events)
+    return _share(alone, alone + asked)
+
+
+def _critical_actions(data: object) -> int:
+    """Operators' own critical actions in one event: messages, endings and submits, as the demo's manifests class them."""
+    if not isinstance(data, ActionTaken):
+        return 0
+    return sum(
+        a.tool in ("send_text_to_chat", *_ENDINGS) or a.control_id.startswith("submit") for a in data.actions
+    )
+
+
+def acceptance_of(sessions: Iterable[SessionRecord]) -> dict[str, ToolAcceptance]:
+    """Verdicts on proposals by tool, in the order of how often they were given. Reviews after execution are not in it."""
+    verdicts: dict[str, Counter[Verdict]] = {}
+    for session in sessions:
+        tools = {p.proposal_id: p.action.tool.value for p in session.proposals}
+        for event in session.events:
+            if isinstance(event.data, FeedbackGiven) and event.data.proposal_id in tools:
+                verdicts.setdefault(tools[event.data.proposal_id], Counter())[event.data.verdict] += 1
+    ranked = sorted(verdicts.items(), key=lambda item: (-item[1].total(), item[0]))
+    return {
+        tool: ToolAcceptance(
+            given=counts.total(),
+            accepted=counts[Verdict.ACCEPT],
+            edited=counts[Verdict.EDIT],
+            rejected=counts[Verdict.REJECT],
+            share=counts[Verdict.ACCEPT] / counts.total(),
+        )
+        for tool, counts in ranked
+    }
+
+
+def operator_seconds_of(sessions: Iterable[SessionRecord], ledger: Ledger) -> OperatorSeconds:
+    """Active seconds in those of `sessions` that the BPM has a wizard's time for: with and without are paired."""
+    alone = {played.session_id: played.wizard_seconds for played in ledger.sessions}
+    own = asked = without = 0.0
+    count = 0
+    for session in sessions:
+        if session.session_id not in alone:
+            continue
+        count += 1
+        without += alone[session.session_id]
+        for event in session.events:
+            if isinstance(event.data, ActionTaken):
+                own += event.data.active_seconds
+            elif isinstance(event.data, FeedbackGiven | SessionReviewed):
+                asked += event.data.active_seconds
+    return OperatorSeconds(
+        with_=round(own + asked, 1),
+        without=round(without, 1),
+        with_at_half=round(own + asked / 2, 1),
+        with_at_double=round(own + asked * 2, 1),
+        asked=round(asked, 1),
+        sessions=count,
+    )
+
+
+def outcomes_of(session: SessionRecord) -> Counter[str]:
+    """Outcomes reported in a session, by kind."""
+    return Counter(e.data.outcome.value for e in session.events if isinstance(e.data, OutcomeReported))
+
+
+def _certificates_of(calibrations: Iterable[Calibration], key: str) -> tuple[Certificate, ...]:
+    return tuple(c for calibration in calibrations if calibration.process_cluster == key for c in calibration.certificates)
+
+
+def _share(part: int, whole: int) -> float | None:
+    return part / whole if whole else None

@@ -1,0 +1,178 @@
+"""One decision: ask the policy, ask the critic, gather the gate's facts, ask the gate. Nothing is stored here.
+
+The gate itself is core's; the audit draw is made here, since its propensity has to be stored with the decision.
+"""
+
+import logging
+import random
+import time
+from collections.abc import Callable
+
+import msgspec
+from uuid_utils import uuid7
+
+from pilotage_core.actions import Action, ActionClass, classify_action, is_legal_next_step
+from pilotage_core.dialog import DEFAULT_FORMAT, encode_action
+from pilotage_core.errors import InvalidActionError
+from pilotage_core.gate import GateFacts, GateVerdict, Reason, decide_gate
+from pilotage_core.proposal import build_action_schema, find_fault, read_reply
+from pilotage_core.record import ProposalRecord
+from pilotage_core.stage import UNATTENDED, Stage
+from pilotage_core.state import State, digest_state
+from pilotage_core.wire import Leave, PairRef
+from pilotage_gateway.metrics import Metrics
+from pilotage_gateway.models import ModelError, Models
+from pilotage_gateway.sessions import LiveSession
+
+log = logging.getLogger(__name__)
+NO_CLASS = ActionClass(critical=True, finalizing=False, stratum="", stopped=False, unattended_in_copilot=False)
+PROMPT_FORMATS = frozenset({DEFAULT_FORMAT.digest})
+"""Serialisers this gateway ships: a certificate made with another one does not stand here."""
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """What the models said of one state. `detail` says why there is no action."""
+
+    pair: PairRef
+    action: Action | None
+    confidence: float | None = None
+    score: float | None = None
+    score_version: int = -1
+    detail: str = ""
+
+
+class DecisionRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Everything the gate saw of one proposal: what `pilotage explain DECISION` prints.
+
+    `audit_draw` is u ~ U(0, 1), drawn only where the gate would execute; the look happens where u < `audit_share`.
+    """
+
+    session_id: str
+    process_cluster: str
+    at: str
+    pair: str
+    facts: GateFacts
+    verdict: GateVerdict
+    proposal: ProposalRecord | None = None
+    confidence: float | None = None
+    snapshot_digest: str = ""
+    epoch: int = 0
+    permit_remaining_ms: int = 0
+    audit_draw: float | None = None
+    audit_share: float = 0.0
+    detail: str = ""
+
+
+def effective_stage(leave: Leave | None, permit_fresh: bool) -> Stage:
+    """The stage this gateway works in: without a fresh permit at most Copilot."""
+    if leave is None:
+        return Stage.LOGGING
+    return Stage.COPILOT if leave.stage in UNATTENDED and not permit_fresh else leave.stage
+
+
+async def ask_models(models: Models, metrics: Metrics, session: LiveSession, leave: Leave, pair: PairRef) -> Asked:
+    """What policy and critic make of the session's state. A model that fails is no error: the operator works on."""
+    state, prompt = session.state, session.walk.dialog.prompt()
+    labels = {"process_cluster": leave.key, "pair": pair.revision}
+    started = time.perf_counter()
+    try:
+        reply = await models.propose(pair.policy_url, prompt, build_action_schema(leave.rules, state.screen))
+        action = read_reply(reply.text, state.screen)
+    except (ModelError, InvalidActionError) as error:
+        metrics.count("model_errors", model="policy", **labels)
+        return Asked(pair, None, detail=f"the policy does not answer: {error.what}"[:300])
+    finally:
+        metrics.policy_seconds.observe(time.perf_counter() - started)
+    if action is None:
+        return Asked(pair, None, detail="the policy has nothing to propose")
+    asked = Asked(pair, action, reply.confidence)
+    if not pair.critic_url or not classify_action(leave.rules, action, state.screen.name).critical:
+        return asked
+    started = time.perf_counter()
+    try:
+        score = await models.score(pair.critic_url, prompt + encode_action(action))
+    except ModelError as error:
+        metrics.count("model_errors", model="critic", **labels)
+        log.info("no score: %s", error)
+        return asked
+    finally:
+        metrics.critic_seconds.observe(time.perf_counter() - started)
+    return msgspec.structs.replace(asked, score=score, score_version=state.version)
+
+
+def gather_facts(leave: Leave, session: LiveSession, asked: Asked, *, permit_fresh: bool, suspended: bool) -> GateFacts:
+    """The gate's facts for what was asked, in the state now. `leave` is the one that counts now, not when asking."""
+    state, action, rules = session.state, asked.action, leave.rules
+    kind = NO_CLASS if action is None else classify_action(rules, action, state.screen.name)
+    return GateFacts(
+        stage=leave.stage,
+        state_version=state.version,
+        action=action,
+        action_class=kind,
+        suspended=suspended or leave.suspended,
+        handed_off=bool(session.handed_off),
+        control_fault="" if action is None else find_fault(action, state.screen),
+        looping=action is not None and is_looping(state, action, rules.same_action_limit, rules.no_progress_limit),
+        legal_next_step=action is None or is_legal_next_step(rules, state.last_action, action, state.screen.name),
+        permit_fresh=permit_fresh and asked.pair == leave.pair,
+        finalizing_by_human=leave.finalizing_by_human,
+        tau=find_tau(leave, asked.pair, kind.stratum),
+        score=asked.score,
+        score_version=asked.score_version,
+    )
+
+
+def is_looping(state: State, action: Action, same_action_limit: int, no_progress_limit: int) -> bool:
+    """Whether `action` was just done `same_action_limit` times on this screen, or nothing has moved for long."""
+    same = action == state.last_action and state.repeats + 1 >= same_action_limit
+    return same or state.idle_actions >= no_progress_limit
+
+
+def find_tau(leave: Leave, pair: PairRef, stratum: str) -> float | None:
+    """τ of a stratum, where its certificate is of this pair and of a prompt format this gateway writes."""
+    certificate = leave.certificates.get(stratum)
+    if certificate is None:
+        return None
+    digests = certificate.digests
+    same_pair = digests.policy == pair.policy_digest and digests.critic == pair.critic_digest
+    return certificate.tau if same_pair and digests.prompt_format in PROMPT_FORMATS else None
+
+
+def decide_with_audit(
+    facts: GateFacts, audit_share: float, draw: Callable[[], float] = random.random
+) -> tuple[GateFacts, GateVerdict, float | None]:
+    """The gate's verdict; where it would execute a certified action, after the audit draw u, which is returned too."""
+    verdict = decide_gate(facts)
+    if verdict.reason is not Reason.CERTIFIED:
+        return facts, verdict, None
+    u = draw()
+    facts = msgspec.structs.replace(facts, audit=u < audit_share)
+    return facts, decide_gate(facts), u
+
+
+def build_proposal(
+    session: LiveSession, asked: Asked, facts: GateFacts, verdict: GateVerdict, stage: Stage, propensity: float, at: str
+) -> ProposalRecord | None:
+    """The record of a proposal; None where nothing was proposed."""
+    if facts.action is None:
+        return None
+    return ProposalRecord(
+        proposal_id=str(uuid7()),
+        at_version=facts.state_version,
+        action=facts.action,
+        pair=asked.pair.revision,
+        policy_digest=asked.pair.policy_digest,
+        critic_digest=asked.pair.critic_digest,
+        stage=stage,
+        decision=verdict.decision.value,
+        reason=verdict.reason.value,
+        critical=facts.action_class.critical,
+        stratum=facts.action_class.stratum,
+        state_digest=digest_state(session.state),
+        at=at,
+        score=asked.score,
+        confidence=asked.confidence,
+        tau=facts.tau,
+        propensity=propensity,
+        audited=verdict.reason is Reason.AUDIT,
+    )

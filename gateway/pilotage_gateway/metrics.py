@@ -1,0 +1,90 @@
+"""The gateway's metrics (names are a contract with the controller's guardrails). Counts come from the records.
+
+Counters are restored from the records at start and exist from 0 on for every process cluster and pair of the snapshot,
+so that a guardrail's increase over a window never misses the first event.
+"""
+
+from collections.abc import Iterable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from pilotage_core.actions import DEFAULT_STRATA, Tool
+from pilotage_core.events import Verdict
+from pilotage_core.stage import Stage
+from pilotage_core.wire import Leave, Snapshot
+
+PAIR = ("process_cluster", "pair")
+COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "sessions_closed": ("Sessions closed, by the stage they closed in", (*PAIR, "stage")),
+    "demonstration_sessions": ("Closed sessions with at least one action by an operator", ("process_cluster",)),
+    "feedback_sessions": ("Closed sessions with feedback on a proposal of the pair made in Copilot", PAIR),
+    "feedback": ("Verdicts of operators on proposals", (*PAIR, "tool", "verdict")),
+    "decisions": ("Stored decisions of the gate", (*PAIR, "stage", "decision", "reason")),
+    "executed": ("Actions done unattended", (*PAIR, "tool", "critical")),
+    "executed_critical": ("Critical actions done unattended", PAIR),
+    "corrections": ("Critical actions done unattended that were corrected or rejected in review, each once", PAIR),
+    "finalizations_reviewed": ("Finalization reviews of sessions with critical actions done unattended", PAIR),
+    "finalizations_rejected": ("Finalization reviews that rejected such a session", PAIR),
+    "labels": ("Labels", (*PAIR, "stratum", "accepted")),
+    "model_errors": ("Failed calls of a policy or critic", (*PAIR, "model")),
+}
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
+
+
+class Metrics:
+    """One registry; `counters` by the names above (without `pilotage_` and `_total`)."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.counters = {
+            name: Counter(f"pilotage_{name}", text, labels, registry=self.registry)
+            for name, (text, labels) in COUNTERS.items()
+        }
+        self.policy_seconds = self._histogram("pilotage_policy_seconds", "Answer time of policies")
+        self.critic_seconds = self._histogram("pilotage_critic_seconds", "Answer time of critics")
+        self.decision_seconds = self._histogram(
+            "pilotage_decision_seconds", "From the first look at a post to its answer, models included"
+        )
+        self.permit_epoch = Gauge("pilotage_permit_epoch", "Highest permit epoch seen", registry=self.registry)
+        self.permit_remaining_seconds = Gauge(
+            "pilotage_permit_remaining_seconds", "Validity left of the permit held; 0: none", registry=self.registry
+        )
+        self.live_sessions = Gauge("pilotage_live_sessions", "Open sessions in memory", registry=self.registry)
+
+    def _histogram(self, name: str, text: str) -> Histogram:
+        return Histogram(name, text, buckets=SECONDS, registry=self.registry)
+
+    def count(self, name: str, n: int = 1, **labels: str) -> None:
+        """Add `n` to a counter."""
+        self.counters[name].labels(**labels).inc(n)
+
+    def restore(self, counts: Iterable[tuple[str, dict[str, str], int]]) -> None:
+        """Start from what the records hold."""
+        for name, labels, n in counts:
+            self.count(name, n, **labels)
+
+    def create(self, snapshot: Snapshot) -> None:
+        """Make every counter of the snapshot's process clusters and pairs exist."""
+        for leave in snapshot.leaves:
+            for pair in {"", leave.pair.revision if leave.pair else ""}:
+                self._create_pair(leave, pair)
+
+    def _create_pair(self, leave: Leave, pair: str) -> None:
+        key = {"process_cluster": leave.key, "pair": pair}
+        self.counters["demonstration_sessions"].labels(process_cluster=leave.key)
+        for stage in Stage:
+            self.counters["sessions_closed"].labels(**key, stage=stage.value)
+        for name, (_, labels) in COUNTERS.items():
+            if labels == PAIR:
+                self.counters[name].labels(**key)
+        for model in ("policy", "critic"):
+            self.counters["model_errors"].labels(**key, model=model)
+        for tool in leave.rules.tools or tuple(Tool):
+            for verdict in Verdict:
+                self.counters["feedback"].labels(**key, tool=tool.value, verdict=verdict.value)
+            for critical in ("true", "false"):
+                self.counters["executed"].labels(**key, tool=tool.value, critical=critical)
+        strata = {rule.stratum for rule in leave.rules.strata} | set(DEFAULT_STRATA.values()) | {"procedure"}
+        for stratum in strata:
+            for accepted in ("true", "false"):
+                self.counters["labels"].labels(**key, stratum=stratum, accepted=accepted)

@@ -1,0 +1,218 @@
+"""Permits as a gateway holds them: asked for by long poll, verified, aged, dropped. Deciding is core's permit.py.
+
+Nothing here can raise what a process cluster may do without a signature over this gateway's own nonce; an answer
+without one can only lower it (`tighten`).
+"""
+
+import asyncio
+import logging
+import secrets
+import socket
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+import msgspec
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from pilotage_core.errors import PermitError, PilotageError
+from pilotage_core.permit import Permit, PermitFacts, find_permit_fault, remaining_ms, signing_input
+from pilotage_core.wire import Leave, PermitReply, PermitRequest, SignedPermit, Snapshot
+
+log = logging.getLogger(__name__)
+DECODE_REPLY = msgspec.json.Decoder(PermitReply).decode
+SHORTEST_WAIT_SECONDS = 0.2
+LONGEST_WAIT_SECONDS = 5.0
+RETRY_SECONDS = 0.5
+
+
+def boot_seconds() -> float:
+    """Seconds since boot, suspended time included: a machine that slept wakes up with its permits expired."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+@dataclass(frozen=True, slots=True)
+class HeldPermit:
+    """A verified permit, with the nonce it answers and both clocks from before that nonce left."""
+
+    permit: Permit
+    nonce: str
+    nonce_sent: float
+    wall_sent: float
+
+
+class Keys:
+    """Public keys of controllers: files `<kid>.pub` of 32 raw bytes. Read again when a kid is unknown."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._keys: dict[str, Ed25519PublicKey] = {}
+
+    def verify(self, signed: SignedPermit) -> Permit:
+        """The permit in `signed`. Raises PermitError where its key is unknown or its signature is not of that key."""
+        if signed.kid not in self._keys:
+            self._read()
+        key = self._keys.get(signed.kid)
+        if key is None:
+            raise PermitError(f"no key {signed.kid[:64]!r} in the keys folder", where="kid", remedy=f"add it to {self._folder}")
+        try:
+            permit = msgspec.json.decode(signed.permit, type=Permit)
+            key.verify(signed.signature, signing_input(permit))
+        except msgspec.MsgspecError as error:
+            raise PermitError(f"no permit: {error}", where="permit") from error
+        except InvalidSignature as error:
+            raise PermitError("the signature is not of this permit", where="signature") from error
+        return permit
+
+    def _read(self) -> None:
+        for path in sorted(self._folder.glob("*.pub")):
+            raw = path.read_bytes()
+            if len(raw) == 32:
+                self._keys[path.stem] = Ed25519PublicKey.from_public_bytes(raw)
+            else:
+                log.warning("%s has %d bytes, a key has 32: left out", path, len(raw))
+
+
+def tighten(held: Snapshot, heard: Snapshot) -> Snapshot:
+    """`held` with every stage lowered and every suspension set that `heard` asks for; never more than `held` allowed."""
+    said = {leave.key: leave for leave in heard.leaves}
+
+    def lower(leave: Leave) -> Leave:
+        other = said.get(leave.key)
+        if other is None:
+            return leave
+        stage = min(leave.stage, other.stage, key=lambda stage: stage.rank)
+        return msgspec.structs.replace(leave, stage=stage, suspended=leave.suspended or other.suspended)
+
+    return Snapshot(tuple(lower(leave) for leave in held.leaves))
+
+
+class Permits:
+    """What the controller allows now. `snapshot` is None until one was ever seen; `highest_epoch` never falls.
+
+    `remember_epoch` and `remember_snapshot` must have stored their argument when they return: a permit counts only then.
+    """
+
+    def __init__(
+        self,
+        controller: str,
+        keys: Keys,
+        *,
+        remember_epoch: Callable[[str, int], Awaitable[None]],
+        remember_snapshot: Callable[[Snapshot], Awaitable[None]],
+        on_snapshot: Callable[[Snapshot], None],
+    ) -> None:
+        self._url = controller.rstrip("/") + "/v1/permits"
+        self._keys = keys
+        self._remember_epoch = remember_epoch
+        self._remember_snapshot = remember_snapshot
+        self._on_snapshot = on_snapshot
+        self._gateway = f"{socket.gethostname()}-{secrets.token_hex(4)}"
+        self._held: HeldPermit | None = None
+        self._leaves: dict[str, Leave] = {}
+        self._tightened = False
+        self.snapshot: Snapshot | None = None
+        self.snapshot_digest = ""
+        self.highest_epoch = 0
+        self.domain = ""
+
+    def restore(self, epochs: dict[str, int], snapshot: Snapshot | None) -> None:
+        """Take up what the records remember. No permit comes back: at most proposals, until the controller answers."""
+        self.domain, self.highest_epoch = next(iter(epochs.items()), ("", 0))
+        if snapshot is not None:
+            self._hold(snapshot)
+
+    def leave_of(self, process_cluster: str) -> Leave | None:
+        """What the last snapshot says of a process cluster, by key."""
+        return self._leaves.get(process_cluster)
+
+    def remaining_ms(self, now: float | None = None) -> int:
+        """Milliseconds of leave left; 0 where the permit held is none that counts now."""
+        held = self._held
+        if held is None or self._tightened:
+            return 0
+        now = boot_seconds() if now is None else now
+        if find_permit_fault(held.permit, self._facts(held.nonce, held.nonce_sent, held.wall_sent, now)) is not None:
+            return 0
+        return remaining_ms(held.permit, held.nonce_sent, now)
+
+    async def run(self) -> None:
+        """Poll for ever; a failure is logged and tried again."""
+        timeout = aiohttp.ClientTimeout(total=LONGEST_WAIT_SECONDS + 5)
+        async with aiohttp.ClientSession(timeout=timeout) as client:
+            failing = False
+            while True:
+                try:
+                    await self.poll(client)
+                    failing = False
+                except (aiohttp.ClientError, TimeoutError, OSError, msgspec.MsgspecError, PilotageError) as error:
+                    if not failing:
+                        log.warning("no permit: %s: %s", type(error).__name__, error)
+                    failing = True
+                    await asyncio.sleep(RETRY_SECONDS)
+
+    async def poll(self, client: aiohttp.ClientSession) -> None:
+        """Ask once. Both clocks are read before the nonce exists: a permit is never younger than we think."""
+        sent, wall_sent = boot_seconds(), time.time()
+        nonce = secrets.token_hex(16)
+        held_digest = "" if self._tightened else self.snapshot_digest
+        request = PermitRequest(self._gateway, nonce, self.highest_epoch, held_digest, self._wait_seconds())
+        async with client.post(self._url, data=msgspec.json.encode(request)) as response:
+            body = await response.read()
+            if response.status != 200:
+                raise PermitError(f"HTTP {response.status}: {body[:200]!r}", where=self._url)
+        await self.take(DECODE_REPLY(body), nonce, sent, wall_sent)
+
+    async def take(self, reply: PermitReply, nonce: str, sent: float, wall_sent: float) -> None:
+        """Use one answer to `nonce`. Raises PermitError where it gives no leave; what it lowers is lowered even so."""
+        try:
+            permit = self._keys.verify(reply.signed)
+            digest = reply.snapshot.digest if reply.snapshot is not None else self.snapshot_digest
+            fault = find_permit_fault(permit, self._facts(nonce, sent, wall_sent, boot_seconds(), digest))
+            if fault is not None:
+                raise PermitError(f"the permit gives no leave: {fault}", where="permit")
+        except PermitError:
+            self._tighten_by(reply.snapshot)
+            raise
+        if reply.snapshot is not None:
+            self._hold(reply.snapshot)  # at once: the permit held until now is of another snapshot and counts no more
+            self._tightened = False
+        if permit.epoch > self.highest_epoch or not self.domain:
+            await self._remember_epoch(permit.domain, permit.epoch)
+            self.domain, self.highest_epoch = permit.domain, permit.epoch
+        self._held = HeldPermit(permit, nonce, sent, wall_sent)
+        if reply.snapshot is not None:
+            await self._remember_snapshot(reply.snapshot)
+
+    def _tighten_by(self, heard: Snapshot | None) -> None:
+        if heard is None or self.snapshot is None:
+            return
+        tightened = tighten(self.snapshot, heard)
+        if tightened != self.snapshot:
+            self._leaves = {leave.key: leave for leave in tightened.leaves}
+            self.snapshot, self._tightened = tightened, True
+
+    def _hold(self, snapshot: Snapshot) -> None:
+        self.snapshot, self.snapshot_digest = snapshot, snapshot.digest
+        self._leaves = {leave.key: leave for leave in snapshot.leaves}
+        self._on_snapshot(snapshot)
+
+    def _facts(self, nonce: str, sent: float, wall_sent: float, now: float, digest: str | None = None) -> PermitFacts:
+        return PermitFacts(
+            now=now,
+            nonce=nonce,
+            nonce_sent=sent,
+            highest_epoch=self.highest_epoch,
+            snapshot_digest=self.snapshot_digest if digest is None else digest,
+            domain=self.domain,
+            drift_seconds=(time.time() - wall_sent) - (now - sent),
+        )
+
+    def _wait_seconds(self) -> float:
+        """At most a third of the validity, so that two polls may fail before leave lapses. Right away when without."""
+        if self._held is None or self.remaining_ms() == 0:
+            return 0.0
+        return min(LONGEST_WAIT_SECONDS, max(SHORTEST_WAIT_SECONDS, self._held.permit.validity_ms / 3000))

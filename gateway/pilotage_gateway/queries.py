@@ -1,0 +1,212 @@
+"""What is read back: sessions, exports, labels, decisions, and the counts that metrics start from. Reads only."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import msgspec
+from sqlalchemy import Connection, Row, and_, func, or_, select
+
+from pilotage_core.events import Event, Outcome, ScreenShown
+from pilotage_core.record import Label, ProposalRecord, SessionRecord
+from pilotage_core.stage import Stage
+from pilotage_core.wire import Snapshot
+from pilotage_gateway import tables as t
+from pilotage_gateway.sessions import Intent, StoredSession
+
+DECODE_EVENT = msgspec.json.Decoder(Event).decode
+DECODE_PROPOSAL = msgspec.json.Decoder(ProposalRecord).decode
+DECODE_LABEL = msgspec.json.Decoder(Label).decode
+
+
+@dataclass(frozen=True, slots=True)
+class ExportCursor:
+    """Where an export stands: closed sessions after this time and id."""
+
+    closed_at: str
+    session_id: str
+
+
+def read_record(connection: Connection, session_id: str, *, with_html: bool = False) -> SessionRecord | None:
+    """One session; None where it is unknown. HTML is left out unless asked for: typed screens are always there."""
+    row = connection.execute(select(t.sessions).where(t.sessions.c.session_id == session_id)).first()
+    return None if row is None else _record(connection, row, with_html)
+
+
+def read_session(connection: Connection, session_id: str) -> StoredSession | None:
+    """One session with its intents, as a gateway needs it to go on; None where it is unknown."""
+    row = connection.execute(select(t.sessions).where(t.sessions.c.session_id == session_id)).first()
+    if row is None:
+        return None
+    found = connection.execute(
+        select(t.intents, t.outcomes.c.outcome)
+        .outerjoin(t.outcomes, t.outcomes.c.proposal_id == t.intents.c.proposal_id)
+        .where(t.intents.c.session_id == session_id)
+        .order_by(t.intents.c.state_version)
+    )
+    intents = tuple(
+        Intent(i.proposal_id, i.idempotency_key, i.state_version, i.authorised_by, i.epoch, Outcome(i.outcome) if i.outcome else None)
+        for i in found
+    )
+    return StoredSession(_record(connection, row, False), intents, row.handed_off)
+
+
+def _record(connection: Connection, row: Row[tuple[object, ...]], with_html: bool) -> SessionRecord:
+    mine = t.events.c.session_id == row.session_id
+    columns = (t.events.c.body, t.events.c.html) if with_html else (t.events.c.body,)
+    stored = connection.execute(select(*columns).where(mine).order_by(t.events.c.sequence)).all()
+    events = [DECODE_EVENT(event.body) for event in stored]
+    if with_html:
+        events = [_with_html(event, kept.html) for event, kept in zip(events, stored, strict=True)]
+    proposals = connection.execute(
+        select(t.proposals.c.body, t.proposals.c.executed)
+        .where(t.proposals.c.session_id == row.session_id)
+        .order_by(t.proposals.c.at_version)
+    )
+    return SessionRecord(
+        session_id=row.session_id,
+        process_cluster=row.process_cluster,
+        opened_at=row.opened_at,
+        events=tuple(events),
+        proposals=tuple(msgspec.structs.replace(DECODE_PROPOSAL(p.body), executed=p.executed) for p in proposals),
+        closed_at=row.closed_at,
+    )
+
+
+def _with_html(event: Event, html: str) -> Event:
+    if not html or not isinstance(event.data, ScreenShown):
+        return event
+    return msgspec.structs.replace(event, data=ScreenShown(html=html, screen=event.data.screen))
+
+
+def read_export(
+    connection: Connection, process_cluster: str, since: str, until: str, after: ExportCursor | None, limit: int
+) -> list[SessionRecord]:
+    """Closed sessions with `closed_at` in [since, until), by it and then by id: at most `limit`, from `after` on."""
+    s = t.sessions.c
+    within = [s.process_cluster == process_cluster, s.closed_at != "", s.closed_at >= since]
+    if until:
+        within.append(s.closed_at < until)
+    if after is not None:
+        same = and_(s.closed_at == after.closed_at, s.session_id > after.session_id)
+        within.append(or_(s.closed_at > after.closed_at, same))
+    rows = connection.execute(select(t.sessions).where(*within).order_by(s.closed_at, s.session_id).limit(limit)).all()
+    return [_record(connection, row, False) for row in rows]
+
+
+def read_open(connection: Connection, process_cluster: str, after: str, limit: int) -> list[SessionRecord]:
+    """Sessions that are not closed, by id: at most `limit` after the id `after`."""
+    s = t.sessions.c
+    rows = connection.execute(
+        select(t.sessions)
+        .where(s.process_cluster == process_cluster, s.closed_at == "", s.session_id > after)
+        .order_by(s.session_id)
+        .limit(limit)
+    ).all()
+    return [_record(connection, row, False) for row in rows]
+
+
+def read_labels_after(
+    connection: Connection, process_cluster: str, pair: str, after: int, limit: int
+) -> tuple[int, list[Label]]:
+    """Labels in label order with a number above `after`, and the number of the last one (or `after`)."""
+    c = t.labels.c
+    wanted = [c.process_cluster == process_cluster, c.number > after]
+    if pair:
+        wanted.append(c.pair == pair)
+    rows = connection.execute(select(c.number, c.body).where(*wanted).order_by(c.number).limit(limit)).all()
+    return (rows[-1].number if rows else after), [DECODE_LABEL(row.body) for row in rows]
+
+
+def read_decision(connection: Connection, proposal_id: str) -> tuple[bytes, str, str] | None:
+    """What the gate saw (JSON), with the digests of the row before and of this row; None where it is unknown."""
+    row = connection.execute(select(t.decisions).where(t.decisions.c.proposal_id == proposal_id)).first()
+    return None if row is None else (row.facts, row.former, row.digest)
+
+
+def read_chain(connection: Connection) -> Iterator[tuple[int, str, str, bytes]]:
+    """Every decision row in order: number, digest of the one before, own digest, facts."""
+    c = t.decisions.c
+    for row in connection.execute(select(c.number, c.former, c.digest, c.facts).order_by(c.number)):
+        yield row.number, row.former, row.digest, row.facts
+
+
+def read_suspended(connection: Connection) -> set[str]:
+    """Process clusters that people have stopped ("*": all)."""
+    c = t.suspensions.c
+    return set(connection.execute(select(c.process_cluster).where(c.suspended)).scalars())
+
+
+def read_epochs(connection: Connection) -> dict[str, int]:
+    """Highest epoch seen, by domain; the first domain seen comes first."""
+    c = t.epochs.c
+    return {row.domain: row.epoch for row in connection.execute(select(c.domain, c.epoch).order_by(c.seen_at))}
+
+
+def read_snapshot(connection: Connection) -> Snapshot | None:
+    """The last snapshot seen, or None."""
+    body = connection.execute(select(t.snapshots.c.body)).scalar()
+    return None if body is None else msgspec.json.decode(body, type=Snapshot)
+
+
+Count = tuple[str, dict[str, str], int]
+
+
+def read_counts(connection: Connection) -> Iterator[Count]:
+    """Every counter of metrics.py that the records hold, as (short name, labels, value)."""
+    for name, query in _COUNTS.items():
+        for row in connection.execute(query):
+            values = dict(row._mapping)
+            n = values.pop("n")
+            yield name, {key: _label_value(value) for key, value in values.items()}, n
+
+
+def _label_value(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _by(*columns: object) -> list[object]:
+    return [*columns, func.count().label("n")]
+
+
+_s, _p, _l, _d, _r, _c = t.sessions.c, t.proposals.c, t.labels.c, t.decisions.c, t.reviews.c, t.corrections.c
+_unattended = and_(_p.executed, _p.decision == "execute")
+_feedback_sessions = (
+    select(_l.session_id, _l.process_cluster, _l.pair)
+    .join(t.sessions, _s.session_id == _l.session_id)
+    .where(_s.closed_at != "", _l.verdict != "", ~_l.reviewed, _l.stage == Stage.COPILOT.value)
+    .distinct()
+    .subquery()
+)
+_COUNTS = {
+    "sessions_closed": select(_s.process_cluster, _s.closed_pair.label("pair"), _s.closed_stage.label("stage"), func.count().label("n"))
+    .where(_s.closed_at != "")
+    .group_by(_s.process_cluster, _s.closed_pair, _s.closed_stage),
+    "demonstration_sessions": select(_s.process_cluster, func.count().label("n"))
+    .where(_s.closed_at != "", _s.demonstrated)
+    .group_by(_s.process_cluster),
+    "feedback_sessions": select(
+        _feedback_sessions.c.process_cluster, _feedback_sessions.c.pair, func.count().label("n")
+    ).group_by(_feedback_sessions.c.process_cluster, _feedback_sessions.c.pair),
+    "feedback": select(_l.process_cluster, _l.pair, _l.tool, _l.verdict, func.count().label("n"))
+    .where(_l.verdict != "", ~_l.reviewed)
+    .group_by(_l.process_cluster, _l.pair, _l.tool, _l.verdict),
+    "decisions": select(_d.process_cluster, _d.pair, _d.stage, _d.decision, _d.reason, func.count().label("n")).group_by(
+        _d.process_cluster, _d.pair, _d.stage, _d.decision, _d.reason
+    ),
+    "executed": select(_p.process_cluster, _p.pair, _p.tool, _p.critical, func.count().label("n"))
+    .where(_unattended)
+    .group_by(_p.process_cluster, _p.pair, _p.tool, _p.critical),
+    "executed_critical": select(_p.process_cluster, _p.pair, func.count().label("n"))
+    .where(_unattended, _p.critical)
+    .group_by(_p.process_cluster, _p.pair),
+    "corrections": select(_c.process_cluster, _c.pair, func.count().label("n")).group_by(_c.process_cluster, _c.pair),
+    "finalizations_reviewed": select(_r.process_cluster, _r.pair, func.count().label("n")).group_by(
+        _r.process_cluster, _r.pair
+    ),
+    "finalizations_rejected": select(_r.process_cluster, _r.pair, func.count().label("n"))
+    .where(~_r.approved)
+    .group_by(_r.process_cluster, _r.pair),
+    "labels": select(_l.process_cluster, _l.pair, _l.stratum, _l.accepted, func.count().label("n")).group_by(
+        _l.process_cluster, _l.pair, _l.stratum, _l.accepted
+    ),
+}

@@ -1,0 +1,249 @@
+"""What is written, each function one part of a transaction that store.py commits. No memory, no network, no clock."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+from sqlalchemy import Connection, bindparam, insert, select, update
+
+from pilotage_core.errors import ConflictError
+from pilotage_core.events import Event, Outcome, OutcomeReported, ScreenShown
+from pilotage_core.record import Label, ProposalRecord
+from pilotage_gateway import tables as t
+from pilotage_gateway.sessions import Intent
+
+ENCODE = msgspec.json.Encoder().encode
+CHAIN_START = "0" * 32
+ALL = "*"
+
+
+@dataclass(frozen=True, slots=True)
+class NewLabel:
+    """A label with what its counters are keyed by: `stage` of the proposal, `verdict` ("" where nobody answered)."""
+
+    label: Label
+    stage: str
+    verdict: str
+
+
+@dataclass(frozen=True, slots=True)
+class Review:
+    """A finalization review that counts: its session ran at least one critical action unattended."""
+
+    sequence: int
+    pair: str
+    approved: bool
+
+
+@dataclass(slots=True)
+class PostWrite:
+    """Everything that one post adds to the records, in one transaction."""
+
+    session_id: str
+    process_cluster: str
+    opened_at: str
+    received_at: str
+    opens: bool
+    events: Sequence[Event]
+    labels: list[NewLabel] = field(default_factory=list)
+    outcomes: list[OutcomeReported] = field(default_factory=list)
+    ambiguous: Intent | None = None
+    corrections: list[ProposalRecord] = field(default_factory=list)
+    reviews: list[Review] = field(default_factory=list)
+    session_changes: dict[str, str | bool] = field(default_factory=dict)
+    accepted: Intent | None = None
+
+
+_INSERT_SESSION = insert(t.sessions)
+_INSERT_EVENT = insert(t.events)
+_INSERT_PROPOSAL = insert(t.proposals)
+_INSERT_DECISION = insert(t.decisions)
+_INSERT_INTENT = insert(t.intents)
+_INSERT_LABEL = insert(t.labels)
+_LAST_DIGEST = select(t.decisions.c.digest).order_by(t.decisions.c.number.desc()).limit(1)
+_SUSPENDED = (
+    select(t.suspensions.c.process_cluster)
+    .where(t.suspensions.c.process_cluster.in_([bindparam("key"), ALL]), t.suspensions.c.suspended)
+    .with_for_update(read=True)
+)
+
+
+def is_suspended(connection: Connection, process_cluster: str) -> bool:
+    """Whether people have stopped this process cluster, or all of them; holds until the transaction ends."""
+    return connection.execute(_SUSPENDED, {"key": process_cluster}).first() is not None
+
+
+def write_post(connection: Connection, post: PostWrite) -> bool:
+    """Store one post. False: all of it is stored, but the accepted proposal got no leave, since people said stop."""
+    if post.opens:
+        row = {"session_id": post.session_id, "process_cluster": post.process_cluster, "opened_at": post.opened_at}
+        connection.execute(_INSERT_SESSION, row)
+    if post.events:
+        connection.execute(_INSERT_EVENT, [_event_row(post, event) for event in post.events])
+    for reported in post.outcomes:
+        _write_outcome(connection, reported.proposal_id, reported.outcome, reported.error, post.received_at)
+    if post.ambiguous is not None:
+        _write_outcome(connection, post.ambiguous.proposal_id, Outcome.AMBIGUOUS, "", post.received_at)
+    if post.labels:
+        connection.execute(_INSERT_LABEL, [_label_row(new) for new in post.labels])
+    _write_corrections_and_reviews(connection, post)
+    if post.session_changes:
+        mine = t.sessions.c.session_id == post.session_id
+        connection.execute(update(t.sessions).where(mine).values(**post.session_changes))
+    if post.accepted is None:
+        return True
+    if is_suspended(connection, post.process_cluster):
+        return False
+    write_intent(connection, post.session_id, post.accepted, post.received_at)
+    return True
+
+
+def write_intent(connection: Connection, session_id: str, intent: Intent, at: str) -> None:
+    """Store leave to execute. A second one for the same proposal breaks the primary key."""
+    connection.execute(
+        _INSERT_INTENT,
+        {
+            "proposal_id": intent.proposal_id,
+            "session_id": session_id,
+            "idempotency_key": intent.idempotency_key,
+            "state_version": intent.state_version,
+            "authorised_by": intent.authorised_by,
+            "epoch": intent.epoch,
+            "at": at,
+        },
+    )
+
+
+def write_decision(
+    connection: Connection, session_id: str, process_cluster: str, proposal: ProposalRecord | None, row: dict[str, str], facts: bytes
+) -> None:
+    """Store what the gate saw and said, chained to the decision before it, and the proposal it was about."""
+    former = connection.execute(_LAST_DIGEST).scalar() or CHAIN_START
+    connection.execute(
+        _INSERT_DECISION,
+        {
+            "session_id": session_id,
+            "process_cluster": process_cluster,
+            **row,
+            "facts": facts,
+            "former": former,
+            "digest": chain(former, facts),
+        },
+    )
+    if proposal is not None:
+        connection.execute(
+            _INSERT_PROPOSAL,
+            {
+                "proposal_id": proposal.proposal_id,
+                "session_id": session_id,
+                "at_version": proposal.at_version,
+                "process_cluster": process_cluster,
+                "pair": proposal.pair,
+                "stage": proposal.stage,
+                "decision": proposal.decision,
+                "tool": proposal.action.tool,
+                "critical": proposal.critical,
+                "body": ENCODE(proposal),
+            },
+        )
+
+
+def chain(former: str, facts: bytes) -> str:
+    """Digest of a decision row that follows the one with digest `former`: changing any row changes all later ones."""
+    return hashlib.blake2b(former.encode() + facts, digest_size=16).hexdigest()
+
+
+def write_handed_off(connection: Connection, session_id: str, why: str) -> None:
+    """Note that the operator has the wheel of a session (empty: no more)."""
+    connection.execute(update(t.sessions).where(t.sessions.c.session_id == session_id).values(handed_off=why))
+
+
+def write_suspension(connection: Connection, process_cluster: str, suspended: bool, who: str, why: str, at: str) -> None:
+    """Stop (or let go on) one process cluster, or all with "*"."""
+    values = {"suspended": suspended, "who": who, "why": why, "at": at}
+    changed = connection.execute(
+        update(t.suspensions).where(t.suspensions.c.process_cluster == process_cluster).values(**values)
+    )
+    if changed.rowcount == 0:
+        connection.execute(insert(t.suspensions).values(process_cluster=process_cluster, **values))
+
+
+def write_epoch(connection: Connection, domain: str, epoch: int, seen_at: float) -> None:
+    """Remember the highest epoch of a domain. Raises ConflictError where a higher one is stored."""
+    stored = connection.execute(select(t.epochs.c.epoch).where(t.epochs.c.domain == domain)).scalar()
+    if stored is None:
+        connection.execute(insert(t.epochs).values(domain=domain, epoch=epoch, seen_at=seen_at))
+    elif stored > epoch:
+        raise ConflictError(f"epoch {epoch} is older than {stored}", where="epoch")
+    else:
+        connection.execute(update(t.epochs).where(t.epochs.c.domain == domain).values(epoch=epoch, seen_at=seen_at))
+
+
+def write_snapshot(connection: Connection, body: bytes) -> None:
+    """Remember the last snapshot, so that sessions can be opened after a restart without a controller."""
+    if connection.execute(update(t.snapshots).where(t.snapshots.c.slot == 1).values(body=body)).rowcount == 0:
+        connection.execute(insert(t.snapshots).values(slot=1, body=body))
+
+
+def _event_row(post: PostWrite, event: Event) -> dict[str, object]:
+    html = ""
+    if isinstance(event.data, ScreenShown):
+        html = event.data.html
+        event = msgspec.structs.replace(event, data=ScreenShown(screen=event.data.screen))
+    return {
+        "session_id": post.session_id,
+        "sequence": event.sequence,
+        "event_id": event.id,
+        "received_at": post.received_at,
+        "body": ENCODE(event),
+        "html": html,
+    }
+
+
+def _label_row(new: NewLabel) -> dict[str, object]:
+    label = new.label
+    return {
+        "session_id": label.session_id,
+        "proposal_id": label.proposal_id,
+        "process_cluster": label.process_cluster,
+        "pair": label.pair,
+        "stage": new.stage,
+        "stratum": label.stratum,
+        "tool": label.tool,
+        "verdict": new.verdict,
+        "accepted": label.accepted,
+        "reviewed": label.reviewed,
+        "body": ENCODE(label),
+    }
+
+
+def _write_outcome(connection: Connection, proposal_id: str, outcome: Outcome, error: str, at: str) -> None:
+    mine = t.outcomes.c.proposal_id == proposal_id
+    values = {"outcome": outcome.value, "error": error, "at": at}
+    if connection.execute(update(t.outcomes).where(mine).values(**values)).rowcount == 0:
+        connection.execute(insert(t.outcomes).values(proposal_id=proposal_id, **values))
+    if outcome is Outcome.DONE:
+        connection.execute(update(t.proposals).where(t.proposals.c.proposal_id == proposal_id).values(executed=True))
+
+
+def _write_corrections_and_reviews(connection: Connection, post: PostWrite) -> None:
+    for proposal in post.corrections:
+        connection.execute(
+            insert(t.corrections).values(
+                proposal_id=proposal.proposal_id,
+                process_cluster=post.process_cluster,
+                pair=proposal.pair,
+                at=post.received_at,
+            )
+        )
+    for review in post.reviews:
+        connection.execute(
+            insert(t.reviews).values(
+                session_id=post.session_id,
+                sequence=review.sequence,
+                process_cluster=post.process_cluster,
+                pair=review.pair,
+                approved=review.approved,
+            )
+        )

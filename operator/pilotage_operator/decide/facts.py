@@ -1,0 +1,157 @@
+"""What a decision about one process cluster is made of, and what comes out of it. Types only.
+
+The same for Kubernetes and local processes: only observe/ and apply/ know which of the two it is.
+"""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from pilotage_core.guardrail import Reading
+from pilotage_core.screen import ScreenSchema
+from pilotage_core.wire import JobResult, Leave
+from pilotage_operator.api.automation_gate import AutomationGateSpec
+from pilotage_operator.api.policy_critic import PolicyCriticSpec
+from pilotage_operator.api.process_cluster import ProcessClusterSpec
+from pilotage_operator.api.status import ProcessClusterStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A ProcessCluster with everything it refers to, as people wrote it. `serving_image` is what model servers run."""
+
+    namespace: str
+    name: str
+    uid: str
+    generation: int
+    cluster: ProcessClusterSpec
+    policy_critic: PolicyCriticSpec
+    gate: AutomationGateSpec
+    screens: tuple[ScreenSchema, ...] = ()
+    serving_image: str = ""
+
+    @property
+    def key(self) -> str:
+        """`namespace/name`, the identity in records and metrics."""
+        return f"{self.namespace}/{self.name}"
+
+
+class JobState(StrEnum):
+    """How a Job fares."""
+
+    RUNNING = "Running"
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+
+
+@dataclass(frozen=True, slots=True)
+class JobFact:
+    """One Job. `exit_code` is the trainer's (3 and 4: the data does not carry it), None where it is unknown."""
+
+    state: JobState
+    result: JobResult | None = None
+    exit_code: int | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointFact:
+    """One model server: whether it answers, and where."""
+
+    ready: bool
+    url: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CounterFacts:
+    """Counts from the gateway's records. The last five are those of the pair in force; `feedback_sessions` is for all."""
+
+    sessions: int = 0
+    demonstrations: int = 0
+    feedback_sessions: int = 0
+    calibration_sessions: int = 0
+    reviewed: int = 0
+    rejected: int = 0
+    executed: int = 0
+    corrections: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class MonitorFact:
+    """Shiryaev-Roberts over the labels of the pair in force since Calibration began; `cursor` is the newest label's."""
+
+    r: float = 0.0
+    r_peak: float = 0.0
+    labels: int = 0
+    k: float = 1.0
+    audits_all: bool = False
+    cursor: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What was observed. `counts` and `monitor` are None where the gateway could not be asked: nothing is concluded.
+
+    `readings` is keyed by guardrail name; a guardrail without a series is not in it. `authority`: permits may be signed
+    above Copilot. `admission`: the policies that guard status and promotion are in force.
+    """
+
+    counts: CounterFacts | None = None
+    readings: dict[str, Reading] = field(default_factory=dict)
+    monitor: MonitorFact | None = None
+    jobs: dict[str, JobFact] = field(default_factory=dict)
+    endpoints: dict[str, EndpointFact] = field(default_factory=dict)
+    authority: bool = True
+    admission: bool = True
+    clock_skew_seconds: float = 0.0
+    permit_epoch: int = 0
+
+
+class JobPhase(StrEnum):
+    """The trainer's commands, in the order they run."""
+
+    POLICY = "policy"
+    CRITIC = "critic"
+    CALIBRATE = "calibrate"
+
+
+@dataclass(frozen=True, slots=True)
+class WantedJob:
+    """A Job that should exist: created once under its name, never changed. Times are RFC 3339, empty for open."""
+
+    name: str
+    phase: JobPhase
+    revision: str
+    since: str = ""
+    until: str = ""
+    fresh_after: str = ""
+    held_out_after: str = ""
+    held_out_share: str = ""
+    policy_url: str = ""
+    critic_url: str = ""
+    policy_digest: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class WantedEndpoint:
+    """A model server that should exist. `phase` is POLICY or CRITIC: which artefact of the revision it serves."""
+
+    name: str
+    phase: JobPhase
+    revision: str
+
+
+@dataclass(frozen=True, slots=True)
+class LifecycleDecision:
+    """What the world should be like. Endpoints neither wanted nor kept are retired, Jobs of other revisions too.
+
+    `revoked`: leave is taken back, which has to be published before anything else is done.
+    """
+
+    status: ProcessClusterStatus
+    leave: Leave
+    jobs: tuple[WantedJob, ...] = ()
+    endpoints: tuple[WantedEndpoint, ...] = ()
+    kept_endpoints: frozenset[str] = frozenset()
+    kept_revisions: frozenset[str] = frozenset()
+    revoked: bool = False

@@ -1,0 +1,192 @@
+"""STAR as it is published: dialogues (JSON lines, gzipped or not), forms (apis.json) and procedures (tasks.json).
+
+Decoding and finding the files only; what a dialogue means is dialogue.py. The wizard's drafts (`request_suggestions`),
+the labels offered for them (`ActionLabelOptions`) and the user's instructions (`UserGuide`) are not decoded to more
+than their time: none of them may ever reach a screen or a state.
+"""
+
+import gzip
+import json
+import os
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from pilotage_core.errors import InvalidInputError
+from pilotage_simulator.download import download_star
+
+DIALOGUE_FILES = ("dialogues.jsonl.gz", "dialogues.jsonl")
+CHECKOUT = Path(__file__).resolve().parents[2]
+SHARED = CHECKOUT.parent / "shared" / "data" / "star"
+
+# Nodes of the flow charts that tasks.json lists among its replies; nobody ever says them.
+GRAPH_NODES = frozenset(
+    "yes no query query_check query_book query_success query_failure available unavailable done correct incorrect"
+    " noanswer".split()
+)
+# Templates on every screen: courtesies, and two labels that wizards used but tasks.json lacks.
+COMMON_REPLIES = {
+    "hello": "Hello, how can I help?",
+    "ask_name": "Could you give me your name, please?",
+    "ask_departure_location": "Where are you departing from?",
+    "anything_else": "Is there anything else that I can do for you?",
+    "out_of_scope": "I am sorry, I don't quite understand what you mean.",
+    "goodbye_1": "Thank you and goodbye.",
+    "goodbye_2": "Thank you and goodbye!",
+}
+
+
+class StarEvent(msgspec.Struct, frozen=True):
+    """One event of a dialogue; the fields that an action does not have are empty."""
+
+    agent: str = msgspec.field(name="Agent")
+    action: str = msgspec.field(name="Action")
+    unix_time: float | None = msgspec.field(name="UnixTime", default=None)
+    text: str | None = msgspec.field(name="Text", default=None)
+    label: str = msgspec.field(name="ActionLabel", default="")
+    api: str = msgspec.field(name="APIName", default="")
+    constraints: tuple[dict[str, Any], ...] = msgspec.field(name="Constraints", default=())
+    item: dict[str, Any] | None = msgspec.field(name="Item", default=None)
+    total_items: int = msgspec.field(name="TotalItems", default=0)
+    task: str = msgspec.field(name="Task", default="")
+    primary_item: dict[str, Any] | None = msgspec.field(name="PrimaryItem", default=None)
+    secondary_item: dict[str, Any] | None = msgspec.field(name="SecondaryItem", default=None)
+
+
+class Capability(msgspec.Struct, frozen=True):
+    """A procedure that a wizard could work with in a dialogue."""
+
+    task: str = msgspec.field(name="Task")
+    domain: str | None = msgspec.field(name="Domain", default=None)
+
+
+class Scenario(msgspec.Struct, frozen=True):
+    """What a dialogue was about."""
+
+    domains: tuple[str | None, ...] = msgspec.field(name="Domains", default=())
+    multi_task: bool = msgspec.field(name="MultiTask", default=False)
+    capabilities: tuple[Capability, ...] = msgspec.field(name="WizardCapabilities", default=())
+
+
+class Dialogue(msgspec.Struct, frozen=True):
+    """One recorded dialogue."""
+
+    dialogue_id: int | str = msgspec.field(name="DialogueID")
+    wizard: str = msgspec.field(name="AnonymizedWizardWorkerID")
+    scenario: Scenario = msgspec.field(name="Scenario")
+    events: tuple[StarEvent, ...] = msgspec.field(name="Events")
+
+    @property
+    def domains(self) -> tuple[str, ...]:
+        """Its domains, sorted; those that the data leaves unnamed are left out."""
+        return tuple(sorted({d for d in self.scenario.domains if d}))
+
+
+class FormInput(msgspec.Struct, frozen=True):
+    """One input of a form. `options` empty: anything can be typed."""
+
+    name: str
+    label: str
+    type: str
+    options: tuple[str, ...] = ()
+    required: bool = False
+
+
+class Procedure(msgspec.Struct, frozen=True):
+    """A procedure as the BPM offers it: its form, its buttons, its template replies (label → text)."""
+
+    name: str
+    inputs: tuple[FormInput, ...]
+    submits: tuple[str, ...]
+    replies: dict[str, str]
+
+
+class Star(msgspec.Struct, frozen=True):
+    """The data set: where its dialogues are, and its procedures by name."""
+
+    dialogues: Path
+    procedures: dict[str, Procedure]
+
+
+def find_star(given: str | None = None) -> Path:
+    """Folder or file of STAR: `given`, else $STAR, else ../shared/data/star beside the checkout, else a download."""
+    named = given or os.environ.get("STAR", "")
+    if named:
+        path = Path(named).expanduser()
+        if not path.exists():
+            raise InvalidInputError("there is no such file or folder", where=str(path), remedy="see STAR= in the README")
+        return path
+    return SHARED if SHARED.exists() else download_star()
+
+
+def load_star(source: Path) -> Star:
+    """Procedures of `source` (a folder, or a file of dialogues), and where its dialogues are.
+
+    A file without apis.json and tasks.json beside it uses those of the data set that `find_star` finds.
+    """
+    dialogues = source
+    if source.is_dir():
+        found = next((source / name for name in DIALOGUE_FILES if (source / name).exists()), None)
+        if found is None:
+            raise InvalidInputError(f"none of {', '.join(DIALOGUE_FILES)} is here", where=str(source))
+        dialogues = found
+    beside = dialogues.parent
+    if not (beside / "apis.json").exists():
+        beside = SHARED if SHARED.exists() else download_star()
+    return Star(dialogues, _read_procedures(beside / "apis.json", beside / "tasks.json"))
+
+
+def read_dialogues(path: Path) -> Iterator[Dialogue]:
+    """Every dialogue of `path`, in its order. Raises InvalidInputError naming file and line."""
+    decoder = msgspec.json.Decoder(Dialogue)
+    opened = gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
+    number = 0
+    try:
+        with opened as lines:
+            for number, line in enumerate(lines, start=1):
+                if line.strip():
+                    yield decoder.decode(line)
+    except msgspec.DecodeError as error:
+        raise InvalidInputError(
+            str(error), where=f"{path}:{number}", remedy="each line is one STAR dialogue as JSON"
+        ) from error
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise InvalidInputError(f"damaged gzip file: {error}", where=f"{path}:{number + 1}") from error
+
+
+def _read_procedures(apis_path: Path, tasks_path: Path) -> dict[str, Procedure]:
+    apis, tasks = _read_json(apis_path), _read_json(tasks_path)
+    try:
+        return {name: _build_procedure(name, apis[name], task) for name, task in sorted(tasks.items())}
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InvalidInputError(f"unexpected content: {error!r}", where=f"{apis_path}, {tasks_path}") from error
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise InvalidInputError("the file is missing", where=str(path)) from error
+    except ValueError as error:
+        raise InvalidInputError(f"not JSON: {error}", where=str(path)) from error
+    if not isinstance(found, dict):
+        raise InvalidInputError("not a JSON object", where=str(path))
+    return found
+
+
+def _build_procedure(name: str, api: dict[str, Any], task: dict[str, Any]) -> Procedure:
+    required = set(api.get("required", ()))
+    texts = {**task.get("responses", {}), **task.get(name, {}).get("replies", {})}
+    inputs, submits = [], ("submit",)
+    for given in api["input"]:
+        if given["Type"] == "RequestType":
+            submits = tuple(f"submit:{choice.lower()}" for choice in given["Categories"])
+            continue
+        options = tuple(given.get("Categories", ())) or (("True", "False") if given["Type"] == "Boolean" else ())
+        label = given.get("ReadableName", given["Name"])
+        inputs.append(FormInput(given["Name"], label, given["Type"], options, given["Name"] in required))
+    replies = {label: text for label, text in sorted(texts.items()) if label not in GRAPH_NODES}
+    return Procedure(name, tuple(inputs), submits, replies)

@@ -1,0 +1,114 @@
+"""Labels: what operators said to a policy's own proposals, and replay where they said nothing to it.
+
+A session in which this very policy proposed gives live labels only; any other is replayed: at each point where a person
+acted, the policy is asked, and anything but what the person did counts as rejected. Not here: scores (critic.py).
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from pilotage_core.actions import Action, ActionRules, Tool
+from pilotage_core.events import Grade, OutcomeReported
+from pilotage_core.proposal import build_action_schema
+from pilotage_core.record import Label, SessionRecord, read_labels
+from pilotage_core.screen import Screen
+from pilotage_core.walk import SessionWalk
+from pilotage_trainer.dataset import human_points
+from pilotage_trainer.features import name_step
+
+GRADE_WEIGHTS: dict[Grade | None, float] = {Grade.ACCEPTABLE: 0.25, Grade.MINOR_EDITS: 0.5}
+"""What a rejection counts in training, by grade; 1 where it is not named here."""
+HEAVIEST = 10.0
+"""Cap of 1 / propensity, so that one rare look does not outweigh everything."""
+
+
+class Moment(msgspec.Struct, frozen=True):
+    """A state in which a proposal can be judged.
+
+    `proposed` is the live proposal, or None: then the policy has to be asked, and `taken` is what the person did.
+    `accepted` is the live verdict. `weight` is what a rejection counts in training, `propensity` the look's.
+    """
+
+    session_id: str
+    prompt: str
+    screen: Screen
+    operator: str
+    proposed: Action | None = None
+    taken: Action | None = None
+    accepted: bool = False
+    weight: float = 1.0
+    propensity: float = 1.0
+
+    @property
+    def is_live(self) -> bool:
+        """Whether the verdict was given to the policy's own proposal."""
+        return self.proposed is not None
+
+    def judge(self, action: Action) -> bool:
+        """The label of `action`: the live verdict, or whether it is what the person did."""
+        return self.accepted if self.is_live or self.taken is None else is_same_step(action, self.taken)
+
+
+def is_same_step(proposed: Action, taken: Action) -> bool:
+    """Whether a replayed proposal is what the person did: tool, control and value; a template's text may differ."""
+    if proposed.tool is Tool.SEND_TEXT_TO_CHAT and not proposed.control_id:
+        return proposed == taken
+    return name_step(proposed) == name_step(taken) and proposed.value == taken.value
+
+
+def list_moments(record: SessionRecord, policy_digest: str) -> list[Moment]:
+    """The moments of `record` in which the policy of `policy_digest` can be judged."""
+    if any(p.policy_digest == policy_digest for p in record.proposals):
+        return list(_live_moments(record, policy_digest))
+    return [
+        Moment(point.session_id, point.prompt, point.state.screen, point.operator, taken=point.taken)
+        for point in human_points(record)
+    ]
+
+
+def build_schema(rules: ActionRules, screen: Screen) -> dict[str, Any]:
+    """The schema a gateway sends on `screen`."""
+    return build_action_schema(rules, screen)
+
+
+def allowed_steps(schema: dict[str, Any]) -> frozenset[str]:
+    """The steps that a request's JSON schema allows. Raises ValueError where it is not one of `build_action_schema`."""
+    steps: set[str] = set()
+    try:
+        for branch in schema["anyOf"]:
+            tool = branch["properties"]["tool"]["const"]
+            ids = branch["properties"].get("control_id", {}).get("enum", [""])
+            if tool:
+                steps.update(name_step(Action(Tool(tool), control_id)) for control_id in ids)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"is no schema of actions: {error!r}") from error
+    return frozenset(steps)
+
+
+def _live_moments(record: SessionRecord, policy_digest: str) -> Iterator[Moment]:
+    verdicts: dict[str, Label] = {label.proposal_id: label for label in read_labels(record)}  # a later review wins
+    wanted = {p.at_version: p for p in record.proposals if p.policy_digest == policy_digest}
+    actions = {p.proposal_id: p.action for p in record.proposals}
+    walk = SessionWalk()
+    for event in record.events:
+        proposal = wanted.get(walk.state.version)
+        label = verdicts.get(proposal.proposal_id) if proposal else None
+        if proposal is not None and label is not None:
+            yield Moment(
+                session_id=record.session_id,
+                prompt=walk.dialog.prompt(),
+                screen=walk.state.screen,
+                operator=label.operator,
+                proposed=proposal.action,
+                accepted=label.accepted,
+                weight=_weigh(label),
+                propensity=label.propensity,
+            )
+        walk.step(event, actions.get(event.data.proposal_id) if isinstance(event.data, OutcomeReported) else None)
+
+
+def _weigh(label: Label) -> float:
+    graded = 1.0 if label.accepted else GRADE_WEIGHTS.get(label.grade, 1.0)
+    return graded * min(1.0 / label.propensity, HEAVIEST)
