@@ -5,25 +5,28 @@ PY := .venv/bin/python
 STEP := hack/step.sh
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help setup demo demo-local demo-faults test test-long verify format generate bench cluster-up cluster-down clean lock
+.PHONY: help check setup demo demo-local demo-faults test test-long verify format generate bench cluster-up cluster-down clean lock
 
 help: ## what there is
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
+check: ## what this machine lacks
+	@hack/check.sh --cluster
+
 setup: ## .venv with locked requirements
 	@$(STEP) "set up .venv (locked requirements)" hack/setup.sh
 
-demo: setup ## the main job on a real Kubernetes, ends in out/demo/report.html
+demo: check setup ## the main job on a real Kubernetes, ends in out/demo/report.html
 	@hack/demo/kubernetes.sh $(if $(STAR),--star "$(STAR)")
 
 demo-local: setup ## the same life cycle as plain local processes, ends in out/demo-local/report.html
 	@$(STEP) "demo, local" .venv/bin/pilotage demo --local $(if $(STAR),--star "$(STAR)")
 
-demo-faults: setup ## SIGKILL controller, gateway, Prometheus and model servers during the life cycle
+demo-faults: check setup ## SIGKILL controller, gateway, Prometheus and model servers during the life cycle
 	@$(STEP) "faults, local" .venv/bin/pilotage demo --local --faults
 	@hack/demo/kubernetes.sh --faults
 
-test: setup ## everything, e2e on a real Kubernetes included
+test: ## everything, e2e on a real Kubernetes included
 	@hack/test.sh
 
 verify: setup ## format, lint, types, layers, generated files, docs links, unit tests

@@ -232,9 +232,7 @@ VALUES: dict[Reason, Callable[[GateFacts], str]] = {
         f"finalizing: {_yes(f.action_class.finalizing)}, endings are a human's: {_yes(f.finalizing_by_human)}"
     ),
     Reason.NO_CERTIFICATE: lambda f: f"τ of stratum {f.action_class.stratum}: {_number(f.tau)}",
-    Reason.NO_SCORE: lambda f: (
-        f"score: {_number(f.score)}, of state version {f.score_version} (now {f.state_version})"
-    ),
+    Reason.NO_SCORE: lambda f: f"score: {_number(f.score)}, of state version {f.score_version} (now {f.state_version})",
     Reason.BELOW_TAU: lambda f: f"score {_number(usable_score(f))} against τ {_number(f.tau)}",
     Reason.AUDIT: lambda f: f"drawn for an audit: {_yes(f.audit)}",
     Reason.CERTIFIED: lambda f: "nothing above stopped it",

@@ -10,21 +10,24 @@ RUN/report.html, RUN/report.json
 RUN/live/                 databases, keys, logs, artefacts of the processes: of no use once they have ended
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from pilotage_core.actions import Action
 from pilotage_core.certificate import Certificate
 from pilotage_core.errors import InvalidInputError
 from pilotage_core.record import SessionRecord
 from pilotage_core.wire import JobResult
+from pilotage_simulator.ledger import Entry, OrderReceived, SessionBegun, SessionEnded, read_ledger
 
 
 class RunInfo(msgspec.Struct, omit_defaults=True):
-    """One run of the demo. `mode` is local or kubernetes; `reached` says in words how far it came."""
+    """One run of the demo. `mode` is local or kubernetes; `reached` says in words how far it came.
+
+    `assumptions` are what the simulated operators cost and do that no dialogue says, by name.
+    """
 
     mode: str
     started_at: str
@@ -36,68 +39,15 @@ class RunInfo(msgspec.Struct, omit_defaults=True):
     machine: str = ""
     gateway_url: str = ""
     controller_url: str = ""
-
-
-class Assumptions(msgspec.Struct, frozen=True, tag_field="kind", tag="assumptions"):
-    """What the simulated operators cost and do that no dialogue says: printed with every figure that rests on it."""
-
-    accept_seconds: float = 0.0
-    look_seconds: float = 0.0
-    later_accept_probability: float = 0.7
-    transfer_share: float = 0.0
-    gap_cap_seconds: float = 60.0
-
-
-class OrderSeen(msgspec.Struct, frozen=True, tag_field="kind", tag="order"):
-    """One order as the BPM received it. `right`: what the wizard did there; `fence`: why it was refused, else empty."""
-
-    at: str
-    session_id: str
-    process_cluster: str
-    proposal_id: str
-    idempotency_key: str
-    authorised_by: str
-    executed: bool
-    epoch: int = 0
-    action: Action | None = None
-    wizard_action: Action | None = None
-    fence: str = ""
-    right: bool | None = None
-    grade: str = ""
-    unsafe: str = ""
-
-
-class SessionPlayed(msgspec.Struct, frozen=True, tag_field="kind", tag="session"):
-    """One session that ended at the BPM. `wizard_seconds`: the operator's active time on that dialogue, unassisted."""
-
-    at: str
-    session_id: str
-    process_cluster: str
-    dialogue: str | int = ""
-    closing: str = ""
-    derailed: bool = False
-    wizard_seconds: float = 0.0
-
-
-class Change(msgspec.Struct, frozen=True, tag_field="kind", tag="change"):
-    """The process changes from here on."""
-
-    at: str
-    process_cluster: str
-    share: float = 0.0
-
-
-LedgerLine = Assumptions | OrderSeen | SessionPlayed | Change
-_KINDS = {"assumptions", "order", "session", "change"}
+    assumptions: dict[str, float] = {}
 
 
 class Ledger(msgspec.Struct, frozen=True):
-    """The BPM's own record of a run, by kind."""
+    """The BPM's own record of a run, by kind of entry, in the order written."""
 
-    assumptions: Assumptions = Assumptions()
-    orders: tuple[OrderSeen, ...] = ()
-    sessions: tuple[SessionPlayed, ...] = ()
-    changes: tuple[Change, ...] = ()
+    begun: tuple[SessionBegun, ...] = ()
+    orders: tuple[OrderReceived, ...] = ()
+    ended: tuple[SessionEnded, ...] = ()
 
 
 class CurvePoint(msgspec.Struct, frozen=True):
@@ -161,25 +111,20 @@ def read_run(folder: Path) -> Run:
         info=info,
         process_clusters=clusters,
         sessions={key: tuple(_read_lines(export_path(folder, key), SessionRecord)) for key in clusters},
-        ledger=read_ledger(folder / "ledger.jsonl"),
+        ledger=sort_ledger(read_ledger(folder / "ledger.jsonl")),
         gates={object_key(item): item for item in status.get("gates", [])},
         calibrations=tuple(_read_calibrations(folder / "calibration")),
         faults=_read_json(folder / "faults.json", tuple[Fault, ...]) if (folder / "faults.json").exists() else (),
     )
 
 
-def read_ledger(path: Path) -> Ledger:
-    """Read the BPM's ledger. Kinds of line that this version does not know are left out."""
-    lines: list[LedgerLine] = []
-    for number, line in _numbered_lines(path):
-        head = _decode(line, dict[str, Any], path, number)
-        if head.get("kind") in _KINDS:
-            lines.append(_decode(line, LedgerLine, path, number))
+def sort_ledger(entries: Iterable[Entry]) -> Ledger:
+    """A ledger's entries by kind."""
+    entries = tuple(entries)
     return Ledger(
-        assumptions=next((line for line in lines if isinstance(line, Assumptions)), Assumptions()),
-        orders=tuple(line for line in lines if isinstance(line, OrderSeen)),
-        sessions=tuple(line for line in lines if isinstance(line, SessionPlayed)),
-        changes=tuple(line for line in lines if isinstance(line, Change)),
+        begun=tuple(entry for entry in entries if isinstance(entry, SessionBegun)),
+        orders=tuple(entry for entry in entries if isinstance(entry, OrderReceived)),
+        ended=tuple(entry for entry in entries if isinstance(entry, SessionEnded)),
     )
 
 

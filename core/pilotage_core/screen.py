@@ -180,7 +180,9 @@ def _parse(html: str) -> LexborHTMLParser:
     tree = LexborHTMLParser(html)
     if tree.css_first(_DEEPER_THAN_LIMIT) is not None:
         raise InvalidScreenError(
-            f"nested deeper than {MAX_SCREEN_DEPTH} elements, which is the limit", where="html", remedy="flatten the page"
+            f"nested deeper than {MAX_SCREEN_DEPTH} elements, which is the limit",
+            where="html",
+            remedy="flatten the page",
         )
     return tree
 

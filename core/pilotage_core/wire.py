@@ -10,6 +10,7 @@ import msgspec
 from pilotage_core.actions import Action, ActionRules
 from pilotage_core.certificate import Certificate
 from pilotage_core.events import Event
+from pilotage_core.record import Label
 from pilotage_core.screen import ScreenSchema
 from pilotage_core.stage import Stage
 
@@ -205,3 +206,39 @@ class JobResult(msgspec.Struct, frozen=True, omit_defaults=True):
     metrics: dict[str, float] = {}
     certificates: tuple[Certificate, ...] = ()
     held_out_after: str = ""
+
+
+# --- gateway → simulator, CLI, controller ------------------------------------------------------------------------------
+class ProcessClusterStatus(msgspec.Struct, frozen=True):
+    """What one gateway makes of one process cluster now: `stage` is the one it works in (no permit: at most Copilot)."""
+
+    stage: Stage
+    pair: str
+    suspended: bool
+
+
+class GatewayStatus(msgspec.Struct, frozen=True):
+    """`GET /v1/status`. `suspended` are the process clusters people have stopped here ("*": all)."""
+
+    epoch: int
+    permit_remaining_ms: int
+    snapshot_digest: str
+    live_sessions: int
+    suspended: tuple[str, ...]
+    process_clusters: dict[str, ProcessClusterStatus]
+
+
+class Suspend(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`POST /v1/suspend`: stop (or let go on) one process cluster by its key, or all of them with "*"."""
+
+    process_cluster: str
+    suspended: bool
+    who: str
+    why: str
+
+
+class LabelPage(msgspec.Struct, frozen=True):
+    """`GET /v1/labels`: labels in label order, and the number to ask after next."""
+
+    next: int
+    labels: tuple[Label, ...]

@@ -64,7 +64,9 @@ def check_events(session: LiveSession, events: Sequence[Event], first_index: int
         try:
             _check_form(event)
             if seen.accepted:
-                raise InvalidEventError("an accept is the last event of its post", where="data", remedy="post the rest after")
+                raise InvalidEventError(
+                    "an accept is the last event of its post", where="data", remedy="post the rest after"
+                )
             _check_order(state.version, event)
             _check_references(session, event, seen)
             state = fold_event(state, event, session.ordered_action(event))
@@ -81,12 +83,16 @@ def _check_form(event: Event) -> None:
     try:
         at = datetime.fromisoformat(event.at)
     except ValueError as error:
-        raise InvalidEventError(f"{event.at[:64]!r} is no time", where="at", remedy="send RFC 3339 with an offset") from error
+        raise InvalidEventError(
+            f"{event.at[:64]!r} is no time", where="at", remedy="send RFC 3339 with an offset"
+        ) from error
     if at.tzinfo is None:
         raise InvalidEventError(f"{event.at!r} has no offset", where="at", remedy="send RFC 3339 with an offset")
     seconds = getattr(event.data, "active_seconds", 0.0)
     if not 0.0 <= seconds < 1e7:
-        raise InvalidEventError(f"{seconds} is no length of time", where="data.active_seconds", remedy="send seconds ≥ 0")
+        raise InvalidEventError(
+            f"{seconds} is no length of time", where="data.active_seconds", remedy="send seconds ≥ 0"
+        )
     if isinstance(event.data, ActionTaken) and not event.data.actions:
         raise InvalidEventError("an action_taken without actions", where="data.actions", remedy="leave the event out")
     if isinstance(event.data, ScreenShown) and not event.data.html and event.data.screen is None:
@@ -135,7 +141,7 @@ def _check_feedback(session: LiveSession, feedback: FeedbackGiven, seen: _Seen) 
     if feedback.verdict is Verdict.ACCEPT:
         if proposal.at_version < seen.moved_version:
             raise ConflictError(
-                f"the proposal was made in state version {proposal.at_version}, the state moved on to {seen.moved_version}",
+                f"it was proposed in state version {proposal.at_version}, the state has moved on to {seen.moved_version}",
                 where=where,
                 remedy="act on what is there now",
             )
@@ -145,7 +151,9 @@ def _check_feedback(session: LiveSession, feedback: FeedbackGiven, seen: _Seen) 
 def _check_outcome(session: LiveSession, reported: OutcomeReported, seen: _Seen) -> None:
     intent = session.intents.get(reported.proposal_id)
     if intent is None:
-        raise InvalidEventError(f"nothing was ordered for proposal {reported.proposal_id[:64]!r}", where="data.proposal_id")
+        raise InvalidEventError(
+            f"nothing was ordered for proposal {reported.proposal_id[:64]!r}", where="data.proposal_id"
+        )
     if intent.idempotency_key != reported.idempotency_key:
         raise InvalidEventError("this is not the key of the order", where="data.idempotency_key")
     settled = intent.outcome is not None and not session.is_ambiguous(intent)

@@ -54,14 +54,14 @@ class Metrics:
     def _histogram(self, name: str, text: str) -> Histogram:
         return Histogram(name, text, buckets=SECONDS, registry=self.registry)
 
-    def count(self, name: str, n: int = 1, **labels: str) -> None:
-        """Add `n` to a counter."""
-        self.counters[name].labels(**labels).inc(n)
+    def count(self, name: str, **labels: str) -> None:
+        """Add one to a counter."""
+        self.counters[name].labels(**labels).inc()
 
     def restore(self, counts: Iterable[tuple[str, dict[str, str], int]]) -> None:
         """Start from what the records hold."""
         for name, labels, n in counts:
-            self.count(name, n, **labels)
+            self.counters[name].labels(**labels).inc(n)
 
     def create(self, snapshot: Snapshot) -> None:
         """Make every counter of the snapshot's process clusters and pairs exist."""

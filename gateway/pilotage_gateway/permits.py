@@ -57,7 +57,9 @@ class Keys:
             self._read()
         key = self._keys.get(signed.kid)
         if key is None:
-            raise PermitError(f"no key {signed.kid[:64]!r} in the keys folder", where="kid", remedy=f"add it to {self._folder}")
+            raise PermitError(
+                f"no key {signed.kid[:64]!r} in the keys folder", where="kid", remedy=f"add it to {self._folder}"
+            )
         try:
             permit = msgspec.json.decode(signed.permit, type=Permit)
             key.verify(signed.signature, signing_input(permit))
@@ -77,7 +79,7 @@ class Keys:
 
 
 def tighten(held: Snapshot, heard: Snapshot) -> Snapshot:
-    """`held` with every stage lowered and every suspension set that `heard` asks for; never more than `held` allowed."""
+    """`held` with every stage lowered and every suspension set that `heard` asks for: never more than `held` allows."""
     said = {leave.key: leave for leave in heard.leaves}
 
     def lower(leave: Leave) -> Leave:
@@ -93,7 +95,7 @@ def tighten(held: Snapshot, heard: Snapshot) -> Snapshot:
 class Permits:
     """What the controller allows now. `snapshot` is None until one was ever seen; `highest_epoch` never falls.
 
-    `remember_epoch` and `remember_snapshot` must have stored their argument when they return: a permit counts only then.
+    `remember_epoch` must have stored its argument when it returns: a permit counts only then.
     """
 
     def __init__(

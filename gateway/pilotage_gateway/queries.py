@@ -44,7 +44,14 @@ def read_session(connection: Connection, session_id: str) -> StoredSession | Non
         .order_by(t.intents.c.state_version)
     )
     intents = tuple(
-        Intent(i.proposal_id, i.idempotency_key, i.state_version, i.authorised_by, i.epoch, Outcome(i.outcome) if i.outcome else None)
+        Intent(
+            i.proposal_id,
+            i.idempotency_key,
+            i.state_version,
+            i.authorised_by,
+            i.epoch,
+            Outcome(i.outcome) if i.outcome else None,
+        )
         for i in found
     )
     return StoredSession(_record(connection, row, False), intents, row.handed_off)
@@ -178,7 +185,9 @@ _feedback_sessions = (
     .subquery()
 )
 _COUNTS = {
-    "sessions_closed": select(_s.process_cluster, _s.closed_pair.label("pair"), _s.closed_stage.label("stage"), func.count().label("n"))
+    "sessions_closed": select(
+        _s.process_cluster, _s.closed_pair.label("pair"), _s.closed_stage.label("stage"), func.count().label("n")
+    )
     .where(_s.closed_at != "")
     .group_by(_s.process_cluster, _s.closed_pair, _s.closed_stage),
     "demonstration_sessions": select(_s.process_cluster, func.count().label("n"))
@@ -190,9 +199,9 @@ _COUNTS = {
     "feedback": select(_l.process_cluster, _l.pair, _l.tool, _l.verdict, func.count().label("n"))
     .where(_l.verdict != "", ~_l.reviewed)
     .group_by(_l.process_cluster, _l.pair, _l.tool, _l.verdict),
-    "decisions": select(_d.process_cluster, _d.pair, _d.stage, _d.decision, _d.reason, func.count().label("n")).group_by(
-        _d.process_cluster, _d.pair, _d.stage, _d.decision, _d.reason
-    ),
+    "decisions": select(
+        _d.process_cluster, _d.pair, _d.stage, _d.decision, _d.reason, func.count().label("n")
+    ).group_by(_d.process_cluster, _d.pair, _d.stage, _d.decision, _d.reason),
     "executed": select(_p.process_cluster, _p.pair, _p.tool, _p.critical, func.count().label("n"))
     .where(_unattended)
     .group_by(_p.process_cluster, _p.pair, _p.tool, _p.critical),

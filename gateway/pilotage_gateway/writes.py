@@ -10,7 +10,9 @@ from sqlalchemy import Connection, bindparam, insert, select, update
 from pilotage_core.errors import ConflictError
 from pilotage_core.events import Event, Outcome, OutcomeReported, ScreenShown
 from pilotage_core.record import Label, ProposalRecord
+from pilotage_core.stage import Stage
 from pilotage_gateway import tables as t
+from pilotage_gateway.decide import DecisionRecord
 from pilotage_gateway.sessions import Intent
 
 ENCODE = msgspec.json.Encoder().encode
@@ -82,9 +84,9 @@ def write_post(connection: Connection, post: PostWrite) -> bool:
     if post.events:
         connection.execute(_INSERT_EVENT, [_event_row(post, event) for event in post.events])
     for reported in post.outcomes:
-        _write_outcome(connection, reported.proposal_id, reported.outcome, reported.error, post.received_at)
+        write_outcome(connection, reported.proposal_id, reported.outcome, reported.error, post.received_at)
     if post.ambiguous is not None:
-        _write_outcome(connection, post.ambiguous.proposal_id, Outcome.AMBIGUOUS, "", post.received_at)
+        write_outcome(connection, post.ambiguous.proposal_id, Outcome.AMBIGUOUS, "", post.received_at)
     if post.labels:
         connection.execute(_INSERT_LABEL, [_label_row(new) for new in post.labels])
     _write_corrections_and_reviews(connection, post)
@@ -115,38 +117,39 @@ def write_intent(connection: Connection, session_id: str, intent: Intent, at: st
     )
 
 
-def write_decision(
-    connection: Connection, session_id: str, process_cluster: str, proposal: ProposalRecord | None, row: dict[str, str], facts: bytes
-) -> None:
+def write_outcome(connection: Connection, proposal_id: str, outcome: Outcome, error: str, at: str) -> None:
+    """Store what became of an order; a report that comes after all replaces "ambiguous"."""
+    mine = t.outcomes.c.proposal_id == proposal_id
+    values = {"outcome": outcome.value, "error": error, "at": at}
+    if connection.execute(update(t.outcomes).where(mine).values(**values)).rowcount == 0:
+        connection.execute(insert(t.outcomes).values(proposal_id=proposal_id, **values))
+    if outcome is Outcome.DONE:
+        connection.execute(update(t.proposals).where(t.proposals.c.proposal_id == proposal_id).values(executed=True))
+
+
+def write_decision(connection: Connection, record: DecisionRecord, stage: Stage) -> None:
     """Store what the gate saw and said, chained to the decision before it, and the proposal it was about."""
+    proposal = record.proposal
     former = connection.execute(_LAST_DIGEST).scalar() or CHAIN_START
+    facts = ENCODE(record)
     connection.execute(
         _INSERT_DECISION,
         {
-            "session_id": session_id,
-            "process_cluster": process_cluster,
-            **row,
+            "session_id": record.session_id,
+            "proposal_id": proposal.proposal_id if proposal is not None else "",
+            "process_cluster": record.process_cluster,
+            "pair": record.pair,
+            "stage": stage.value,
+            "decision": record.verdict.decision.value,
+            "reason": record.verdict.reason.value,
+            "at": record.at,
             "facts": facts,
             "former": former,
             "digest": chain(former, facts),
         },
     )
     if proposal is not None:
-        connection.execute(
-            _INSERT_PROPOSAL,
-            {
-                "proposal_id": proposal.proposal_id,
-                "session_id": session_id,
-                "at_version": proposal.at_version,
-                "process_cluster": process_cluster,
-                "pair": proposal.pair,
-                "stage": proposal.stage,
-                "decision": proposal.decision,
-                "tool": proposal.action.tool,
-                "critical": proposal.critical,
-                "body": ENCODE(proposal),
-            },
-        )
+        connection.execute(_INSERT_PROPOSAL, _proposal_row(record.session_id, record.process_cluster, proposal))
 
 
 def chain(former: str, facts: bytes) -> str:
@@ -159,7 +162,9 @@ def write_handed_off(connection: Connection, session_id: str, why: str) -> None:
     connection.execute(update(t.sessions).where(t.sessions.c.session_id == session_id).values(handed_off=why))
 
 
-def write_suspension(connection: Connection, process_cluster: str, suspended: bool, who: str, why: str, at: str) -> None:
+def write_suspension(
+    connection: Connection, process_cluster: str, suspended: bool, who: str, why: str, at: str
+) -> None:
     """Stop (or let go on) one process cluster, or all with "*"."""
     values = {"suspended": suspended, "who": who, "why": why, "at": at}
     changed = connection.execute(
@@ -201,6 +206,21 @@ def _event_row(post: PostWrite, event: Event) -> dict[str, object]:
     }
 
 
+def _proposal_row(session_id: str, process_cluster: str, proposal: ProposalRecord) -> dict[str, object]:
+    return {
+        "proposal_id": proposal.proposal_id,
+        "session_id": session_id,
+        "at_version": proposal.at_version,
+        "process_cluster": process_cluster,
+        "pair": proposal.pair,
+        "stage": proposal.stage.value,
+        "decision": proposal.decision,
+        "tool": proposal.action.tool.value,
+        "critical": proposal.critical,
+        "body": ENCODE(proposal),
+    }
+
+
 def _label_row(new: NewLabel) -> dict[str, object]:
     label = new.label
     return {
@@ -216,15 +236,6 @@ def _label_row(new: NewLabel) -> dict[str, object]:
         "reviewed": label.reviewed,
         "body": ENCODE(label),
     }
-
-
-def _write_outcome(connection: Connection, proposal_id: str, outcome: Outcome, error: str, at: str) -> None:
-    mine = t.outcomes.c.proposal_id == proposal_id
-    values = {"outcome": outcome.value, "error": error, "at": at}
-    if connection.execute(update(t.outcomes).where(mine).values(**values)).rowcount == 0:
-        connection.execute(insert(t.outcomes).values(proposal_id=proposal_id, **values))
-    if outcome is Outcome.DONE:
-        connection.execute(update(t.proposals).where(t.proposals.c.proposal_id == proposal_id).values(executed=True))
 
 
 def _write_corrections_and_reviews(connection: Connection, post: PostWrite) -> None:

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Builds the programs of a Kubernetes node from their Go modules, each once, into $PILOTAGE_CACHE/bin/<name>-<version>.
 # From source because a machine without a container registry mostly has no release archives either, but a Go proxy.
+#   binaries.sh [node] [kubectl] [coredns] [crds] [kserve] [prometheus]      none named: all
 # A build ends in a temporary file that is then renamed: an interrupted one leaves no half binary.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
@@ -32,8 +33,10 @@ KUBERNETES_PROGRAMS=(kube-apiserver kube-controller-manager kube-scheduler kubel
 
 # Kubernetes is one module whose staging parts are published apart, under v0.<minor>.<patch>.
 # etcd is built in the same module: it shares most packages.
+# build_kubernetes [PROGRAM]: all of them and etcd, or that one.
 build_kubernetes() {
-  local folder=$WORK/kubernetes version=$KUBERNETES_VERSION program
+  local folder=$WORK/kubernetes version=$KUBERNETES_VERSION program wanted=("$@")
+  (($#)) || wanted=("${KUBERNETES_PROGRAMS[@]}")
   module_source k8s.io/kubernetes "$version" "$WORK/kubernetes-source"
   rm -rf "$folder" && mkdir -p "$folder/etcd"
   {
@@ -68,14 +71,14 @@ GO
   local stamp=k8s.io/component-base/version
   (cd "$folder" && go mod tidy -e >tidy.log 2>&1) || { tail -20 "$folder/tidy.log" >&2; die "go mod tidy of $folder"; }
   # One at a time, so that what was built stays when the next is interrupted; the packages are shared anyway.
-  for program in "${KUBERNETES_PROGRAMS[@]}"; do
+  for program in "${wanted[@]}"; do
     has "$program-$version" && continue
     step "build $program $version" -- compile "$folder" "$program.out" \
       -ldflags "-s -w -X $stamp.gitVersion=$version -X $stamp.gitMajor=1 -X $stamp.gitMinor=$minor" \
       "k8s.io/kubernetes/cmd/$program"
     keep "$folder/$program.out" "$program-$version"
   done
-  if ! has "etcd-$ETCD_VERSION"; then
+  if (($# == 0)) && ! has "etcd-$ETCD_VERSION"; then
     step "build etcd $ETCD_VERSION" -- compile "$folder" etcd.out -ldflags '-s -w' ./etcd
     keep "$folder/etcd.out" "etcd-$ETCD_VERSION"
   fi
@@ -92,9 +95,14 @@ build_kserve() {
   local folder=$WORK/kserve
   module_source github.com/kserve/kserve "$KSERVE_VERSION" "$folder"
   compile "$folder" manager.out -ldflags '-s -w' ./cmd/manager
+  keep "$folder/manager.out" "kserve-manager-$KSERVE_VERSION"
+}
+
+render_kserve_crds() {
+  local folder=$WORK/kserve-crds
+  module_source github.com/kserve/kserve "$KSERVE_VERSION" "$folder"
   "$BIN/kubectl-$KUBERNETES_VERSION" kustomize "$folder/config/crd" >"$folder/crds.yaml"
   mv -f "$folder/crds.yaml" "$BIN/kserve-crds-$KSERVE_VERSION.yaml"
-  keep "$folder/manager.out" "kserve-manager-$KSERVE_VERSION"
 }
 
 # Prometheus 3.5.0 is module version 0.305.0. Of its two dozen ways of discovery only Kubernetes is built in; its web
@@ -145,12 +153,22 @@ GO
 main() {
   one_at_a_time binaries
   mkdir -p "$BIN" "$WORK"
-  local programs=("${KUBERNETES_PROGRAMS[@]/%/-$KUBERNETES_VERSION}")
-  if ! has "${programs[@]}" "etcd-$ETCD_VERSION"; then build_kubernetes; fi
-  has "pause-$PAUSE_VERSION" || step "build pause" -- build_pause
-  has "coredns-$COREDNS_VERSION" || step "build coredns $COREDNS_VERSION" -- build_coredns
-  has "kserve-manager-$KSERVE_VERSION" || step "build kserve manager $KSERVE_VERSION" -- build_kserve
-  has "prometheus-$PROMETHEUS_VERSION" || step "build prometheus $PROMETHEUS_VERSION" -- build_prometheus
+  local programs=("${KUBERNETES_PROGRAMS[@]/%/-$KUBERNETES_VERSION}") name
+  (($#)) || set -- node coredns crds kserve prometheus
+  for name; do
+    case $name in
+      node)
+        if ! has "${programs[@]}" "etcd-$ETCD_VERSION"; then build_kubernetes; fi
+        has "pause-$PAUSE_VERSION" || step "build pause" -- build_pause
+        ;;
+      kubectl) has "kubectl-$KUBERNETES_VERSION" || build_kubernetes kubectl ;;
+      coredns) has "coredns-$COREDNS_VERSION" || step "build coredns $COREDNS_VERSION" -- build_coredns ;;
+      crds) [[ -e $BIN/kserve-crds-$KSERVE_VERSION.yaml ]] || step "render KServe's CRDs" -- render_kserve_crds ;;
+      kserve) has "kserve-manager-$KSERVE_VERSION" || step "build kserve manager $KSERVE_VERSION" -- build_kserve ;;
+      prometheus) has "prometheus-$PROMETHEUS_VERSION" || step "build prometheus $PROMETHEUS_VERSION" -- build_prometheus ;;
+      *) die "no recipe for $name" ;;
+    esac
+  done
   rm -rf "$WORK"
 }
 

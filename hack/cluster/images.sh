@@ -44,7 +44,7 @@ base() {
 
 prometheus() {
   local file=$IMAGES/prometheus-$PROMETHEUS_VERSION.tar
-  "$HERE/binaries.sh"
+  "$HERE/binaries.sh" prometheus
   [[ -e $file ]] || archive_program "$file" "$PROMETHEUS_IMAGE" "prometheus-$PROMETHEUS_VERSION"
   to_node "$PROMETHEUS_IMAGE" "$file"
 }
@@ -102,8 +102,9 @@ source_digest() {
 buildah_() { in_packages env HOME="$HOME" buildah --root "$CACHE/buildah" --runroot /run/pilotage-buildah --storage-driver overlay "$@"; }
 
 bud() {
-  local mounts=(-v /etc/ssl/certs:/etc/ssl/certs:ro) file
-  for file in /etc/pip.conf; do [[ -e $file ]] && mounts+=(-v "$file:$file:ro"); done
+  # The host's certificates and pip settings: behind a proxy or a mirror, pip inside needs them as pip outside does.
+  local mounts=(-v /etc/ssl/certs:/etc/ssl/certs:ro)
+  [[ ! -e /etc/pip.conf ]] || mounts+=(-v /etc/pip.conf:/etc/pip.conf:ro)
   buildah_ bud --quiet --isolation chroot --layers --build-arg "BASE=$BASE_IMAGE" "${mounts[@]}" -t "$1" "$2" >/dev/null
 }
 

@@ -155,7 +155,8 @@ forget_containers() {
   ((${#names[@]} == 0)) || "${ctr[@]}" containers rm "${names[@]}" >/dev/null
   "${ctr[@]}" images ls -q | grep -qx "localhost/pause:$PAUSE_VERSION" ||
     "${ctr[@]}" images import "$IMAGES/pause-$PAUSE_VERSION.tar" >/dev/null
-  kill "$runtime" && wait "$runtime" || true
+  kill "$runtime"
+  wait "$runtime" || true   # it says that it was killed
 }
 
 control_plane() {
@@ -204,6 +205,6 @@ forget_containers
 supervise containerd containerd_
 control_plane
 workers
-kubectl_ apply -f "$STATE/node/cluster.yaml" >/dev/null
+kubectl_ apply -f "$STATE/node/dns.yaml" -f "$STATE/node/kserve.yaml" >/dev/null
 kserve
 wait

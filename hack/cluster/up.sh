@@ -7,10 +7,17 @@
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 
+# print_env KUBECONFIG: NodePorts answer at PILOTAGE_NODE_IP, as far as the host reaches the node at all.
 print_env() {
-  printf 'export KUBECONFIG=%q\n' "$1"
+  local address
+  address=$(KUBECONFIG=$1 "$(kubectl_program)" --request-timeout=5s get nodes \
+    -o 'jsonpath={.items[0].status.addresses[?(@.type=="InternalIP")].address}') || die "no cluster is up"
+  printf 'export KUBECONFIG=%q\nexport PILOTAGE_NODE_IP=%q\n' "$1" "$address"
+  # shellcheck disable=SC2016
   command -v kubectl >/dev/null || printf 'export PATH=%q:$PATH\n' "$BIN/path"
 }
+
+kubectl_program() { if [[ -x $BIN/path/kubectl ]]; then echo "$BIN/path/kubectl"; else command -v kubectl; fi; }
 
 # --- a cluster that is there ---
 
@@ -24,22 +31,42 @@ use_current() {
 
 # --- kind ---
 
-up_kind() {
-  local kind=kind
-  command -v kind >/dev/null || { kind=$BIN/kind-$KIND_VERSION; [[ -x $kind ]] ||
-    step "build kind" -- env GOBIN="$BIN" GOFLAGS=-buildvcs=false go install "sigs.k8s.io/kind@$KIND_VERSION" &&
-    mv "$BIN/kind" "$kind"; }
-  "$HERE/binaries.sh"
-  "$kind" get clusters 2>/dev/null | grep -qx pilotage ||
-    step "kind create cluster" -- "$kind" create cluster --config "$HERE/kind.yaml" --kubeconfig "$KUBECONFIG_FILE" >&2
-  "$kind" export kubeconfig --name pilotage --kubeconfig "$KUBECONFIG_FILE" >&2
-  # KServe's controller is a pod here. Its certificate serves nothing (no webhooks), but it wants one.
-  make_pki
+kind_() { if command -v kind >/dev/null; then kind "$@"; else "$BIN/kind-$KIND_VERSION" "$@"; fi; }
+
+build_kind() {
+  GOBIN=$BIN GOFLAGS=-buildvcs=false go install "sigs.k8s.io/kind@$KIND_VERSION" && mv "$BIN/kind" "$BIN/kind-$KIND_VERSION"
+}
+
+create_kind() {
+  kind_ create cluster --name pilotage --kubeconfig "$KUBECONFIG_FILE" --wait 120s --config - >&2 <<YAML
+kind: Cluster
+apiVersion: kind.x-k8s.io/v1alpha4
+nodes:
+  - role: control-plane
+    extraMounts: [{hostPath: "$ARTEFACTS", containerPath: /var/lib/pilotage-artefacts}]
+YAML
+}
+
+kserve_on_kind() {
+  make_pki   # the controller wants a certificate to start, though it serves no webhook here
   kubectl_ apply --server-side -f "$BIN/kserve-crds-$KSERVE_VERSION.yaml" >/dev/null
-  kubectl_ apply -f "$HERE/kserve.yaml" >/dev/null
+  kubectl_ apply -f "$HERE/kserve.yaml" -f "$HERE/kserve-kind.yaml" >/dev/null
   kubectl_ -n kserve create secret tls kserve-webhook-server-cert --cert "$PKI/server.crt" --key "$PKI/server.key" \
     --dry-run=client -o yaml | kubectl_ apply -f - >/dev/null
-  step "KServe" -- kubectl_ -n kserve rollout status deployment/kserve-controller-manager --timeout 180s >&2
+  kubectl_ -n kserve rollout status deployment/kserve-controller-manager --timeout 180s >&2
+}
+
+up_kind() {
+  command -v kind >/dev/null || [[ -x $BIN/kind-$KIND_VERSION ]] || step "build kind" -- build_kind
+  "$HERE/binaries.sh" kubectl crds
+  mkdir -p "$ARTEFACTS" && chmod 777 "$ARTEFACTS"
+  if kind_ get clusters 2>/dev/null | grep -qx pilotage; then
+    kind_ export kubeconfig --name pilotage --kubeconfig "$KUBECONFIG_FILE" >&2
+  else
+    step "kind create cluster" -- create_kind
+  fi
+  step "KServe" -- kserve_on_kind
+  kubectl_ apply -f "$HERE/artefacts-pv.yaml" >/dev/null
 }
 
 # --- a node of our own ---
@@ -58,11 +85,11 @@ make_pki() {
   mkdir -p "$PKI" && chmod 700 "$PKI"
   openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 3650 -subj /CN=pilotage-node \
     -keyout "$PKI/ca.key" -out "$PKI/ca.crt" 2>/dev/null
-  local names=DNS:localhost,IP:127.0.0.1,IP:10.96.0.1,IP:$NODE_IP name
+  local hosts=DNS:localhost,IP:127.0.0.1,IP:10.96.0.1,IP:$NODE_IP name
   for name in kubernetes kubernetes.default kubernetes.default.svc kubernetes.default.svc.cluster.local; do
-    names+=,DNS:$name
+    hosts+=,DNS:$name
   done
-  sign server /CN=kube-apiserver "subjectAltName=$names
+  sign server /CN=kube-apiserver "subjectAltName=$hosts
 extendedKeyUsage=serverAuth"
   sign admin /O=system:masters/CN=pilotage-admin extendedKeyUsage=clientAuth
   openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out "$PKI/sa.key" 2>/dev/null
@@ -90,7 +117,7 @@ start_node() {
   mkdir -p "$IMAGES"
   [[ -e $IMAGES/pause-$PAUSE_VERSION.tar ]] ||
     archive_program "$IMAGES/pause-$PAUSE_VERSION.tar" "localhost/pause:$PAUSE_VERSION" "pause-$PAUSE_VERSION"
-  cp "$HERE/node.sh" "$HERE/lib.sh" "$HERE/cluster.yaml" "$STATE/node/"
+  cp "$HERE/node.sh" "$HERE/lib.sh" "$HERE/dns.yaml" "$HERE/kserve.yaml" "$STATE/node/"
   # What unshare was started as stays its number: bash writes it down and becomes unshare.
   # shellcheck disable=SC2016
   as_root env PILOTAGE_CACHE="$CACHE" setsid --fork bash -c '
@@ -112,7 +139,9 @@ up_node() {
   "$HERE/packages.sh"
   step "clear what an earlier run left" -- "$HERE/down.sh" --keep-files
   if ip link show "$HOST_LINK" >/dev/null 2>&1; then
-    die "$HOST_LINK is there and not ours: a node of another PILOTAGE_CACHE? Its down.sh takes it away"
+    curl -sk --max-time 2 -o /dev/null "https://$NODE_IP:6443/" &&
+      die "a node of another PILOTAGE_CACHE answers at $NODE_IP: its down.sh first"
+    as_root ip link del "$HOST_LINK"
   fi
   step "start the node" -- start_node
   step "API server, node and KServe ready" -- await 120 "the node; its words are in $STATE/log" ready_or_gone
@@ -130,6 +159,8 @@ choose() {
 main() {
   local way; way=$(choose)
   mkdir -p "$BIN/path" "$STATE"
+  ln -sfn "../kubectl-$KUBERNETES_VERSION" "$BIN/path/kubectl"
+  ln -sfn "../promtool-$PROMETHEUS_VERSION" "$BIN/path/promtool"
   if [[ $way == current ]]; then
     use_current; print_env "${KUBECONFIG:-$HOME/.kube/config}"; return
   fi
@@ -140,7 +171,6 @@ main() {
   else
     step "cluster up ($way)" -- "up_$way"
   fi
-  ln -sfn "../kubectl-$KUBERNETES_VERSION" "$BIN/path/kubectl"
   print_env "$KUBECONFIG_FILE"
 }
 

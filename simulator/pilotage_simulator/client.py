@@ -3,7 +3,6 @@
 Retries are not here: a session keeps its own events in order and decides itself (bpm.py).
 """
 
-import asyncio
 import re
 from typing import Protocol
 
@@ -55,7 +54,7 @@ class HttpGateway:
             ) as answer:
                 content = await answer.read()
                 status = answer.status
-        except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise UnavailableError(f"no answer: {error!r}", where=self._url) from error
         if status == 200:
             try:

@@ -1,6 +1,6 @@
 """The BPM's fence: the last check before an order runs, by the BPM's own clock and counts (DESIGN, section 7).
 
-Pure. A gateway can be paused between any check of its own and the action; what it believed then counts for nothing here.
+Pure. A gateway can be paused between any check of its own and the action; what it believed then does not count.
 """
 
 from collections.abc import Set

@@ -1,7 +1,7 @@
 """Is an action right here? Judged against what the dialogue's wizard did. Pure: the case in, a judgement out.
 
-`strict`: it is what the wizard did next. `graded`: that, or what the wizard did later before the next submit. A submit is
-right only with every value that the wizard's had. Ending a chat is right only when it is next: it cannot be undone.
+`strict`: it is what the wizard did next. `graded`: that, or what the wizard did later before the next submit. A submit
+is right only with every value that the wizard's had. Ending a chat is right only when it is next: it cannot be undone.
 """
 
 import msgspec

@@ -1,7 +1,7 @@
-"""The BPM's own record of what it was ordered to do and did, one JSON object a line; and the count of unsafe executions.
+"""The BPM's own record of what it was ordered to do and did, JSON lines; and the count of unsafe executions.
 
-Written by nobody else, and of nothing but what the BPM itself saw: what the gateway believed does not enter. Lines are
-flushed to disk in batches; an entry is written before the order it is about has any effect outside the process.
+Written by nobody else, and of nothing but what the BPM itself saw: what the gateway believed does not enter. Each line
+is handed to the system before anything follows from it (a killed process loses none) and synced to disk in batches.
 """
 
 import os
@@ -22,7 +22,7 @@ UNATTENDED_STAGES = frozenset({Stage.CALIBRATION, Stage.AUTOMATION})
 
 
 class SessionBegun(msgspec.Struct, frozen=True, tag="session_begun", omit_defaults=True):
-    """A dialogue was taken to be played; it will not be played again. `changed`: by the rules of the changed process."""
+    """A dialogue was taken to be played, and will not be again. `changed`: by the rules of the changed process."""
 
     at: str
     session_id: str
@@ -35,7 +35,7 @@ class SessionBegun(msgspec.Struct, frozen=True, tag="session_begun", omit_defaul
 class OrderReceived(msgspec.Struct, frozen=True, tag="order", omit_defaults=True):
     """One order: what it asked for, what the BPM knew, and what became of it.
 
-    `strict` and `graded` judge the action against the dialogue (judge.py). `stage` is the one the gateway's answer named.
+    `strict` and `graded` judge the action against the dialogue (judge.py). `stage` is what the gateway's answer named.
     """
 
     at: str
@@ -102,19 +102,19 @@ class Ledger:
     def write(self, entry: Entry) -> None:
         """Append `entry`."""
         self._file.write(self._encoder.encode(entry) + b"\n")
+        self._file.flush()
         self._waiting += 1
         if self._waiting >= BATCH:
-            self.flush()
+            self.sync()
 
-    def flush(self) -> None:
+    def sync(self) -> None:
         """Everything written is on disk when this returns."""
-        self._file.flush()
         os.fsync(self._file.fileno())
         self._waiting = 0
 
     def close(self) -> None:
-        """Flush and close."""
-        self.flush()
+        """Sync and close."""
+        self.sync()
         self._file.close()
 
 
@@ -146,9 +146,9 @@ def find_unsafe(
 ) -> list[tuple[str, OrderReceived]]:
     """Executed critical actions that had no leave, or ran twice; each with the reason.
 
-    Everything is judged again from the raw numbers, not from the fence's verdict. With `stages` (the controller's record)
-    an unattended action is also unsafe where its process cluster had been below Calibration for over `lag_seconds` (the
-    permit's ttl).
+    Everything is judged again from the raw numbers, not from the fence's verdict. With `stages` (the controller's
+    record) an unattended action is also unsafe where its process cluster had been below Calibration for over
+    `lag_seconds` (the permit's ttl).
     """
     found: list[tuple[str, OrderReceived]] = []
     keys: set[str] = set()

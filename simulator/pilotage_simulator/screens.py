@@ -14,7 +14,13 @@ from pilotage_simulator.change import REVIEWED_SUBMIT, VERIFY
 from pilotage_simulator.dialogue import COMBO_BOX_FROM, ROWS_SHOWN, Result
 from pilotage_simulator.star import COMMON_REPLIES, FormInput, Procedure
 
-PERSONAL = {"PIN": "secret", "AccountNumber": "account", "FullName": "name", "CustomerName": "name", "DateOfBirth": "date"}
+PERSONAL = {
+    "PIN": "secret",
+    "AccountNumber": "account",
+    "FullName": "name",
+    "CustomerName": "name",
+    "DateOfBirth": "date",
+}
 
 _COMMON_RULES = (
     ControlRule("button.procedure", ControlKind.PROCEDURE),

@@ -24,8 +24,8 @@ SHARED = CHECKOUT.parent / "shared" / "data" / "star"
 
 # Nodes of the flow charts that tasks.json lists among its replies; nobody ever says them.
 GRAPH_NODES = frozenset(
-    "yes no query query_check query_book query_success query_failure available unavailable done correct incorrect"
-    " noanswer".split()
+    {"yes", "no", "available", "unavailable", "done", "correct", "incorrect", "noanswer"}
+    | {"query", "query_check", "query_book", "query_success", "query_failure"}
 )
 # Templates on every screen: courtesies, and two labels that wizards used but tasks.json lacks.
 COMMON_REPLIES = {
@@ -117,7 +117,9 @@ def find_star(given: str | None = None) -> Path:
     if named:
         path = Path(named).expanduser()
         if not path.exists():
-            raise InvalidInputError("there is no such file or folder", where=str(path), remedy="see STAR= in the README")
+            raise InvalidInputError(
+                "there is no such file or folder", where=str(path), remedy="see STAR= in the README"
+            )
         return path
     return SHARED if SHARED.exists() else download_star()
 
@@ -142,11 +144,11 @@ def load_star(source: Path) -> Star:
 def read_dialogues(path: Path) -> Iterator[Dialogue]:
     """Every dialogue of `path`, in its order. Raises InvalidInputError naming file and line."""
     decoder = msgspec.json.Decoder(Dialogue)
-    opened = gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
     number = 0
     try:
-        with opened as lines:
-            for number, line in enumerate(lines, start=1):
+        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as lines:
+            for line in lines:
+                number += 1
                 if line.strip():
                     yield decoder.decode(line)
     except msgspec.DecodeError as error:
@@ -180,7 +182,8 @@ def _read_json(path: Path) -> dict[str, Any]:
 def _build_procedure(name: str, api: dict[str, Any], task: dict[str, Any]) -> Procedure:
     required = set(api.get("required", ()))
     texts = {**task.get("responses", {}), **task.get(name, {}).get("replies", {})}
-    inputs, submits = [], ("submit",)
+    inputs: list[FormInput] = []
+    submits: tuple[str, ...] = ("submit",)
     for given in api["input"]:
         if given["Type"] == "RequestType":
             submits = tuple(f"submit:{choice.lower()}" for choice in given["Categories"])

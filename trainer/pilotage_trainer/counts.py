@@ -97,4 +97,3 @@ def build_contexts(situation: Situation) -> tuple[str, ...]:
         (situation.screen, last, form, second, situation.outcome, changed, third),
     )
     return tuple("\t".join(part) for part in parts)
-

@@ -6,7 +6,7 @@ has not seen, that confidence is the score (`Source`).
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Self
 
@@ -84,6 +84,10 @@ class Critic:
             return prediction.mixed[step]
         rates = self.stored.rates.of(build_rate_contexts(situation, step))
         traits = build_judgement(situation, step, prediction) | build_rate_traits(rates)
+        return self.weigh(traits)
+
+    def weigh(self, traits: Mapping[str, float]) -> float:
+        """The logistic regression alone: P(accept) from traits, those of acceptance rates among them."""
         weights = self.stored.weights
         odds = self.stored.intercept + math.fsum(weights.get(name, 0.0) * value for name, value in traits.items())
         return 1.0 / (1.0 + math.exp(-odds))
@@ -123,7 +127,13 @@ def build_judgement(situation: Situation, step: str, prediction: Prediction) -> 
 def build_rate_contexts(situation: Situation, step: str) -> tuple[str, ...]:
     """The contexts whose acceptance rates a critic knows, coarsest first."""
     last = situation.history[-1] if situation.history else ""
-    parts = ((), (step.partition(" ")[0],), (step,), (step, situation.form), (step, situation.form, situation.screen, last))
+    parts = (
+        (),
+        (step.partition(" ")[0],),
+        (step,),
+        (step, situation.form),
+        (step, situation.form, situation.screen, last),
+    )
     return tuple("\t".join(part) for part in parts)
 
 

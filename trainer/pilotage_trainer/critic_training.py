@@ -5,7 +5,7 @@ fitted without it. Acceptance rates are cross-fitted too. Not here: where labels
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -14,9 +14,10 @@ import numpy.typing as npt
 from scipy.stats import rankdata
 from sklearn.linear_model import LogisticRegression
 
-from pilotage_core.actions import Action, ActionRules, classify_action
+from pilotage_core.actions import ActionRules, classify_action
 from pilotage_core.errors import EvidenceError
-from pilotage_trainer.counts import Example
+from pilotage_core.proposal import build_action_schema
+from pilotage_core.record import SessionRecord
 from pilotage_trainer.critic import (
     Critic,
     Rates,
@@ -26,9 +27,214 @@ from pilotage_trainer.critic import (
     build_rate_contexts,
     build_rate_traits,
 )
-from pilotage_trainer.features import Situation, name_step, read_prompt, step_action
-from pilotage_trainer.labels import Moment, allowed_steps, build_schema
+from pilotage_trainer.dataset import build_examples
+from pilotage_trainer.features import name_step, read_prompt, step_action
+from pilotage_trainer.labels import Moment, list_moments
 from pilotage_trainer.policy import Policy
 from pilotage_trainer.policy_training import OneClassError, PolicySettings, build_sparse, fit_policy
+from pilotage_trainer.schema import allowed_steps
 
 FloatArray = npt.NDArray[np.float64]
+
+
+class CriticSettings(msgspec.Struct, frozen=True):
+    """How a critic is fitted and when it counts as better than confidence.
+
+    `folds` of cross-fitting, `strength` the inverse of the L2 penalty, `rarest` the fewest labels of a trait.
+    `certainty` is the share of bootstrap draws (whole sessions) in which it has to be the better one.
+    """
+
+    folds: int = 4
+    strength: float = 0.3
+    rarest: int = 5
+    development_share: float = 0.35
+    least_labels: int = 40
+    draws: int = 400
+    certainty: float = 0.95
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One label with what the critic may look at. `session` groups labels; it is never a trait."""
+
+    session: int
+    stratum: str
+    accepted: bool
+    weight: float
+    live: bool
+    confidence: float
+    traits: dict[str, float]
+    rate_contexts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Critic against confidence on development sessions. AUROCs count pairs within a stratum only.
+
+    `share_better` is the share of bootstrap draws in which the critic's is the higher one.
+    """
+
+    labels: int
+    auroc: float
+    confidence_auroc: float
+    share_better: float
+
+
+def judge_sessions(
+    records: Sequence[SessionRecord], policy: Policy, policy_digest: str, rules: ActionRules, first: int = 0
+) -> list[Judged]:
+    """Labels of critical proposals in `records`, sessions numbered from `first`: live ones, else replayed."""
+    return [
+        judged
+        for number, record in enumerate(records, first)
+        for moment in list_moments(record, policy_digest)
+        if (judged := _judge_moment(number, moment, policy, rules)) is not None
+    ]
+
+
+def judge_crossfitted(
+    records: Sequence[SessionRecord], rules: ActionRules, settings: CriticSettings, policy_settings: PolicySettings
+) -> list[Judged]:
+    """Labels of sessions that the policy learned from: each judged with a policy fitted on the other folds."""
+    examples = build_examples(records)
+    judged: list[Judged] = []
+    for fold in range(settings.folds):
+        without = fit_policy([e for e in examples if e.session % settings.folds != fold], policy_settings)
+        for number in range(fold, len(records), settings.folds):
+            judged += judge_sessions([records[number]], without, "", rules, first=number)
+    return sorted(judged, key=lambda each: each.session)
+
+
+def fit_critic(policy: Policy, labels: Sequence[Judged], settings: CriticSettings) -> Critic:
+    """Fit to `labels`. Raises EvidenceError for too few, OneClassError where all were accepted or none."""
+    if len(labels) < settings.least_labels:
+        raise EvidenceError(
+            f"{len(labels)} labels of critical actions are too few",
+            where="window",
+            remedy=f"at least {settings.least_labels} are needed: widen the window or wait",
+        )
+    accepted = [each.accepted for each in labels]
+    if len(set(accepted)) < 2:
+        what = "accepted" if accepted[0] else "rejected"
+        raise OneClassError(f"all {len(labels)} labels are {what}", where="window", remedy="check the feedback")
+    rows = _with_crossfitted_rates(labels, settings.folds)
+    seen = Counter(name for row in rows for name in row)
+    names = sorted(name for name, n in seen.items() if n >= settings.rarest)
+    model = LogisticRegression(C=settings.strength, max_iter=1000)
+    model.fit(build_sparse(rows, names), accepted, sample_weight=[each.weight for each in labels])
+    weights = {name: float(weight) for name, weight in zip(names, model.coef_[0], strict=True)}
+    stored = StoredCritic(Source.CRITIC, float(model.intercept_[0]), weights, count_rates(labels))
+    return Critic(policy, stored)
+
+
+def fit_better(policy: Policy, labels: Sequence[Judged], settings: CriticSettings) -> tuple[Critic, Comparison]:
+    """A critic on all `labels` where it beats confidence on the newest of them; else one that answers confidence."""
+    comparison = compare_with_confidence(policy, labels, settings)
+    critic = fit_critic(policy, labels, settings)
+    if comparison.share_better >= settings.certainty:
+        return critic, comparison
+    stored = msgspec.structs.replace(critic.stored, source=Source.CONFIDENCE)
+    return Critic(policy, stored), comparison
+
+
+def compare_with_confidence(policy: Policy, labels: Sequence[Judged], settings: CriticSettings) -> Comparison:
+    """Fit on the older sessions, compare on the newer ones: paired bootstrap by session."""
+    sessions = sorted({each.session for each in labels})
+    cut = sessions[len(sessions) - max(1, round(len(sessions) * settings.development_share))]
+    older = [each for each in labels if each.session < cut]
+    newer = [each for each in labels if each.session >= cut]
+    if len({each.accepted for each in older}) < 2 or len(older) < settings.least_labels or not newer:
+        return Comparison(len(newer), 0.5, 0.5, 0.0)
+    critic = fit_critic(policy, older, settings)
+    scores = np.array([score_judged(critic, each) for each in newer])
+    confidences = np.array([each.confidence for each in newer])
+    accepted = np.array([each.accepted for each in newer])
+    strata = np.unique([each.stratum for each in newer], return_inverse=True)[1]
+    groups = _positions_by_session(newer)
+    random = np.random.default_rng(settings.seed)
+    better = 0
+    for _ in range(settings.draws):
+        drawn = np.concatenate([groups[i] for i in random.integers(len(groups), size=len(groups))])
+        of = accepted[drawn], strata[drawn]
+        better += stratified_auroc(scores[drawn], *of) > stratified_auroc(confidences[drawn], *of)
+    return Comparison(
+        labels=len(newer),
+        auroc=stratified_auroc(scores, accepted, strata),
+        confidence_auroc=stratified_auroc(confidences, accepted, strata),
+        share_better=better / settings.draws,
+    )
+
+
+def score_judged(critic: Critic, judged: Judged) -> float:
+    """The critic's P(accept) for a label whose traits are known already."""
+    rates = critic.stored.rates.of(judged.rate_contexts)
+    return critic.weigh(judged.traits | build_rate_traits(rates))
+
+
+def count_rates(labels: Iterable[Judged]) -> Rates:
+    """Accepted and all labels (weighted) by context."""
+    tables: list[dict[str, tuple[float, float]]] = []
+    for each in labels:
+        while len(tables) < len(each.rate_contexts):
+            tables.append({})
+        for table, context in zip(tables, each.rate_contexts, strict=True):
+            accepted, n = table.get(context, (0.0, 0.0))
+            table[context] = (accepted + each.weight * each.accepted, n + each.weight)
+    return Rates(tuple(tables))
+
+
+def stratified_auroc(scores: FloatArray, accepted: npt.NDArray[np.bool_], strata: npt.NDArray[np.intp]) -> float:
+    """P(an accepted label scores above a rejected one of its stratum), ties half; 0.5 where there is no such pair."""
+    won = pairs = 0.0
+    for stratum in np.unique(strata):
+        here = strata == stratum
+        good = int(accepted[here].sum())
+        bad = int(here.sum()) - good
+        if good and bad:
+            ranks = rankdata(scores[here])
+            won += float(ranks[accepted[here]].sum()) - good * (good + 1) / 2.0
+            pairs += good * bad
+    return won / pairs if pairs else 0.5
+
+
+def _judge_moment(number: int, moment: Moment, policy: Policy, rules: ActionRules) -> Judged | None:
+    """The label of what was, or would be, proposed in `moment`; None where that is nothing or not critical."""
+    situation = read_prompt(moment.prompt)
+    if moment.proposed is not None:
+        action = moment.proposed
+        prediction = policy.predict(situation, frozenset({name_step(action)}))
+    else:
+        allowed = allowed_steps(build_action_schema(rules, moment.screen))
+        prediction = policy.predict(situation, allowed)
+        proposed = prediction.proposed(allowed)
+        if not proposed:
+            return None
+        action = step_action(proposed)
+    kind = classify_action(rules, action, moment.screen.name)
+    if not kind.critical:
+        return None
+    step = name_step(action)
+    accepted = moment.judge(action)
+    return Judged(
+        session=number,
+        stratum=kind.stratum,
+        accepted=accepted,
+        weight=moment.weight,
+        live=moment.is_live,
+        confidence=prediction.mixed[step],
+        traits=build_judgement(situation, step, prediction),
+        rate_contexts=build_rate_contexts(situation, step),
+    )
+
+
+def _with_crossfitted_rates(labels: Sequence[Judged], folds: int) -> list[dict[str, float]]:
+    rates = [count_rates(each for each in labels if each.session % folds != fold) for fold in range(folds)]
+    return [each.traits | build_rate_traits(rates[each.session % folds].of(each.rate_contexts)) for each in labels]
+
+
+def _positions_by_session(labels: Sequence[Judged]) -> list[npt.NDArray[np.intp]]:
+    positions: dict[int, list[int]] = {}
+    for position, each in enumerate(labels):
+        positions.setdefault(each.session, []).append(position)
+    return [np.array(each, dtype=np.intp) for each in positions.values()]

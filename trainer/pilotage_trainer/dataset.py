@@ -53,7 +53,9 @@ def read_time(text: str) -> datetime:
     return time
 
 
-def split_by_time(records: Sequence[SessionRecord], last_share: float) -> tuple[list[SessionRecord], list[SessionRecord]]:
+def split_by_time(
+    records: Sequence[SessionRecord], last_share: float
+) -> tuple[list[SessionRecord], list[SessionRecord]]:
     """Sessions in two parts, the second the newest `last_share` of them. `records` are sorted by closing time."""
     cut = len(records) - round(len(records) * last_share)
     return list(records[:cut]), list(records[cut:])

@@ -8,10 +8,8 @@ import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-import msgspec
-
 from pilotage_core.actions import VALUE_TOOLS, Action, Tool
-from pilotage_core.dialog import ACTION_MARK, decode_action
+from pilotage_core.dialog import decode_action
 from pilotage_core.screen import ControlKind
 
 CUSTOMER = "C"
@@ -23,9 +21,7 @@ SAY = "say"
 OPERATOR_ONLY = frozenset({TYPE, SAY})
 """Steps that a count model never proposes: their content is not in its outcomes."""
 
-TYPED_KINDS = frozenset(
-    {ControlKind.INPUT, ControlKind.SELECT, ControlKind.COMBO_BOX, ControlKind.RADIO}
-)
+TYPED_KINDS = frozenset({ControlKind.INPUT, ControlKind.SELECT, ControlKind.COMBO_BOX, ControlKind.RADIO})
 WORDS = re.compile(r"[a-z']+")
 OUTCOME_KEY = re.compile(r"message|status|result|outcome|available", re.IGNORECASE)
 WORD_BUCKETS = 512

@@ -5,13 +5,11 @@ acted, the policy is asked, and anything but what the person did counts as rejec
 """
 
 from collections.abc import Iterator
-from typing import Any
 
 import msgspec
 
-from pilotage_core.actions import Action, ActionRules, Tool
+from pilotage_core.actions import Action, Tool
 from pilotage_core.events import Grade, OutcomeReported
-from pilotage_core.proposal import build_action_schema
 from pilotage_core.record import Label, SessionRecord, read_labels
 from pilotage_core.screen import Screen
 from pilotage_core.walk import SessionWalk
@@ -66,25 +64,6 @@ def list_moments(record: SessionRecord, policy_digest: str) -> list[Moment]:
         Moment(point.session_id, point.prompt, point.state.screen, point.operator, taken=point.taken)
         for point in human_points(record)
     ]
-
-
-def build_schema(rules: ActionRules, screen: Screen) -> dict[str, Any]:
-    """The schema a gateway sends on `screen`."""
-    return build_action_schema(rules, screen)
-
-
-def allowed_steps(schema: dict[str, Any]) -> frozenset[str]:
-    """The steps that a request's JSON schema allows. Raises ValueError where it is not one of `build_action_schema`."""
-    steps: set[str] = set()
-    try:
-        for branch in schema["anyOf"]:
-            tool = branch["properties"]["tool"]["const"]
-            ids = branch["properties"].get("control_id", {}).get("enum", [""])
-            if tool:
-                steps.update(name_step(Action(Tool(tool), control_id)) for control_id in ids)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"is no schema of actions: {error!r}") from error
-    return frozenset(steps)
 
 
 def _live_moments(record: SessionRecord, policy_digest: str) -> Iterator[Moment]:

@@ -3,19 +3,25 @@
 Not here: reading sessions (dataset.py), serving (policy.py).
 """
 
+import math
+import warnings
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 import numpy as np
 import scipy.sparse as sp
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
 from pilotage_core.errors import EvidenceError
 from pilotage_trainer.counts import Example, count_steps
-from pilotage_trainer.policy import Policy, StoredPolicy, StoredWeights
+from pilotage_trainer.policy import Policy, Prediction, StoredPolicy, StoredWeights
 
 SHARES = (0.0, 0.25, 0.5, 0.65, 0.8, 0.9, 1.0)
+DEFAULT_SHARE = 0.8
+"""Where there are no development sessions to choose on; what is mostly chosen where there are."""
+LEAST_PROBABILITY = 1e-6
 
 
 class OneClassError(EvidenceError):
@@ -32,7 +38,7 @@ class PolicySettings(msgspec.Struct, frozen=True):
     least_examples: int = 50
 
 
-def fit_policy(examples: Sequence[Example], settings: PolicySettings, share: float) -> Policy:
+def fit_policy(examples: Sequence[Example], settings: PolicySettings, share: float = DEFAULT_SHARE) -> Policy:
     """Fit to `examples`. Raises EvidenceError for too few, OneClassError where all steps are the same."""
     if len(examples) < settings.least_examples:
         raise EvidenceError(
@@ -47,11 +53,28 @@ def fit_policy(examples: Sequence[Example], settings: PolicySettings, share: flo
     return Policy(StoredPolicy(count_steps(examples), loglinear, share))
 
 
+def score_predictions(predictions: Sequence[tuple[Prediction, str]], share: float) -> float:
+    """Mean log probability of the steps taken, were the log-linear part's share of the mixture `share`."""
+    return math.fsum(
+        math.log(
+            max(share * p.by_traits.get(step, 0.0) + (1.0 - share) * p.by_counts.get(step, 0.0), LEAST_PROBABILITY)
+        )
+        for p, step in predictions
+    ) / len(predictions)
+
+
+def choose_share(predictions: Sequence[tuple[Prediction, str]]) -> float:
+    """The share of the log-linear part under which the steps taken are likeliest."""
+    return max(SHARES, key=lambda share: score_predictions(predictions, share))
+
+
 def _fit_loglinear(examples: Sequence[Example], settings: PolicySettings) -> StoredWeights:
     seen = Counter(trait for example in examples for trait in example.traits)
     traits = tuple(sorted(trait for trait, n in seen.items() if n >= settings.rarest))
     model = LogisticRegression(C=settings.strength, max_iter=settings.iterations, tol=1e-3)
-    model.fit(build_matrix([e.traits for e in examples], traits), [e.step for e in examples])
+    with warnings.catch_warnings():  # a fixed number of iterations is meant: it is cheap, and as good on new sessions
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(build_sparse([dict.fromkeys(e.traits, 1.0) for e in examples], traits), [e.step for e in examples])
     weights, intercepts = model.coef_, model.intercept_
     if len(model.classes_) == 2:  # scikit-learn keeps one row for two classes: that of the second
         weights, intercepts = np.vstack([-weights, weights]) / 2, np.concatenate([-intercepts, intercepts]) / 2
@@ -63,10 +86,11 @@ def _fit_loglinear(examples: Sequence[Example], settings: PolicySettings) -> Sto
     )
 
 
-def build_matrix(rows: Sequence[Sequence[str]], names: Sequence[str]) -> sp.csr_matrix:
-    """Rows of trait names as a 0/1 matrix with one column for each of `names` (others are passed over)."""
+def build_sparse(rows: Sequence[Mapping[str, float]], names: Sequence[str]) -> sp.csr_matrix:
+    """Rows of named values as a matrix with one column for each of `names` (others are passed over)."""
     column = {name: i for i, name in enumerate(names)}
-    indices = [sorted(column[name] for name in row if name in column) for row in rows]
-    starts = np.cumsum([0, *(len(row) for row in indices)])
-    flat = np.fromiter((i for row in indices for i in row), dtype=np.int32, count=int(starts[-1]))
-    return sp.csr_matrix((np.ones(len(flat), dtype=np.float32), flat, starts), shape=(len(rows), len(names)))
+    cells = [sorted((column[name], value) for name, value in row.items() if name in column) for row in rows]
+    starts = np.cumsum([0, *(len(row) for row in cells)])
+    indices = np.fromiter((i for row in cells for i, _ in row), dtype=np.int32, count=int(starts[-1]))
+    values = np.fromiter((v for row in cells for _, v in row), dtype=np.float32, count=int(starts[-1]))
+    return sp.csr_matrix((values, indices, starts), shape=(len(rows), len(names)))

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from pilotage.report.times import to_seconds
-from pilotage.run import OrderSeen, Run
+from pilotage.run import Run
 from pilotage_core.actions import Action
 from pilotage_core.events import ActionTaken, Event, OutcomeReported, SessionReviewed, Verdict
 from pilotage_core.gate import Decision
@@ -18,6 +18,7 @@ from pilotage_core.screen import Screen
 from pilotage_core.stage import UNATTENDED, Stage
 from pilotage_core.state import Message, State
 from pilotage_core.walk import SessionWalk
+from pilotage_simulator.ledger import OrderReceived
 
 EVIDENCE_KEPT = 12
 """Wrong proposals shown for each breach: the last ones before it."""
@@ -95,7 +96,9 @@ def find_breaches(run: Run, key: str) -> Iterator[Breach]:
             recovered_at=to_seconds(again["at"]) if again else None,
             recovered_stage=again["stage"] if again else "",
             executed_after=len(after),
-            changed_at=next((to_seconds(c.at) for c in run.ledger.changes if c.process_cluster in (key, "")), None),
+            changed_at=next(
+                (to_seconds(s.at) for s in run.ledger.begun if s.changed and s.process_cluster == key), None
+            ),
             evidence=tuple(find_evidence(sessions, run.ledger.orders, flipped_at)),
         )
 
@@ -121,10 +124,10 @@ def find_tipping(labels: list[Label], rule: dict[str, Any], flipped_at: float) -
 
 
 def find_evidence(
-    sessions: Iterable[SessionRecord], orders: Iterable[OrderSeen], flipped_at: float
+    sessions: Iterable[SessionRecord], orders: Iterable[OrderReceived], flipped_at: float
 ) -> list[Evidence]:
     """The last wrong actions that ran unattended before `flipped_at`, oldest first, each with the state it was made in."""
-    wrong = {o.proposal_id: o for o in orders if o.executed and o.right is False and to_seconds(o.at) <= flipped_at}
+    wrong = {o.proposal_id: o for o in orders if o.executed and not o.strict and to_seconds(o.at) <= flipped_at}
     found = [
         (session, proposal, wrong[proposal.proposal_id])
         for session in sessions
@@ -135,7 +138,7 @@ def find_evidence(
     return [_build_evidence(*one) for one in found[-EVIDENCE_KEPT:]]
 
 
-def _build_evidence(session: SessionRecord, proposal: ProposalRecord, order: OrderSeen) -> Evidence:
+def _build_evidence(session: SessionRecord, proposal: ProposalRecord, order: OrderReceived) -> Evidence:
     state = state_at(session, proposal.at_version)
     repairs = tuple(
         action
@@ -143,7 +146,6 @@ def _build_evidence(session: SessionRecord, proposal: ProposalRecord, order: Ord
         if isinstance(event.data, ActionTaken) and event.data.corrects == proposal.proposal_id
         for action in event.data.actions
     )
-    instead = (order.wizard_action,) if order.wizard_action is not None else repairs
     return Evidence(
         session_id=session.session_id,
         proposal_id=proposal.proposal_id,
@@ -151,10 +153,10 @@ def _build_evidence(session: SessionRecord, proposal: ProposalRecord, order: Ord
         screen=state.screen,
         messages=state.messages,
         proposed=proposal.action,
-        instead=instead,
+        instead=repairs,
         score=proposal.score,
         tau=proposal.tau,
-        word=order.grade or ("corrected by the operator" if repairs else "not what the wizard did"),
+        word="what the human did later before the next submit" if order.graded else "not what the human did",
     )
 
 

@@ -4,19 +4,21 @@ Not here: drawing (charts.py, page.py), and what led to a rollback (breach.py).
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
 
 from pilotage.report.breach import Breach, find_breaches, is_unattended
 from pilotage.report.times import to_seconds
-from pilotage.run import Calibration, Ledger, OrderSeen, Run
+from pilotage.run import Calibration, Ledger, Run
 from pilotage_core.certificate import Certificate
-from pilotage_core.events import ActionTaken, FeedbackGiven, Grade, OutcomeReported, SessionReviewed, Verdict
+from pilotage_core.events import ActionTaken, FeedbackGiven, SessionReviewed, Verdict
 from pilotage_core.gate import Decision
 from pilotage_core.record import ProposalRecord, SessionRecord
 from pilotage_core.stage import UNATTENDED, Stage
+from pilotage_simulator.ledger import OrderReceived, StageChange
+from pilotage_simulator.ledger import find_unsafe as find_unsafe_by_ledger
 
 
 class StageReached(msgspec.Struct, frozen=True):
@@ -69,7 +71,6 @@ class ProcessClusterFigures(msgspec.Struct, frozen=True):
     stages: tuple[StageReached, ...]
     sessions: int
     sessions_by_stage: dict[str, int]
-    derailed: int
     certificates: tuple[Certificate, ...]
     executed_critical: int
     strict_precision: float | None
@@ -110,58 +111,51 @@ class Figures(msgspec.Struct, frozen=True):
 
 def build_figures(run: Run) -> Figures:
     """Count everything once."""
-    unsafe = tuple(find_unsafe(run.ledger, [s for sessions in run.sessions.values() for s in sessions]))
-    assumptions = msgspec.to_builtins(run.ledger.assumptions)
+    unsafe = tuple(find_unsafe(run))
     return Figures(
         process_clusters=tuple(_figures_of(run, key) for key in run.process_clusters),
         unsafe_executions=len(unsafe),
         unsafe=unsafe,
         orders=len(run.ledger.orders),
         orders_executed=sum(order.executed for order in run.ledger.orders),
-        orders_refused=dict(Counter(order.fence or "refused" for order in run.ledger.orders if not order.executed)),
+        orders_refused=dict(Counter(str(order.fence) for order in run.ledger.orders if not order.executed)),
         sessions=sum(len(sessions) for sessions in run.sessions.values()),
         run=msgspec.to_builtins(run.info),
-        assumptions={name: value for name, value in assumptions.items() if name != "kind"},
+        assumptions=run.info.assumptions,
         faults=tuple(msgspec.to_builtins(fault) for fault in run.faults),
     )
 
 
-def find_unsafe(ledger: Ledger, sessions: Iterable[SessionRecord]) -> list[UnsafeExecution]:
-    """What the BPM executed without leave or twice, by its own ledger, held against what the gateway stored.
+def find_unsafe(run: Run) -> Iterator[UnsafeExecution]:
+    """What the BPM executed without leave or twice.
 
-    An action has leave where the gate's stored decision was to execute, or an operator's accept is stored.
+    First by its own ledger and the controller's stages alone; then held against what the gateway stored: an action has
+    leave where the stored decision was to execute it, or where an operator's accept is stored.
     """
-    leave = {p.proposal_id: p.decision == Decision.EXECUTE for s in sessions for p in s.proposals}
+    stages = [
+        StageChange(process_cluster=key, stage=Stage(flip.stage), at=flip.at)
+        for key, item in run.process_clusters.items()
+        for flip in stages_of(item.get("status") or {})
+    ]
+    named: set[str] = set()
+    for why, order in find_unsafe_by_ledger(run.ledger.orders, stages):
+        named.add(order.proposal_id)
+        yield UnsafeExecution(order.session_id, order.proposal_id, why)
+    sessions = [session for one in run.sessions.values() for session in one]
+    decided = {p.proposal_id: p.decision == Decision.EXECUTE for session in sessions for p in session.proposals}
     accepted = {
         event.data.proposal_id
         for session in sessions
         for event in session.events
         if isinstance(event.data, FeedbackGiven) and event.data.verdict is Verdict.ACCEPT
     }
-    found: list[UnsafeExecution] = []
-    done: Counter[str] = Counter()
-    for order in ledger.orders:
-        if not order.executed:
+    for order in run.ledger.orders:
+        if not order.executed or order.proposal_id in named:
             continue
-        done[order.proposal_id] += 1
-        why = _unsafe_because(order, done[order.proposal_id], leave.get(order.proposal_id), accepted)
-        if why:
-            found.append(UnsafeExecution(order.session_id, order.proposal_id, why))
-    return found
-
-
-def _unsafe_because(order: OrderSeen, times: int, leave: bool | None, accepted: set[str]) -> str:
-    if order.unsafe:
-        return order.unsafe
-    if times > 1:
-        return f"executed {times} times"
-    if order.fence:
-        return f"executed although the fence said {order.fence}"
-    if leave is None:
-        return "executed, but no proposal of that id is stored"
-    if not leave and order.proposal_id not in accepted:
-        return "executed, but the gate only proposed it and nobody accepted"
-    return ""
+        if order.proposal_id not in decided:
+            yield UnsafeExecution(order.session_id, order.proposal_id, "executed, but no such proposal is stored")
+        elif not decided[order.proposal_id] and order.proposal_id not in accepted:
+            yield UnsafeExecution(order.session_id, order.proposal_id, "executed, but only proposed and never accepted")
 
 
 def _figures_of(run: Run, key: str) -> ProcessClusterFigures:
@@ -180,7 +174,6 @@ def _figures_of(run: Run, key: str) -> ProcessClusterFigures:
         stages=stages_of(status),
         sessions=len(sessions),
         sessions_by_stage=dict(Counter(stage_of(s).value for s in sessions)),
-        derailed=sum(played.derailed for played in run.ledger.sessions if played.process_cluster == key),
         certificates=_certificates_of(run.calibrations, key),
         executed_critical=len(executed),
         strict_precision=strict,
@@ -213,12 +206,12 @@ def stage_of(session: SessionRecord) -> Stage:
 
 
 def precision_of(
-    executed: Sequence[ProposalRecord], orders: dict[str, OrderSeen]
+    executed: Sequence[ProposalRecord], orders: dict[str, OrderReceived]
 ) -> tuple[float | None, float | None]:
     """Strict and graded precision of what was executed; an execution the BPM knows nothing of counts as wrong."""
     seen = [orders.get(p.proposal_id) for p in executed]
-    strict = sum(bool(order and order.right) for order in seen)
-    graded = sum(bool(order and (order.right or order.grade == Grade.ACCEPTABLE)) for order in seen)
+    strict = sum(order is not None and order.strict for order in seen)
+    graded = sum(order is not None and order.graded for order in seen)
     return _share(strict, len(executed)), _share(graded, len(executed))
 
 
@@ -256,9 +249,7 @@ def _critical_actions(data: object) -> int:
     """Operators' own critical actions in one event: messages, endings and submits, as the demo's manifests class them."""
     if not isinstance(data, ActionTaken):
         return 0
-    return sum(
-        a.tool in ("send_text_to_chat", *_ENDINGS) or a.control_id.startswith("submit") for a in data.actions
-    )
+    return sum(a.tool in ("send_text_to_chat", *_ENDINGS) or a.control_id.startswith("submit") for a in data.actions)
 
 
 def acceptance_of(sessions: Iterable[SessionRecord]) -> dict[str, ToolAcceptance]:
@@ -284,7 +275,7 @@ def acceptance_of(sessions: Iterable[SessionRecord]) -> dict[str, ToolAcceptance
 
 def operator_seconds_of(sessions: Iterable[SessionRecord], ledger: Ledger) -> OperatorSeconds:
     """Active seconds in those of `sessions` that the BPM has a wizard's time for: with and without are paired."""
-    alone = {played.session_id: played.wizard_seconds for played in ledger.sessions}
+    alone = {ended.session_id: ended.seconds_without for ended in ledger.ended}
     own = asked = without = 0.0
     count = 0
     for session in sessions:
@@ -307,13 +298,10 @@ def operator_seconds_of(sessions: Iterable[SessionRecord], ledger: Ledger) -> Op
     )
 
 
-def outcomes_of(session: SessionRecord) -> Counter[str]:
-    """Outcomes reported in a session, by kind."""
-    return Counter(e.data.outcome.value for e in session.events if isinstance(e.data, OutcomeReported))
-
-
 def _certificates_of(calibrations: Iterable[Calibration], key: str) -> tuple[Certificate, ...]:
-    return tuple(c for calibration in calibrations if calibration.process_cluster == key for c in calibration.certificates)
+    return tuple(
+        c for calibration in calibrations if calibration.process_cluster == key for c in calibration.certificates
+    )
 
 
 def _share(part: int, whole: int) -> float | None:

@@ -5,10 +5,20 @@ from typing import Annotated
 
 from pydantic import Field
 
-from pilotage_operator.api.fields import ApiModel, InnerShare, Quantity, Share, cel
+from pilotage_operator.api.fields import ApiModel, InnerShare, Quantity, Share, cel, cel_extra
 
 KIND = "PolicyCritic"
 PLURAL = "policycritics"
+
+
+Strength = Annotated[
+    str,
+    Field(
+        max_length=20,
+        pattern=r"^[0-9]+(\.[0-9]+)?$",
+        json_schema_extra=cel_extra(("double(self) > 0.0", "must be above 0")),
+    ),
+]
 
 
 class Backend(StrEnum):
@@ -17,28 +27,34 @@ class Backend(StrEnum):
     COUNTS = "counts"
 
 
-class Dataset(ApiModel):
-    """Which sessions are learned from. `crossFitFolds`: folds in which a policy is judged by parts it has not seen."""
-
-    cross_fit_folds: Annotated[int, Field(ge=2, le=20)] = 4
-
-
 class Policy(ApiModel):
-    """The count model's own settings. `orders`: how many recent actions its longest context holds."""
+    """The policy's own settings: `strength` is the inverse of the L2 penalty, `rarest` the fewest examples of a trait.
 
-    orders: Annotated[int, Field(ge=1, le=8)] = 4
+    The newest `developmentShare` of its sessions judges it.
+    """
+
+    strength: Strength = "0.3"
+    rarest: Annotated[int, Field(ge=1, le=1000)] = 3
+    iterations: Annotated[int, Field(ge=1, le=1000)] = 25
+    development_share: InnerShare = "0.2"
 
 
 class Critic(ApiModel):
-    """The logistic critic's own settings. `regularisation` is the inverse strength C."""
+    """The critic's own settings. `folds`: parts in which a policy is judged by what it has not seen.
 
-    regularisation: Annotated[str, Field(max_length=20, pattern=r"^[0-9]+(\.[0-9]+)?$")] = "1.0"
+    `certainty`: share of bootstrap draws in which it has to beat the policy's own confidence to be the score.
+    """
+
+    folds: Annotated[int, Field(ge=2, le=20)] = 4
+    strength: Strength = "0.3"
+    rarest: Annotated[int, Field(ge=1, le=1000)] = 5
+    development_share: InnerShare = "0.35"
+    certainty: InnerShare = "0.95"
 
 
 class Evaluation(ApiModel):
     """What a policy revision must reach on sessions it has not seen to be served at all."""
 
-    held_out_share: InnerShare = "0.1"
     min_action_accuracy: Share = "0.0"
 
 
@@ -67,7 +83,6 @@ class PolicyCriticSpec(ApiModel):
 
     backend: Backend
     base_model: Annotated[str, Field(max_length=253)] = ""
-    dataset: Dataset = Dataset()
     policy: Policy = Policy()
     critic: Critic = Critic()
     evaluation: Evaluation = Evaluation()

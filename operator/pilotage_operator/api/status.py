@@ -106,6 +106,7 @@ class Retiring(ApiModel):
 class Pipeline(ApiModel):
     """Where the making of the next pair stands. `attempt` counts tries of critic and calibration with one policy.
 
+    `reason` is what the phase waits for or failed with; `lastOutcome` why the last attempt was not good enough.
     `job` is the Job of this phase, if it is one. `windowSince` and `windowUntil` bound the sessions it learns from;
     sessions closed after `heldOutAfter` are held out for calibration. `freshAfter` is the rollback's time.
     """
@@ -123,6 +124,7 @@ class Pipeline(ApiModel):
     failures: int = 0
     retry_at: str = ""
     reason: str = ""
+    last_outcome: str = ""
 
 
 class TauStatus(ApiModel):

@@ -55,25 +55,33 @@ class JobFact:
 
 @dataclass(frozen=True, slots=True)
 class EndpointFact:
-    """One model server: whether it answers, and where."""
+    """One model server: whether it answers, where, and since when (seconds since the epoch) it does or does not."""
 
     ready: bool
     url: str
     reason: str = ""
+    since: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
-class CounterFacts:
-    """Counts from the gateway's records. The last five are those of the pair in force; `feedback_sessions` is for all."""
+class PairCounts:
+    """Counts of what happened under one pair: `executed` unattended critical actions, `corrections` of those."""
 
-    sessions: int = 0
-    demonstrations: int = 0
-    feedback_sessions: int = 0
     calibration_sessions: int = 0
     reviewed: int = 0
     rejected: int = 0
     executed: int = 0
     corrections: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CounterFacts:
+    """Counts from the gateway's records; `feedback_sessions` over all pairs, `pairs` by revision."""
+
+    sessions: int = 0
+    demonstrations: int = 0
+    feedback_sessions: int = 0
+    pairs: dict[str, PairCounts] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,11 +36,15 @@ def decide_findings(
 
 
 def find_breaches(gate: AutomationGateSpec, findings: tuple[Finding, ...], stage: Stage) -> tuple[Breach, ...]:
-    """Guardrails that take leave back in `stage`: breached for long enough, or missing where that is to mean the same."""
+    """Guardrails that take leave back in `stage`: breached for long enough, or missing where that means the same."""
     breaches = []
     for guardrail, finding in zip(gate.guardrails, findings, strict=True):
         rolls_back_missing = guardrail.on_missing_data is OnMissingData.ROLLBACK and finding.missing_beyond_grace
-        if not guardrail.dry_run and stage in guardrail.stages and (finding.breached_for_long_enough or rolls_back_missing):
+        if (
+            not guardrail.dry_run
+            and stage in guardrail.stages
+            and (finding.breached_for_long_enough or rolls_back_missing)
+        ):
             breaches.append(Breach(finding.name, finding.detail, finding.value))
     return tuple(breaches)
 

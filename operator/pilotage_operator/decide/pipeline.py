@@ -3,8 +3,9 @@
 First climb:     Demonstrations → Policy → PolicyEndpoint → Feedback → Critic → CriticEndpoint → Calibrate → Certified
 After a rollback:         Fresh → Policy → PolicyEndpoint →            Critic → CriticEndpoint → Calibrate → Certified
 
-One call moves at most one phase. A Job that fails is tried again later under a new name; one whose outcome is not good
-enough waits for more sessions first. Which stage all this earns is stages.py's; nothing here flips one.
+One call moves at most one phase. An endpoint is named as the Job that made what it serves. A Job that fails is tried
+again later under a new name; one whose outcome is not good enough waits for more sessions first. Which stage all this
+earns is stages.py's; nothing here flips one.
 """
 
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from pilotage_operator.api.status import Baseline, PairStatus, Phase, PhaseState
 from pilotage_operator.decide.facts import Bundle, CounterFacts, Facts, JobFact, JobPhase, JobState, WantedJob
 
 DATA_EXIT_CODES = frozenset({3, 4})
-"""The trainer's word that the sessions do not carry it (too few, one class): more of them are needed, not another try."""
+"""The trainer's word that the sessions do not carry it (too few, one class): more are needed, not another try."""
 LONGEST_BACKOFF_SECONDS = 300.0
 JOB_PHASES = {Phase.POLICY: JobPhase.POLICY, Phase.CRITIC: JobPhase.CRITIC, Phase.CALIBRATE: JobPhase.CALIBRATE}
 
@@ -50,7 +51,7 @@ def restart_making(making: Making, counts: CounterFacts, rolled_back_at: str, no
         state=PhaseState.WAITING,
         since=write_time(now),
         fresh_after=rolled_back_at,
-        reason="rolled back: waiting for fresh sessions",
+        last_outcome="rolled back",
     )
     baseline = making.baseline.model_copy(update={"sessions": counts.sessions})
     return replace(making, pipeline=pipeline, baseline=baseline, candidate=None)
@@ -90,7 +91,7 @@ def wanted_job(bundle: Bundle, making: Making) -> WantedJob | None:
     )
 
 
-# --- waiting for people's work -----------------------------------------------------------------------------------------
+# --- waiting for people's work ---------------------------------------------------------------------------------------
 def _wait_for_demonstrations(bundle: Bundle, making: Making, counts: CounterFacts, facts: Facts, now: float) -> Making:
     supervision = bundle.cluster.supervision
     if counts.demonstrations < supervision.min_demonstrations:
@@ -121,14 +122,10 @@ def _has_fresh(bundle: Bundle, making: Making, counts: CounterFacts) -> bool:
 
 def _fresh_text(bundle: Bundle, making: Making, counts: CounterFacts) -> str:
     have, wanted = counts.sessions - making.baseline.sessions, bundle.cluster.supervision.min_fresh
-    return f"{have} of {wanted} fresh sessions" + (f" ({making.pipeline.reason})" if _is_verdict(making.pipeline) else "")
+    return f"{have} of {wanted} fresh sessions"
 
 
-def _is_verdict(pipeline: Pipeline) -> bool:
-    return bool(pipeline.reason) and "fresh sessions" not in pipeline.reason and " of " not in pipeline.reason
-
-
-# --- Jobs --------------------------------------------------------------------------------------------------------------
+# --- Jobs ------------------------------------------------------------------------------------------------------------
 def _watch_job(bundle: Bundle, making: Making, counts: CounterFacts, facts: Facts, now: float) -> Making:
     pipeline = making.pipeline
     if pipeline.state is PhaseState.FAILED:
@@ -165,7 +162,7 @@ def _on_policy(making: Making, counts: CounterFacts, result: JobResult, now: flo
     candidate = PairStatus(
         revision=pipeline.revision,
         policy_digest=result.digests.get("policy", ""),
-        policy_endpoint=_dns(pipeline.job),
+        policy_endpoint=pipeline.job,
     )
     held_out_after = result.held_out_after if pipeline.fresh_after else ""
     return _enter(
@@ -183,7 +180,7 @@ def _on_critic(making: Making, counts: CounterFacts, result: JobResult, now: flo
     candidate = pair.model_copy(
         update={
             "critic_digest": result.digests.get("critic", ""),
-            "critic_endpoint": _dns(making.pipeline.job),
+            "critic_endpoint": making.pipeline.job,
             "critic_url": "",
         }
     )
@@ -216,13 +213,15 @@ def _wait_for_more(making: Making, counts: CounterFacts, reason: str, now: float
     pipeline = making.pipeline
     if pipeline.fresh_after:
         waiting = replace(waiting, candidate=None)
-        return _enter(waiting, Phase.FRESH, now, revision=next_revision(pipeline.revision), attempt=1, reason=reason)
+        return _enter(
+            waiting, Phase.FRESH, now, revision=next_revision(pipeline.revision), attempt=1, last_outcome=reason
+        )
     back = Phase.DEMONSTRATIONS if making.pair is None else Phase.FEEDBACK
     waiting = replace(waiting, candidate=None)
-    return _enter(waiting, back, now, attempt=pipeline.attempt + 1, held_out_after="", reason=reason)
+    return _enter(waiting, back, now, attempt=pipeline.attempt + 1, held_out_after="", last_outcome=reason)
 
 
-# --- endpoints ---------------------------------------------------------------------------------------------------------
+# --- endpoints -------------------------------------------------------------------------------------------------------
 def _watch_policy_endpoint(bundle: Bundle, making: Making, counts: CounterFacts, facts: Facts, now: float) -> Making:
     candidate = making.candidate
     endpoint = facts.endpoints.get(candidate.policy_endpoint) if candidate else None
@@ -249,7 +248,7 @@ def _rest(bundle: Bundle, making: Making, counts: CounterFacts, facts: Facts, no
     return making
 
 
-# --- moves -------------------------------------------------------------------------------------------------------------
+# --- moves -----------------------------------------------------------------------------------------------------------
 def _start_job(bundle: Bundle, making: Making, phase: Phase, now: float, since: str) -> Making:
     pipeline = making.pipeline
     suffix = f"-{pipeline.attempt}" if pipeline.attempt > 1 else ""
@@ -273,7 +272,9 @@ def _next_attempt(making: Making) -> Making:
     return replace(making, pipeline=making.pipeline.model_copy(update={"attempt": making.pipeline.attempt + 1}))
 
 
-def _enter(making: Making, phase: Phase, now: float, state: PhaseState = PhaseState.WAITING, **update: object) -> Making:
+def _enter(
+    making: Making, phase: Phase, now: float, state: PhaseState = PhaseState.WAITING, **update: object
+) -> Making:
     fields: dict[str, object] = {"phase": phase, "state": state, "since": write_time(now), "retry_at": "", "reason": ""}
     if phase not in JOB_PHASES:
         fields |= {"job": "", "failures": 0}
@@ -286,10 +287,6 @@ def _waiting(making: Making, reason: str) -> Making:
 
 def _with_metrics(making: Making, phase: str, result: JobResult) -> dict[str, float]:
     return (making.metrics or {}) | {f"{phase}:{name}": value for name, value in result.metrics.items()}
-
-
-def _dns(name: str) -> str:
-    return name
 
 
 def encode_certificates(certificates: tuple[Certificate, ...]) -> tuple[dict[str, object], ...]:

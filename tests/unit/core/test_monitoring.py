@@ -124,6 +124,31 @@ def test_an_impossible_propensity_is_refused(propensity, least):
         step(FRESH, MonitoredLabel(True, propensity, least))
 
 
+@given(st.lists(labels(), max_size=40), st.floats(0.01, 1.0), st.floats(0.01, 1.0))
+def test_at_precision_as_promised_k_is_a_fair_bet_and_r_grows_by_one_a_label(sequence, propensity, least):
+    before = replay(FRESH, sequence)
+    accepted = step(before, MonitoredLabel(True, propensity, least * propensity))
+    rejected = step(before, MonitoredLabel(False, propensity, least * propensity))
+    assert 0.9 * accepted.r + 0.1 * rejected.r == pytest.approx(before.r + 1.0)
+    if rejected.tightenings == before.tightenings:
+        assert 0.9 * accepted.k + 0.1 * rejected.k == pytest.approx(before.k)
+
+
+def test_leave_to_loosen_is_seldom_given_falsely_and_comes_in_time_where_it_is_due():
+    draw = random.Random(20250302)
+
+    def loosens_at(precision: float, within: int) -> int:
+        monitor = FRESH
+        for count in range(within):
+            if has_earned_looser(monitor, 0.05):
+                return count
+            monitor = step(monitor, MonitoredLabel(draw.random() < precision))
+        return within
+
+    assert sum(loosens_at(0.9, 400) < 400 for _ in range(200)) <= 10
+    assert sorted(loosens_at(0.95, 1000) for _ in range(41))[20] < 350
+
+
 def test_a_real_fall_rolls_back_within_labels_and_precision_as_promised_does_not():
     draw = random.Random(20250301)
 

@@ -1,0 +1,149 @@
+"""The main job from start to report, in either world: play, look, kill where faults are asked for, collect, report."""
+
+import platform
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from pilotage.demo.collect import write_info
+from pilotage.demo.faults import GIVE_UP_SECONDS, FaultPlan, after_kill, after_recovery, next_to_kill
+from pilotage.demo.timeline import Timeline
+from pilotage.demo.world import Scene, World, is_complete, reached_in_words
+from pilotage.report.times import in_words
+from pilotage.run import Fault, RunInfo
+from pilotage_core.errors import PilotageError
+
+LOOK_SECONDS = 0.4
+AFTER_COMPLETE_SECONDS = 5.0
+"""The demo plays on for a moment once its walk is complete, so that the last stage shows something."""
+
+
+class Interrupted(Exception):
+    """Ctrl-C or SIGTERM: what was started is ended, and records are collected as far as they go."""
+
+
+def run_demo(
+    world: World, run: Path, console: Console, *, dialogues: Path | None, faults: bool, limit_seconds: float
+) -> RunInfo:
+    """Run the main job in `world`, records into `run`. Whatever happens, everything started is ended."""
+    info = RunInfo(
+        mode=world.mode,
+        started_at=_now(),
+        command=" ".join(["pilotage", *sys.argv[1:]]),
+        dialogues=str(dialogues.name) if dialogues else "STAR",
+        machine=f"{platform.machine()}, Python {platform.python_version()}",
+        gateway_url=world.gateway_url,
+        controller_url=world.controller_url,
+    )
+    run.mkdir(parents=True, exist_ok=True)
+    with _signals_as_exceptions(), Timeline(console) as timeline:
+        try:
+            timeline.say(f"starting {'processes' if world.mode == 'local' else 'the simulator'}")
+            world.start(dialogues)
+            info.gateway_url, info.controller_url = world.gateway_url, world.controller_url
+            write_info(run, info)
+            scene, felled = _play(world, timeline, faults, limit_seconds)
+            world.stop_playing()
+            timeline.say("collecting the records")
+            scene = world.observe()
+            world.collect(run)
+        finally:
+            world.end()
+    info.ended_at, info.complete, info.reached = _now(), is_complete(scene), reached_in_words(scene)
+    write_info(run, info)
+    if faults:
+        (run / "faults.json").write_bytes(msgspec.json.encode(felled))
+        console.print(fault_table(felled))
+    return info
+
+
+def _play(world: World, timeline: Timeline, faults: bool, limit_seconds: float) -> tuple[Scene, list[Fault]]:
+    """Look again and again until the walk is complete, there is nothing left to play, or the time is over."""
+    began = time.monotonic()
+    complete_at: float | None = None
+    plan = FaultPlan(to_come=tuple(world.parts()) if faults else ())
+    felled: list[Fault] = []
+    while True:
+        scene = world.observe()
+        timeline.show(scene)
+        now = time.monotonic()
+        plan = _step_faults(world, timeline, plan, scene, now, felled)
+        if is_complete(scene) and complete_at is None:
+            complete_at = now
+            timeline.say("the walk is complete: climbed, taken back, and climbed again")
+        faults_over = not plan.to_come and not plan.killed
+        if complete_at is not None and now - complete_at > AFTER_COMPLETE_SECONDS and faults_over:
+            return scene, felled
+        if not scene.playing:
+            timeline.say("every dialogue has been played")
+            return scene, felled
+        if now - began > limit_seconds:
+            timeline.say(f"stopped after {limit_seconds:g} s: {reached_in_words(scene)}")
+            return scene, felled
+        time.sleep(LOOK_SECONDS)
+
+
+def _step_faults(
+    world: World, timeline: Timeline, plan: FaultPlan, scene: Scene, now: float, felled: list[Fault]
+) -> FaultPlan:
+    """Kill what is due, or note that what was killed is back."""
+    if plan.killed:
+        took = now - plan.killed_at
+        back = world.is_back(plan.killed)
+        if not back and took < GIVE_UP_SECONDS:
+            return plan
+        felled[-1] = msgspec.structs.replace(felled[-1], recovered_seconds=round(took, 1) if back else None)
+        timeline.say(f"{plan.killed} {'is back after' if back else 'is not back after'} {in_words(took)}")
+        return after_recovery(plan, now)
+    part = next_to_kill(plan, scene, now)
+    if not part:
+        return plan
+    try:
+        detail = world.kill(part)
+    except PilotageError as error:
+        timeline.say(f"cannot kill {part} yet: {error}")
+        return msgspec.structs.replace(plan, over_at=now)
+    felled.append(Fault(part=part, killed_at=_now(), recovered_seconds=None, detail=detail))
+    timeline.say(f"SIGKILL {part}: {detail}")
+    return after_kill(plan, now)
+
+
+def fault_table(felled: list[Fault]) -> Table:
+    """What was killed, and how long it took to come back."""
+    table = Table(title="faults", title_justify="left", box=None, padding=(0, 3, 0, 0))
+    for column in ("killed", "at", "works again after", ""):
+        table.add_column(column, header_style="dim")
+    for fault in felled:
+        took = "not before the end" if fault.recovered_seconds is None else in_words(fault.recovered_seconds)
+        table.add_row(fault.part, fault.killed_at[11:19], took, fault.detail)
+    return table
+
+
+@contextmanager
+def _signals_as_exceptions() -> Iterator[None]:
+    """SIGINT and SIGTERM unwind the stack, so that `finally` ends what was started; a second one changes nothing."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise Interrupted(signal.Signals(number).name)
+
+    former = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

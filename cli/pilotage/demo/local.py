@@ -1,0 +1,199 @@
+"""The main job as plain processes on loopback ports: gateway, controller, simulator; the controller runs the rest.
+
+Nothing here decides anything about a process cluster: the same controller, gateway and simulator as on Kubernetes do.
+"""
+
+import os
+import shutil
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pilotage.demo.collect import collect_calibrations, collect_sessions, collect_status
+from pilotage.demo.processes import Processes, Recorded, end_stale, is_same_process, read_recorded
+from pilotage.demo.world import Scene
+from pilotage.run import object_key
+from pilotage.services import ControllerApi, GatewayApi, read_manifests
+from pilotage_core.errors import PilotageError, UnavailableError
+
+START_SECONDS = 20.0
+PLANS = Path(__file__).with_name("plans")
+
+
+class LocalWorld:
+    """Processes of one run; their databases, keys and artefacts are in RUN/live."""
+
+    mode = "local"
+
+    def __init__(self, run: Path, manifests: Path, plan: str) -> None:
+        self._run = run
+        self._live = run / "live"
+        self._manifests = manifests
+        self._plan = PLANS / f"{plan}.yaml"
+        gateway_port, controller_port = free_ports(2)
+        self.gateway_url = f"http://127.0.0.1:{gateway_port}"
+        self.controller_url = f"http://127.0.0.1:{controller_port}"
+        self._gateway = GatewayApi(self.gateway_url)
+        self._controller = ControllerApi(self.controller_url)
+        self._processes: Processes | None = None
+        self._last = Scene()
+        self._epoch = 0
+
+    def start(self, dialogues: Path | None) -> None:
+        """Fresh folder, then controller, gateway and, once a permit is there, the simulator."""
+        end_stale(self._live / "pids.json")
+        end_stale(self._live / "controller" / "pids.json")
+        shutil.rmtree(self._live, ignore_errors=True)
+        for name in ("gateway", "controller", "keys", "artefacts"):
+            (self._live / name).mkdir(parents=True)
+        processes = self._processes = Processes(self._live)
+        processes.start("controller", self._controller_argv())
+        processes.start("gateway", self._gateway_argv())
+        processes.wait_for("the controller", self._controller.is_healthy, START_SECONDS, "controller")
+        processes.wait_for("the gateway", self._gateway.is_ready, START_SECONDS, "gateway")
+        processes.start("simulator", self._simulator_argv(dialogues), kept_running=False)
+
+    def _controller_argv(self) -> list[str]:
+        return [
+            _program("pilotage-controller"), "--local", str(self._live / "controller"),
+            "--manifests", str(self._manifests), "--listen", _address(self.controller_url),
+            "--gateway", self.gateway_url, "--keys", str(self._live / "keys"),
+            "--artefacts", str(self._live / "artefacts"),
+        ]  # fmt: skip
+
+    def _gateway_argv(self) -> list[str]:
+        return [
+            _program("pilotage-gateway"), "--listen", _address(self.gateway_url),
+            "--database", f"sqlite:///{self._live / 'gateway' / 'gateway.db'}",
+            "--controller", self.controller_url, "--keys", str(self._live / "keys"),
+        ]  # fmt: skip
+
+    def _simulator_argv(self, dialogues: Path | None) -> list[str]:
+        star = ["--star", str(dialogues)] if dialogues else []
+        return [
+            _program("pilotage-simulate"), "run", "--gateway", self.gateway_url, "--controller", self.controller_url,
+            "--plan", str(self._plan), "--ledger", str(self._run / "ledger.jsonl"), *star,
+        ]  # fmt: skip
+
+    def observe(self) -> Scene:
+        """Keep everything running, and look. A part that does not answer leaves the last look standing."""
+        processes = self._running()
+        processes.watch()
+        code = processes.exit_code("simulator")
+        if code not in (None, 0):
+            raise UnavailableError(f"the simulator ended with {code}:\n{processes.log_tail('simulator')}")
+        trouble = ""
+        items, status = self._last.process_clusters, None
+        try:
+            items = tuple(self._controller.process_clusters())
+        except PilotageError as error:
+            trouble = f"controller: {error.what}"
+        try:
+            status = self._gateway.status()
+        except PilotageError as error:
+            trouble = f"gateway: {error.what}"
+        self._last = Scene(
+            process_clusters=items,
+            sessions={object_key(item): _closed(item) for item in items},
+            live_sessions=int(status.get("live_sessions", 0)) if status else 0,
+            executed=int(status.get("executed_critical", 0)) if status else self._last.executed,
+            playing=code is None,
+            trouble=trouble,
+        )
+        return self._last
+
+    def parts(self) -> Sequence[str]:
+        """Prometheus has no part in the local run: the controller reads the gateway's figures itself."""
+        return ("controller", "gateway", "model server")
+
+    def kill(self, part: str) -> str:
+        """SIGKILL by recorded id."""
+        if part == "model server":
+            servers = self._model_servers()
+            if not servers:
+                raise UnavailableError("no model server is running")
+            os.kill(servers[0].pid, signal.SIGKILL)
+            return f"{servers[0].name} (process {servers[0].pid})"
+        pid = self._running().pid(part)
+        self._epoch = self._permit_epoch()
+        self._running().kill(part)
+        return f"process {pid}"
+
+    def is_back(self, part: str) -> bool:
+        """A controller is back when its permits (of a higher epoch) are; the others when they answer."""
+        if part == "controller":
+            return self._controller.is_healthy() and self._permit_epoch() > self._epoch
+        if part == "gateway":
+            return self._gateway.is_ready() and self._permit_epoch() > 0
+        served = [item["status"]["pair"] for item in self._last.process_clusters if item["status"].get("pair")]
+        urls = [pair[name] for pair in served for name in ("policyUrl", "criticUrl") if pair.get(name)]
+        return bool(urls) and all(_answers(url) for url in urls)
+
+    def stop_playing(self) -> None:
+        """Let the sessions that have begun end."""
+        processes = self._running()
+        if processes.exit_code("simulator") is None:
+            processes.end("simulator")
+
+    def collect(self, run: Path) -> None:
+        """Status, sessions, curves; the ledger is there already."""
+        items = self._controller.process_clusters()
+        collect_status(run, items, read_manifests(self._manifests, "AutomationGate"))
+        collect_sessions(run, self._gateway, items)
+        collect_calibrations(run, self._live / "artefacts")
+
+    def end(self) -> None:
+        """End every process this run started, and what the controller left."""
+        if self._processes is not None:
+            self._processes.end_all()
+            end_stale(self._live / "controller" / "pids.json")
+
+    def _running(self) -> Processes:
+        if self._processes is None:
+            raise UnavailableError("the demo has not been started")
+        return self._processes
+
+    def _model_servers(self) -> list[Recorded]:
+        recorded = read_recorded(self._live / "controller" / "pids.json")
+        return [one for one in recorded if is_same_process(one) and one.name.endswith(("policy", "critic"))]
+
+    def _permit_epoch(self) -> int:
+        """The epoch of the permit the gateway holds; 0 where it holds none or does not answer."""
+        try:
+            status = self._gateway.status()
+        except PilotageError:
+            return 0  # it is down, which is an answer here
+        return int(status["permit_epoch"]) if status.get("permit_remaining_ms", 0) > 0 else 0
+
+
+def free_ports(count: int) -> list[int]:
+    """Loopback ports nobody listens on at the moment."""
+    sockets = [socket.socket() for _ in range(count)]
+    for one in sockets:
+        one.bind(("127.0.0.1", 0))
+    ports = [int(one.getsockname()[1]) for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+def _closed(item: dict[str, Any]) -> int:
+    return int(((item.get("status") or {}).get("supervision") or {}).get("sessions", 0))
+
+
+def _address(url: str) -> str:
+    return url.removeprefix("http://")
+
+
+def _answers(url: str) -> bool:
+    from pilotage.services import is_answering
+
+    return is_answering(f"{url}/health")
+
+
+def _program(name: str) -> str:
+    """The command installed beside this Python, wherever PATH points."""
+    return str(Path(sys.executable).with_name(name))

@@ -1,0 +1,111 @@
+"""What the driver needs of a world to run the main job in: the same for local processes and for Kubernetes."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+
+from pilotage_core.stage import UNATTENDED, Stage
+
+
+class Scene(msgspec.Struct, frozen=True):
+    """One look at the world. `process_clusters` are API objects; `sessions` closed, by process cluster; texts for people.
+
+    `playing` is False once the simulator has nothing more to play.
+    """
+
+    process_clusters: tuple[dict[str, Any], ...] = ()
+    sessions: dict[str, int] = {}
+    live_sessions: int = 0
+    executed: int = 0
+    playing: bool = True
+    trouble: str = ""
+
+
+class World(Protocol):
+    """Where the main job runs."""
+
+    mode: str
+    gateway_url: str
+    controller_url: str
+
+    def start(self, dialogues: Path | None) -> None:
+        """Bring everything up and let the simulator play."""
+        ...
+
+    def observe(self) -> Scene:
+        """Look, and start again what has ended and should not have."""
+        ...
+
+    def parts(self) -> Sequence[str]:
+        """What can be killed, in the order in which it is."""
+        ...
+
+    def kill(self, part: str) -> str:
+        """SIGKILL one part; says which process it was."""
+        ...
+
+    def is_back(self, part: str) -> bool:
+        """Whether a part that was killed works again."""
+        ...
+
+    def stop_playing(self) -> None:
+        """End the simulator, and wait for its ledger."""
+        ...
+
+    def collect(self, run: Path) -> None:
+        """Copy every record into the folder of the run."""
+        ...
+
+    def end(self) -> None:
+        """End whatever this world started."""
+        ...
+
+
+class Walk(msgspec.Struct, frozen=True):
+    """How far one process cluster has come: the stages that say so, in the order they were reached."""
+
+    name: str
+    stages: tuple[Stage, ...]
+
+    @property
+    def climbed(self) -> bool:
+        """Whether it has been in Automation."""
+        return Stage.AUTOMATION in self.stages
+
+    @property
+    def fell(self) -> bool:
+        """Whether it was taken back to Copilot after Automation or Calibration."""
+        return self._fall() is not None
+
+    @property
+    def recovered(self) -> bool:
+        """Whether it has acted unattended again after that."""
+        fall = self._fall()
+        return fall is not None and any(stage in UNATTENDED for stage in self.stages[fall:])
+
+    def _fall(self) -> int | None:
+        pairs = zip(self.stages, self.stages[1:], strict=False)
+        return next((n + 1 for n, (a, b) in enumerate(pairs) if a in UNATTENDED and b is Stage.COPILOT), None)
+
+
+def walk_of(item: dict[str, Any]) -> Walk:
+    """The walk of one process cluster, from the transitions kept in its status."""
+    flips = (item.get("status") or {}).get("transitions") or ()
+    return Walk(item["metadata"]["name"], tuple(Stage(flip["stage"]) for flip in flips))
+
+
+def is_complete(scene: Scene) -> bool:
+    """Whether one process cluster has climbed to Automation, was taken back, and acts unattended again."""
+    walks = [walk_of(item) for item in scene.process_clusters]
+    return any(walk.climbed and walk.fell and walk.recovered for walk in walks)
+
+
+def reached_in_words(scene: Scene) -> str:
+    """How far each process cluster has come."""
+    words = []
+    for walk in (walk_of(item) for item in scene.process_clusters):
+        path = " → ".join(walk.stages) or Stage.LOGGING.value
+        words.append(f"{walk.name}: {path}")
+    return "; ".join(words)

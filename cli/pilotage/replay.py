@@ -1,0 +1,57 @@
+"""What another τ would have done, from the records: of the proposals scored, those that would have run, and how right.
+
+Judged by what operators said to them (label rule of core/record.py); proposals that nobody judged are counted apart.
+"""
+
+from collections.abc import Iterable
+
+import msgspec
+
+from pilotage_core.record import SessionRecord, read_labels
+
+
+class ReplayLine(msgspec.Struct, frozen=True):
+    """One stratum under one τ. `judged` of `above` have a label; `accepted` of those are accepts."""
+
+    stratum: str
+    tau: float
+    scored: int
+    above: int
+    judged: int
+    accepted: int
+
+    @property
+    def coverage(self) -> float | None:
+        """Share of scored proposals that would have run."""
+        return self.above / self.scored if self.scored else None
+
+    @property
+    def precision(self) -> float | None:
+        """Share of accepts among the judged ones that would have run."""
+        return self.accepted / self.judged if self.judged else None
+
+
+def replay(sessions: Iterable[SessionRecord], tau: float) -> list[ReplayLine]:
+    """Count every stratum under `tau`. A proposal judged twice (verdict, then review) counts by the last word."""
+    scored: dict[str, list[bool]] = {}
+    verdicts: dict[str, dict[str, bool]] = {}
+    for session in sessions:
+        words = {label.proposal_id: label.accepted for label in read_labels(session)}
+        for proposal in session.proposals:
+            if proposal.score is None or not proposal.critical:
+                continue
+            above = proposal.score >= tau
+            scored.setdefault(proposal.stratum, []).append(above)
+            if above and proposal.proposal_id in words:
+                verdicts.setdefault(proposal.stratum, {})[proposal.proposal_id] = words[proposal.proposal_id]
+    return [
+        ReplayLine(
+            stratum=stratum,
+            tau=tau,
+            scored=len(ups),
+            above=sum(ups),
+            judged=len(verdicts.get(stratum, {})),
+            accepted=sum(verdicts.get(stratum, {}).values()),
+        )
+        for stratum, ups in sorted(scored.items())
+    ]

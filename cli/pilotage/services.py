@@ -1,0 +1,170 @@
+"""The running services as the command line asks them: gateway and controller over HTTP, objects from Kubernetes.
+
+Every call has a limit in time and says what did not answer. Not here: what is made of the answers.
+"""
+
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import msgspec
+
+from pilotage_core.errors import InvalidInputError, UnavailableError
+
+TIMEOUT_SECONDS = 5.0
+EXPORT_TIMEOUT_SECONDS = 60.0
+GROUP, VERSION = "pilotage.dev", "v1alpha1"
+SYSTEM_NAMESPACE = "pilotage-system"
+GATEWAY_SERVICE = "pilotage-gateway"
+
+ApiObject = dict[str, Any]
+
+
+class GatewayApi:
+    """A gateway at `url`."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url.rstrip("/")
+
+    def status(self) -> dict[str, Any]:
+        """What the gateway knows of permits, stages and live sessions."""
+        return _decode(_get(f"{self.url}/v1/status"), self.url)
+
+    def is_ready(self) -> bool:
+        """Whether it answers /readyz."""
+        return is_answering(f"{self.url}/readyz")
+
+    def decision(self, proposal_id: str) -> bytes:
+        """Everything the gate saw of one proposal (JSON). Raises InvalidInputError where it is unknown."""
+        return _get(f"{self.url}/v1/decisions/{proposal_id}")
+
+    def suspend(self, process_cluster: str, suspended: bool, who: str, why: str) -> None:
+        """Stop (or let go on) one process cluster, or all of them with "*": checked with every intent."""
+        body = {"process_cluster": process_cluster, "suspended": suspended, "who": who, "why": why}
+        request = urllib.request.Request(
+            f"{self.url}/v1/suspend",
+            data=msgspec.json.encode(body),
+            headers={"content-type": "application/json"},
+            method="POST",
+        )
+        _read(request, TIMEOUT_SECONDS)
+
+    def export(self, process_cluster: str, *, closed: bool) -> Iterator[bytes]:
+        """Sessions of one process cluster, one JSON line each: the closed ones, or those still open."""
+        query = urlencode({"process_cluster": process_cluster, "closed": str(closed).lower()})
+        yield from _get(f"{self.url}/v1/export?{query}", EXPORT_TIMEOUT_SECONDS).splitlines(keepends=True)
+
+
+class ControllerApi:
+    """A local controller at `url`: what `kubectl get` would show."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url.rstrip("/")
+
+    def is_healthy(self) -> bool:
+        """Whether it answers /healthz."""
+        return is_answering(f"{self.url}/healthz")
+
+    def process_clusters(self) -> list[ApiObject]:
+        """All process clusters: metadata, spec, status."""
+        items: list[ApiObject] = _decode(_get(f"{self.url}/v1/processclusters"), self.url)["items"]
+        return items
+
+
+class Kubernetes:
+    """The current context's API server, through the official client."""
+
+    def __init__(self) -> None:
+        from kubernetes import client, config
+        from kubernetes.config import ConfigException
+
+        try:
+            config.load_kube_config()
+        except ConfigException as error:
+            raise UnavailableError(
+                f"no Kubernetes is configured: {error}", remedy="set KUBECONFIG, or use --local"
+            ) from error
+        self._objects = client.CustomObjectsApi()
+        self._core = client.CoreV1Api()
+
+    def list_objects(self, plural: str) -> list[ApiObject]:
+        """All objects of one of our kinds, by its plural, in every namespace."""
+        from kubernetes.client.exceptions import ApiException
+        from urllib3.exceptions import HTTPError
+
+        try:
+            found = self._objects.list_cluster_custom_object(
+                GROUP, VERSION, plural, _request_timeout=TIMEOUT_SECONDS
+            )
+        except (ApiException, HTTPError) as error:
+            raise UnavailableError(f"the API server does not list {plural}: {error}") from error
+        items: list[ApiObject] = found["items"]
+        return items
+
+    def process_clusters(self) -> list[ApiObject]:
+        """All process clusters: metadata, spec, status."""
+        return self.list_objects("processclusters")
+
+    def gateway_url(self) -> str:
+        """Where the gateway's NodePort is. Raises UnavailableError where there is none."""
+        service = self._core.read_namespaced_service(GATEWAY_SERVICE, SYSTEM_NAMESPACE, _request_timeout=5)
+        ports = [port.node_port for port in service.spec.ports if port.node_port]
+        nodes = self._core.list_node(_request_timeout=5).items
+        addresses = [a.address for node in nodes for a in node.status.addresses if a.type == "InternalIP"]
+        if not ports or not addresses:
+            raise UnavailableError("the gateway has no NodePort", where=GATEWAY_SERVICE, remedy="name it with --gateway")
+        return f"http://{addresses[0]}:{ports[0]}"
+
+
+def is_answering(url: str) -> bool:
+    """Whether `url` answers 2xx within a second."""
+    try:
+        with urllib.request.urlopen(url, timeout=1.0) as answer:
+            return bool(200 <= answer.status < 300)
+    except (OSError, urllib.error.URLError):
+        return False
+
+
+def read_manifests(folder: Path, kind: str) -> list[ApiObject]:
+    """Objects of `kind` among the YAML files of a folder, with their namespace filled in from its kustomization."""
+    import yaml
+
+    documents = [
+        document
+        for path in sorted(folder.glob("*.yaml"))
+        for document in yaml.safe_load_all(path.read_text(encoding="utf-8"))
+        if isinstance(document, dict)
+    ]
+    namespace = next((d["namespace"] for d in documents if d.get("kind") == "Kustomization" and "namespace" in d), "")
+    found = [document for document in documents if document.get("kind") == kind]
+    for document in found:
+        document["metadata"].setdefault("namespace", namespace or "default")
+    return found
+
+
+def _get(url: str, timeout: float = TIMEOUT_SECONDS) -> bytes:
+    return _read(urllib.request.Request(url), timeout)
+
+
+def _read(request: urllib.request.Request, timeout: float) -> bytes:
+    try:
+        with urllib.request.urlopen(request, timeout=timeout) as answer:
+            body: bytes = answer.read()
+            return body
+    except urllib.error.HTTPError as error:
+        said = error.read()[:500].decode(errors="replace")
+        if 400 <= error.code < 500:
+            raise InvalidInputError(f"refused ({error.code}): {said}", where=request.full_url) from error
+        raise UnavailableError(f"answered {error.code}: {said}", where=request.full_url) from error
+    except OSError as error:
+        raise UnavailableError(f"no answer: {error}", where=request.full_url, remedy="is it running?") from error
+
+
+def _decode(body: bytes, where: str) -> dict[str, Any]:
+    try:
+        return msgspec.json.decode(body, type=dict[str, Any])
+    except msgspec.DecodeError as error:
+        raise UnavailableError(f"the answer is no JSON object: {error}", where=where) from error

@@ -1,0 +1,123 @@
+"""From bytes to a PostEvents: limits before parsing, and errors that name the field. No session is known here."""
+
+import re
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import msgspec
+from starlette.requests import Request
+
+from pilotage_core.errors import InvalidInputError, InvalidScreenError
+from pilotage_core.events import Event, ScreenShown
+from pilotage_core.screen import Screen, ScreenSchema, read_screen
+from pilotage_core.wire import PostEvents
+from pilotage_gateway.problems import MalformedError, MediaTypeError, TooLargeError, UnknownError
+
+MAX_BODY_BYTES = 1 << 20
+MAX_HTML_CHARS = 256 << 10
+MAX_EVENTS = 200
+SESSION_ID = re.compile(r"[A-Za-z0-9._:@-]{1,128}")
+T = TypeVar("T")
+_AT_PATH = re.compile(r"^(.*?)(?: - at `\$?\.?(.*)`)?$", re.DOTALL)
+
+
+async def read_body(request: Request) -> bytes:
+    """The body, refused before it is read where it says it is too large, and while it is read where it did not say."""
+    kind = request.headers.get("content-type", "")
+    if kind.partition(";")[0].strip().lower() != "application/json":
+        raise MediaTypeError(f"content type {kind!r}", where="Content-Type", remedy="send application/json")
+    length = request.headers.get("content-length", "0")
+    if not length.isdecimal() or int(length) > MAX_BODY_BYTES:
+        raise _too_large(length)
+    chunks, size = [], 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > MAX_BODY_BYTES:
+            raise _too_large(f"more than {MAX_BODY_BYTES}")
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def _too_large(size: str) -> TooLargeError:
+    return TooLargeError(
+        f"{size} bytes, the limit is {MAX_BODY_BYTES}", where="body", remedy="post fewer events at once"
+    )
+
+
+def decode(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
+    """`body` as what `decoder` reads. Raises MalformedError for no JSON, InvalidInputError naming the field."""
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as error:
+        what, where = _split(str(error))
+        raise InvalidInputError(what, where=where or "body", remedy="see docs: the gateway API") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise MalformedError(f"no JSON: {error}", where="body", remedy="send UTF-8 JSON") from error
+    except RecursionError as error:
+        raise MalformedError("nested too deep", where="body") from error
+
+
+def _split(message: str) -> tuple[str, str]:
+    found = _AT_PATH.match(message)
+    return (found.group(1), found.group(2) or "") if found else (message, "")
+
+
+_DECODER: msgspec.json.Decoder[Any] = msgspec.json.Decoder(PostEvents)
+
+
+def decode_post(body: bytes) -> PostEvents:
+    """The post in `body`, within the limits of count and size."""
+    post: PostEvents = decode(body, _DECODER)
+    if len(post.events) > MAX_EVENTS:
+        raise TooLargeError(
+            f"{len(post.events)} events, the limit is {MAX_EVENTS}", where="events", remedy="post in parts"
+        )
+    for index, event in enumerate(post.events):
+        if isinstance(event.data, ScreenShown) and len(event.data.html) > MAX_HTML_CHARS:
+            raise TooLargeError(
+                f"{len(event.data.html)} characters, the limit is {MAX_HTML_CHARS}",
+                where=f"events[{index}].data.html",
+                remedy="send less of the page",
+            )
+    return post
+
+
+def check_session_id(session_id: str) -> str:
+    """`session_id`, if it is one. Raises UnknownError: nothing can have such an id."""
+    if not SESSION_ID.fullmatch(session_id):
+        raise UnknownError(
+            f"{session_id[:64]!r} is no session id", where="session_id", remedy=f"use {SESSION_ID.pattern}"
+        )
+    return session_id
+
+
+def read_screens(
+    events: Sequence[Event], schemas: Sequence[ScreenSchema], received_at: str, first_index: int
+) -> tuple[list[Event], str]:
+    """`events` with `received_at` and with every screen read, and what is wrong with the last screen (or nothing).
+
+    A screen over the limits is refused (InvalidScreenError); one that only lacks what its schema requires is kept as it
+    is, for the page has changed and the session must go on: the gate hands such a state off.
+    """
+    read, fault = [], ""
+    for index, event in enumerate(events, first_index):
+        data = event.data
+        if isinstance(data, ScreenShown) and data.html:
+            try:
+                screen, fault = _read_screen(data.html, schemas)
+            except InvalidScreenError as error:
+                where = f"events[{index}].data.{error.where}"
+                raise InvalidScreenError(error.what, where=where, remedy=error.remedy) from error
+            data = ScreenShown(html=data.html, screen=screen)
+        read.append(msgspec.structs.replace(event, data=data, received_at=received_at))
+    return read, fault
+
+
+def _read_screen(html: str, schemas: Sequence[ScreenSchema]) -> tuple[Screen, str]:
+    try:
+        return read_screen(html, schemas), ""
+    except InvalidScreenError as error:
+        if not any(schema.required_controls for schema in schemas):
+            raise
+        lenient = [msgspec.structs.replace(schema, required_controls=()) for schema in schemas]
+        return read_screen(html, lenient), str(error)

@@ -1,0 +1,50 @@
+"""`pilotage-gateway`: the command line, and the server around the application. SIGTERM: posts in hand are finished."""
+
+import argparse
+import logging
+from pathlib import Path
+
+import uvicorn
+
+from pilotage_gateway.app import build_app
+
+GRACE_SECONDS = 10
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The options."""
+    parser = argparse.ArgumentParser(prog="pilotage-gateway", description=__doc__)
+    parser.add_argument("--listen", default="127.0.0.1:8080", metavar="HOST:PORT")
+    parser.add_argument("--database", required=True, metavar="URL", help="sqlite:////path/gateway.db or postgresql+…")
+    parser.add_argument("--controller", default="http://127.0.0.1:8081", metavar="URL")
+    parser.add_argument("--keys", type=Path, required=True, metavar="DIR", help="controllers' public keys, <kid>.pub")
+    parser.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    parser = build_parser()
+    options = parser.parse_args(arguments)
+    host, _, port = options.listen.rpartition(":")
+    if not host or not port.isdecimal() or not 0 <= int(port) <= 65535:
+        parser.error(f"--listen {options.listen!r}: give HOST:PORT, such as 127.0.0.1:8080")
+    if "://" not in options.database:
+        parser.error(f"--database {options.database!r}: give a URL, such as sqlite:////var/lib/pilotage/gateway.db")
+    logging.basicConfig(level=options.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    uvicorn.run(
+        build_app(options.database, options.controller, options.keys),
+        host=host.strip("[]"),
+        port=int(port),
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        access_log=False,
+        log_config=None,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,179 @@
+"""What one post means: for the records (`plan_post`), for memory and for the metrics (`apply_post`). No I/O."""
+
+from collections.abc import Sequence
+
+from pilotage_core.events import (
+    ActionTaken,
+    Event,
+    FeedbackGiven,
+    Outcome,
+    OutcomeReported,
+    SessionClosed,
+    SessionReviewed,
+    Verdict,
+)
+from pilotage_core.gate import Decision
+from pilotage_core.record import ProposalRecord
+from pilotage_core.stage import Stage
+from pilotage_core.wire import Leave
+from pilotage_gateway.metrics import Metrics
+from pilotage_gateway.sessions import VERDICTS, Intent, LiveSession
+from pilotage_gateway.writes import NewLabel, PostWrite, Review
+
+AMBIGUOUS = "ambiguous-outcome"
+"""Why a session stays with its operator: an order whose outcome nobody knows."""
+
+
+def plan_post(session: LiveSession, events: Sequence[Event], at: str, leave: Leave | None, stage: Stage) -> PostWrite:
+    """Everything that `events`, which were checked, add to the records. `stage` is the one worked in now."""
+    post = PostWrite(
+        session_id=session.session_id,
+        process_cluster=session.process_cluster,
+        opened_at=session.opened_at,
+        received_at=at,
+        opens=session.state.version == 0,
+        events=events,
+    )
+    post.outcomes = [event.data for event in events if isinstance(event.data, OutcomeReported)]
+    post.ambiguous = _find_ambiguous(session, post.outcomes)
+    post.corrections = _find_corrections(session, events)
+    post.reviews = _find_reviews(session, events)
+    post.accepted = _find_accepted(session, events, post)
+    _plan_session(session, events, post, leave, stage)
+    post.labels = _find_labels(session, events, at if "closed_at" in post.session_changes else "")
+    return post
+
+
+def _find_ambiguous(session: LiveSession, outcomes: Sequence[OutcomeReported]) -> Intent | None:
+    """The order that this post should have told the outcome of, and did not."""
+    intent = session.open_intent()
+    if intent is None or any(reported.proposal_id == intent.proposal_id for reported in outcomes):
+        return None
+    return intent
+
+
+def _find_corrections(session: LiveSession, events: Sequence[Event]) -> list[ProposalRecord]:
+    unattended = set(session.executed_unattended())
+    named = [event.data.corrects for event in events if isinstance(event.data, ActionTaken)]
+    for event in events:
+        if isinstance(event.data, SessionReviewed):
+            named += [item.proposal_id for item in event.data.items if item.verdict is not Verdict.ACCEPT]
+    wanted = [p for p in dict.fromkeys(named) if p in unattended and p not in session.corrected]
+    return [session.proposals[proposal_id] for proposal_id in wanted]
+
+
+def _find_reviews(session: LiveSession, events: Sequence[Event]) -> list[Review]:
+    unattended = session.executed_unattended()
+    if not unattended:
+        return []
+    pair = session.proposals[unattended[-1]].pair
+    return [Review(e.sequence, pair, e.data.approved) for e in events if isinstance(e.data, SessionReviewed)]
+
+
+def _find_accepted(session: LiveSession, events: Sequence[Event], post: PostWrite) -> Intent | None:
+    """The order that an operator's accept asks for: only as the last event, and only where nothing is unclear."""
+    last = events[-1]
+    if not isinstance(last.data, FeedbackGiven) or last.data.verdict is not Verdict.ACCEPT:
+        return None
+    if post.ambiguous is not None or session.handed_off == AMBIGUOUS:
+        return None
+    return Intent(
+        proposal_id=last.data.proposal_id,
+        idempotency_key=build_key(last.data.proposal_id),
+        state_version=last.sequence + 1,
+        authorised_by=last.data.operator,
+        epoch=0,
+    )
+
+
+def build_key(proposal_id: str) -> str:
+    """The idempotency key of the one execution a proposal can have."""
+    return f"execute-{proposal_id}"
+
+
+def _plan_session(
+    session: LiveSession, events: Sequence[Event], post: PostWrite, leave: Leave | None, stage: Stage
+) -> None:
+    changes = post.session_changes
+    acted = any(isinstance(event.data, ActionTaken) for event in events)
+    if acted and not session.demonstrated:
+        changes["demonstrated"] = True
+    unclear = any(reported.outcome is Outcome.AMBIGUOUS for reported in post.outcomes)
+    if post.ambiguous is not None or unclear:
+        changes["handed_off"] = AMBIGUOUS
+    elif acted and session.handed_off not in ("", AMBIGUOUS):
+        changes["handed_off"] = ""  # the operator took the wheel and has acted: the model may look again
+    if any(isinstance(event.data, SessionClosed) for event in events):
+        pair = (
+            leave.pair.revision if leave is not None and leave.pair is not None and stage is not Stage.LOGGING else ""
+        )
+        changes.update(closed_at=post.received_at, closed_stage=stage.value, closed_pair=pair)
+
+
+def _find_labels(session: LiveSession, events: Sequence[Event], closed_at: str) -> list[NewLabel]:
+    verdicts = [*session.verdicts, *(event for event in events if isinstance(event.data, VERDICTS))]
+    said: dict[tuple[str, bool], Verdict] = {}
+    for event in verdicts:
+        if isinstance(event.data, FeedbackGiven):
+            said[event.data.proposal_id, False] = event.data.verdict
+        elif isinstance(event.data, SessionReviewed):
+            said.update({(item.proposal_id, True): item.verdict for item in event.data.items})
+    new = session.labels_of(verdicts, closed_at)[session.labels_read :]
+    return [
+        NewLabel(
+            label, session.proposals[label.proposal_id].stage.value, said.get((label.proposal_id, label.reviewed), "")
+        )
+        for label in new
+    ]
+
+
+def apply_post(session: LiveSession, post: PostWrite, allowed: bool, metrics: Metrics) -> None:
+    """Take a stored post into memory and into the counters."""
+    changes = post.session_changes
+    if post.ambiguous is not None:
+        post.ambiguous.outcome = Outcome.AMBIGUOUS
+    for event in post.events:
+        session.apply(event)
+    session.labels_read += len(post.labels)
+    session.corrected.update(proposal.proposal_id for proposal in post.corrections)
+    session.handed_off = str(changes.get("handed_off", session.handed_off))
+    session.closed_at = str(changes.get("closed_at", ""))
+    if post.accepted is not None and allowed:
+        session.intents[post.accepted.proposal_id] = post.accepted
+    _count(session, post, metrics)
+
+
+def _count(session: LiveSession, post: PostWrite, metrics: Metrics) -> None:
+    key = {"process_cluster": post.process_cluster}
+    for new in post.labels:
+        label = new.label
+        pair = {**key, "pair": label.pair}
+        metrics.count("labels", **pair, stratum=label.stratum, accepted=str(label.accepted).lower())
+        if new.verdict and not label.reviewed:
+            metrics.count("feedback", **pair, tool=label.tool, verdict=new.verdict)
+    for reported in post.outcomes:
+        proposal = session.proposals[reported.proposal_id]
+        if reported.outcome is Outcome.DONE and proposal.decision == Decision.EXECUTE:
+            pair = {**key, "pair": proposal.pair}
+            metrics.count("executed", **pair, tool=proposal.action.tool, critical=str(proposal.critical).lower())
+            if proposal.critical:
+                metrics.count("executed_critical", **pair)
+    for proposal in post.corrections:
+        metrics.count("corrections", **key, pair=proposal.pair)
+    for review in post.reviews:
+        metrics.count("finalizations_reviewed", **key, pair=review.pair)
+        if not review.approved:
+            metrics.count("finalizations_rejected", **key, pair=review.pair)
+    if "closed_at" in post.session_changes:
+        _count_closed(session, post, metrics)
+
+
+def _count_closed(session: LiveSession, post: PostWrite, metrics: Metrics) -> None:
+    key = {"process_cluster": post.process_cluster}
+    changes = post.session_changes
+    metrics.count("sessions_closed", **key, pair=str(changes["closed_pair"]), stage=str(changes["closed_stage"]))
+    if session.demonstrated:
+        metrics.count("demonstration_sessions", **key)
+    answered = (session.proposals[proposal_id] for proposal_id in session.answered)
+    for pair in {proposal.pair for proposal in answered if proposal.stage is Stage.COPILOT}:
+        metrics.count("feedback_sessions", **key, pair=pair)

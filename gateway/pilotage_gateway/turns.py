@@ -1,0 +1,360 @@
+"""One post from start to end: find the session, check, store, decide, answer. The order here is the safety argument.
+
+Everything a post says is stored in one transaction before anything else is done; leave to execute is written in a
+transaction that looks at suspensions once more; memory changes only after the records have.
+"""
+
+import time
+from datetime import UTC, datetime
+from functools import partial
+
+import msgspec
+from sqlalchemy import Connection
+
+from pilotage_core.errors import UnavailableError
+from pilotage_core.events import Event, Outcome, SessionOpened
+from pilotage_core.gate import Decision, GateFacts, GateVerdict, Reason, decide_gate
+from pilotage_core.record import ProposalRecord
+from pilotage_core.stage import UNATTENDED, Stage
+from pilotage_core.walk import is_decision_point
+from pilotage_core.wire import Leave, Order, PairRef, PostEvents, ProposalCard, Turn, find_leave
+from pilotage_gateway import decide, writes
+from pilotage_gateway.checks import check_events, split_repeated
+from pilotage_gateway.intake import read_screens
+from pilotage_gateway.metrics import Metrics
+from pilotage_gateway.models import Models
+from pilotage_gateway.permits import Permits, boot_seconds
+from pilotage_gateway.posts import AMBIGUOUS, apply_post, build_key, plan_post
+from pilotage_gateway.problems import UnknownError
+from pilotage_gateway.queries import read_session
+from pilotage_gateway.sessions import Intent, LiveSession, LiveSessions, rebuild
+from pilotage_gateway.store import Store
+
+STANDING_ORDER_MS = 10_000
+"""How long an order holds that rests on no permit: an operator's accept, or an action that is not critical."""
+BY_PERMIT = "permit"
+OPERATOR_ACCEPTED = "operator-accepted"
+LOOK_WHAT_HAPPENED = "an order has no outcome: look at what happened before going on"
+
+
+def utc_now() -> str:
+    """The time as the records write it: UTC, microseconds, always the same width, so that it sorts as text."""
+    return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+class Turns:
+    """Answers posts. Holds the live sessions; everything else is given to it. `suspended` mirrors the records."""
+
+    def __init__(self, store: Store, permits: Permits, models: Models, metrics: Metrics, suspended: set[str]) -> None:
+        self.store = store
+        self.permits = permits
+        self.models = models
+        self.metrics = metrics
+        self.suspended = suspended
+        self.live = LiveSessions()
+
+    async def answer(self, session_id: str, post: PostEvents) -> Turn:
+        """The turn that answers `post`. Raises PilotageError; then nothing of the post is stored."""
+        started = time.perf_counter()
+        remaining = self.permits.remaining_ms(boot_seconds())  # leave counts from before anything else was done
+        session = await self._find(session_id) or self._begin(session_id, post)
+        async with session.lock:
+            repeated, new = split_repeated(session, post.events)
+            if new:
+                turn = await self._take(session, post, new, repeated, remaining)
+            else:
+                turn = await self._repeat(session, post, remaining)
+            session.last_turn = turn
+        self.live.keep(session)
+        self.metrics.decision_seconds.observe(time.perf_counter() - started)
+        return turn
+
+    async def _find(self, session_id: str) -> LiveSession | None:
+        session = self.live.find(session_id)
+        if session is None:
+            stored = await self.store.read(partial(read_session, session_id=session_id))
+            session = None if stored is None else self.live.keep(rebuild(stored))
+        return session
+
+    def _begin(self, session_id: str, post: PostEvents) -> LiveSession:
+        first = post.events[0] if post.events else None
+        if first is None or first.sequence != 0:
+            raise UnknownError(
+                f"session {session_id} is unknown", where="session_id", remedy="begin with session_opened"
+            )
+        if self.permits.snapshot is None:
+            raise UnavailableError(
+                "no snapshot was ever seen: which process cluster this is cannot be told",
+                where="controller",
+                remedy="keep the events and send them again; see that the gateway reaches the controller",
+            )
+        metadata = first.data.metadata if isinstance(first.data, SessionOpened) else {}
+        leave = find_leave(self.permits.snapshot, metadata)
+        return self.live.keep(LiveSession(session_id, leave.key if leave else "", utc_now()))
+
+    # --- storing -----------------------------------------------------------------------------------------------------
+    async def _take(
+        self, session: LiveSession, post: PostEvents, new: tuple[Event, ...], repeated: int, remaining: int
+    ) -> Turn:
+        """Store new events, then answer them."""
+        leave = self.permits.leave_of(session.process_cluster)
+        stored = known = False
+        try:
+            at = utc_now()
+            events, fault = read_screens(new, leave.screens if leave else (), at, repeated)
+            check_events(session, events, repeated)
+            written = plan_post(session, events, at, leave, decide.effective_stage(leave, remaining > 0))
+            known = True
+            allowed = await self.store.write(partial(writes.write_post, post=written))
+            stored = True
+        finally:
+            # A write that failed may still be on disk, and a session that was never stored does not exist.
+            if not stored and (known or session.state.version == 0):
+                self.live.forget(session.session_id)
+        apply_post(session, written, allowed, self.metrics)
+        if session.handed_off == AMBIGUOUS:
+            return self._turn(session, leave, Decision.HAND_OFF, AMBIGUOUS, LOOK_WHAT_HAPPENED)
+        if written.accepted is not None:
+            return self._accepted(session, leave, written.accepted, post.nonce, allowed)
+        return await self._decide(session, post, remaining, fault)
+
+    async def _repeat(self, session: LiveSession, post: PostEvents, remaining: int) -> Turn:
+        """Answer a post whose events are all stored: the same answer, the same order if it may still run."""
+        leave = self.permits.leave_of(session.process_cluster)
+        intent = session.open_intent()
+        last = session.last_turn
+        if intent is None:
+            if last is not None and last.sequence == session.state.version and last.order is None:
+                return last
+            return await self._decide(session, post, remaining, "")
+        if last is not None and last.order is not None and self._may_still_run(session, leave, intent, remaining):
+            order = self._order(session.proposals[intent.proposal_id], intent, post.nonce, remaining)
+            return msgspec.structs.replace(last, order=order)
+        await self._note_ambiguous(session, intent)
+        return self._turn(session, leave, Decision.HAND_OFF, AMBIGUOUS, LOOK_WHAT_HAPPENED)
+
+    def _may_still_run(self, session: LiveSession, leave: Leave | None, intent: Intent, remaining: int) -> bool:
+        if leave is None or self._is_suspended(leave):
+            return False
+        proposal = session.proposals[intent.proposal_id]
+        if intent.authorised_by != BY_PERMIT or not proposal.critical:
+            return True
+        same_pair = leave.pair is not None and leave.pair.revision == proposal.pair
+        return remaining > 0 and leave.stage in UNATTENDED and same_pair and intent.epoch == self.permits.highest_epoch
+
+    async def _note_ambiguous(self, session: LiveSession, intent: Intent) -> None:
+        at = utc_now()
+
+        def job(connection: Connection) -> None:
+            writes.write_outcome(connection, intent.proposal_id, Outcome.AMBIGUOUS, "", at)
+            writes.write_handed_off(connection, session.session_id, AMBIGUOUS)
+
+        await self.store.write(job)
+        intent.outcome, session.handed_off = Outcome.AMBIGUOUS, AMBIGUOUS
+
+    def _is_suspended(self, leave: Leave) -> bool:
+        return leave.suspended or leave.key in self.suspended or writes.ALL in self.suspended
+
+    # --- deciding ----------------------------------------------------------------------------------------------------
+    async def _decide(self, session: LiveSession, post: PostEvents, remaining: int, state_fault: str) -> Turn:
+        leave = self.permits.leave_of(session.process_cluster)
+        if leave is None:
+            return self._turn(
+                session, leave, Decision.OBSERVE, Reason.STAGE_LOGGING, "no process cluster in the snapshot"
+            )
+        facts = GateFacts(
+            stage=leave.stage,
+            state_version=session.state.version,
+            action=None,
+            action_class=decide.NO_CLASS,
+            suspended=self._is_suspended(leave),
+            handed_off=bool(session.handed_off),
+            state_fault=state_fault,
+        )
+        verdict = decide_gate(facts)
+        if verdict.reason is not Reason.NOTHING_PROPOSED:
+            return await self._hand_off_or_observe(session, leave, facts, verdict)
+        why_not, card = self._why_not_ask(session, leave, post)
+        if card is not None:
+            reason = session.proposals[card.proposal_id].reason
+            return self._turn(session, leave, Decision.PROPOSE, reason, proposal=card)
+        if why_not or leave.pair is None:
+            return self._turn(session, leave, Decision.OBSERVE, Reason.NOTHING_PROPOSED, why_not)
+        session.asked_version = session.state.version
+        asked = await decide.ask_models(self.models, self.metrics, session, leave, leave.pair)
+        return await self._gate(session, asked, post.nonce, remaining)
+
+    def _why_not_ask(self, session: LiveSession, leave: Leave, post: PostEvents) -> tuple[str, ProposalCard | None]:
+        """Why the policy is not asked (empty: it is), and the proposal that still stands, if there is one."""
+        if not post.wants_decision:
+            return "stored only, as asked", None
+        if not is_decision_point(session.state):
+            return ("the session is closed" if not session.state.is_open else "the customer is to answer"), None
+        if session.asked_version >= session.moved_version:  # only verdicts since: a model would see the same again
+            last = next(reversed(session.proposals.values()), None)
+            if last is not None and last.at_version >= session.moved_version and self._is_waiting(session, last):
+                return "", ProposalCard(last.proposal_id, last.action)
+            return "nothing has changed since the policy was asked: the operator acts next", None
+        if leave.pair is None or not leave.pair.policy_url:
+            return "no policy is served", None
+        return "", None
+
+    @staticmethod
+    def _is_waiting(session: LiveSession, proposal: ProposalRecord) -> bool:
+        unanswered = proposal.proposal_id not in session.answered
+        return proposal.decision == Decision.PROPOSE and unanswered and proposal.proposal_id not in session.intents
+
+    async def _hand_off_or_observe(
+        self, session: LiveSession, leave: Leave, facts: GateFacts, verdict: GateVerdict
+    ) -> Turn:
+        if verdict.decision is Decision.HAND_OFF:
+            asked = decide.Asked(leave.pair or PairRef(""), None)
+            await self._store_decision(session, leave, asked, facts, verdict, 0, None)
+        return self._turn(session, leave, verdict.decision, verdict.reason, verdict.detail or session.handed_off)
+
+    async def _gate(self, session: LiveSession, asked: decide.Asked, nonce: str, remaining: int) -> Turn:
+        """Gate what the models said by what holds now: the snapshot may have changed while they were asked."""
+        leave = self.permits.leave_of(session.process_cluster)
+        if leave is None:
+            return self._turn(session, leave, Decision.OBSERVE, Reason.STAGE_LOGGING, "the process cluster is gone")
+        remaining = min(remaining, self.permits.remaining_ms(boot_seconds()))
+        facts = decide.gather_facts(
+            leave, session, asked, permit_fresh=remaining > 0, suspended=self._is_suspended(leave)
+        )
+        facts, verdict, u = decide.decide_with_audit(facts, leave.audit_share)
+        if facts.action is None and verdict.reason is Reason.NOTHING_PROPOSED:
+            return self._turn(session, leave, verdict.decision, verdict.reason, asked.detail)
+        verdict, proposal, intent = await self._store_decision(session, leave, asked, facts, verdict, remaining, u)
+        card = order = None
+        if proposal is not None and verdict.decision is Decision.PROPOSE:
+            card = ProposalCard(proposal.proposal_id, proposal.action)
+        if proposal is not None and intent is not None:
+            order = self._order(proposal, intent, nonce, remaining)
+        return self._turn(session, leave, verdict.decision, verdict.reason, verdict.detail, proposal=card, order=order)
+
+    async def _store_decision(
+        self,
+        session: LiveSession,
+        leave: Leave,
+        asked: decide.Asked,
+        facts: GateFacts,
+        verdict: GateVerdict,
+        remaining: int,
+        u: float | None,
+    ) -> tuple[GateVerdict, ProposalRecord | None, Intent | None]:
+        """Store verdict, proposal and, where it executes, the intent; suspensions are looked at in that transaction."""
+        stage = decide.effective_stage(leave, facts.permit_fresh)
+        epoch, digest, at = self.permits.highest_epoch, self.permits.snapshot_digest, utc_now()
+
+        def job(connection: Connection) -> tuple[GateVerdict, ProposalRecord | None, Intent | None]:
+            seen, said = facts, verdict
+            if said.decision is Decision.EXECUTE and writes.is_suspended(connection, leave.key):
+                seen = msgspec.structs.replace(facts, suspended=True)
+                said = decide_gate(seen)
+            propensity = 1.0 if u is None else leave.audit_share
+            proposal = decide.build_proposal(session, asked, seen, said, stage, propensity, at)
+            record = decide.DecisionRecord(
+                session_id=session.session_id,
+                process_cluster=leave.key,
+                at=at,
+                pair=asked.pair.revision,
+                facts=seen,
+                verdict=said,
+                proposal=proposal,
+                confidence=asked.confidence,
+                snapshot_digest=digest,
+                epoch=epoch,
+                permit_remaining_ms=remaining,
+                audit_draw=u,
+                audit_share=leave.audit_share,
+                detail=asked.detail,
+            )
+            writes.write_decision(connection, record, stage)
+            if said.decision is Decision.HAND_OFF:
+                writes.write_handed_off(connection, session.session_id, said.reason.value)
+            if proposal is None or said.decision is not Decision.EXECUTE:
+                return said, proposal, None
+            key = build_key(proposal.proposal_id)
+            intent = Intent(proposal.proposal_id, key, proposal.at_version, BY_PERMIT, epoch)
+            writes.write_intent(connection, session.session_id, intent, at)
+            return said, proposal, intent
+
+        stored = False
+        try:
+            said, proposal, intent = await self.store.write(job)
+            stored = True
+        finally:
+            if not stored:  # the records know better than memory whether this decision exists
+                self.live.forget(session.session_id)
+        self._apply_decision(session, leave, stage, asked.pair.revision, said, proposal, intent)
+        return said, proposal, intent
+
+    def _apply_decision(
+        self,
+        session: LiveSession,
+        leave: Leave,
+        stage: Stage,
+        pair: str,
+        verdict: GateVerdict,
+        proposal: ProposalRecord | None,
+        intent: Intent | None,
+    ) -> None:
+        if verdict.decision is Decision.HAND_OFF:
+            session.handed_off = verdict.reason.value
+        if proposal is not None:
+            session.proposals[proposal.proposal_id] = proposal
+        if intent is not None:
+            session.intents[intent.proposal_id] = intent
+        self.metrics.count(
+            "decisions",
+            process_cluster=leave.key,
+            pair=pair,
+            stage=stage.value,
+            decision=verdict.decision.value,
+            reason=verdict.reason.value,
+        )
+
+    # --- answering ---------------------------------------------------------------------------------------------------
+    def _accepted(self, session: LiveSession, leave: Leave | None, intent: Intent, nonce: str, allowed: bool) -> Turn:
+        if not allowed:
+            return self._turn(
+                session, leave, Decision.OBSERVE, Reason.SUSPENDED, "stored; nothing runs while suspended"
+            )
+        order = self._order(session.proposals[intent.proposal_id], intent, nonce, STANDING_ORDER_MS)
+        return self._turn(session, leave, Decision.EXECUTE, OPERATOR_ACCEPTED, order=order)
+
+    def _order(self, proposal: ProposalRecord, intent: Intent, nonce: str, remaining: int) -> Order:
+        rests_on_permit = intent.authorised_by == BY_PERMIT and proposal.critical
+        return Order(
+            proposal_id=proposal.proposal_id,
+            action=proposal.action,
+            idempotency_key=intent.idempotency_key,
+            nonce=nonce,
+            state_version=intent.state_version,
+            remaining_ms=remaining if rests_on_permit else STANDING_ORDER_MS,
+            epoch=intent.epoch,
+            authorised_by=intent.authorised_by,
+        )
+
+    def _turn(
+        self,
+        session: LiveSession,
+        leave: Leave | None,
+        decision: str,
+        reason: str,
+        detail: str = "",
+        proposal: ProposalCard | None = None,
+        order: Order | None = None,
+    ) -> Turn:
+        return Turn(
+            session_id=session.session_id,
+            process_cluster=session.process_cluster,
+            sequence=session.state.version,
+            stage=decide.effective_stage(leave, self.permits.remaining_ms() > 0),
+            decision=str(decision),
+            reason=str(reason),
+            detail=detail,
+            proposal=proposal,
+            order=order,
+            executed=session.executed_unattended(),
+        )

@@ -1,0 +1,174 @@
+"""Training Jobs: the trainer's command line, and the batch/v1 Job around it.
+
+The command is the same for Kubernetes and local processes. A Job is created once under its name and never changed.
+"""
+
+from typing import Any
+
+import msgspec
+
+from pilotage_operator.api.fields import API_VERSION
+from pilotage_operator.build.digests import digest_actions, digest_screens
+from pilotage_operator.build.rules import build_action_rules
+from pilotage_operator.decide.facts import Bundle, JobPhase, WantedJob
+
+LABEL_PROCESS_CLUSTER = "pilotage.dev/process-cluster"
+LABEL_REVISION = "pilotage.dev/revision"
+LABEL_PHASE = "pilotage.dev/phase"
+ARTEFACTS_CLAIM = "artefacts"
+ARTEFACTS_PATH = "/artefacts"
+DATA_EXIT_CODES = [2, 3, 4]
+"""Exit codes another try cannot mend: usage, and data that does not carry it."""
+
+
+def build_train_command(bundle: Bundle, job: WantedJob, *, export: str, out: str, result: str = "") -> list[str]:
+    """`pilotage-train …` for `job`: sessions from the gateway at `export`, artefacts into the folder `out`."""
+    options = {
+        "--export": export,
+        "--process-cluster": bundle.key,
+        "--revision": job.revision,
+        "--since": job.since,
+        "--until": job.until,
+        "--fresh-after": job.fresh_after if job.phase is not JobPhase.CALIBRATE else "",
+        "--held-out-share": job.held_out_share if job.phase is not JobPhase.CALIBRATE else "",
+        "--held-out-after": job.held_out_after if job.phase is not JobPhase.POLICY else "",
+        "--policy-url": job.policy_url if job.phase is JobPhase.CALIBRATE else "",
+        "--critic-url": job.critic_url if job.phase is JobPhase.CALIBRATE else "",
+        "--config": build_train_config(bundle),
+        "--out": out,
+        "--result": result,
+        "--backend": bundle.policy_critic.backend.value,
+    }
+    given = [part for option, value in options.items() if value for part in (option, value)]
+    return ["pilotage-train", job.phase.value, *given]
+
+
+def build_train_config(bundle: Bundle) -> str:
+    """The trainer's configuration (its JobConfig) as canonical JSON: rules, targets, settings, digests only we know."""
+    gate, made = bundle.gate, bundle.policy_critic
+    config = {
+        "rules": build_action_rules(bundle.cluster),
+        "strata": [{"name": s.name, "target": float(s.precision_target or 0)} for s in gate.strata],
+        "precision_target": float(gate.precision_target),
+        "delta": float(gate.delta),
+        "min_action_accuracy": float(made.evaluation.min_action_accuracy),
+        "evidence": {
+            "actions": digest_actions(bundle.cluster),
+            "screens": digest_screens(bundle.screens),
+            "serving_image": bundle.serving_image,
+        },
+        "policy": {
+            "strength": float(made.policy.strength),
+            "rarest": made.policy.rarest,
+            "iterations": made.policy.iterations,
+            "development_share": float(made.policy.development_share),
+        },
+        "critic": {
+            "folds": made.critic.folds,
+            "strength": float(made.critic.strength),
+            "rarest": made.critic.rarest,
+            "development_share": float(made.critic.development_share),
+            "certainty": float(made.critic.certainty),
+        },
+    }
+    return msgspec.json.encode(config, order="deterministic").decode()
+
+
+def build_labels(bundle: Bundle, revision: str, phase: JobPhase) -> dict[str, str]:
+    """Labels of everything that is made for a process cluster."""
+    return {
+        "app.kubernetes.io/part-of": "pilotage",
+        LABEL_PROCESS_CLUSTER: bundle.name,
+        LABEL_REVISION: revision,
+        LABEL_PHASE: phase.value,
+    }
+
+
+def build_owner(bundle: Bundle) -> dict[str, Any]:
+    """The owner reference to the ProcessCluster: what is made for it goes with it."""
+    return {
+        "apiVersion": API_VERSION,
+        "kind": "ProcessCluster",
+        "name": bundle.name,
+        "uid": bundle.uid,
+        "controller": True,
+        "blockOwnerDeletion": False,
+    }
+
+
+def build_job(bundle: Bundle, job: WantedJob, *, image: str, export: str) -> dict[str, Any]:
+    """The batch/v1 Job that runs `job`."""
+    labels = build_labels(bundle, job.revision, job.phase)
+    training = bundle.policy_critic.training
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {
+            "name": job.name,
+            "namespace": bundle.namespace,
+            "labels": labels,
+            "ownerReferences": [build_owner(bundle)],
+        },
+        "spec": {
+            "backoffLimit": 2,
+            "activeDeadlineSeconds": training.deadline_seconds,
+            "podFailurePolicy": {
+                "rules": [
+                    {
+                        "action": "FailJob",
+                        "onExitCodes": {"containerName": "train", "operator": "In", "values": DATA_EXIT_CODES},
+                    },
+                    {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+                ]
+            },
+            "template": {
+                "metadata": {"labels": labels},
+                "spec": {
+                    "restartPolicy": "Never",
+                    "automountServiceAccountToken": False,
+                    "enableServiceLinks": False,
+                    "securityContext": build_pod_security(),
+                    "containers": [_train_container(bundle, job, image, export)],
+                    "volumes": [build_artefacts_volume(read_only=False)],
+                },
+            },
+        },
+    }
+
+
+def _train_container(bundle: Bundle, job: WantedJob, image: str, export: str) -> dict[str, Any]:
+    training = bundle.policy_critic.training
+    return {
+        "name": "train",
+        "image": image,
+        "command": build_train_command(bundle, job, export=export, out=ARTEFACTS_PATH, result="/dev/termination-log"),
+        "env": build_thread_environment(),
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "resources": {"requests": {"cpu": training.cpu, "memory": training.memory}},
+        "securityContext": build_container_security(),
+        "volumeMounts": [{"name": "artefacts", "mountPath": ARTEFACTS_PATH}],
+    }
+
+
+def build_thread_environment() -> list[dict[str, str]]:
+    """One thread for each process: the models are small, and the node is shared."""
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    return [{"name": name, "value": "1"} for name in names] + [{"name": "HOME", "value": "/tmp"}]
+
+
+def build_artefacts_volume(*, read_only: bool) -> dict[str, Any]:
+    """The claim that training writes to and serving reads from."""
+    return {
+        "name": "artefacts",
+        "persistentVolumeClaim": {"claimName": ARTEFACTS_CLAIM} | ({"readOnly": True} if read_only else {}),
+    }
+
+
+def build_pod_security() -> dict[str, Any]:
+    """No root. The group may write the artefacts volume."""
+    return {"runAsNonRoot": True, "runAsUser": 10001, "runAsGroup": 10001, "fsGroup": 10001}
+
+
+def build_container_security() -> dict[str, Any]:
+    """Nothing a container does not need."""
+    return {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}

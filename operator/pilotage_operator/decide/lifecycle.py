@@ -1,0 +1,355 @@
+"""One process cluster, one moment: what its status, its Jobs, its model servers and its leave should be.
+
+The same function for Kubernetes and local processes. The stage is core/stage.py's word alone.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+from pilotage_core.certificate import Certificate
+from pilotage_core.guardrail import Finding
+from pilotage_core.stage import UNATTENDED, Stage, StageDecision, decide_stage
+from pilotage_operator.api.status import (
+    Baseline,
+    Condition,
+    PairStatus,
+    Phase,
+    PhaseState,
+    ProcessClusterStatus,
+    Retiring,
+    RollbackStatus,
+    SupervisionStatus,
+    TauStatus,
+    Transition,
+    UnmetStatus,
+    read_time,
+    write_time,
+)
+from pilotage_operator.build.snapshot import build_leave
+from pilotage_operator.decide.facts import (
+    Bundle,
+    CounterFacts,
+    Facts,
+    JobPhase,
+    LifecycleDecision,
+    PairCounts,
+    WantedEndpoint,
+)
+from pilotage_operator.decide.guardrails import decide_findings, readings_of
+from pilotage_operator.decide.pipeline import (
+    Making,
+    decide_making,
+    decode_certificates,
+    encode_certificates,
+    restart_making,
+    start_making,
+    wanted_job,
+)
+from pilotage_operator.decide.stages import counts_of_pair, read_stage_facts, standing_certificates
+
+RETIREMENT_SECONDS = 30.0
+"""How long an endpoint outlives its pair: longer than a permit, so that no gateway asks one that is gone."""
+STALLED_AFTER_SECONDS = 300.0
+TRANSITIONS_KEPT = 20
+ROLLBACKS_KEPT = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """What a decision is about, gathered once: the rest of this module reads it."""
+
+    bundle: Bundle
+    before: ProcessClusterStatus
+    counts: CounterFacts
+    facts: Facts
+    now: float
+
+
+def decide_lifecycle(bundle: Bundle, before: ProcessClusterStatus, facts: Facts, now: float) -> LifecycleDecision:
+    """Everything that follows for one process cluster from what was observed at `now` (seconds since the epoch)."""
+    before = _acknowledge(bundle, before, now)
+    counts = facts.counts or _remembered_counts(before)
+    moment = Moment(bundle, before, counts, facts, now)
+    making = decide_making(bundle, _read_making(before, now), counts, facts, now)
+    making = _stop_if_acknowledged(making, before, now)
+    pair_changed = before.pair is not None and making.pair is not None and before.pair.revision != making.pair.revision
+    # Series are keyed by pair: what an old pair's guardrails said is not carried over to a new one.
+    readings, said = ({}, ()) if pair_changed else (facts.readings, before.guardrails)
+    findings = decide_findings(bundle.gate, readings, said, now)
+    decision = _decide_stage(moment, making, findings)
+    making = _on_move(moment, making, decision)
+    status = _write_status(moment, making, findings, decision)
+    standing = standing_certificates(bundle, making)
+    leave = build_leave(
+        bundle,
+        decision.effective,
+        making.pair,
+        standing,
+        finalizing_by_human=decision.finalizing_by_human,
+        audits_all=facts.monitor is not None and facts.monitor.audits_all,
+    )
+    job = wanted_job(bundle, making)
+    return LifecycleDecision(
+        status=status,
+        leave=leave,
+        jobs=(job,) if job else (),
+        endpoints=_wanted_endpoints(making),
+        kept_endpoints=frozenset(item.endpoint for item in status.retiring),
+        kept_revisions=_kept_revisions(bundle, making),
+        revoked=decision.effective.rank < before.stage.rank and before.stage in UNATTENDED,
+    )
+
+
+def _decide_stage(moment: Moment, making: Making, findings: tuple[Finding, ...]) -> StageDecision:
+    return decide_stage(
+        read_stage_facts(moment.bundle, moment.before, making, moment.counts, moment.facts, findings, moment.now)
+    )
+
+
+# --- from and to status ----------------------------------------------------------------------------------------------
+def _read_making(status: ProcessClusterStatus, now: float) -> Making:
+    if status.pipeline is None:
+        return start_making(now)
+    return Making(
+        pipeline=status.pipeline,
+        baseline=status.baseline,
+        pair=status.pair,
+        candidate=status.candidate,
+        certificates=decode_certificates(status.certificates),
+        certified_after=status.certified_after,
+        metrics={name: float(value) for name, value in status.metrics.items()},
+    )
+
+
+def _acknowledge(bundle: Bundle, status: ProcessClusterStatus, now: float) -> ProcessClusterStatus:
+    """Record `spec.acknowledgedRollback` once it is seen: a later revert in Git changes nothing."""
+    if not status.first_seen:
+        status = status.model_copy(update={"first_seen": write_time(now), "stage_since": write_time(now)})
+    rollback = status.rollback
+    if rollback is None or rollback.acknowledged or bundle.cluster.acknowledged_rollback != rollback.id:
+        return status
+    acknowledged = rollback.model_copy(update={"acknowledged": True})
+    return status.model_copy(update={"rollback": acknowledged, "acknowledged": rollback.id})
+
+
+def _stop_if_acknowledged(making: Making, status: ProcessClusterStatus, now: float) -> Making:
+    """An acknowledged rollback keeps its pair: what was being made to replace it is given up."""
+    rollback = status.rollback
+    replacing = making.pipeline.fresh_after and making.pipeline.phase is not Phase.CERTIFIED
+    if rollback is None or not rollback.acknowledged or not rollback.latched or not replacing:
+        return making
+    update = {"phase": Phase.CERTIFIED, "state": PhaseState.DONE, "since": write_time(now), "job": "", "reason": ""}
+    return replace(making, pipeline=making.pipeline.model_copy(update=update), candidate=None)
+
+
+def _remembered_counts(status: ProcessClusterStatus) -> CounterFacts:
+    """Counts as last seen: they only ever rise, so acting on old ones is acting late, never wrongly."""
+    seen, base = status.supervision, status.baseline
+    pair = PairCounts(base.calibration_sessions, base.reviewed, base.rejected, base.executed, base.corrections)
+    return CounterFacts(
+        sessions=seen.sessions,
+        demonstrations=seen.demonstrations,
+        feedback_sessions=seen.feedback_sessions,
+        pairs={status.pair.revision: pair} if status.pair else {},
+    )
+
+
+def _on_move(moment: Moment, making: Making, decision: StageDecision) -> Making:
+    """What a change of the earned stage means for the pipeline: counting starts anew, or another pair is wanted."""
+    if not decision.moved:
+        return making
+    facts = moment.facts
+    if decision.earned is Stage.CALIBRATION:
+        counts = counts_of_pair(moment.counts, making)
+        baseline = Baseline(
+            sessions=making.baseline.sessions,
+            calibration_sessions=counts.calibration_sessions,
+            reviewed=counts.reviewed,
+            rejected=counts.rejected,
+            executed=counts.executed,
+            corrections=counts.corrections,
+            label_cursor=facts.monitor.cursor if facts.monitor else making.baseline.label_cursor,
+        )
+        return replace(making, baseline=baseline)
+    if decision.earned is Stage.COPILOT and decision.rollback is not None:
+        return restart_making(making, moment.counts, write_time(decision.rollback.at), moment.now)
+    return making
+
+
+def _write_status(
+    moment: Moment, making: Making, findings: tuple[Finding, ...], decision: StageDecision
+) -> ProcessClusterStatus:
+    before, now = moment.before, moment.now
+    moved = decision.effective is not before.stage
+    standing = standing_certificates(moment.bundle, making)
+    return before.model_copy(
+        update={
+            "stage": decision.effective,
+            "earned": decision.earned,
+            "stage_since": write_time(now) if moved else before.stage_since,
+            "ceiling": moment.bundle.cluster.max_stage,
+            "held_by": decision.held_by.value if decision.held_by else "",
+            "observed_generation": moment.bundle.generation,
+            "rollback": _rollback(before, making, decision),
+            "rollbacks": _rollbacks(before, decision),
+            "supervision": _supervision(moment, making),
+            "baseline": making.baseline,
+            "copilot_since": before.copilot_since or (write_time(now) if decision.earned is Stage.COPILOT else ""),
+            "pair": making.pair,
+            "candidate": making.candidate,
+            "retiring": _retiring(moment, making),
+            "pipeline": making.pipeline,
+            "certificates": encode_certificates(making.certificates),
+            "certified_after": making.certified_after,
+            "tau": {c.stratum: _tau(c) for c in making.certificates},
+            "tau_summary": " ".join(f"{c.stratum}={c.tau:.3g}" for c in standing),
+            "precision": _least(c.bound for c in standing),
+            "coverage": _least(c.coverage for c in standing),
+            "permit_epoch": moment.facts.permit_epoch,
+            "metrics": {name: f"{value:.6g}" for name, value in (making.metrics or {}).items()},
+            "transitions": _transitions(before, decision, now),
+            "guardrails": readings_of(moment.bundle.gate, findings),
+            "unmet": tuple(UnmetStatus(condition=u.need.value, have=u.have, need=u.wanted) for u in decision.unmet),
+            "conditions": _conditions(before, making, decision, now),
+        }
+    )
+
+
+def _rollback(before: ProcessClusterStatus, making: Making, decision: StageDecision) -> RollbackStatus | None:
+    if decision.moved and decision.rollback is not None and decision.earned is Stage.COPILOT:
+        new = decision.rollback
+        return RollbackStatus(
+            id=new.id,
+            reason=new.reason,
+            at=write_time(new.at),
+            guardrail=new.guardrail,
+            value=None if new.value is None else f"{new.value:.6g}",
+            pair=making.pair.revision if making.pair else "",
+        )
+    if before.rollback is not None and decision.earned in UNATTENDED:
+        return before.rollback.model_copy(update={"latched": False})
+    return before.rollback
+
+
+def _rollbacks(before: ProcessClusterStatus, decision: StageDecision) -> tuple[str, ...]:
+    if decision.moved and decision.rollback is not None and decision.earned is Stage.COPILOT:
+        return (*before.rollbacks, write_time(decision.rollback.at))[-ROLLBACKS_KEPT:]
+    return before.rollbacks
+
+
+def _supervision(moment: Moment, making: Making) -> SupervisionStatus:
+    counts, base = moment.counts, making.baseline
+    of_pair = counts_of_pair(counts, making)
+    return SupervisionStatus(
+        sessions=counts.sessions,
+        demonstrations=counts.demonstrations,
+        feedback_sessions=counts.feedback_sessions,
+        fresh_sessions=max(0, counts.sessions - base.sessions),
+        calibration_sessions=max(0, of_pair.calibration_sessions - base.calibration_sessions),
+    )
+
+
+def _transitions(before: ProcessClusterStatus, decision: StageDecision, now: float) -> tuple[Transition, ...]:
+    first = not before.transitions
+    if decision.effective is before.stage and not decision.moved and not first:
+        return before.transitions
+    reason = decision.reason or _reason_of_cap(before, decision, first)
+    transition = Transition(stage=decision.effective, earned=decision.earned, at=write_time(now), reason=reason)
+    return (*before.transitions, transition)[-TRANSITIONS_KEPT:]
+
+
+def _reason_of_cap(before: ProcessClusterStatus, decision: StageDecision, first: bool) -> str:
+    if first:
+        return "first seen"
+    if decision.held_by is not None:
+        return f"held by {decision.held_by}"
+    if before.held_by:
+        return f"no longer held by {before.held_by}"
+    return "maxStage changed"
+
+
+# --- for people ------------------------------------------------------------------------------------------------------
+def _tau(certificate: Certificate) -> TauStatus:
+    return TauStatus(
+        tau=f"{certificate.tau:.6g}",
+        labels=certificate.n,
+        selected=certificate.selected,
+        errors=certificate.errors,
+        target=f"{certificate.target:.6g}",
+        delta=f"{certificate.delta:.6g}",
+        bound=f"{certificate.bound:.4f}",
+        coverage=f"{certificate.coverage:.4f}",
+        labels_from=certificate.labels_from,
+        issued_at=certificate.issued_at,
+    )
+
+
+def _least(values: Iterable[float]) -> str:
+    numbers = list(values)
+    return f"{min(numbers):.3f}" if numbers else ""
+
+
+def _conditions(
+    before: ProcessClusterStatus, making: Making, decision: StageDecision, now: float
+) -> tuple[Condition, ...]:
+    old = {condition.type: condition for condition in before.conditions}
+    found = []
+    for kind, status, reason, message in _find_conditions(making, decision, now):
+        same = kind in old and old[kind].status == status
+        since = old[kind].last_transition_time if same else write_time(now)
+        found.append(Condition(type=kind, status=status, reason=reason, message=message, last_transition_time=since))
+    return tuple(found)
+
+
+def _find_conditions(making: Making, decision: StageDecision, now: float) -> Iterator[tuple[str, str, str, str]]:
+    """Ready always; the others only while they hold."""
+    pipeline = making.pipeline
+    waits_for_endpoint = pipeline.phase in (Phase.POLICY_ENDPOINT, Phase.CRITIC_ENDPOINT)
+    late = waits_for_endpoint and now - read_time(pipeline.since) > STALLED_AFTER_SECONDS
+    failed = pipeline.state is PhaseState.FAILED
+    if decision.held_by is not None:
+        yield "Ready", "False", decision.held_by.value, ""
+    elif failed:
+        yield "Ready", "False", "JobFailed", pipeline.reason
+    else:
+        yield "Ready", "True", "Working", ""
+    if decision.rollback is not None:
+        yield "RolledBack", "True", "Latched", decision.rollback.reason
+    if pipeline.state is PhaseState.RUNNING or waits_for_endpoint:
+        yield "Reconciling", "True", pipeline.phase.value, pipeline.reason
+    if failed or late:
+        yield "Stalled", "True", "JobFailed" if failed else "EndpointNotReady", pipeline.reason
+
+
+# --- workloads -------------------------------------------------------------------------------------------------------
+def _endpoints_of(pair: PairStatus | None) -> list[WantedEndpoint]:
+    if pair is None:
+        return []
+    wanted = [WantedEndpoint(pair.policy_endpoint, JobPhase.POLICY, pair.revision)]
+    if pair.critic_endpoint:
+        wanted.append(WantedEndpoint(pair.critic_endpoint, JobPhase.CRITIC, pair.revision))
+    return wanted
+
+
+def _wanted_endpoints(making: Making) -> tuple[WantedEndpoint, ...]:
+    wanted = {endpoint.name: endpoint for endpoint in _endpoints_of(making.pair) + _endpoints_of(making.candidate)}
+    return tuple(wanted.values())
+
+
+def _retiring(moment: Moment, making: Making) -> tuple[Retiring, ...]:
+    before, now = moment.before, moment.now
+    wanted = {endpoint.name for endpoint in _wanted_endpoints(making)}
+    were = {endpoint.name for endpoint in _endpoints_of(before.pair) + _endpoints_of(before.candidate)}
+    kept = [item for item in before.retiring if now < read_time(item.until) and item.endpoint not in wanted]
+    known = {item.endpoint for item in before.retiring}
+    new = [
+        Retiring(endpoint=name, until=write_time(now + RETIREMENT_SECONDS)) for name in sorted(were - wanted - known)
+    ]
+    return tuple(kept + new)[-16:]
+
+
+def _kept_revisions(bundle: Bundle, making: Making) -> frozenset[str]:
+    newest = int(making.pipeline.revision[1:])
+    limit = bundle.policy_critic.revision_history_limit
+    recent = {f"r{number}" for number in range(max(1, newest - limit), newest + 1)}
+    return frozenset(recent | ({making.pair.revision} if making.pair else set()))

@@ -1,0 +1,165 @@
+"""The facts the stage machine looks at, read off status, manifests and observation; and its decision written to status.
+
+The machine itself is core/stage.py: nothing here decides a stage.
+"""
+
+from pilotage_core.certificate import Certificate, EvidenceDigests, changed_digests
+from pilotage_core.dialog import DEFAULT_FORMAT
+from pilotage_core.guardrail import Finding
+from pilotage_core.monitoring import share_bound
+from pilotage_core.stage import ORDER, UNATTENDED, Cap, Rollback, Stage, StageFacts
+from pilotage_operator.api.process_cluster import Promotion
+from pilotage_operator.api.status import ProcessClusterStatus, read_time
+from pilotage_operator.build.digests import digest_actions, digest_screens
+from pilotage_operator.decide.facts import Bundle, CounterFacts, Facts, PairCounts
+from pilotage_operator.decide.guardrails import find_breaches, find_not_healthy, has_missing_data
+from pilotage_operator.decide.pipeline import Making
+
+FLAP_WINDOW_SECONDS = 86_400.0
+LARGEST_CLOCK_SKEW_SECONDS = 5.0
+ENDPOINT_GRACE_SECONDS = 10.0
+
+
+def read_stage_facts(
+    bundle: Bundle,
+    status: ProcessClusterStatus,
+    making: Making,
+    counts: CounterFacts,
+    facts: Facts,
+    findings: tuple[Finding, ...],
+    now: float,
+) -> StageFacts:
+    """Everything core/stage.py asks about one process cluster."""
+    spec, gate, base = bundle.cluster, bundle.gate, making.baseline
+    rollback = status.rollback
+    standing = standing_certificates(bundle, making)
+    pair = making.pair
+    of_pair = counts_of_pair(counts, making)
+    return StageFacts(
+        now=now,
+        ceiling=spec.max_stage,
+        earned=status.earned,
+        rollback=read_rollback(status),
+        acknowledged=rollback is not None and rollback.acknowledged,
+        rollbacks_lately=sum(now - read_time(at) < FLAP_WINDOW_SECONDS for at in status.rollbacks),
+        caps=find_caps(bundle, status, making, facts, findings, now),
+        breaches=find_breaches(gate, findings, status.earned),
+        guardrails_not_healthy=find_not_healthy(gate, findings, Stage.CALIBRATION),
+        demonstrations=counts.demonstrations,
+        min_demonstrations=spec.supervision.min_demonstrations,
+        cycle_seconds=now - read_time(status.first_seen),
+        min_cycle_seconds=spec.supervision.minimum_cycle_seconds,
+        policy_passed=pair is not None,
+        policy_ready=pair is not None and is_ready(facts, pair.policy_endpoint),
+        feedback_sessions=counts.feedback_sessions,
+        min_feedback=spec.supervision.min_feedback,
+        critic_passed=pair is not None and bool(pair.critic_digest),
+        critic_ready=pair is not None and is_ready(facts, pair.critic_endpoint),
+        certified_strata=len(standing),
+        certified_after=read_time(making.certified_after),
+        cooldown_seconds=gate.rollback.cooldown_seconds,
+        flap_budget=gate.rollback.flap_budget,
+        calibration_sessions=of_pair.calibration_sessions - base.calibration_sessions,
+        min_calibration_sessions=gate.calibration.min_sessions,
+        alarm=facts.monitor.r_peak if facts.monitor else 0.0,
+        finalization_rejection=_bound(gate.delta, of_pair.rejected - base.rejected, of_pair.reviewed - base.reviewed),
+        max_finalization_rejection=float(gate.calibration.max_finalization_rejection),
+        corrective_intervention=_bound(
+            gate.delta, of_pair.corrections - base.corrections, of_pair.executed - base.executed
+        ),
+        max_corrective_intervention=float(gate.calibration.max_corrective_intervention),
+        approved=find_approved(bundle),
+    )
+
+
+def find_caps(
+    bundle: Bundle,
+    status: ProcessClusterStatus,
+    making: Making,
+    facts: Facts,
+    findings: tuple[Finding, ...],
+    now: float,
+) -> tuple[Cap, ...]:
+    """What holds it back now and clears by itself."""
+    unattended = status.earned in UNATTENDED
+    pair = making.pair
+    endpoints = [] if pair is None else [pair.policy_endpoint] + ([pair.critic_endpoint] if unattended else [])
+    held = {
+        Cap.SUSPENDED: bundle.cluster.suspend,
+        Cap.NO_ADMISSION_POLICY: not facts.admission,
+        Cap.NO_PERMIT_AUTHORITY: not facts.authority,
+        Cap.CLOCK_SKEW: abs(facts.clock_skew_seconds) > LARGEST_CLOCK_SKEW_SECONDS,
+        Cap.CERTIFICATE_VOID: unattended and not standing_certificates(bundle, making),
+        Cap.ENDPOINT_DOWN: any(is_down(facts, name, now) for name in endpoints),
+        Cap.GUARDRAIL_DATA_MISSING: has_missing_data(bundle.gate, findings, status.earned),
+    }
+    return tuple(cap for cap, holds in held.items() if holds)
+
+
+def standing_certificates(bundle: Bundle, making: Making) -> tuple[Certificate, ...]:
+    """Certificates that what is served and configured now still matches, of strata the gate lists."""
+    if making.pair is None:
+        return ()
+    listed = {stratum.name for stratum in bundle.gate.strata}
+    return tuple(
+        certificate
+        for certificate in making.certificates
+        if certificate.stratum in listed
+        and not changed_digests(certificate, current_digests(bundle, making, certificate))
+    )
+
+
+def current_digests(bundle: Bundle, making: Making, certificate: Certificate) -> EvidenceDigests:
+    """The digests as they are now. Labels do not change once given: their digest is the certificate's own."""
+    pair = making.pair
+    return EvidenceDigests(
+        data=certificate.digests.data,
+        policy=pair.policy_digest if pair else "",
+        critic=pair.critic_digest if pair else "",
+        prompt_format=DEFAULT_FORMAT.digest,
+        actions=digest_actions(bundle.cluster),
+        screens=digest_screens(bundle.screens),
+        serving_image=bundle.serving_image,
+    )
+
+
+def find_approved(bundle: Bundle) -> frozenset[Stage]:
+    """Stages that may be entered: all that promote by themselves, and those a person has raised maxStage to."""
+    promotion = bundle.cluster.promotion
+    manual = {
+        Stage.COPILOT: promotion.copilot,
+        Stage.CALIBRATION: promotion.calibration,
+        Stage.AUTOMATION: promotion.automation,
+    }
+    ceiling = bundle.cluster.max_stage
+    return frozenset(s for s in ORDER if manual.get(s) is not Promotion.MANUAL or s.rank <= ceiling.rank)
+
+
+def read_rollback(status: ProcessClusterStatus) -> Rollback | None:
+    """The latch as the machine knows it; None where nothing is latched."""
+    rollback = status.rollback
+    if rollback is None or not rollback.latched:
+        return None
+    value = None if rollback.value is None else float(rollback.value)
+    return Rollback(rollback.id, rollback.reason, read_time(rollback.at), rollback.guardrail, value)
+
+
+def is_ready(facts: Facts, endpoint: str) -> bool:
+    """Whether the model server of that name answers."""
+    found = facts.endpoints.get(endpoint)
+    return found is not None and found.ready
+
+
+def is_down(facts: Facts, endpoint: str, now: float) -> bool:
+    """Whether the model server of that name has not answered for a while: one late probe holds nobody back."""
+    found = facts.endpoints.get(endpoint)
+    return found is None or (not found.ready and now - found.since > ENDPOINT_GRACE_SECONDS)
+
+
+def counts_of_pair(counts: CounterFacts, making: Making) -> PairCounts:
+    """Counts of the pair in force: zeros for one that has done nothing yet."""
+    return counts.pairs.get(making.pair.revision, PairCounts()) if making.pair else PairCounts()
+
+
+def _bound(delta: str, events: int, trials: int) -> float | None:
+    return share_bound(float(delta), events, trials) if trials > 0 and 0 <= events <= trials else None

@@ -1,0 +1,126 @@
+"""The authority behind permits: epoch, key, snapshot, and how fresh the knowledge is that a permit rests on.
+
+A permit is only as good as what the controller last saw: its validity is the ttl less the age of the last full sweep.
+Not here: HTTP (server.py), where epoch and key are kept (apply/), what the snapshot says (decide/).
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from pilotage_core.errors import InvalidInputError, UnavailableError
+from pilotage_core.permit import Permit, signing_input
+from pilotage_core.wire import PermitReply, PermitRequest, SignedPermit, Snapshot
+
+DEFAULT_TTL_SECONDS = 10.0
+LONGEST_WAIT_SECONDS = 20.0
+LARGEST_EPOCH = 2**52
+"""Beyond it a reported epoch is no epoch: JSON numbers are exact to 2^53."""
+
+
+def boot_seconds() -> float:
+    """Seconds since boot, suspended time included."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+@dataclass(frozen=True, slots=True)
+class SigningKey:
+    """An Ed25519 key and its name; gateways find the public half as `<kid>.pub`."""
+
+    kid: str
+    private: Ed25519PrivateKey
+
+
+class Authority:
+    """Signs permits for the snapshot last published. One for each controller process.
+
+    `remember_epoch` must have stored its argument when it returns: an epoch counts only then.
+    """
+
+    def __init__(
+        self,
+        domain: str,
+        epoch: int,
+        key: SigningKey,
+        remember_epoch: Callable[[int], Awaitable[None]],
+        clock: Callable[[], float] = boot_seconds,
+    ) -> None:
+        self.domain = domain
+        self.epoch = epoch
+        self.ttl_seconds = DEFAULT_TTL_SECONDS
+        self.snapshot: Snapshot | None = None
+        self.digest = ""
+        self._key = key
+        self._remember_epoch = remember_epoch
+        self._clock = clock
+        self._started = clock()
+        self._fresh_at = float("-inf")
+        self._changed = asyncio.Event()
+        self._raising = asyncio.Lock()
+
+    def publish(self, snapshot: Snapshot) -> None:
+        """Make `snapshot` what permits are signed for; gateways that wait are answered at once where it is another."""
+        digest = snapshot.digest
+        if digest == self.digest:
+            return
+        self.snapshot, self.digest = snapshot, digest
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def confirm(self, seen_at: float) -> None:
+        """Everything the snapshot rests on was seen again by a sweep that began at `seen_at` (boot seconds)."""
+        self._fresh_at = max(self._fresh_at, seen_at)
+
+    def has_waited(self) -> bool:
+        """Whether every permit of an earlier controller has lapsed: only now may anything rise above Copilot."""
+        return self._clock() - self._started >= self.ttl_seconds
+
+    def is_fresh(self) -> bool:
+        """Whether a permit signed now would be valid at all."""
+        return self.validity_ms() > 0
+
+    def validity_ms(self) -> int:
+        """Milliseconds for which a permit signed now gives leave: the ttl less the age of what is known."""
+        age = self._clock() - self._fresh_at
+        return max(0, int((self.ttl_seconds - age) * 1000)) if age >= 0 else 0
+
+    async def answer(self, request: PermitRequest) -> PermitReply:
+        """Wait until the snapshot is not the one held, at most `wait_seconds`; then sign.
+
+        Raises InvalidInputError for an impossible epoch, UnavailableError before the first full sweep.
+        """
+        if not 0 <= request.highest_epoch <= LARGEST_EPOCH:
+            raise InvalidInputError(f"{request.highest_epoch} is no epoch", where="highest_epoch")
+        if not 0 < len(request.nonce) <= 256:
+            raise InvalidInputError("a nonce has 1 to 256 characters", where="nonce")
+        if self.snapshot is None:
+            raise UnavailableError("no full sweep yet", where="controller", remedy="ask again in a second")
+        if request.highest_epoch > self.epoch:
+            await self._raise_epoch(request.highest_epoch)
+        if request.held_digest == self.digest:
+            await self._wait(min(max(request.wait_seconds, 0.0), LONGEST_WAIT_SECONDS))
+        snapshot = self.snapshot if request.held_digest != self.digest else None
+        return PermitReply(self._sign(request.nonce), snapshot)
+
+    def _sign(self, nonce: str) -> SignedPermit:
+        permit = Permit(self.domain, self.epoch, nonce, self.validity_ms(), self.digest)
+        return SignedPermit(msgspec.json.encode(permit), self._key.private.sign(signing_input(permit)), self._key.kid)
+
+    async def _wait(self, seconds: float) -> None:
+        try:
+            await asyncio.wait_for(self._changed.wait(), seconds)
+        except TimeoutError:
+            return
+
+    async def _raise_epoch(self, seen: int) -> None:
+        """A gateway has seen a later epoch than ours (our counter was lost): go above it, and wait once more."""
+        async with self._raising:
+            if seen < self.epoch:
+                return
+            await self._remember_epoch(seen + 1)
+            self.epoch = seen + 1
+            self._started = self._clock()

@@ -1,0 +1,122 @@
+"""The controller's HTTP face on port 8081: permits for gateways, process clusters for pace, metrics, probes.
+
+Not here: what a permit rests on (permits.py), what the numbers mean (sweep.py fills them in).
+"""
+
+import logging
+from collections.abc import Callable, Iterable
+
+import msgspec
+from aiohttp import web
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from pilotage_core.errors import InvalidInputError, UnavailableError
+from pilotage_core.stage import Stage
+from pilotage_core.wire import PermitRequest, Problem
+from pilotage_operator.permits import Authority
+
+log = logging.getLogger(__name__)
+LARGEST_BODY = 16_384
+DECODE_REQUEST = msgspec.json.Decoder(PermitRequest).decode
+
+
+class Pace(msgspec.Struct, frozen=True):
+    """One process cluster for whoever paces sessions: `wants_sessions` is false while only a Job or a server is awaited."""
+
+    name: str
+    namespace: str
+    stage: Stage
+    held_by: str
+    pipeline: str
+    wants_sessions: bool
+
+
+class Metrics:
+    """What the controller says of itself."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        labels = ("process_cluster",)
+        self.stage = self._gauge("pilotage_stage", "1 for the stage in force", (*labels, "stage"))
+        self.monitor_r = self._gauge("pilotage_monitor_r", "Shiryaev-Roberts R of the pair in force", (*labels, "pair"))
+        self.monitor_k = self._gauge("pilotage_monitor_k", "Capital for a looser threshold", (*labels, "pair"))
+        self.epoch = Gauge("pilotage_controller_epoch", "Epoch permits are signed in", registry=self.registry)
+        self.breaches = Counter("pilotage_breaches", "Rollbacks", (*labels, "guardrail"), registry=self.registry)
+        self.sweep_seconds = self._histogram("pilotage_sweep_seconds", "One sweep: observe, decide, apply")
+        self.rollback_seconds = self._histogram(
+            "pilotage_rollback_seconds", "From the answer that showed a breach to the revoked snapshot"
+        )
+        self.failures = Counter("pilotage_sweep_failures", "Sweeps cut short", ("part",), registry=self.registry)
+
+    def _gauge(self, name: str, text: str, labels: tuple[str, ...]) -> Gauge:
+        return Gauge(name, text, labels, registry=self.registry)
+
+    def _histogram(self, name: str, text: str) -> Histogram:
+        return Histogram(
+            name, text, buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5), registry=self.registry
+        )
+
+    def set_stage(self, process_cluster: str, stage: Stage) -> None:
+        """Show `stage` as the one in force."""
+        for each in Stage:
+            self.stage.labels(process_cluster, each.value).set(each is stage)
+
+
+def build_app(authority: Authority, metrics: Metrics, list_paces: Callable[[], Iterable[Pace]]) -> web.Application:
+    """The application; `list_paces` gives the process clusters as they are now."""
+
+    async def permits(request: web.Request) -> web.Response:
+        body = await request.read()
+        try:
+            asked = DECODE_REQUEST(body)
+            return _json(await authority.answer(asked))
+        except msgspec.MsgspecError as error:
+            return _problem(400, "malformed", str(error), where="body")
+        except InvalidInputError as error:
+            return _problem(422, "invalid", error.what, where=error.where)
+        except UnavailableError as error:
+            return _problem(503, "unavailable", error.what, remedy=error.remedy, retry_after_seconds=1.0)
+
+    async def process_clusters(request: web.Request) -> web.Response:
+        return _json(list(list_paces()))
+
+    async def show_metrics(request: web.Request) -> web.Response:
+        return web.Response(body=generate_latest(metrics.registry), content_type="text/plain", charset="utf-8")
+
+    async def healthz(request: web.Request) -> web.Response:
+        return web.Response(text="ok")
+
+    async def readyz(request: web.Request) -> web.Response:
+        swept = authority.snapshot is not None
+        return web.Response(status=200 if swept else 503, text="ok" if swept else "no full sweep yet")
+
+    app = web.Application(client_max_size=LARGEST_BODY)
+    app.router.add_post("/v1/permits", permits)
+    app.router.add_get("/v1/process-clusters", process_clusters)
+    app.router.add_get("/metrics", show_metrics)
+    app.router.add_get("/healthz", healthz)
+    app.router.add_get("/readyz", readyz)
+    return app
+
+
+async def start_server(app: web.Application, host: str, port: int) -> web.AppRunner:
+    """Listen on `host:port` until the runner is cleaned up."""
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+    await runner.setup()
+    await web.TCPSite(runner, host, port).start()
+    log.info("listening on http://%s:%d", host, port)
+    return runner
+
+
+def _json(value: object) -> web.Response:
+    return web.Response(body=msgspec.json.encode(value), content_type="application/json")
+
+
+def _problem(
+    status: int, error: str, what: str, where: str = "", remedy: str = "", retry_after_seconds: float | None = None
+) -> web.Response:
+    problem = Problem(error, what, where, remedy, retry_after_seconds)
+    headers = {"Retry-After": f"{retry_after_seconds:.0f}"} if retry_after_seconds else None
+    return web.Response(
+        status=status, body=msgspec.json.encode(problem), content_type="application/problem+json", headers=headers
+    )

@@ -1,0 +1,121 @@
+"""`pilotage-simulate`: play STAR dialogues as sessions of a BPM against a gateway."""
+
+import asyncio
+import signal
+import time
+from pathlib import Path
+from typing import Annotated
+
+import aiohttp
+import msgspec
+import typer
+
+from pilotage_core.errors import PilotageError
+from pilotage_simulator.bpm import Bpm
+from pilotage_simulator.client import HttpGateway
+from pilotage_simulator.ledger import Ledger, count_unsafe, mend_ledger, read_ledger
+from pilotage_simulator.pacer import ControllerWishes, Pacer
+from pilotage_simulator.plan import ChangePoint, Plan, read_plan
+from pilotage_simulator.play import Played, Run, deal_scripts, describe_assumptions
+from pilotage_simulator.screens import SCHEMAS
+from pilotage_simulator.star import Star, find_star, load_star
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
+
+
+@app.callback()
+def _commands() -> None:
+    """A simulated BPM made from recorded dialogues."""
+
+
+@app.command()
+def run(
+    gateway: Annotated[str, typer.Option(help="URL of the gateway")],
+    plan: Annotated[Path, typer.Option(help="what to play, JSON or YAML (plan.py)")],
+    ledger: Annotated[Path, typer.Option(help="the BPM's own record; dialogues named in it are not played again")],
+    controller: Annotated[str, typer.Option(help="URL of the controller, to pace by; empty: always fast")] = "",
+    star: Annotated[str, typer.Option(help="folder or file of dialogues; empty: STAR=, else the data set")] = "",
+    limit: Annotated[int | None, typer.Option(help="sessions to play at most")] = None,
+    concurrency: Annotated[int | None, typer.Option(help="sessions at a time; default: the plan's")] = None,
+    seed: Annotated[int, typer.Option(help="of the operators' draws")] = 7,
+    change_cluster: Annotated[str, typer.Option(help="process cluster whose process changes")] = "",
+    change_at: Annotated[int | None, typer.Option(help="from which of its sessions on, counted from 1")] = None,
+) -> None:
+    """Play a plan. SIGTERM or SIGINT ends it when the sessions that have begun are over."""
+    try:
+        chosen = _with_options(read_plan(plan), concurrency, change_cluster, change_at)
+        found = load_star(find_star(star or None))
+        asyncio.run(_run(gateway, controller, chosen, found, ledger, limit, seed))
+    except PilotageError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from error
+
+
+@app.command()
+def schemas() -> None:
+    """Print the screen schemas of the simulated BPM as JSON (what a ConfigMap of screens holds)."""
+    typer.echo(msgspec.json.format(msgspec.json.encode(SCHEMAS), indent=2).decode())
+
+
+@app.command()
+def unsafe(ledger: Annotated[Path, typer.Argument(help="a ledger of the BPM")]) -> None:
+    """Count critical actions that were executed without leave or twice."""
+    try:
+        typer.echo(str(count_unsafe(read_ledger(ledger))))
+    except PilotageError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from error
+
+
+def _with_options(plan: Plan, concurrency: int | None, change_cluster: str, change_at: int | None) -> Plan:
+    if concurrency is not None:
+        plan = msgspec.structs.replace(plan, concurrency=concurrency)
+    if change_at is None:
+        return plan
+    lanes = tuple(
+        msgspec.structs.replace(lane, change=ChangePoint(at=change_at))
+        if change_cluster in (lane.process_cluster, lane.process_cluster.rpartition("/")[2])
+        else lane
+        for lane in plan.lanes
+    )
+    return msgspec.structs.replace(plan, lanes=lanes)
+
+
+async def _run(
+    gateway: str, controller: str, plan: Plan, star: Star, ledger_path: Path, limit: int | None, seed: int
+) -> None:
+    began = time.monotonic()
+    mend_ledger(ledger_path)
+    played = Played(read_ledger(ledger_path))
+    scripts, skipped = deal_scripts(star, plan, played, limit)
+    dealt = ", ".join(f"{key}: {len(found)}" for key, found in scripts.items())
+    print(f"{dealt} dialogues to play; {len(played.dialogues)} played before, {skipped} with too little in them")
+    print(describe_assumptions(plan), flush=True)
+    ledger = Ledger(ledger_path)
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=plan.concurrency + 2)) as http:
+        bpm = Bpm(
+            gateway=HttpGateway(gateway, http),
+            ledger=ledger,
+            procedures=star.procedures,
+            seed=seed,
+            accept_later_probability=plan.accept_later_probability,
+            look_seconds=plan.look_seconds,
+            accept_seconds=plan.accept_seconds,
+            used_keys=played.used_keys,
+            highest_epoch=played.highest_epoch,
+        )
+        pacer = Pacer(ControllerWishes(controller, http) if controller else None)
+        run_of_plan = Run(bpm, plan, pacer, scripts, played)
+        loop = asyncio.get_running_loop()
+        for signal_number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(signal_number, run_of_plan.stop)
+        try:
+            await run_of_plan.play()
+        finally:
+            ledger.close()
+    print(f"\n{run_of_plan.describe()}")
+    print(f"{time.monotonic() - began:.1f} s, {time.process_time():.1f} s of CPU", flush=True)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,190 @@
+"""Many sessions: which dialogue goes where, how many at a time, and what the run is at.
+
+A run can be stopped between sessions and begun again: a dialogue that the ledger names is not played a second time.
+"""
+
+import asyncio
+import sys
+from collections import Counter, deque
+from collections.abc import Iterable
+
+from pilotage_core.errors import InvalidEventError
+from pilotage_core.wire import Turn
+from pilotage_simulator.bpm import Bpm, Session
+from pilotage_simulator.change import change_script
+from pilotage_simulator.dialogue import Script, build_script
+from pilotage_simulator.ledger import Entry, OrderReceived, SessionBegun, SessionEnded
+from pilotage_simulator.pacer import Pacer
+from pilotage_simulator.plan import Lane, Plan
+from pilotage_simulator.star import Star, read_dialogues
+
+PROGRESS_SECONDS = 1.0
+PROGRESS_SECONDS_LOGGED = 10.0
+
+
+class Played:
+    """What an earlier run left in the ledger."""
+
+    def __init__(self, entries: Iterable[Entry]) -> None:
+        self.dialogues: set[str] = set()
+        self.by_process_cluster: Counter[str] = Counter()
+        self.used_keys: set[str] = set()
+        self.highest_epoch = 0
+        self.changed: set[str] = set()
+        for entry in entries:
+            if isinstance(entry, SessionBegun):
+                self.dialogues.add(entry.dialogue_id)
+                self.by_process_cluster[entry.process_cluster] += 1
+                if entry.changed:
+                    self.changed.add(entry.process_cluster)
+            elif isinstance(entry, OrderReceived):
+                self.highest_epoch = max(self.highest_epoch, entry.epoch)
+                if entry.executed:
+                    self.used_keys.add(entry.idempotency_key)
+
+
+def deal_scripts(
+    star: Star, plan: Plan, played: Played, limit: int | None = None
+) -> tuple[dict[str, deque[Script]], int]:
+    """Scripts by process cluster, in the data's order, without those played; and how many dialogues had too little."""
+    dealt: dict[str, deque[Script]] = {lane.process_cluster: deque() for lane in plan.lanes}
+    room = {lane.process_cluster: lane.limit for lane in plan.lanes}
+    skipped = total = 0
+    for dialogue in read_dialogues(star.dialogues):
+        if limit is not None and total >= limit:
+            break
+        lane = next((lane for lane in plan.lanes if lane.takes(dialogue.domains)), None)
+        if lane is None or str(dialogue.dialogue_id) in played.dialogues:
+            continue
+        left = room[lane.process_cluster]
+        if (
+            left is not None
+            and left <= len(dealt[lane.process_cluster]) + played.by_process_cluster[lane.process_cluster]
+        ):
+            continue
+        script = build_script(dialogue, star.procedures, plan.transfer_share)
+        if script is None:
+            skipped += 1
+            continue
+        dealt[lane.process_cluster].append(script)
+        total += 1
+    return dealt, skipped
+
+
+class Run:
+    """A run of a plan: `stop()` lets sessions that have begun end, and begins no more."""
+
+    def __init__(self, bpm: Bpm, plan: Plan, pacer: Pacer, scripts: dict[str, deque[Script]], played: Played) -> None:
+        self._bpm = bpm
+        self._plan = plan
+        self._pacer = pacer
+        self._scripts = scripts
+        self._begun = Counter(played.by_process_cluster)
+        self._changed = set(played.changed)
+        self._slots = asyncio.Semaphore(plan.concurrency)
+        self._stopping = asyncio.Event()
+        self._sessions: set[asyncio.Task[None]] = set()
+        self._stages: dict[str, str] = {}
+        self.ended: Counter[str] = Counter()
+        self.refused: Counter[str] = Counter()
+        self.posts = 0
+        self.unassisted = 0
+        bpm.on_stage = self._note_stage
+
+    def stop(self) -> None:
+        """Begin no more sessions."""
+        self._stopping.set()
+
+    async def play(self) -> None:
+        """Play everything there is, or until stopped."""
+        background = [asyncio.create_task(self._pacer.watch()), asyncio.create_task(self._show_progress())]
+        try:
+            async with asyncio.TaskGroup() as lanes:
+                for lane in self._plan.lanes:
+                    lanes.create_task(self._play_lane(lane))
+            while self._sessions:
+                await asyncio.wait(set(self._sessions))
+        finally:
+            for task in background:
+                task.cancel()
+            await asyncio.gather(*background, return_exceptions=True)
+            self._bpm.ledger.sync()
+
+    async def _play_lane(self, lane: Lane) -> None:
+        scripts = self._scripts[lane.process_cluster]
+        while scripts and not self._stopping.is_set():
+            if not await self._await_turn(lane):
+                return
+            await self._slots.acquire()
+            if self._stopping.is_set():
+                self._slots.release()
+                return
+            task = asyncio.create_task(self._play_session(lane, scripts.popleft()))
+            self._sessions.add(task)
+            task.add_done_callback(self._sessions.discard)
+
+    async def _await_turn(self, lane: Lane) -> bool:
+        """Whether the lane's turn came before the run was stopped."""
+        turn = asyncio.create_task(self._pacer.turn(lane))
+        stopping = asyncio.create_task(self._stopping.wait())
+        await asyncio.wait((turn, stopping), return_when=asyncio.FIRST_COMPLETED)
+        came = turn.done()
+        turn.cancel()
+        stopping.cancel()
+        return came
+
+    async def _play_session(self, lane: Lane, script: Script) -> None:
+        key = lane.process_cluster
+        try:
+            self._begun[key] += 1
+            changed = key in self._changed or self._pacer.is_changed(lane, self._begun[key])
+            if changed:
+                self._changed.add(key)
+                script = change_script(script, self._bpm.procedures)
+            ended = await Session(self._bpm, f"star-{script.dialogue_id}", key, script, changed).play()
+            self._count(key, ended)
+        except InvalidEventError as error:
+            self.refused[key] += 1
+            print(f"\nsession star-{script.dialogue_id} was refused: {error}", file=sys.stderr, flush=True)
+        finally:
+            self._slots.release()
+
+    def _count(self, key: str, ended: SessionEnded) -> None:
+        self.ended[key] += 1
+        self.posts += ended.posts
+        self.unassisted += ended.unassisted
+
+    def _note_stage(self, turn: Turn) -> None:
+        self._stages[turn.process_cluster] = turn.stage
+
+    async def _show_progress(self) -> None:
+        live = sys.stdout.isatty()
+        while True:
+            await asyncio.sleep(PROGRESS_SECONDS if live else PROGRESS_SECONDS_LOGGED)
+            print(f"\r\x1b[K{self.describe()}" if live else self.describe(), end="" if live else "\n", flush=True)
+
+    def describe(self) -> str:
+        """One line: sessions by process cluster, stages, and what went wrong."""
+        parts = []
+        for lane in self._plan.lanes:
+            key = lane.process_cluster
+            stage = self._stages.get(key, "-")
+            mark = " changed" if key in self._changed else ""
+            pace = "" if self._pacer.is_wanted(key) else " trickling"
+            parts.append(f"{key} {self.ended[key]}/{self.ended[key] + len(self._scripts[key])} {stage}{mark}{pace}")
+        line = " · ".join(parts)
+        line += f" · {self.posts} posts"
+        if self.unassisted:
+            line += f" · {self.unassisted} unanswered"
+        if self.refused:
+            line += f" · {sum(self.refused.values())} refused"
+        return line
+
+
+def describe_assumptions(plan: Plan) -> str:
+    """The numbers that are nobody's measurement, in words."""
+    return (
+        f"assumptions: a look costs an operator {plan.look_seconds:g} s, an accept {plan.accept_seconds:g} s more; one"
+        f" accepts what the wizard did later before the next submit with probability {plan.accept_later_probability:g};"
+        f" {plan.transfer_share:.0%} of the chats are transferred"
+    )

@@ -1,0 +1,57 @@
+"""The configuration of a training Job: what the controller knows and hands over as JSON (`--config`).
+
+Decimals may be strings, as in the custom resources. Not here: the window, which comes as options.
+"""
+
+from pathlib import Path
+
+import msgspec
+
+from pilotage_core.actions import ActionRules
+from pilotage_core.errors import InvalidInputError
+from pilotage_trainer.critic_training import CriticSettings
+from pilotage_trainer.policy_training import PolicySettings
+
+
+class StratumTarget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A stratum to certify; `target` 0 stands for the configuration's `precision_target`."""
+
+    name: str
+    target: float = 0.0
+
+
+class Evidence(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Digests that only the controller knows; they go into certificates as they are (pilotage_core.certificate)."""
+
+    actions: str = ""
+    screens: str = ""
+    serving_image: str = ""
+
+
+class JobConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Everything a Job is told besides its window.
+
+    `rules` class actions. `strata` share `delta` evenly, whether or not they have labels. A policy passes if its action
+    accuracy on development sessions reaches `min_action_accuracy`.
+    """
+
+    rules: ActionRules = ActionRules()
+    strata: tuple[StratumTarget, ...] = (StratumTarget("procedure"), StratumTarget("finalizing"))
+    precision_target: float = 0.9
+    delta: float = 0.05
+    min_action_accuracy: float = 0.0
+    evidence: Evidence = Evidence()
+    policy: PolicySettings = PolicySettings()
+    critic: CriticSettings = CriticSettings()
+
+
+def read_config(text_or_path: str) -> JobConfig:
+    """The configuration given as JSON text or as a file's path; empty means all defaults. Raises InvalidInputError."""
+    text = text_or_path.strip()
+    try:
+        data = text if text.startswith("{") or not text else Path(text).read_text()
+        return msgspec.json.decode(data or "{}", type=JobConfig, strict=False)
+    except OSError as error:
+        raise InvalidInputError(f"cannot be read: {error.strerror}", where=f"--config {text}") from error
+    except msgspec.DecodeError as error:
+        raise InvalidInputError(f"is no configuration: {error}", where="--config") from error
