@@ -5,13 +5,12 @@ Not here: where status and decisions are read (sources.py).
 
 from collections.abc import Callable, Iterator
 
-import msgspec
-
 from pilotage.report.times import clock, in_words
 from pilotage_core.gate import RULES, Decision, GateFacts, Reason, usable_score
 from pilotage_core.guardrail import GuardrailVerdict
 from pilotage_core.record import ProposalRecord
 from pilotage_core.stage import Cap, Need, Stage, find_edge
+from pilotage_gateway.decide import DecisionRecord
 from pilotage_operator.api.process_cluster import ProcessClusterSpec
 from pilotage_operator.api.status import (
     GuardrailReading,
@@ -137,7 +136,7 @@ def _supervision(spec: ProcessClusterSpec, status: ProcessClusterStatus) -> Iter
         f"(a policy needs {spec.supervision.min_demonstrations}),"
     )
     yield (
-        f"  {seen.feedback_sessions} with verdicts on the current policy (a critic needs {spec.supervision.min_feedback}), "
+        f"  {seen.feedback_sessions} with verdicts on this policy (a critic needs {spec.supervision.min_feedback}), "
         f"{seen.calibration_sessions} in Calibration, {seen.fresh_sessions} fresh since the last setback."
     )
 
@@ -169,8 +168,8 @@ def tau_in_words(stratum: str, tau: TauStatus) -> Iterator[str]:
     """A certificate in words."""
     yield f"τ of stratum {stratum}: a score of at least {tau.tau}."
     yield (
-        f"  With confidence {1 - float(tau.delta):.4g} at least {float(tau.bound):.1%} of such actions are what an operator "
-        f"would accept unedited (target {float(tau.target):.0%})."
+        f"  With confidence {1 - float(tau.delta):.4g} at least {float(tau.bound):.1%} of such actions are what an "
+        f"operator would accept unedited (target {float(tau.target):.0%})."
     )
     yield (
         f"  Evidence: {tau.labels} held-out labels ({tau.labels_from}), {tau.selected} at or above τ "
@@ -203,14 +202,7 @@ def _history(transitions: tuple[Transition, ...]) -> Iterator[str]:
         yield f"  {transition.at}  +{clock(read_time(transition.at) - start)}  {transition.stage}: {transition.reason}"
 
 
-# --- one decision ------------------------------------------------------------------------------------------------------
-class DecisionRecord(msgspec.Struct, frozen=True):
-    """The gateway's answer to `GET /v1/decisions/{proposal_id}`: the proposal, and everything the gate saw."""
-
-    proposal: ProposalRecord
-    facts: GateFacts
-
-
+# --- one decision ---------------------------------------------------------------------------------------------------
 VALUES: dict[Reason, Callable[[GateFacts], str]] = {
     Reason.SUSPENDED: lambda f: f"suspended: {_yes(f.suspended)}",
     Reason.HANDED_OFF: lambda f: f"session already handed off: {_yes(f.handed_off)}",
@@ -241,12 +233,11 @@ VALUES: dict[Reason, Callable[[GateFacts], str]] = {
 
 def explain_decision(record: DecisionRecord) -> str:
     """Each line of the gate with its value, down to the one that decided."""
-    proposal = record.proposal
-    action = proposal.action
-    target = f" {action.control_id}" if action.control_id else ""
+    action = record.facts.action
+    proposed = f"{action.tool} {action.control_id}".strip() if action else "nothing"
     lines = [
-        f"Proposal {proposal.proposal_id}: {action.tool}{target}, by pair {proposal.pair or 'none'} in {proposal.stage}, "
-        f"{proposal.at}"
+        f"Session {record.session_id} of {record.process_cluster}, {record.at}: pair {record.pair or 'none'} "
+        f"proposed {proposed}."
     ]
     for applies, decision, reason in RULES:
         decided = applies(record.facts)
@@ -255,7 +246,12 @@ def explain_decision(record: DecisionRecord) -> str:
         lines.append(f"{mark} {reason:<22} {VALUES[reason](record.facts)}{verdict}")
         if decided:
             break
-    lines.append(_what_became(proposal))
+    if record.audit_draw is not None:
+        lines.append(f"Audit draw: {record.audit_draw:.3f}, a look below {record.audit_share:g}.")
+    if record.epoch:
+        lines.append(f"Permit: epoch {record.epoch}, {record.permit_remaining_ms} ms left.")
+    if record.proposal is not None:
+        lines.append(_what_became(record.proposal))
     return "\n".join(lines)
 
 

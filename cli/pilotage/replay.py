@@ -55,3 +55,19 @@ def replay(sessions: Iterable[SessionRecord], tau: float) -> list[ReplayLine]:
         )
         for stratum, ups in sorted(scored.items())
     ]
+
+
+def describe(sessions: Iterable[SessionRecord], tau: float) -> str:
+    """The lines in words."""
+    lines = replay(sessions, tau)
+    if not lines:
+        return "  nothing was scored"
+    return "\n".join(
+        f"  {line.stratum:<12} τ = {line.tau:.3f}: {line.above} of {line.scored} scored proposals would have run "
+        f"({_percent(line.coverage)}); of the {line.judged} with a verdict {_percent(line.precision)} were accepted"
+        for line in lines
+    )
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{share:.1%}"

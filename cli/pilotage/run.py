@@ -91,7 +91,7 @@ class Fault(msgspec.Struct, frozen=True):
 
 
 class Run(msgspec.Struct, frozen=True):
-    """Everything recorded of one run. `process_clusters` and `gates` are API objects (metadata, spec, status) by key."""
+    """Everything recorded of one run. `process_clusters` and `gates` are API objects by key."""
 
     info: RunInfo
     process_clusters: dict[str, dict[str, Any]]

@@ -7,12 +7,13 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 import msgspec
 
 from pilotage_core.errors import InvalidInputError, UnavailableError
+from pilotage_core.wire import GatewayStatus, Suspend
 
 TIMEOUT_SECONDS = 5.0
 EXPORT_TIMEOUT_SECONDS = 60.0
@@ -29,9 +30,14 @@ class GatewayApi:
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
 
-    def status(self) -> dict[str, Any]:
+    def status(self) -> GatewayStatus:
         """What the gateway knows of permits, stages and live sessions."""
-        return _decode(_get(f"{self.url}/v1/status"), self.url)
+        return _decode(_get(f"{self.url}/v1/status"), GatewayStatus, self.url)
+
+    def total(self, counter: str) -> int:
+        """Sum of one of its counters over all labels."""
+        lines = _get(f"{self.url}/metrics").decode().splitlines()
+        return round(sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{counter}{{")))
 
     def is_ready(self) -> bool:
         """Whether it answers /readyz."""
@@ -43,7 +49,7 @@ class GatewayApi:
 
     def suspend(self, process_cluster: str, suspended: bool, who: str, why: str) -> None:
         """Stop (or let go on) one process cluster, or all of them with "*": checked with every intent."""
-        body = {"process_cluster": process_cluster, "suspended": suspended, "who": who, "why": why}
+        body = Suspend(process_cluster=process_cluster, suspended=suspended, who=who, why=why)
         request = urllib.request.Request(
             f"{self.url}/v1/suspend",
             data=msgspec.json.encode(body),
@@ -70,8 +76,7 @@ class ControllerApi:
 
     def process_clusters(self) -> list[ApiObject]:
         """All process clusters: metadata, spec, status."""
-        items: list[ApiObject] = _decode(_get(f"{self.url}/v1/processclusters"), self.url)["items"]
-        return items
+        return _decode(_get(f"{self.url}/v1/processclusters"), dict[str, list[ApiObject]], self.url)["items"]
 
 
 class Kubernetes:
@@ -96,9 +101,7 @@ class Kubernetes:
         from urllib3.exceptions import HTTPError
 
         try:
-            found = self._objects.list_cluster_custom_object(
-                GROUP, VERSION, plural, _request_timeout=TIMEOUT_SECONDS
-            )
+            found = self._objects.list_cluster_custom_object(GROUP, VERSION, plural, _request_timeout=TIMEOUT_SECONDS)
         except (ApiException, HTTPError) as error:
             raise UnavailableError(f"the API server does not list {plural}: {error}") from error
         items: list[ApiObject] = found["items"]
@@ -115,7 +118,9 @@ class Kubernetes:
         nodes = self._core.list_node(_request_timeout=5).items
         addresses = [a.address for node in nodes for a in node.status.addresses if a.type == "InternalIP"]
         if not ports or not addresses:
-            raise UnavailableError("the gateway has no NodePort", where=GATEWAY_SERVICE, remedy="name it with --gateway")
+            raise UnavailableError(
+                "the gateway has no NodePort", where=GATEWAY_SERVICE, remedy="name it with --gateway"
+            )
         return f"http://{addresses[0]}:{ports[0]}"
 
 
@@ -163,8 +168,11 @@ def _read(request: urllib.request.Request, timeout: float) -> bytes:
         raise UnavailableError(f"no answer: {error}", where=request.full_url, remedy="is it running?") from error
 
 
-def _decode(body: bytes, where: str) -> dict[str, Any]:
+Kind = TypeVar("Kind")
+
+
+def _decode(body: bytes, kind: type[Kind], where: str) -> Kind:
     try:
-        return msgspec.json.decode(body, type=dict[str, Any])
+        return msgspec.json.decode(body, type=kind)
     except msgspec.DecodeError as error:
-        raise UnavailableError(f"the answer is no JSON object: {error}", where=where) from error
+        raise UnavailableError(f"not the answer expected: {error}", where=where) from error

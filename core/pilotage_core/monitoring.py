@@ -135,7 +135,8 @@ def log_evidence_within(limit: float, events: int, trials: int) -> float:
     """ln of the e-process against "the share is ≥ limit": a uniform mixture over shares below `limit` against `limit`.
 
     Its mean is at most 1 at every stopping time wherever the share is ≥ limit, as every component's is. −inf where the
-    counts leave shares below `limit` no mass. Raises InvalidInputError for impossible counts or a limit outside (0, 1).
+    counts leave shares below `limit` next to no mass. Raises InvalidInputError for impossible counts, or a limit
+    outside (0, 1).
 
     Source: Robbins 1970 (mixtures); Howard, Ramdas, McAuliffe, Sekhon 2021, section 3.2 (beta-binomial).
     """
@@ -145,7 +146,7 @@ def log_evidence_within(limit: float, events: int, trials: int) -> float:
         raise InvalidInputError(f"{limit} is not between 0 and 1", where="limit")
     others = trials - events
     mass_below = float(betainc(events + 1.0, others + 1.0, limit))
-    if mass_below <= 0.0:
+    if mass_below < 1e-280:  # far from any certainty, and near where doubles lose their digits
         return -math.inf
     likelihood_below = float(betaln(events + 1.0, others + 1.0)) + math.log(mass_below) - math.log(limit)
     return likelihood_below - events * math.log(limit) - others * math.log1p(-limit)

@@ -141,7 +141,7 @@ def _check_feedback(session: LiveSession, feedback: FeedbackGiven, seen: _Seen) 
     if feedback.verdict is Verdict.ACCEPT:
         if proposal.at_version < seen.moved_version:
             raise ConflictError(
-                f"it was proposed in state version {proposal.at_version}, the state has moved on to {seen.moved_version}",
+                f"proposed in state version {proposal.at_version}, but the state has moved on to {seen.moved_version}",
                 where=where,
                 remedy="act on what is there now",
             )

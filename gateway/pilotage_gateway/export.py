@@ -31,10 +31,8 @@ def read_time(text: str, where: str) -> str:
     return at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
-async def stream_export(
-    store: Store, process_cluster: str, since: str, until: str, *, closed_only: bool
-) -> AsyncIterator[bytes]:
-    """Lines of closed sessions by `closed_at` in [since, until); then, unless `closed_only`, the open ones by id."""
+async def stream_closed(store: Store, process_cluster: str, since: str, until: str) -> AsyncIterator[bytes]:
+    """Lines of closed sessions with `closed_at` in [since, until), in its order."""
     cursor: ExportCursor | None = None
     while True:
         records = await store.read(
@@ -51,8 +49,12 @@ async def stream_export(
         if len(records) < SESSIONS_AT_ONCE:
             break
         cursor = ExportCursor(records[-1].closed_at, records[-1].session_id)
+
+
+async def stream_open(store: Store, process_cluster: str) -> AsyncIterator[bytes]:
+    """Lines of sessions that are not closed, by id."""
     after = ""
-    while not closed_only:
+    while True:
         records = await store.read(
             partial(read_open, process_cluster=process_cluster, after=after, limit=SESSIONS_AT_ONCE)
         )

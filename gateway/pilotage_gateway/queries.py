@@ -11,6 +11,7 @@ from pilotage_core.record import Label, ProposalRecord, SessionRecord
 from pilotage_core.stage import Stage
 from pilotage_core.wire import Snapshot
 from pilotage_gateway import tables as t
+from pilotage_gateway.decide import DecisionRecord
 from pilotage_gateway.sessions import Intent, StoredSession
 
 DECODE_EVENT = msgspec.json.Decoder(Event).decode
@@ -124,10 +125,21 @@ def read_labels_after(
     return (rows[-1].number if rows else after), [DECODE_LABEL(row.body) for row in rows]
 
 
-def read_decision(connection: Connection, proposal_id: str) -> tuple[bytes, str, str] | None:
-    """What the gate saw (JSON), with the digests of the row before and of this row; None where it is unknown."""
-    row = connection.execute(select(t.decisions).where(t.decisions.c.proposal_id == proposal_id)).first()
-    return None if row is None else (row.facts, row.former, row.digest)
+def read_decision(connection: Connection, proposal_id: str) -> tuple[DecisionRecord, str, str] | None:
+    """What the gate saw, with the digests of the row before and of this row; None where it is unknown."""
+    row = connection.execute(
+        select(t.decisions.c.facts, t.decisions.c.former, t.decisions.c.digest, t.proposals.c.executed)
+        .join(t.proposals, t.proposals.c.proposal_id == t.decisions.c.proposal_id)
+        .where(t.decisions.c.proposal_id == proposal_id)
+    ).first()
+    if row is None:
+        return None
+    record = msgspec.json.decode(row.facts, type=DecisionRecord)
+    if record.proposal is not None:
+        record = msgspec.structs.replace(
+            record, proposal=msgspec.structs.replace(record.proposal, executed=row.executed)
+        )
+    return record, row.former, row.digest
 
 
 def read_chain(connection: Connection) -> Iterator[tuple[int, str, str, bytes]]:

@@ -14,7 +14,7 @@ from pilotage_core.errors import InvalidInputError
 from pilotage_core.wire import GatewayStatus, LabelPage, ProcessClusterStatus, Suspend
 from pilotage_gateway import writes
 from pilotage_gateway.decide import effective_stage
-from pilotage_gateway.export import compress, read_time, stream_export
+from pilotage_gateway.export import compress, read_time, stream_closed, stream_open
 from pilotage_gateway.intake import check_session_id, decode, decode_post, read_body
 from pilotage_gateway.problems import UnknownError
 from pilotage_gateway.queries import read_decision, read_labels_after, read_record
@@ -53,23 +53,27 @@ async def get_session(request: Request) -> Response:
 
 
 async def get_decision(request: Request) -> Response:
-    """`GET /v1/decisions/{proposal_id}`: DecisionRecord, with the row's place in the hash chain."""
+    """`GET /v1/decisions/{proposal_id}`: DecisionRecord, with `former` and `digest`: its place in the hash chain."""
     proposal_id = check_session_id(request.path_params["proposal_id"])
     found = await _turns(request).store.read(partial(read_decision, proposal_id=proposal_id))
     if found is None:
         raise UnknownError(f"proposal {proposal_id} is unknown", where="proposal_id")
-    facts, former, digest = found
-    return _json({"decision": msgspec.Raw(facts), "former": former, "digest": digest})
+    record, former, digest = found
+    return _json({**msgspec.to_builtins(record), "former": former, "digest": digest})
 
 
 async def get_export(request: Request) -> Response:
-    """`GET /v1/export?process_cluster=&since=&until=&closed=`: NDJSON of SessionRecord."""
+    """`GET /v1/export?process_cluster=&since=&until=&closed=`: NDJSON of SessionRecord (false: the open ones)."""
     query = request.query_params
     since, until = read_time(query.get("since", ""), "since"), read_time(query.get("until", ""), "until")
     closed = query.get("closed", "true")
     if closed not in ("true", "false"):
         raise InvalidInputError(f"{closed[:64]!r} is neither true nor false", where="closed")
-    chunks = stream_export(_turns(request).store, _process_cluster(request), since, until, closed_only=closed == "true")
+    store, process_cluster = _turns(request).store, _process_cluster(request)
+    if closed == "true":
+        chunks = stream_closed(store, process_cluster, since, until)
+    else:
+        chunks = stream_open(store, process_cluster)
     headers = {}
     if "gzip" in request.headers.get("accept-encoding", ""):
         chunks, headers["Content-Encoding"] = compress(chunks), "gzip"

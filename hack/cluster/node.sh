@@ -192,7 +192,8 @@ workers() {
 
 kserve() {
   kubectl_ apply --server-side -f "$BIN/kserve-crds-$KSERVE_VERSION.yaml" >/dev/null
-  kubectl_ wait --for condition=Established crd --all --timeout 30s >/dev/null
+  # wait gives up at once on one that has no conditions yet.
+  await 30 "KServe's CRDs" kubectl_ wait --for condition=Established crd --all --timeout 5s
   supervise kserve env KUBECONFIG="$KUBECONFIG_FILE" "$BIN/kserve-manager-$KSERVE_VERSION"
 }
 

@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
-# Asks of the node what the project asks of a cluster, and says how long each answer took. Leaves nothing but Prometheus.
+# Asks of the cluster that up.sh made what the project asks of a cluster, and says how long each answer took. Leaves nothing but Prometheus.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
+environment=$("$HERE/up.sh" --print-env)
+eval "$environment"
 
 inside() { kubectl_ -n smoke exec server -- python3 -c "import urllib.request as u; print(u.urlopen('$1', timeout=5).read())"; }
 pod_ready() { kubectl_ -n smoke wait --for condition=Ready pod/server --timeout 60s >/dev/null; }
 service_by_name() { await 20 "a Service by name" inside http://web.smoke.svc.cluster.local/ && inside http://web/ >/dev/null; }
-node_port() { await 10 "the NodePort" curl -sf --max-time 2 "http://$NODE_IP:30999/"; }
+node_port() { await 10 "the NodePort" curl -sf --max-time 2 "http://$PILOTAGE_NODE_IP:30999/"; }
 logs() { kubectl_ -n smoke logs server | grep -q GET || kubectl_ -n smoke logs server >/dev/null; }
 outside_names_fail_at_once() {
   kubectl_ -n smoke exec server -- python3 -c "
@@ -21,7 +23,7 @@ prometheus_ready() {
   kubectl_ apply -f "$HERE/prometheus.yaml" >/dev/null
   kubectl_ -n monitoring rollout status deployment/prometheus --timeout 90s >/dev/null
 }
-is_scraped() { curl -sf "http://$NODE_IP:30990/api/v1/query?query=smoke_total" | grep -q '"pod":"server"'; }
+is_scraped() { curl -sf "http://$PILOTAGE_NODE_IP:30990/api/v1/query?query=smoke_total" | grep -q '"pod":"server"'; }
 claim_binds() {
   kubectl_ create namespace pilotage-system --dry-run=client -o yaml | kubectl_ apply -f - >/dev/null
   kubectl_ -n pilotage-system get pvc artefacts >/dev/null 2>&1 && return

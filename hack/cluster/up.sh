@@ -164,6 +164,8 @@ main() {
   if [[ $way == current ]]; then
     use_current; print_env "${KUBECONFIG:-$HOME/.kube/config}"; return
   fi
+  # Without the link, that address would be asked for on the host's own network.
+  if [[ $way == node && ${1:-} == --print-env ]]; then node_pid >/dev/null || die "no node is up"; fi
   if [[ ${1:-} == --print-env ]]; then print_env "$KUBECONFIG_FILE"; return; fi
   one_at_a_time up
   if [[ $way == node ]] && is_node_up 2>/dev/null; then

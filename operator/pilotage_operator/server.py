@@ -21,7 +21,7 @@ DECODE_REQUEST = msgspec.json.Decoder(PermitRequest).decode
 
 
 class Pace(msgspec.Struct, frozen=True):
-    """One process cluster for whoever paces sessions: `wants_sessions` is false while only a Job or a server is awaited."""
+    """One process cluster for whoever paces sessions: `wants_sessions` is false while a Job or a server is awaited."""
 
     name: str
     namespace: str

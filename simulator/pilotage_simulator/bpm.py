@@ -1,8 +1,8 @@
 """One session of the BPM, played against a gateway: the customer, the operator, and the adapter between the two.
 
 Here: what is posted when, and what becomes of the gateway's answer. Not here: what is right (judge.py), whether an
-order may run (fence.py), HTTP (client.py). Whatever fails, the session goes on: where no decision can be had the
-operator works unassisted, and the events wait in order until the gateway takes them.
+order may run (core's fence, permit.py), HTTP (client.py). Whatever fails, the session goes on: where no
+decision can be had the operator works unassisted, and the events wait in order until the gateway takes them.
 """
 
 import asyncio
@@ -35,13 +35,13 @@ from pilotage_core.events import (
     Verdict,
 )
 from pilotage_core.gate import Decision
+from pilotage_core.permit import FenceFacts, FenceFault, find_fence_fault
 from pilotage_core.wire import Order, PostEvents, ProposalCard, Turn
 from pilotage_simulator.case import Case
 from pilotage_simulator.client import Gateway, SequenceConflict
 from pilotage_simulator.dialogue import CLICK_SECONDS, Script, StepKind
-from pilotage_simulator.fence import BY_PERMIT, FenceFacts, FenceVerdict, decide_fence
 from pilotage_simulator.judge import Judgement, decide_grade, is_submit, judge_action
-from pilotage_simulator.ledger import Ledger, OrderReceived, SessionBegun, SessionEnded
+from pilotage_simulator.ledger import BY_PERMIT, Ledger, OrderReceived, SessionBegun, SessionEnded
 from pilotage_simulator.screens import Renderer
 from pilotage_simulator.star import Procedure
 
@@ -50,6 +50,8 @@ ACCEPT_SECONDS = 1.0
 ACCEPT_LATER_PROBABILITY = 0.7
 EVENTS_A_POST = 50
 BACKOFF_SECONDS = (0.1, 0.25, 0.5, 1.0, 2.0)
+RETRIES = 2
+"""A post is tried again this often before the operator goes on without an answer."""
 PATIENCE_POSTS = 30
 SOURCE = "bpm-simulator"
 EXECUTED_WRONGLY = "The last action was made in error; an operator has to put it right."
@@ -167,9 +169,9 @@ class Session:
     def _execute(self, order: Order, turn: Turn) -> None:
         """Put an order before the fence; run it, or refuse it and let the operator go on."""
         judgement = judge_action(self.case, order.action)
-        verdict = self._check_fence(order, turn, judgement)
-        if verdict is not FenceVerdict.PASSED:
-            self._report(order, Outcome.REFUSED, f"refused by the BPM's fence: {verdict}")
+        fault = self._check_fence(order, turn, judgement)
+        if fault is not None:
+            self._report(order, Outcome.REFUSED, f"refused by the BPM's fence: {fault}")
             self._operator_acts()
             return
         if order.authorised_by == BY_PERMIT and _is_critical(order.action):
@@ -238,15 +240,22 @@ class Session:
         draw = random.Random(f"{self._bpm.seed}:{self._script.dialogue_id}:{self._draws}").random()
         return draw < self._bpm.accept_later_probability
 
-    def _check_fence(self, order: Order, turn: Turn, judgement: Judgement) -> FenceVerdict:
+    def _check_fence(self, order: Order, turn: Turn, judgement: Judgement) -> FenceFault | None:
         bpm = self._bpm
         elapsed_ms = (bpm.monotonic() - self._nonce_made) * 1000.0
-        facts = FenceFacts(self._nonce, elapsed_ms, self._sequence, bpm.highest_epoch)
-        verdict = decide_fence(order, facts, bpm.used_keys)
-        if order.authorised_by == BY_PERMIT:
+        by_permit = order.authorised_by == BY_PERMIT
+        fault = find_fence_fault(
+            FenceFacts(self._nonce, elapsed_ms, self._sequence, bpm.used_keys, bpm.highest_epoch),
+            nonce=order.nonce,
+            state_version=order.state_version,
+            idempotency_key=order.idempotency_key,
+            remaining_ms=order.remaining_ms,
+            epoch=order.epoch,
+            by_permit=by_permit,
+        )
+        if by_permit:
             bpm.highest_epoch = max(bpm.highest_epoch, order.epoch)
-        passed = verdict is FenceVerdict.PASSED
-        if passed:
+        if fault is None:
             bpm.used_keys.add(order.idempotency_key)
         bpm.ledger.write(
             OrderReceived(
@@ -262,8 +271,8 @@ class Session:
                 elapsed_ms=elapsed_ms,
                 ordered_version=order.state_version,
                 state_version=self._sequence,
-                fence=verdict,
-                executed=passed,
+                fence=fault or "",
+                executed=fault is None,
                 critical=_is_critical(order.action),
                 stage=turn.stage,
                 strict=judgement.strict,
@@ -271,7 +280,7 @@ class Session:
                 changed=self._changed,
             )
         )
-        return verdict
+        return fault
 
     # --- events ---
 
@@ -365,7 +374,8 @@ class Session:
                 turn = None
                 continue
             except UnavailableError:
-                await self._back_off()
+                if await self._back_off():
+                    continue
                 return None
             self._failures = 0
             del self._outbox[: len(batch)]
@@ -373,11 +383,15 @@ class Session:
             self._bpm.on_stage(turn)
         return turn
 
-    async def _back_off(self) -> None:
-        self._tally.unassisted += 1
+    async def _back_off(self) -> bool:
+        """Wait, longer each time; whether the same post is worth another try before the operator goes on."""
         delay = BACKOFF_SECONDS[min(self._failures, len(BACKOFF_SECONDS) - 1)]
         self._failures += 1
         await asyncio.sleep(delay)
+        if self._failures <= RETRIES:
+            return True
+        self._tally.unassisted += 1
+        return False
 
     def _skip_known(self, conflict: SequenceConflict) -> None:
         """Events that the gateway has already are not sent again; a gap that cannot be filled ends the session."""

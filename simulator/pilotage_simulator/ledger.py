@@ -15,9 +15,10 @@ import msgspec
 from pilotage_core.actions import Action
 from pilotage_core.errors import InvalidInputError
 from pilotage_core.stage import Stage
-from pilotage_simulator.fence import BY_PERMIT, FenceVerdict
 
 BATCH = 64
+BY_PERMIT = "permit"
+"""`Order.authorised_by` of an unattended action."""
 UNATTENDED_STAGES = frozenset({Stage.CALIBRATION, Stage.AUTOMATION})
 
 
@@ -35,7 +36,8 @@ class SessionBegun(msgspec.Struct, frozen=True, tag="session_begun", omit_defaul
 class OrderReceived(msgspec.Struct, frozen=True, tag="order", omit_defaults=True):
     """One order: what it asked for, what the BPM knew, and what became of it.
 
-    `strict` and `graded` judge the action against the dialogue (judge.py). `stage` is what the gateway's answer named.
+    `fence` is the fault that the BPM's fence found (core's FenceFault), empty where it passed. `strict` and `graded`
+    judge the action against the dialogue (judge.py). `stage` is what the gateway's answer named.
     """
 
     at: str
@@ -50,7 +52,7 @@ class OrderReceived(msgspec.Struct, frozen=True, tag="order", omit_defaults=True
     elapsed_ms: float
     ordered_version: int
     state_version: int
-    fence: FenceVerdict
+    fence: str
     executed: bool
     critical: bool
     stage: Stage
@@ -191,7 +193,7 @@ def _missing_leave(entry: OrderReceived, highest_epoch: int) -> str:
     if entry.authorised_by == BY_PERMIT:
         if entry.stage not in UNATTENDED_STAGES:
             return f"unattended in stage {entry.stage}"
-        if entry.epoch < max(1, highest_epoch):
+        if entry.epoch < highest_epoch:
             return "by a permit of an old epoch"
     return ""
 

@@ -20,19 +20,18 @@ POLL_SECONDS = 0.5
 POLL_TIMEOUT_SECONDS = 2.0
 
 
-class ProcessClusterView(msgspec.Struct, frozen=True, rename="camel"):
+class ProcessClusterView(msgspec.Struct, frozen=True):
     """What the simulator reads of one process cluster (`GET /v1/process-clusters`)."""
 
     name: str
+    namespace: str
     stage: Stage
-    wants_sessions: bool = True
-    namespace: str = ""
-    held_by: str = ""
+    wants_sessions: bool
 
     @property
     def key(self) -> str:
         """`namespace/name`."""
-        return f"{self.namespace}/{self.name}" if self.namespace and "/" not in self.name else self.name
+        return f"{self.namespace}/{self.name}"
 
 
 class Wishes(Protocol):
@@ -69,26 +68,27 @@ class Pacer:
         self._known: Mapping[str, ProcessClusterView] = {}
         self._due: dict[str, float] = {}
         self._stage_seen: dict[tuple[str, Stage], int] = {}
+        self.fault = ""
 
     async def watch(self) -> None:
         """Keep asking what is wanted, until cancelled."""
         while self._wishes is not None:
             try:
-                self._known = await self._wishes.fetch()
-            except UnavailableError:
-                self._known = {}
+                self._known, self.fault = await self._wishes.fetch(), ""
+            except UnavailableError as error:
+                self._known, self.fault = {}, str(error)
             await asyncio.sleep(POLL_SECONDS)
 
     def stage(self, process_cluster: str) -> Stage | None:
         """The stage last heard of."""
-        view = self._known.get(process_cluster) or self._known.get(process_cluster.rpartition("/")[2])
+        view = self._known.get(process_cluster)
         return view.stage if view else None
 
     def is_wanted(self, process_cluster: str) -> bool:
         """Whether sessions of `process_cluster` are wanted now; not known is no."""
         if self._wishes is None:
             return True
-        view = self._known.get(process_cluster) or self._known.get(process_cluster.rpartition("/")[2])
+        view = self._known.get(process_cluster)
         return view is not None and view.wants_sessions
 
     def seconds_until_due(self, lane: Lane, now: float) -> float:

@@ -174,6 +174,8 @@ class Run:
             parts.append(f"{key} {self.ended[key]}/{self.ended[key] + len(self._scripts[key])} {stage}{mark}{pace}")
         line = " · ".join(parts)
         line += f" · {self.posts} posts"
+        if self._pacer.fault:
+            line += f" · {self._pacer.fault}"
         if self.unassisted:
             line += f" · {self.unassisted} unanswered"
         if self.refused:

@@ -1,8 +1,8 @@
 """STAR as it is published: dialogues (JSON lines, gzipped or not), forms (apis.json) and procedures (tasks.json).
 
-Decoding and finding the files only; what a dialogue means is dialogue.py. The wizard's drafts (`request_suggestions`),
-the labels offered for them (`ActionLabelOptions`) and the user's instructions (`UserGuide`) are not decoded to more
-than their time: none of them may ever reach a screen or a state.
+Decoding and finding the files only; what a dialogue means is dialogue.py. The labels offered to a wizard
+(`ActionLabelOptions`) are not decoded; of drafts (`request_suggestions`) and instructions (`UserGuide`) nothing but the
+time is used. None of them may ever reach a screen or a state.
 """
 
 import gzip

@@ -1,6 +1,6 @@
 """What a count model sees of a session: the serialised dialog read back into a situation, and that into features.
 
-In: the prompt (pilotage_core.dialog) and nothing else. Not here: counting (counts.py), and judging an action (critic.py).
+In: the prompt (pilotage_core.dialog) and nothing else. Not here: counting (counts.py), judging an action (critic.py).
 """
 
 import re
@@ -46,9 +46,8 @@ def step_action(step: str) -> Action:
 class Situation:
     """A session as its dialog tells it. Filled line by line by `read_line`.
 
-    `controls` maps what is shown now to its kind; `fields` and `facts` to values. `history` holds the last steps,
-    customer messages among them. `done` counts each step taken so far. `heard` is what the customer wrote since the last
-    step (or last of all, before the first). `submitted` are the field values at the last click.
+    `controls` maps what is shown now to its kind; `fields` and `facts` to values. `history` holds the steps so far,
+    customer messages among them. `done` counts each step taken so far. `heard` is what the customer wrote last. `submitted` are the field values at the last click.
     """
 
     case: dict[str, str] = field(default_factory=dict)

@@ -4,7 +4,7 @@ What a server needs to answer, and no more: numpy, no scikit-learn. Fitting is i
 """
 
 import math
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Self
@@ -61,6 +61,11 @@ class LogLinear:
         return {step: value / total for step, value in zip(candidates, odds, strict=True)}
 
 
+def mix(by_traits: dict[str, float], by_counts: dict[str, float], share: float) -> dict[str, float]:
+    """The two parts as one, `share` of it by traits."""
+    return {step: share * p + (1.0 - share) * by_counts[step] for step, p in by_traits.items()}
+
+
 @dataclass(frozen=True)
 class Prediction:
     """What a policy thinks comes next: the mixture, its two parts, and how well the context is known.
@@ -78,7 +83,11 @@ class Prediction:
         """Candidates, likeliest first; equals stay in screen order."""
         return sorted(self.mixed, key=self.mixed.__getitem__, reverse=True)
 
-    def proposed(self, allowed: Set[str] | None = None) -> str:
+    def remix(self, share: float) -> "Prediction":
+        """The same with another share of the log-linear part."""
+        return Prediction(mix(self.by_traits, self.by_counts, share), self.by_counts, self.by_traits, self.support)
+
+    def proposed(self, allowed: frozenset[str] | None = None) -> str:
         """The likeliest step, or "" where it is the operator's alone or not in `allowed` (None: all are)."""
         best = self.ranked[0]
         return "" if best in OPERATOR_ONLY or (allowed is not None and best not in allowed) else best
@@ -101,13 +110,12 @@ class Policy:
         """What `decode` reads."""
         return msgspec.msgpack.encode(self.stored)
 
-    def predict(self, situation: Situation, allowed: Set[str] = frozenset()) -> Prediction:
+    def predict(self, situation: Situation, allowed: frozenset[str] = frozenset()) -> Prediction:
         """Probabilities of every step possible in `situation`; `allowed` adds steps that its screen does not show."""
         candidates = list_candidates(situation)
         candidates += sorted(allowed.difference(candidates))
         contexts = build_contexts(situation)
         by_counts = self.counts.probabilities(contexts, candidates)
         by_traits = self.loglinear.probabilities(build_traits(situation), candidates)
-        share = self.stored.share
-        mixed = {step: share * by_traits[step] + (1.0 - share) * by_counts[step] for step in candidates}
+        mixed = mix(by_traits, by_counts, self.stored.share)
         return Prediction(mixed, by_counts, by_traits, self.counts.support(contexts))

@@ -53,19 +53,19 @@ def fit_policy(examples: Sequence[Example], settings: PolicySettings, share: flo
     return Policy(StoredPolicy(count_steps(examples), loglinear, share))
 
 
-def score_predictions(predictions: Sequence[tuple[Prediction, str]], share: float) -> float:
-    """Mean log probability of the steps taken, were the log-linear part's share of the mixture `share`."""
-    return math.fsum(
-        math.log(
-            max(share * p.by_traits.get(step, 0.0) + (1.0 - share) * p.by_counts.get(step, 0.0), LEAST_PROBABILITY)
-        )
-        for p, step in predictions
-    ) / len(predictions)
+def score_predictions(predictions: Sequence[tuple[Prediction, str]]) -> float:
+    """Mean log probability of the steps taken."""
+    likely = [max(prediction.mixed.get(step, 0.0), LEAST_PROBABILITY) for prediction, step in predictions]
+    return math.fsum(math.log(p) for p in likely) / len(likely)
 
 
 def choose_share(predictions: Sequence[tuple[Prediction, str]]) -> float:
     """The share of the log-linear part under which the steps taken are likeliest."""
-    return max(SHARES, key=lambda share: score_predictions(predictions, share))
+
+    def score(share: float) -> float:
+        return score_predictions([(prediction.remix(share), step) for prediction, step in predictions])
+
+    return max(SHARES, key=score)
 
 
 def _fit_loglinear(examples: Sequence[Example], settings: PolicySettings) -> StoredWeights:

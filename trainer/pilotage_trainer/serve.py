@@ -157,7 +157,7 @@ class ModelServer:
             query = item + request.query if request.item_first else request.query + item
             try:
                 accept = critic.score(query)
-            except ValueError as error:
+            except (ValueError, msgspec.DecodeError) as error:
                 raise bad_request(f"item {index}: {error}", "query") from error
             data.append(vllm.ItemScore(index, weigh_labels(accept, request.label_token_ids, request.apply_softmax)))
             lines += query.count("\n") + 1
@@ -178,7 +178,7 @@ class ModelServer:
         schema = form.json_schema.schema if form is not None and form.json_schema is not None else None
         try:
             return policy.propose(prompt, schema)
-        except ValueError as error:
+        except (ValueError, msgspec.DecodeError) as error:
             raise bad_request(str(error)) from error
 
     def _count(self, model: str, prompt: str, replied: int) -> vllm.Usage:

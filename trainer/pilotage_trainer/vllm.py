@@ -18,7 +18,7 @@ LONGEST_PROMPT = 1 << 20
 """What is told as max_model_len; in characters, since a count model reads lines, not tokens."""
 
 
-# --- requests ----------------------------------------------------------------------------------------------------------
+# --- requests ---------------------------------------------------------------------------------------------------------
 class ContentPart(msgspec.Struct):
     """One part of a message whose content is a list."""
 
@@ -85,7 +85,7 @@ class TokenizeRequest(msgspec.Struct):
     model: str = CRITIC
 
 
-# --- replies -----------------------------------------------------------------------------------------------------------
+# --- replies ----------------------------------------------------------------------------------------------------------
 class Usage(msgspec.Struct):
     """Tokens; a count model's are lines."""
 

@@ -1,4 +1,4 @@
-"""Which part is killed when, and how long it takes to come back. Facts in, the next step out; killing is the world's."""
+"""Which part is killed when, and how long until it is back. Facts in, the next step out; killing is the world's."""
 
 import msgspec
 

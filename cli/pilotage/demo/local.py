@@ -16,11 +16,10 @@ from pilotage.demo.collect import collect_calibrations, collect_sessions, collec
 from pilotage.demo.processes import Processes, Recorded, end_stale, is_same_process, read_recorded
 from pilotage.demo.world import Scene
 from pilotage.run import object_key
-from pilotage.services import ControllerApi, GatewayApi, read_manifests
+from pilotage.services import ControllerApi, GatewayApi, is_answering, read_manifests
 from pilotage_core.errors import PilotageError, UnavailableError
 
 START_SECONDS = 20.0
-PLANS = Path(__file__).with_name("plans")
 
 
 class LocalWorld:
@@ -28,11 +27,11 @@ class LocalWorld:
 
     mode = "local"
 
-    def __init__(self, run: Path, manifests: Path, plan: str) -> None:
+    def __init__(self, run: Path, manifests: Path, plan: Path) -> None:
         self._run = run
         self._live = run / "live"
         self._manifests = manifests
-        self._plan = PLANS / f"{plan}.yaml"
+        self._plan = plan
         gateway_port, controller_port = free_ports(2)
         self.gateway_url = f"http://127.0.0.1:{gateway_port}"
         self.controller_url = f"http://127.0.0.1:{controller_port}"
@@ -86,20 +85,21 @@ class LocalWorld:
         if code not in (None, 0):
             raise UnavailableError(f"the simulator ended with {code}:\n{processes.log_tail('simulator')}")
         trouble = ""
-        items, status = self._last.process_clusters, None
+        items, live, executed = self._last.process_clusters, self._last.live_sessions, self._last.executed
         try:
             items = tuple(self._controller.process_clusters())
         except PilotageError as error:
             trouble = f"controller: {error.what}"
         try:
-            status = self._gateway.status()
+            live = self._gateway.status().live_sessions
+            executed = self._gateway.total("pilotage_executed_critical_total")
         except PilotageError as error:
             trouble = f"gateway: {error.what}"
         self._last = Scene(
             process_clusters=items,
             sessions={object_key(item): _closed(item) for item in items},
-            live_sessions=int(status.get("live_sessions", 0)) if status else 0,
-            executed=int(status.get("executed_critical", 0)) if status else self._last.executed,
+            live_sessions=live,
+            executed=executed,
             playing=code is None,
             trouble=trouble,
         )
@@ -130,7 +130,7 @@ class LocalWorld:
             return self._gateway.is_ready() and self._permit_epoch() > 0
         served = [item["status"]["pair"] for item in self._last.process_clusters if item["status"].get("pair")]
         urls = [pair[name] for pair in served for name in ("policyUrl", "criticUrl") if pair.get(name)]
-        return bool(urls) and all(_answers(url) for url in urls)
+        return bool(urls) and all(is_answering(f"{url}/health") for url in urls)
 
     def stop_playing(self) -> None:
         """Let the sessions that have begun end."""
@@ -166,7 +166,7 @@ class LocalWorld:
             status = self._gateway.status()
         except PilotageError:
             return 0  # it is down, which is an answer here
-        return int(status["permit_epoch"]) if status.get("permit_remaining_ms", 0) > 0 else 0
+        return status.epoch if status.permit_remaining_ms > 0 else 0
 
 
 def free_ports(count: int) -> list[int]:
@@ -186,12 +186,6 @@ def _closed(item: dict[str, Any]) -> int:
 
 def _address(url: str) -> str:
     return url.removeprefix("http://")
-
-
-def _answers(url: str) -> bool:
-    from pilotage.services import is_answering
-
-    return is_answering(f"{url}/health")
 
 
 def _program(name: str) -> str:

@@ -10,7 +10,7 @@ from pilotage_core.stage import UNATTENDED, Stage
 
 
 class Scene(msgspec.Struct, frozen=True):
-    """One look at the world. `process_clusters` are API objects; `sessions` closed, by process cluster; texts for people.
+    """One look at the world. `process_clusters` are API objects; `sessions` counts closed ones by process cluster.
 
     `playing` is False once the simulator has nothing more to play.
     """

@@ -1,4 +1,4 @@
-"""What led to each rollback: the readings that tipped, how long until nothing ran unattended, the wrong proposals around it.
+"""What led to each rollback: the label that tipped, how long until nothing ran unattended, the wrong actions before.
 
 The guardrail's ratio is counted again here from the records, exactly: Prometheus's `increase` extrapolates.
 """
@@ -40,8 +40,8 @@ class Evidence(msgspec.Struct, frozen=True):
 
 
 class Breach(msgspec.Struct, frozen=True):
-    """One rollback. `seconds` run from when the label that tipped the guardrail was stored to the later of the controller's
-    flip and the last action that ran unattended; `executed_after` counts such actions after the flip. Times are seconds
+    """One rollback. `seconds` run from when the label that tipped the guardrail was stored to the later of the
+    controller's flip and the last action that ran unattended; `executed_after` counts such actions after the flip. Times are seconds
     since the epoch.
     """
 
@@ -126,7 +126,7 @@ def find_tipping(labels: list[Label], rule: dict[str, Any], flipped_at: float) -
 def find_evidence(
     sessions: Iterable[SessionRecord], orders: Iterable[OrderReceived], flipped_at: float
 ) -> list[Evidence]:
-    """The last wrong actions that ran unattended before `flipped_at`, oldest first, each with the state it was made in."""
+    """The last wrong actions that ran unattended before `flipped_at`, oldest first, each with its state."""
     wrong = {o.proposal_id: o for o in orders if o.executed and not o.strict and to_seconds(o.at) <= flipped_at}
     found = [
         (session, proposal, wrong[proposal.proposal_id])

@@ -20,7 +20,7 @@ Place = Callable[[float, float], tuple[float, float]]
 
 
 class Lane(msgspec.Struct, frozen=True):
-    """One process cluster in time: stage intervals (stage, from, to), breaches and changes, in seconds from the start."""
+    """One process cluster in time: stage intervals (stage, from, to), breaches, changes, in seconds from the start."""
 
     name: str
     spans: tuple[tuple[str, float, float], ...]
@@ -48,7 +48,8 @@ def draw_lanes(lanes: Sequence[Lane], length: float) -> str:
 
 def _span(stage: str, start: float, end: float, top: float) -> str:
     width = max(end - start, 0.8)
-    box = f'<rect x="{start:.1f}" y="{top}" width="{width:.1f}" height="30" rx="3" fill="{STAGE_COLOURS.get(stage, "#eee")}"/>'
+    colour = STAGE_COLOURS.get(stage, "#eee")
+    box = f'<rect x="{start:.1f}" y="{top}" width="{width:.1f}" height="30" rx="3" fill="{colour}"/>'
     label = text(stage, start + width / 2, top + 19, anchor="middle", size=12) if width > 7.2 * len(stage) else ""
     return f"<g><title>{escape(stage)}</title>{box}{label}</g>"
 

@@ -59,8 +59,8 @@ class ProcessClusterFigures(msgspec.Struct, frozen=True):
 
     `executed_critical`: critical actions that ran with nobody asked. `strict_precision`: the share of them that is what
     the dialogue's wizard did at that point; `graded_precision` also counts what the wizard did later before the next
-    submit. `coverage`: of critical proposals in Calibration and Automation whose stratum has a τ, the share scored at or
-    above it and let through (audit draws count as let through). `automation_rate`: of sessions closed in those stages,
+    submit. `coverage`: of critical proposals in Calibration and Automation whose stratum has a τ, the share scored at
+    or above it and let through (audit draws count as let through). `automation_rate`: of sessions closed in those stages,
     the share in which no operator did or approved anything but the ending. `unattended_share`: of all critical actions
     done in those sessions, the share that ran with nobody asked. None where there is nothing to divide by.
     """
@@ -246,14 +246,14 @@ def unattended_share_of(sessions: Iterable[SessionRecord]) -> float | None:
 
 
 def _critical_actions(data: object) -> int:
-    """Operators' own critical actions in one event: messages, endings and submits, as the demo's manifests class them."""
+    """Operators' own critical actions in one event: messages, endings, submits, as the demo's manifests class them."""
     if not isinstance(data, ActionTaken):
         return 0
     return sum(a.tool in ("send_text_to_chat", *_ENDINGS) or a.control_id.startswith("submit") for a in data.actions)
 
 
 def acceptance_of(sessions: Iterable[SessionRecord]) -> dict[str, ToolAcceptance]:
-    """Verdicts on proposals by tool, in the order of how often they were given. Reviews after execution are not in it."""
+    """Verdicts on proposals by tool, the most frequent first. Reviews after execution are not in it."""
     verdicts: dict[str, Counter[Verdict]] = {}
     for session in sessions:
         tools = {p.proposal_id: p.action.tool.value for p in session.proposals}

@@ -37,13 +37,14 @@ def build_page(run: Run, figures: Figures) -> str:
     )
 
 
-# --- the top -----------------------------------------------------------------------------------------------------------
+# --- the top --------------------------------------------------------------------------------------------------------
 def _header(figures: Figures) -> str:
     said = " ".join(filter(None, (in_a_sentence(one) for one in figures.process_clusters)))
     mode = {"local": "as plain local processes", "kubernetes": "on Kubernetes"}.get(str(figures.run.get("mode")), "")
     return (
         "<header><h1>How far the model was trusted, and when it was stopped</h1>"
-        f"<p>{figures.sessions:,} customer-support sessions, replayed from real dialogues {mode}. {escape(said)}</p></header>"
+        f"<p>{figures.sessions:,} customer-support sessions, replayed from real dialogues {mode}. {escape(said)}</p>"
+        "</header>"
     )
 
 
@@ -130,7 +131,7 @@ def _lane(run: Run, one: ProcessClusterFigures, start: float, end: float) -> cha
     )
 
 
-# --- one process cluster -----------------------------------------------------------------------------------------------
+# --- one process cluster --------------------------------------------------------------------------------------------
 def _process_cluster(run: Run, one: ProcessClusterFigures) -> str:
     colour = charts.STAGE_COLOURS.get(one.stage, "#eee")
     parts = [
@@ -161,7 +162,11 @@ def _facts(one: ProcessClusterFigures) -> str:
         ("Precision of those", f"{_percent(one.strict_precision)} strict, {_percent(one.graded_precision)} graded"),
         (
             "Coverage",
-            f"{_percent(one.coverage)} of critical proposals under a τ; {_percent(one.automation_rate)} of sessions needed nobody before their end",
+            f"{_percent(one.coverage)} of critical proposals under a τ",
+        ),
+        (
+            "Automation rate",
+            f"{_percent(one.automation_rate)} of sessions in Calibration and Automation needed nobody before their end",
         ),
     ]
     missing = [f"{u['condition']}: {u['have']}; needs {u['need']}" for u in one.unmet]
@@ -184,8 +189,8 @@ def _operator_time(one: ProcessClusterFigures) -> str:
         return ""
     rows = [("without", time.without, None, None), ("with", time.with_, time.with_at_half, time.with_at_double)]
     note = (
-        f"The same {time.sessions:,} sessions after Logging. The whisker: if an accept, look or review costs half or twice "
-        "what is assumed."
+        f"The same {time.sessions:,} sessions after Logging. The whisker: if an accept, look or review costs half or "
+        "twice what is assumed."
     )
     return f"<div><h3>Operators’ active time</h3>{charts.draw_times(rows)}<p class='note'>{note}</p></div>"
 
@@ -225,10 +230,11 @@ def _certificates(one: ProcessClusterFigures) -> str:
 
 def _stages(one: ProcessClusterFigures) -> str:
     rows = "".join(_row((flip.at[11:19], flip.stage, flip.reason), numbers=False) for flip in one.stages)
-    return f"<details><summary>Every flip, with its reason</summary><div class='inside'><table>{rows}</table></div></details>"
+    title = "Every flip, with its reason"
+    return f"<details><summary>{title}</summary><div class='inside'><table>{rows}</table></div></details>"
 
 
-# --- a breach ----------------------------------------------------------------------------------------------------------
+# --- a breach -------------------------------------------------------------------------------------------------------
 def _anchor(one: ProcessClusterFigures, number: int) -> str:
     return f"breach-{one.name}-{number + 1}"
 
@@ -246,8 +252,8 @@ def _breach(one: ProcessClusterFigures, number: int, breach: Breach) -> str:
     )
     return (
         f'<div class="breach" id="{_anchor(one, number)}"><h3>Breach: {escape(breach.guardrail)}</h3>'
-        f"<p>{escape(breach.reason)}. Back in Copilot, latched, {in_words(breach.seconds)} after the label that tipped it; "
-        f"{after}.{changed}</p>"
+        f"<p>{escape(breach.reason)}. Back in Copilot, latched, {in_words(breach.seconds)} after the label that tipped "
+        f"it; {after}.{changed}</p>"
         f"<p class='note'>The last {len(breach.evidence)} wrong actions that had run before it:</p>"
         f"{''.join(_evidence(one) for one in breach.evidence)}</div>"
     )
@@ -262,7 +268,8 @@ def _evidence(one: Evidence) -> str:
         f"<details><summary><code>{escape(one.at[11:19])}</code> session <code>{escape(one.session_id)}</code>: "
         f'<span class="wrong">{escape(in_short(one.proposed))}</span> where the human did '
         f'<span class="right">{escape(instead)}</span></summary><div class="inside">'
-        f"<p class='note'>{escape(one.word)}. {against}. Screen <b>{escape(one.screen.name)}</b> {escape(one.screen.title)}</p>"
+        f"<p class='note'>{escape(one.word)}. {against}. "
+        f"Screen <b>{escape(one.screen.name)}</b> {escape(one.screen.title)}</p>"
         f"<div class='two'><div><h3>Chat</h3><ul class='chat'>{chat}</ul>"
         f"{'<h3>Shown on screen</h3><ul class=chat>' + facts + '</ul>' if facts else ''}</div>"
         f"<div><h3>Controls</h3><div class='controls'><table>{_controls(one)}</table></div></div></div></div></details>"
@@ -295,7 +302,7 @@ def in_short(action: Action) -> str:
     return f"{action.tool} {action.control_id}{value}".strip()
 
 
-# --- the bottom --------------------------------------------------------------------------------------------------------
+# --- the bottom -----------------------------------------------------------------------------------------------------
 def _faults(figures: Figures) -> str:
     if not figures.faults:
         return ""
@@ -325,15 +332,15 @@ def _method(figures: Figures) -> str:
     refused = ", ".join(f"{count} × {fault}" for fault, count in figures.orders_refused.items()) or "none"
     lines = [
         f"The BPM received {figures.orders:,} orders and executed {figures.orders_executed:,}; refused: {refused}. "
-        "An execution is unsafe where the gateway stored neither a decision to execute nor an operator’s accept, where the "
-        "BPM’s fence had refused it, or where it happened twice.",
-        "Strict precision compares with what the dialogue’s human did at that point (a submit is right only if every filled "
-        "value is); graded also counts what that human did later before the next submit.",
+        "An execution is unsafe where the gateway stored neither a decision to execute nor an operator’s accept, where "
+        "the BPM’s fence had refused it, or where it happened twice.",
+        "Strict precision compares with what the dialogue’s human did at that point (a submit is right only if every "
+        "filled value is); graded also counts what that human did later before the next submit.",
         f"Assumed, since no dialogue says it: an accept costs {a.get('accept_seconds', 0):g} s and a look "
-        f"{a.get('look_seconds', 0):g} s of an operator’s time; gaps are capped at {a.get('gap_cap_seconds', 60):g} s; an "
-        f"operator accepts what the human did later with probability {a.get('later_accept_probability', 0.7):g}.",
-        "Seconds from breach to Copilot run from when the label that tipped the guardrail was stored to the later of the "
-        "controller’s flip and the last action that ran unattended, counted from the records.",
+        f"{a.get('look_seconds', 0):g} s of an operator’s time; gaps are capped at {a.get('gap_cap_seconds', 60):g} s; "
+        f"an operator accepts what the human did later with probability {a.get('later_accept_probability', 0.7):g}.",
+        "Seconds from breach to Copilot run from when the label that tipped the guardrail was stored to the later of "
+        "the controller’s flip and the last action that ran unattended, counted from the records.",
     ]
     items = "".join(f"<li>{escape(line)}</li>" for line in lines)
     return f"<section><h2>How this was counted</h2><ul class='note'>{items}</ul></section>"

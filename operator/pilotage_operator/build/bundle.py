@@ -20,7 +20,7 @@ Lookup = Mapping[tuple[str, str, str], Object]
 
 
 def build_bundle(cluster: Object, objects: Lookup, serving_image: str) -> Bundle:
-    """`cluster` with the PolicyCritic, AutomationGate and screens it names. Raises InvalidInputError, naming the field."""
+    """`cluster` with the PolicyCritic, AutomationGate and screens it names. Raises InvalidInputError with the field."""
     metadata = cluster["metadata"]
     namespace, name = metadata["namespace"], metadata["name"]
     where = f"ProcessCluster {namespace}/{name}"

@@ -1,8 +1,10 @@
 """A small data set in STAR's format, and a gateway in memory that folds what it is told as the real one does."""
 
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import msgspec
@@ -64,6 +66,12 @@ def star_folder() -> Path:
 @pytest.fixture(scope="session")
 def star_path() -> Path:
     return star_folder()
+
+
+@pytest.fixture(scope="session")
+def fx() -> ModuleType:
+    """This module: test files under importlib's rules cannot import their neighbours."""
+    return sys.modules[__name__]
 
 
 def user(text: str, at: int) -> dict[str, Any]:

@@ -1,22 +1,14 @@
 """One session against a gateway in memory: what each decision leads to, and what becomes of it when things fail."""
 
-import importlib.util
-from pathlib import Path
-
 import pytest
 
 from pilotage_core.actions import Action, Tool
 from pilotage_core.events import FeedbackGiven, Grade, Outcome, OutcomeReported, SessionClosed, Verdict
 from pilotage_core.gate import Decision
+from pilotage_core.permit import FenceFault
 from pilotage_core.stage import Stage
 from pilotage_simulator import bpm as bpm_module
-from pilotage_simulator.fence import FenceVerdict
 from pilotage_simulator.ledger import count_unsafe, read_ledger
-
-_spec = importlib.util.spec_from_file_location("simulator_fixtures", Path(__file__).with_name("conftest.py"))
-assert _spec is not None and _spec.loader is not None
-fx = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(fx)
 
 SUBMIT = Action(Tool.CLICK_CONTROL, control_id="submit")
 CLOSE = Action(Tool.CLOSE_CHAT)
@@ -32,7 +24,7 @@ def _no_waiting(monkeypatch):
 
 
 @pytest.fixture
-def script():
+def script(fx):
     return fx.script_of(fx.TWO_FORECASTS)
 
 
@@ -57,7 +49,7 @@ WIZARD = [
 
 
 @pytest.mark.parametrize("decision", [None, Decision.HAND_OFF])
-async def test_where_nothing_is_proposed_the_operator_does_what_the_wizard_did(script, play, decision):
+async def test_where_nothing_is_proposed_the_operator_does_what_the_wizard_did(fx, script, play, decision):
     policy = (lambda case: None) if decision is None else (lambda case: (decision, fx.next_action(case)))
     gateway = fx.FakeGateway(policy, Stage.LOGGING)
     played = await play(script, gateway)
@@ -67,7 +59,7 @@ async def test_where_nothing_is_proposed_the_operator_does_what_the_wizard_did(s
     assert sum(taken.active_seconds for taken in gateway.taken) == pytest.approx(script.active_seconds)
 
 
-async def test_a_proposal_that_the_wizard_did_next_is_accepted_and_executed_once(script, play):
+async def test_a_proposal_that_the_wizard_did_next_is_accepted_and_executed_once(fx, script, play):
     gateway = fx.FakeGateway(lambda case: (Decision.PROPOSE, fx.next_action(case)))
     played = await play(script, gateway)
     feedback = gateway.all_of(FeedbackGiven)
@@ -79,7 +71,7 @@ async def test_a_proposal_that_the_wizard_did_next_is_accepted_and_executed_once
     assert gateway.all_of(FeedbackGiven)[0].active_seconds == bpm_module.LOOK_SECONDS + bpm_module.ACCEPT_SECONDS
 
 
-async def test_a_wrong_proposal_is_rejected_and_the_wizards_action_done(script, play):
+async def test_a_wrong_proposal_is_rejected_and_the_wizards_action_done(fx, script, play):
     gateway = fx.FakeGateway(lambda case: (Decision.PROPOSE, say("out_of_scope")))
     await play(script, gateway)
     assert controls(gateway) == WIZARD
@@ -88,7 +80,7 @@ async def test_a_wrong_proposal_is_rejected_and_the_wizards_action_done(script, 
     }
 
 
-async def test_closing_before_the_customer_has_left_is_the_wrong_route(script, play):
+async def test_closing_before_the_customer_has_left_is_the_wrong_route(fx, script, play):
     gateway = fx.FakeGateway(lambda case: (Decision.PROPOSE, CLOSE))
     await play(script, gateway)
     grades = [given.grade for given in gateway.all_of(FeedbackGiven)]
@@ -98,7 +90,7 @@ async def test_closing_before_the_customer_has_left_is_the_wrong_route(script, p
 
 @pytest.mark.parametrize(("probability", "verdict"), [(1.0, Verdict.ACCEPT), (0.0, Verdict.REJECT)])
 async def test_what_the_wizard_did_later_before_the_next_submit_is_accepted_with_a_probability(
-    script, play, probability, verdict
+    fx, script, play, probability, verdict
 ):
     def policy(case):
         if fx.next_action(case).control_id == "reply:hello":
@@ -113,7 +105,7 @@ async def test_what_the_wizard_did_later_before_the_next_submit_is_accepted_with
     assert all((order.strict, order.graded) == (False, True) for order in played.orders)
 
 
-async def test_a_submit_without_the_wizards_values_is_rejected_as_missing_verification(script, play):
+async def test_a_submit_without_the_wizards_values_is_rejected_as_missing_verification(fx, script, play):
     def policy(case):
         return (Decision.PROPOSE, SUBMIT) if fx.next_action(case) != SUBMIT and case.procedure else None
 
@@ -123,7 +115,7 @@ async def test_a_submit_without_the_wizards_values_is_rejected_as_missing_verifi
     assert (first.verdict, first.grade) == (Verdict.REJECT, Grade.MISSING_VERIFICATION)
 
 
-async def test_what_is_executed_unattended_is_reviewed_once_the_customer_has_left(script, play):
+async def test_what_is_executed_unattended_is_reviewed_once_the_customer_has_left(fx, script, play):
     gateway = fx.FakeGateway(lambda case: (Decision.EXECUTE, fx.next_action(case)), Stage.AUTOMATION)
     played = await play(script, gateway)
     assert all(order.strict and order.executed for order in played.orders)
@@ -134,7 +126,7 @@ async def test_what_is_executed_unattended_is_reviewed_once_the_customer_has_lef
     assert count_unsafe(read_ledger(played.ledger)) == 0
 
 
-async def test_a_wrong_submit_is_corrected_by_the_operator_and_fails_the_review(script, play):
+async def test_a_wrong_submit_is_corrected_by_the_operator_and_fails_the_review(fx, script, play):
     fired = []
 
     def policy(case):
@@ -154,7 +146,7 @@ async def test_a_wrong_submit_is_corrected_by_the_operator_and_fails_the_review(
     assert (review.items[0].verdict, review.items[0].grade) == (Verdict.REJECT, Grade.INCORRECT)
 
 
-async def test_a_message_out_of_turn_is_answered_with_what_the_customer_said_to_it_later(script, play):
+async def test_a_message_out_of_turn_is_answered_with_what_the_customer_said_to_it_later(fx, script, play):
     def policy(case):
         return (Decision.EXECUTE, say("weather_bye")) if fx.next_action(case).control_id == "reply:hello" else None
 
@@ -167,7 +159,7 @@ async def test_a_message_out_of_turn_is_answered_with_what_the_customer_said_to_
     assert not gateway.reviews[0].approved
 
 
-async def test_a_message_that_nobody_answers_derails_the_session_into_an_operators_hands(script, play):
+async def test_a_message_that_nobody_answers_derails_the_session_into_an_operators_hands(fx, script, play):
     def policy(case):
         return (Decision.EXECUTE, say("out_of_scope")) if fx.next_action(case).control_id == "reply:hello" else None
 
@@ -177,7 +169,7 @@ async def test_a_message_that_nobody_answers_derails_the_session_into_an_operato
     assert controls(gateway) == WIZARD
 
 
-async def test_after_a_wrong_procedure_the_operator_opens_the_right_one_again(script, play):
+async def test_after_a_wrong_procedure_the_operator_opens_the_right_one_again(fx, script, play):
     fired = []
 
     def policy(case):
@@ -193,26 +185,25 @@ async def test_after_a_wrong_procedure_the_operator_opens_the_right_one_again(sc
 
 
 @pytest.mark.parametrize(
-    ("shape", "verdict"),
+    ("shape", "fault"),
     [
-        ({"remaining_ms": 0}, FenceVerdict.EXPIRED),
-        ({"version_error": -1}, FenceVerdict.STALE_STATE),
-        ({"nonce": "another"}, FenceVerdict.WRONG_NONCE),
-        ({"epoch": 0}, FenceVerdict.OLD_EPOCH),
+        ({"remaining_ms": 0}, FenceFault.TOO_LATE),
+        ({"version_error": -1}, FenceFault.STALE_STATE),
+        ({"nonce": "another"}, FenceFault.WRONG_NONCE),
     ],
 )
-async def test_what_the_fence_refuses_is_reported_and_done_by_the_operator(script, play, shape, verdict):
+async def test_what_the_fence_refuses_is_reported_and_done_by_the_operator(fx, script, play, shape, fault):
     gateway = fx.FakeGateway(lambda case: (Decision.EXECUTE, fx.next_action(case)), Stage.AUTOMATION)
     for name, value in shape.items():
         setattr(gateway, name, value)
     played = await play(script, gateway)
-    assert {order.fence for order in played.orders} == {verdict}
+    assert {order.fence for order in played.orders} == {fault}
     assert not any(order.executed for order in played.orders)
     assert set(gateway.outcomes) == {Outcome.REFUSED}
     assert controls(gateway) == WIZARD
 
 
-async def test_a_key_runs_once_however_often_it_is_ordered(script, play):
+async def test_a_key_runs_once_however_often_it_is_ordered(fx, script, play):
     gateway = fx.FakeGateway(lambda case: (Decision.EXECUTE, fx.next_action(case)), Stage.AUTOMATION)
     gateway.key = "always-the-same"
     played = await play(script, gateway)
@@ -222,11 +213,11 @@ async def test_a_key_runs_once_however_often_it_is_ordered(script, play):
 
 @pytest.mark.parametrize("failure", ["down", "lose_answers"])
 async def test_without_a_gateway_the_operator_goes_on_and_every_event_arrives_once_and_in_order(
-    script, play, failure, monkeypatch
+    fx, script, play, failure, monkeypatch
 ):
     monkeypatch.setattr(bpm_module, "PATIENCE_POSTS", 0)
     gateway = fx.FakeGateway(lambda case: None, Stage.LOGGING)
-    setattr(gateway, failure, 4)
+    setattr(gateway, failure, 6)
     played = await play(script, gateway)
     assert controls(gateway) == WIZARD
     assert [event.sequence for event in gateway.events] == list(range(len(gateway.events)))
@@ -235,7 +226,7 @@ async def test_without_a_gateway_the_operator_goes_on_and_every_event_arrives_on
     assert ended.unassisted == 4
 
 
-async def test_a_lost_order_is_not_executed_and_not_reported(script, play):
+async def test_a_lost_order_is_not_executed_and_not_reported(fx, script, play):
     gateway = fx.FakeGateway(lambda case: (Decision.EXECUTE, fx.next_action(case)), Stage.AUTOMATION)
     gateway.lose_answers = 1
     played = await play(script, gateway)

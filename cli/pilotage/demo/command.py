@@ -1,0 +1,69 @@
+"""`pilotage demo`: choose the world, run the main job in it, write the report, say how it went."""
+
+import contextlib
+import time
+from pathlib import Path
+
+import msgspec
+from rich.console import Console
+
+from pilotage.demo.driver import Interrupted, run_demo
+from pilotage.demo.world import World
+from pilotage.report.times import in_words
+from pilotage.report.write import write_report
+from pilotage.run import RunInfo
+from pilotage_core.errors import InvalidInputError, PilotageError
+
+LIMIT_SECONDS = {True: 75.0, False: 600.0}
+FAULTS_LIMIT_SECONDS = {True: 100.0, False: 660.0}
+
+
+def demo_command(
+    local: bool, folder: Path, star: Path | None, faults: bool, plan: str, manifests: Path, limit_seconds: float
+) -> int:
+    """The command; its exit code: 0 where records and report are there and nothing unsafe ran."""
+    console = Console()
+    began = time.monotonic()
+    limit = limit_seconds or (FAULTS_LIMIT_SECONDS if faults else LIMIT_SECONDS)[local]
+    try:
+        world = _choose_world(local, folder, plan or ("small" if local else "full"), manifests)
+        info = run_demo(world, folder, console, dialogues=star, faults=faults, limit_seconds=limit)
+    except Interrupted as signal_name:
+        console.print(f"interrupted ({signal_name}): everything that was started has been ended")
+        return 130
+    except PilotageError as error:
+        console.print(f"[red]error:[/red] {error}", highlight=False)
+        return 2
+    figures = msgspec.json.decode(write_report(folder))
+    return _say_how_it_went(console, folder, info, figures, time.monotonic() - began)
+
+
+def _choose_world(local: bool, folder: Path, plan: str, manifests: Path) -> World:
+    plans = Path(__file__).with_name("plans")
+    path = Path(plan) if Path(plan).suffix else plans / f"{plan}.yaml"
+    if not path.exists():
+        named = ", ".join(sorted(one.stem for one in plans.glob("*.yaml")))
+        raise InvalidInputError("there is no such plan", where=plan, remedy=f"one of {named}, or a file")
+    if local:
+        from pilotage.demo.local import LocalWorld
+
+        if not manifests.is_dir():
+            raise InvalidInputError(
+                "no manifests here", where=str(manifests), remedy="run it in the checkout, or --manifests"
+            )
+        return LocalWorld(folder, manifests, path)
+    from pilotage.demo.kubernetes import KubernetesWorld
+
+    return KubernetesWorld(folder, path)
+
+
+def _say_how_it_went(console: Console, folder: Path, info: RunInfo, figures: dict[str, object], took: float) -> int:
+    unsafe = figures["unsafe_executions"]
+    console.print(f"\n{info.reached}", highlight=False)
+    walked = "the whole walk" if info.complete else "not the whole walk"
+    console.print(f"{walked}, {figures['sessions']} sessions in {in_words(took)}; unsafe executions: {unsafe}")
+    shown = folder / "report.html"
+    with contextlib.suppress(ValueError):
+        shown = shown.absolute().relative_to(Path.cwd())
+    console.print(f"report: {shown}", highlight=False)
+    return 0 if unsafe == 0 else 1

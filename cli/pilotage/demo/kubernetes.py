@@ -1,0 +1,177 @@
+"""The main job on Kubernetes: Pilotage is installed and the example applied already (hack/demo/kubernetes.sh); the
+simulator plays from this machine against the gateway's NodePort. Kubernetes restarts what is killed.
+"""
+
+import io
+import subprocess
+import sys
+import tarfile
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from pilotage.demo.collect import collect_calibrations, collect_sessions, collect_status
+from pilotage.demo.local import free_ports
+from pilotage.demo.processes import Processes, end_stale
+from pilotage.demo.world import Scene
+from pilotage.run import object_key
+from pilotage.services import SYSTEM_NAMESPACE, ApiObject, GatewayApi, Kubernetes
+from pilotage_core.errors import PilotageError, UnavailableError
+
+KUBECTL_SECONDS = 30.0
+READY_SECONDS = 60.0
+PACE_PORT = 8081
+
+
+class KubernetesWorld:
+    """The current context, with the simulator as a process here."""
+
+    mode = "kubernetes"
+
+    def __init__(self, run: Path, plan: Path) -> None:
+        self._run = run
+        self._plan = plan
+        self._kubernetes = Kubernetes()
+        self.gateway_url = self._kubernetes.gateway_url()
+        self.controller_url = ""
+        self._gateway = GatewayApi(self.gateway_url)
+        self._processes: Processes | None = None
+        self._last = Scene()
+        self._killed: dict[str, str] = {}
+
+    def start(self, dialogues: Path | None) -> None:
+        """Wait for a permit, and let the simulator play. It paces by the controller, through a port-forward."""
+        live = self._run / "live"
+        end_stale(live / "pids.json")
+        (self._run / "ledger.jsonl").unlink(missing_ok=True)
+        processes = self._processes = Processes(live)
+        self.controller_url = f"http://127.0.0.1:{free_ports(1)[0]}"
+        port = self.controller_url.rpartition(":")[2]
+        forward = ["kubectl", "port-forward", "-n", SYSTEM_NAMESPACE, "svc/pilotage-controller", f"{port}:{PACE_PORT}"]
+        processes.start("port-forward", forward)
+        processes.wait_for("the gateway", self._gateway.is_ready, READY_SECONDS, "port-forward")
+        star = ["--star", str(dialogues)] if dialogues else []
+        argv = [
+            str(Path(sys.executable).with_name("pilotage-simulate")), "run", "--gateway", self.gateway_url,
+            "--controller", self.controller_url, "--plan", str(self._plan),
+            "--ledger", str(self._run / "ledger.jsonl"), *star,
+        ]  # fmt: skip
+        processes.start("simulator", argv, kept_running=False)
+
+    def observe(self) -> Scene:
+        """Look. What does not answer leaves the last look standing."""
+        processes = self._running()
+        processes.watch()
+        code = processes.exit_code("simulator")
+        if code not in (None, 0):
+            raise UnavailableError(f"the simulator ended with {code}:\n{processes.log_tail('simulator')}")
+        items, live, executed, trouble = self._last.process_clusters, 0, self._last.executed, ""
+        try:
+            items = tuple(self._kubernetes.process_clusters())
+            live = self._gateway.status().live_sessions
+            executed = self._gateway.total("pilotage_executed_critical_total")
+        except PilotageError as error:
+            trouble = str(error).splitlines()[0]
+        closed = {object_key(item): _closed(item) for item in items}
+        self._last = Scene(items, closed, live, executed, code is None, trouble)
+        return self._last
+
+    def parts(self) -> Sequence[str]:
+        """What `make demo-faults` kills."""
+        return ("controller", "gateway", "prometheus", "model server")
+
+    def kill(self, part: str) -> str:
+        """Force-delete the pod: the kubelet kills its processes at once, whatever they are at."""
+        namespace, selector = _where(part, self._last.process_clusters)
+        name = _kubectl("get", "pods", "-n", namespace, "-l", selector, "-o", "jsonpath={.items[0].metadata.name}")
+        if not name:
+            raise UnavailableError(f"no pod of {part} is running", where=selector)
+        self._killed[part] = name
+        _kubectl("delete", "pod", name, "-n", namespace, "--grace-period=0", "--force")
+        return f"pod {name}"
+
+    def is_back(self, part: str) -> bool:
+        """Whether another pod of it is Ready, and permits flow again."""
+        namespace, selector = _where(part, self._last.process_clusters)
+        ready = "jsonpath={range .items[*]}{.metadata.name}={.status.conditions[?(@.type=='Ready')].status} {end}"
+        pods = dict(
+            pod.split("=") for pod in _kubectl("get", "pods", "-n", namespace, "-l", selector, "-o", ready).split()
+        )
+        if not pods or self._killed[part] in pods or set(pods.values()) != {"True"}:
+            return False
+        try:
+            return self._gateway.status().permit_remaining_ms > 0
+        except PilotageError:
+            return False  # not back is what is asked here
+
+    def stop_playing(self) -> None:
+        """Let the sessions that have begun end."""
+        processes = self._running()
+        if processes.exit_code("simulator") is None:
+            processes.end("simulator")
+
+    def collect(self, run: Path) -> None:
+        """Status and sessions; curves from the volume the Jobs write to, through a model server that mounts it."""
+        items = self._kubernetes.process_clusters()
+        collect_status(run, items, self._kubernetes.list_objects("automationgates"))
+        collect_sessions(run, self._gateway, items)
+        _copy_calibrations(run, items)
+
+    def end(self) -> None:
+        """End the processes here. The Kubernetes stays up: `make clean` takes it away."""
+        if self._processes is not None:
+            self._processes.end_all()
+
+    def _running(self) -> Processes:
+        if self._processes is None:
+            raise UnavailableError("the demo has not been started")
+        return self._processes
+
+
+def _closed(item: ApiObject) -> int:
+    return int(((item.get("status") or {}).get("supervision") or {}).get("sessions", 0))
+
+
+def _where(part: str, items: Sequence[ApiObject]) -> tuple[str, str]:
+    """Namespace and label selector of a part's pods."""
+    if part == "prometheus":
+        return "monitoring", "app=prometheus"
+    if part != "model server":
+        return SYSTEM_NAMESPACE, f"app.kubernetes.io/name=pilotage-{part}"
+    served = [item for item in items if (item.get("status") or {}).get("pair")]
+    if not served:
+        raise UnavailableError("no model is served yet")
+    endpoint = served[0]["status"]["pair"]["policyEndpoint"]
+    return served[0]["metadata"]["namespace"], f"serving.kserve.io/inferenceservice={endpoint}"
+
+
+def _copy_calibrations(run: Path, items: Sequence[ApiObject]) -> None:
+    """Stream results and curves out of a pod that mounts the artefacts, and unpack them."""
+    namespace, selector = _where("model server", items)
+    pods = _kubectl("get", "pods", "-n", namespace, "-l", selector, "-o", "jsonpath={.items[*].metadata.name}").split()
+    if not pods:
+        raise UnavailableError("no model server runs that could show the artefacts", where=selector)
+    pack = (
+        "import glob,sys,tarfile;t=tarfile.open(fileobj=sys.stdout.buffer,mode='w|')\n"
+        "for p in glob.glob('*/*/*/calibration/*.json',root_dir='/artefacts'): t.add('/artefacts/'+p,arcname=p)\n"
+        "t.close()"
+    )
+    packed = _run(["kubectl", "exec", "-n", namespace, pods[0], "--", "python3", "-c", pack])
+    with tempfile.TemporaryDirectory() as folder, tarfile.open(fileobj=io.BytesIO(packed), mode="r|") as archive:
+        archive.extractall(folder, filter="data")
+        collect_calibrations(run, Path(folder))
+
+
+def _kubectl(*arguments: str) -> str:
+    return _run(["kubectl", *arguments]).decode()
+
+
+def _run(argv: Sequence[str]) -> bytes:
+    try:
+        return subprocess.run(argv, check=True, capture_output=True, timeout=KUBECTL_SECONDS).stdout
+    except FileNotFoundError as error:
+        raise UnavailableError("kubectl is not on PATH", remedy='eval "$(hack/cluster/up.sh)"') from error
+    except subprocess.TimeoutExpired as error:
+        raise UnavailableError(f"no answer in {KUBECTL_SECONDS:g} s", where=" ".join(argv[:6])) from error
+    except subprocess.CalledProcessError as error:
+        raise UnavailableError(error.stderr.decode(errors="replace").strip(), where=" ".join(argv[:6])) from error

@@ -1,0 +1,167 @@
+"""`pilotage`, also installed as `kubectl pilotage`: the commands and their options.
+
+Each does its work in a module of its own, imported when it is called: `pilotage --help` has to be quick.
+"""
+
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from pilotage_core.errors import PilotageError
+
+
+class Commands(TyperGroup):
+    """Errors that a user can mend are one line on standard error and exit code 2."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command."""
+        try:
+            return super().invoke(ctx)
+        except PilotageError as error:
+            typer.echo(f"error: {error}", err=True)
+            raise typer.Exit(2) from error
+
+
+app = typer.Typer(
+    cls=Commands,
+    no_args_is_help=True,
+    rich_markup_mode=None,  # rich's help costs 0.3 s
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="A language model earns the right to act one step at a time, and loses it within seconds.",
+)
+
+OUT_LOCAL, OUT_KUBERNETES = Path("out/demo-local"), Path("out/demo")
+
+Local = Annotated[bool, typer.Option("--local", help="the run of `demo --local`, not Kubernetes")]
+RunFolder = Annotated[Path | None, typer.Option("--run", help="folder of a run (default: out/demo or out/demo-local)")]
+GatewayUrl = Annotated[str, typer.Option("--gateway", envvar="PILOTAGE_GATEWAY", help="URL of the gateway")]
+Who = Annotated[str, typer.Option(envvar="USER", help="who says so: kept in the records")]
+Why = Annotated[str, typer.Option(help="why: kept in the records")]
+NO_REASON = "no reason given"
+
+
+@app.command()
+def status(local: Local = False, run: RunFolder = None) -> None:
+    """All process clusters: stage, τ, precision, what holds them, what is missing."""
+    from rich.console import Console
+
+    from pilotage.place import find_place
+    from pilotage.status import build_table
+
+    Console().print(build_table(find_place(local, _folder(local, run)).process_clusters(), time.time()))
+
+
+@app.command()
+def explain(
+    name: Annotated[str, typer.Argument(help="a process cluster (name or namespace/name), or the id of a proposal")],
+    local: Local = False,
+    run: RunFolder = None,
+    gateway: GatewayUrl = "",
+) -> None:
+    """Why a process cluster is where it is, in words and numbers; or why the gate decided as it did, line by line."""
+    from pilotage.place import explain_anything, find_place
+
+    typer.echo(explain_anything(find_place(local, _folder(local, run), gateway), name, time.time()))
+
+
+@app.command()
+def suspend(
+    name: Annotated[str, typer.Argument(help="namespace/name of a process cluster")],
+    who: Who,
+    why: Why = NO_REASON,
+    local: Local = False,
+    run: RunFolder = None,
+    gateway: GatewayUrl = "",
+) -> None:
+    """Stop one process cluster at once, at the gateway: it works with every controller dead. `resume` lifts it."""
+    _suspend(local, run, gateway, name, True, who, why)
+
+
+@app.command()
+def resume(
+    who: Who,
+    name: Annotated[str, typer.Argument(help="namespace/name of a process cluster; * after a stop-all")] = "*",
+    why: Why = NO_REASON,
+    local: Local = False,
+    run: RunFolder = None,
+    gateway: GatewayUrl = "",
+) -> None:
+    """Lift a suspend or a stop-all. A stage that was lost meanwhile has to be earned again."""
+    _suspend(local, run, gateway, name, False, who, why)
+
+
+@app.command(name="stop-all")
+def stop_all(
+    who: Who, why: Why = NO_REASON, local: Local = False, run: RunFolder = None, gateway: GatewayUrl = ""
+) -> None:
+    """Stop every process cluster at once. `resume` lifts it."""
+    _suspend(local, run, gateway, "*", True, who, why)
+
+
+@app.command()
+def report(
+    json: Annotated[bool, typer.Option("--json", help="the figures as JSON on standard output")] = False,
+    local: Local = False,
+    run: RunFolder = None,
+) -> None:
+    """The report of a finished run, from its stored records alone: report.html and report.json in its folder."""
+    from pilotage.report.write import write_report
+
+    folder = _folder(local, run)
+    figures = write_report(folder)
+    typer.echo(figures.decode() if json else f"{folder / 'report.html'}")
+
+
+@app.command()
+def replay(
+    tau: Annotated[float, typer.Option(min=0.0, max=1.0, help="the threshold to try")],
+    name: Annotated[str, typer.Argument(help="a process cluster; all of them if left out")] = "",
+    local: Local = False,
+    run: RunFolder = None,
+) -> None:
+    """What another τ would have done with the proposals of a run."""
+    from pilotage.replay import describe
+    from pilotage.run import read_run
+
+    for key, sessions in read_run(_folder(local, run)).sessions.items():
+        if name in ("", key, key.partition("/")[2]):
+            typer.echo(f"{key}\n{describe(sessions, tau)}")
+
+
+@app.command()
+def demo(
+    local: Annotated[bool, typer.Option("--local", help="as plain local processes: no Kubernetes, no root")] = False,
+    star: Annotated[Path | None, typer.Option(help="other dialogues in STAR's format (file or folder)")] = None,
+    faults: Annotated[bool, typer.Option("--faults", help="SIGKILL every part in turn during the run")] = False,
+    run: RunFolder = None,
+    plan: Annotated[str, typer.Option(help="what to play: small, full, or a file")] = "",
+    manifests: Annotated[Path, typer.Option(help="the process clusters and gates, for --local")] = Path(
+        "examples/star"
+    ),
+    limit_seconds: Annotated[float, typer.Option(help="stop playing after this time, whatever was reached")] = 0.0,
+) -> None:
+    """The main job on real dialogues, from logs to automation, breach and back, ending in a report."""
+    from pilotage.demo.command import demo_command
+
+    folder = run or (OUT_LOCAL if local else OUT_KUBERNETES)
+    raise typer.Exit(demo_command(local, folder, star, faults, plan, manifests, limit_seconds))
+
+
+def _suspend(local: bool, run: Path | None, gateway: str, name: str, suspended: bool, who: str, why: str) -> None:
+    from pilotage.place import find_place
+
+    place = find_place(local, _folder(local, run), gateway)
+    place.gateway().suspend(name, suspended, who, why)
+    typer.echo(f"{'stopped' if suspended else 'let go on'}: {'every process cluster' if name == '*' else name}")
+
+
+def _folder(local: bool, run: Path | None) -> Path:
+    return run or (OUT_LOCAL if local else OUT_KUBERNETES)
+
+
+if __name__ == "__main__":
+    app()

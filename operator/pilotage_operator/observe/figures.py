@@ -1,0 +1,148 @@
+"""Counters and guardrail figures, whoever they come from: names, how samples become counts, how counts become readings.
+
+The gateway's counters are restored from its records, so a count here is a count of records. Guardrails look at increases
+over a window. No network here: prometheus.py and gateway_metrics.py ask.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from pilotage_core.guardrail import Reading
+from pilotage_core.stage import UNATTENDED
+from pilotage_operator.api.automation_gate import BuiltIn
+from pilotage_operator.decide.facts import Bundle, CounterFacts, MonitorFact, PairCounts
+
+NAN = float("nan")
+STALE_AFTER_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One counter's value. `name` is without the `pilotage_` and `_total` around it."""
+
+    name: str
+    process_cluster: str
+    pair: str
+    stage: str
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """A built-in figure: the increase of one counter over that of another, which also counts its samples."""
+
+    numerator: str
+    denominator: str
+
+
+RATIOS: dict[BuiltIn, Ratio] = {
+    BuiltIn.CORRECTIVE_INTERVENTION_RATE: Ratio("corrections", "executed_critical"),
+    BuiltIn.FINALIZATION_REJECTION_RATE: Ratio("finalizations_rejected", "finalizations_reviewed"),
+}
+COUNTED = (
+    "sessions_closed",
+    "demonstration_sessions",
+    "feedback_sessions",
+    "finalizations_reviewed",
+    "finalizations_rejected",
+    "executed_critical",
+    "corrections",
+)
+
+Window = tuple[BuiltIn, int]
+"""A built-in figure over a number of seconds."""
+Series = tuple[str, str]
+"""(process cluster, pair)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """One look at the fleet. `fault` says why nothing could be read; then `counts` is None and `readings` empty."""
+
+    counts: dict[str, CounterFacts] | None = None
+    readings: dict[Window, dict[Series, Reading]] = field(default_factory=dict)
+    fault: str = ""
+    clock_skew_seconds: float = 0.0
+
+
+class FigureSource(Protocol):
+    """Where figures come from."""
+
+    async def observe_figures(self, windows: frozenset[Window]) -> Figures:
+        """Counts of all process clusters, and each of `windows` for all of them."""
+        ...
+
+
+def find_windows(bundles: Iterable[Bundle]) -> frozenset[Window]:
+    """The figures that the gates of `bundles` ask for: one query each for the whole fleet."""
+    return frozenset(
+        (guardrail.builtin, guardrail.window_seconds)
+        for bundle in bundles
+        for guardrail in bundle.gate.guardrails
+        if guardrail.builtin in RATIOS
+    )
+
+
+def read_counts(samples: Iterable[Sample]) -> dict[str, CounterFacts]:
+    """Counts by process cluster. Stages and pairs are added up where a count is over all of them."""
+    totals: dict[tuple[str, str, str], float] = {}
+    calibrating: dict[Series, float] = {}
+    seen: dict[str, set[str]] = {}
+    for sample in samples:
+        at = (sample.name, sample.process_cluster, sample.pair)
+        totals[at] = totals.get(at, 0.0) + sample.value
+        seen.setdefault(sample.process_cluster, set()).add(sample.pair)
+        if sample.name == "sessions_closed" and sample.stage in UNATTENDED:
+            series = (sample.process_cluster, sample.pair)
+            calibrating[series] = calibrating.get(series, 0.0) + sample.value
+
+    def total(name: str, key: str, pair: str | None = None) -> int:
+        pairs = seen[key] if pair is None else {pair}
+        return int(sum(totals.get((name, key, each), 0.0) for each in pairs))
+
+    return {
+        key: CounterFacts(
+            sessions=total("sessions_closed", key),
+            demonstrations=total("demonstration_sessions", key),
+            feedback_sessions=total("feedback_sessions", key),
+            pairs={
+                pair: PairCounts(
+                    calibration_sessions=int(calibrating.get((key, pair), 0.0)),
+                    reviewed=total("finalizations_reviewed", key, pair),
+                    rejected=total("finalizations_rejected", key, pair),
+                    executed=total("executed_critical", key, pair),
+                    corrections=total("corrections", key, pair),
+                )
+                for pair in pairs
+                if pair
+            },
+        )
+        for key, pairs in seen.items()
+    }
+
+
+def read_ratio(increase: float, of: float) -> Reading:
+    """The reading of a rate: NaN where nothing was counted (its samples then say so)."""
+    return Reading(value=increase / of if of > 0 else NAN, samples=round(of))
+
+
+def select_readings(bundle: Bundle, pair: str, figures: Figures, monitor: MonitorFact | None) -> dict[str, Reading]:
+    """The readings of `bundle`'s guardrails by name; without the ones that have no series (yet)."""
+    readings: dict[str, Reading] = {}
+    for guardrail in bundle.gate.guardrails if pair else ():
+        if guardrail.builtin is BuiltIn.PRECISION_ALARM:
+            readings[guardrail.name] = _read_alarm(monitor)
+        elif figures.fault:
+            readings[guardrail.name] = Reading(NAN, 0.0, figures.fault)
+        else:
+            found = figures.readings.get((guardrail.builtin, guardrail.window_seconds), {}).get((bundle.key, pair))
+            if found is not None:
+                readings[guardrail.name] = found
+    return readings
+
+
+def _read_alarm(monitor: MonitorFact | None) -> Reading:
+    if monitor is None:
+        return Reading(NAN, 0.0, "labels cannot be read from the gateway")
+    return Reading(monitor.r, monitor.labels)

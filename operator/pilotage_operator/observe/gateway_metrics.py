@@ -1,0 +1,111 @@
+"""Figures straight from one gateway's /metrics, with a short history of its counters for increases over windows.
+
+For local processes, where no Prometheus runs. Without a history of a whole window the increase is that since the first
+look: fewer samples, never more.
+"""
+
+import time
+from collections import deque
+from collections.abc import Iterator
+
+import aiohttp
+from prometheus_client.parser import text_string_to_metric_families
+
+from pilotage_core.guardrail import Reading
+from pilotage_operator.observe.figures import (
+    COUNTED,
+    NAN,
+    RATIOS,
+    STALE_AFTER_SECONDS,
+    Figures,
+    Sample,
+    Series,
+    Window,
+    read_counts,
+    read_ratio,
+)
+
+Values = dict[tuple[str, str, str], float]
+"""(counter, process cluster, pair) → value, over all stages."""
+TIMEOUT = aiohttp.ClientTimeout(total=2.0)
+
+
+class GatewayMetrics:
+    """Figures from the gateway at `url`."""
+
+    def __init__(self, url: str, client: aiohttp.ClientSession) -> None:
+        self._url = url.rstrip("/") + "/metrics"
+        self._client = client
+        self._history: deque[tuple[float, Values]] = deque()
+        self._last: Figures | None = None
+        self._last_at = 0.0
+
+    async def observe_figures(self, windows: frozenset[Window]) -> Figures:
+        """Counts now, and increases over `windows`."""
+        now = time.monotonic()
+        try:
+            async with self._client.get(self._url, timeout=TIMEOUT) as response:
+                response.raise_for_status()
+                text = await response.text()
+            samples = list(parse_samples(text))
+        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+            return self._on_fault(f"the gateway's metrics cannot be read: {type(error).__name__} {error}", now)
+        self._history.append((now, _add_up(samples)))
+        longest = max((seconds for _, seconds in windows), default=0)
+        while len(self._history) > 2 and self._history[1][0] <= now - longest:
+            self._history.popleft()
+        readings = {window: self._read_window(window, now) for window in windows}
+        self._last, self._last_at = Figures(read_counts(samples), readings), now
+        return self._last
+
+    def _on_fault(self, fault: str, now: float) -> Figures:
+        """One scrape may fail: what was read a moment ago still holds. After that nothing is known."""
+        if self._last is not None and now - self._last_at < STALE_AFTER_SECONDS:
+            return self._last
+        return Figures(fault=fault)
+
+    def _read_window(self, window: Window, now: float) -> dict[Series, Reading]:
+        builtin, seconds = window
+        ratio = RATIOS[builtin]
+        values = self._history[-1][1]
+        before = next((old for at, old in reversed(self._history) if at <= now - seconds), self._history[0][1])
+        readings = {}
+        for name, key, pair in values:
+            if name == ratio.denominator and pair:
+                counted = [
+                    _increase(values, before, (counter, key, pair)) for counter in (ratio.numerator, ratio.denominator)
+                ]
+                if min(counted) < 0:
+                    readings[(key, pair)] = Reading(NAN, 0.0, "a counter went back: its records are gone")
+                else:
+                    readings[(key, pair)] = read_ratio(*counted)
+        return readings
+
+
+def parse_samples(text: str) -> Iterator[Sample]:
+    """The counters that are counted, from the text format. Raises ValueError where it is not that format."""
+    for family in text_string_to_metric_families(text):
+        name = family.name.removeprefix("pilotage_")
+        if name in COUNTED:
+            for sample in family.samples:
+                if sample.name.endswith("_total"):
+                    labels = sample.labels
+                    yield Sample(
+                        name,
+                        labels.get("process_cluster", ""),
+                        labels.get("pair", ""),
+                        labels.get("stage", ""),
+                        sample.value,
+                    )
+
+
+def _add_up(samples: list[Sample]) -> Values:
+    values: Values = {}
+    for sample in samples:
+        at = (sample.name, sample.process_cluster, sample.pair)
+        values[at] = values.get(at, 0.0) + sample.value
+    return values
+
+
+def _increase(values: Values, before: Values, at: tuple[str, str, str]) -> float:
+    return values.get(at, 0.0) - before.get(at, 0.0)

@@ -1,0 +1,40 @@
+"""What an installation has to give and take, whether Kubernetes or local processes: the only two ways the rest sees it."""
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from pilotage_operator.api.status import ProcessClusterStatus
+from pilotage_operator.build.bundle import Lookup, Object
+from pilotage_operator.decide.facts import Bundle, EndpointFact, JobFact, LifecycleDecision
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """One look at everything. `clusters` are ProcessClusters as plain objects by key, `objects` what they refer to.
+
+    `jobs` and `endpoints` by namespace, then name. `admission`: the policies that guard status and promotion are there.
+    """
+
+    clusters: dict[str, Object]
+    objects: Lookup
+    jobs: dict[str, dict[str, JobFact]] = field(default_factory=dict)
+    endpoints: dict[str, dict[str, EndpointFact]] = field(default_factory=dict)
+    admission: bool = True
+
+
+class World(Protocol):
+    """Observe and apply for one way of running."""
+
+    serving_image: str
+
+    async def observe_world(self) -> Sighting:
+        """Everything, as of now. Raises UnavailableError where it cannot be seen."""
+        ...
+
+    async def apply_workloads(self, bundle: Bundle, decision: LifecycleDecision) -> None:
+        """Make Jobs and model servers be as decided. Raises UnavailableError."""
+        ...
+
+    async def apply_status(self, cluster: Object, status: ProcessClusterStatus) -> None:
+        """Write `status` down. Raises UnavailableError, or ConflictError where the object has moved on."""
+        ...

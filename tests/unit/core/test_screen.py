@@ -1,0 +1,149 @@
+"""Reading screens: by schema, by ARIA where no schema applies, and what is refused."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pilotage_core.errors import InvalidScreenError
+from pilotage_core.screen import (
+    MAX_SCREEN_CHARS,
+    MAX_SCREEN_DEPTH,
+    MAX_SCREEN_TAGS,
+    Control,
+    ControlKind,
+    ControlRule,
+    FactRule,
+    ScreenSchema,
+    read_screen,
+)
+
+SCHEMA = ScreenSchema(
+    name="order",
+    applies="body[data-screen=order]",
+    controls=(
+        ControlRule("button.go", ControlKind.BUTTON),
+        ControlRule("select.city", ControlKind.SELECT, label="@aria-label", pii="@data-pii"),
+        ControlRule("input.text", ControlKind.INPUT, control_id="@name", label="@aria-label"),
+        ControlRule("div.card", ControlKind.ROW, label="b", value="i"),
+    ),
+    facts=(FactRule("[data-fact]"), FactRule("tr.line", key="th", value="td")),
+    announcements="[role=status] p",
+    required_controls=("go",),
+)
+PAGE = """<body data-screen=order><h1> The
+ order </h1><dl><dd data-fact=total>12 <b>EUR</b></dd></dl><table><tr class=line><th>Tax</th><td>2</td></tr></table>
+<button class=go data-control-id=go>Go on</button>
+<label>City<select class=city data-control-id=city aria-label=City data-pii=place required>
+<option></option><option>Detroit</option><option selected>Boston</option></select></label>
+<input class=text name=day aria-label=Day value=Monday disabled>
+<div class=card data-control-id=row:1><b>First</b><i>7</i></div>
+<div role=status><p>Saved.</p><p> </p></div></body>"""
+
+
+def test_controls_facts_and_announcements_are_read_by_the_schema_in_document_order():
+    screen = read_screen(PAGE, (SCHEMA,))
+    assert (screen.name, screen.title, screen.unknown_controls) == ("order", "The order", 0)
+    assert screen.controls == (
+        Control("go", ControlKind.BUTTON, "Go on"),
+        Control(
+            "city",
+            ControlKind.SELECT,
+            "City",
+            value="Boston",
+            options=("Detroit", "Boston"),
+            required=True,
+            pii="place",
+        ),
+        Control("day", ControlKind.INPUT, "Day", value="Monday", enabled=False),
+        Control("row:1", ControlKind.ROW, "First", value="7"),
+    )
+    assert screen.facts == (("total", "12 EUR"), ("Tax", "2"))
+    assert screen.announcements == ("Saved.",)
+
+
+@pytest.mark.parametrize(
+    ("element", "control_id", "kind"),
+    [
+        ("<button id=x>Delete all</button>", "x", ControlKind.BUTTON),
+        ("<a href=/away name=leave>Leave</a>", "leave", ControlKind.BUTTON),
+        ("<div role=textbox data-control-id=note></div>", "note", ControlKind.INPUT),
+        ("<input type=radio name=r>", "r", ControlKind.RADIO),
+        ("<textarea></textarea>", "unknown:4", ControlKind.INPUT),
+        ("<span onclick=go()>Go</span>", "unknown:4", ControlKind.BUTTON),
+        ("<button class=go data-control-id=go>Again</button>", "go#2", ControlKind.BUTTON),
+    ],
+)
+def test_what_no_rule_names_is_kept_flagged_and_counted(element, control_id, kind):
+    screen = read_screen(PAGE.replace("</body>", f"{element}</body>"), (SCHEMA,))
+    last = screen.controls[-1]
+    assert (last.control_id, last.kind, last.known) == (control_id, kind, False)
+    assert screen.unknown_controls == 1
+    assert len(screen.controls) == 5
+
+
+def test_a_hidden_input_is_no_control():
+    assert read_screen(PAGE.replace("</body>", "<input type=hidden name=t></body>"), (SCHEMA,)).unknown_controls == 0
+
+
+@pytest.mark.parametrize(
+    "wrapper",
+    ["<div hidden>{}</div>", "<div aria-hidden=true>{}</div>", '<div style="color:red;display:none"><p>{}</p></div>'],
+)
+def test_a_control_inside_something_hidden_is_not_visible(wrapper):
+    button = "<button class=go data-control-id=go>Go on</button>"
+    screen = read_screen(PAGE.replace(button, wrapper.format(button)), (SCHEMA,))
+    assert not screen.controls[0].visible
+    assert screen.controls[0].enabled
+
+
+@pytest.mark.parametrize("wrapper", ["<fieldset disabled>{}</fieldset>", "<div aria-disabled=true>{}</div>"])
+def test_a_control_inside_something_disabled_is_disabled(wrapper):
+    button = "<button class=go data-control-id=go>Go on</button>"
+    assert not read_screen(PAGE.replace(button, wrapper.format(button)), (SCHEMA,)).controls[0].enabled
+
+
+def test_where_no_schema_applies_roles_and_names_say_what_a_control_is():
+    page = """<h1>Any page</h1><div role=button id=b aria-label=Send></div><select name=s><option>1</select>
+    <div role=combobox id=c aria-label=Find></div><input id=i placeholder=Name><button id=nameless></button>
+    <div role=alert>Late!</div>"""
+    screen = read_screen(page, (SCHEMA,))
+    assert (screen.name, screen.title, screen.announcements) == ("aria", "Any page", ("Late!",))
+    assert [(c.control_id, c.kind, c.label, c.known) for c in screen.controls] == [
+        ("b", ControlKind.BUTTON, "Send", True),
+        ("s", ControlKind.SELECT, "s", True),
+        ("c", ControlKind.COMBO_BOX, "Find", True),
+        ("i", ControlKind.INPUT, "Name", True),
+        ("nameless", ControlKind.BUTTON, "", False),
+    ]
+    assert screen.unknown_controls == 1
+
+
+@pytest.mark.parametrize(
+    ("html", "limit"),
+    [
+        ("x" * (10 * 1024 * 1024), MAX_SCREEN_CHARS),
+        ("<div>" * (MAX_SCREEN_TAGS + 1), MAX_SCREEN_TAGS),
+        ("<div>" * (MAX_SCREEN_DEPTH + 10) + "</div>" * (MAX_SCREEN_DEPTH + 10), MAX_SCREEN_DEPTH),
+        ("<div><!-- </div> -->" * (MAX_SCREEN_DEPTH + 10), MAX_SCREEN_DEPTH),
+    ],
+)
+def test_a_bomb_is_refused_naming_the_limit(html, limit):
+    with pytest.raises(InvalidScreenError, match=str(limit)):
+        read_screen(html, (SCHEMA,))
+
+
+def test_a_screen_without_a_required_control_names_screen_and_control():
+    with pytest.raises(InvalidScreenError, match=r"screen order.*'go'"):
+        read_screen("<body data-screen=order></body>", (SCHEMA,))
+
+
+def test_a_schema_with_a_selector_that_is_none_says_where():
+    schema = ScreenSchema(name="odd", applies="body", controls=(ControlRule("button[", ControlKind.BUTTON),))
+    with pytest.raises(InvalidScreenError, match=r"schema odd: controls\[0\]"):
+        read_screen(PAGE, (schema,))
+
+
+@given(st.text(max_size=300) | st.lists(st.sampled_from(list("<>/='\" abdivutonselc"))).map("".join))
+def test_any_text_is_read_or_refused(html):
+    screen = read_screen(html, (ScreenSchema(name="any", applies="body", controls=SCHEMA.controls),))
+    assert screen.name == "any"

@@ -1,0 +1,136 @@
+"""The calibration Job: held-out sessions, the served models' scores, certificates.
+
+Not here: the command line (main.py), labels and the test (held_out.py, pilotage_core.calibration).
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from pilotage_core.calibration import TauResult
+from pilotage_core.certificate import EvidenceDigests
+from pilotage_core.dialog import DEFAULT_FORMAT
+from pilotage_core.errors import InvalidInputError
+from pilotage_core.wire import JobResult
+from pilotage_trainer import vllm
+from pilotage_trainer.artefact import DamagedArtefactError, digest_bytes, write_artefact
+from pilotage_trainer.config import JobConfig
+from pilotage_trainer.dataset import closed_after, read_time
+from pilotage_trainer.held_out import (
+    ScoredLabel,
+    build_certificates,
+    build_curve,
+    calibrate_strata,
+    explain_results,
+    score_sessions,
+)
+from pilotage_trainer.models import ServedCritic, ServedPolicy, load_critic, load_policy
+from pilotage_trainer.scorers import InProcess, Scorer, Served
+from pilotage_trainer.window import Window, build_digests
+
+CURVES = "risk_coverage.json"
+
+
+def run_calibrate(window: Window, config: JobConfig, urls: tuple[str, str] | None, issued_at: str) -> JobResult:
+    """Certify what held-out labels allow. `urls` of policy and critic as served; None scores in this process.
+
+    Raises InvalidInputError where held-out sessions were learned from, DamagedArtefactError where the servers hold
+    other artefacts than the revision's, UnavailableError where they do not answer.
+    """
+    policy, critic = load_policy(window.folder("policy")), load_critic(window.folder("critic"))
+    held_out_after = window.held_out_after or critic.manifest.trained_until
+    _require_unseen(held_out_after, policy, critic)
+    records = closed_after(window.read(), held_out_after)
+    scorer: Scorer = InProcess(policy, critic) if urls is None else _connect(urls, policy, critic)
+    labels = score_sessions(records, policy.manifest.digest, scorer, config)
+    results = calibrate_strata(labels, config)
+    certificates = build_certificates(
+        results,
+        labels,
+        process_cluster=window.process_cluster,
+        digests=_build_evidence(labels, policy, critic, config),
+        issued_at=issued_at,
+    )
+    described = window.describe("calibration", config, records, policy=policy.manifest, critic=critic.manifest)
+    manifest = write_artefact(window.folder("calibration"), described, {CURVES: _draw_curves(labels, results, config)})
+    return JobResult(
+        phase="calibrate",
+        revision=window.revision,
+        passed=bool(certificates),
+        reason=explain_results(results),
+        digests={"policy": policy.manifest.digest, "critic": critic.manifest.digest, **build_digests(manifest)},
+        metrics={"held_out_sessions": float(len(records)), **_measure_strata(labels, results)},
+        certificates=certificates,
+        held_out_after=held_out_after,
+    )
+
+
+def _require_unseen(held_out_after: str, policy: ServedPolicy, critic: ServedCritic) -> None:
+    """Refuse to certify on sessions that the pair has learned from, or for a pair that is none."""
+    if critic.manifest.policy != policy.manifest.digest:
+        raise DamagedArtefactError(
+            f"judges policy {critic.manifest.policy}, not {policy.manifest.digest}",
+            where=f"critic {critic.manifest.digest}",
+            remedy="run the critic Job again",
+        )
+    if read_time(held_out_after) < read_time(critic.manifest.trained_until):
+        raise InvalidInputError(
+            f"sessions until {critic.manifest.trained_until} were learned from",
+            where=f"--held-out-after {held_out_after}",
+            remedy="hold out later ones",
+        )
+
+
+def _connect(urls: tuple[str, str], policy: ServedPolicy, critic: ServedCritic) -> Served:
+    """The served pair, once it is known to be this one."""
+    served = Served(*urls)
+    told = served.read_digests()
+    for name, wanted in ((vllm.POLICY, policy.manifest.digest), (vllm.CRITIC, critic.manifest.digest)):
+        if told.get(name) != wanted:
+            raise DamagedArtefactError(
+                f"serves {name} {told.get(name, 'none')}, not {wanted}",
+                where=" and ".join(dict.fromkeys(urls)),
+                remedy="wait until the new revision is served",
+            )
+    return served
+
+
+def _build_evidence(
+    labels: Sequence[ScoredLabel], policy: ServedPolicy, critic: ServedCritic, config: JobConfig
+) -> EvidenceDigests:
+    return EvidenceDigests(
+        data=digest_bytes(msgspec.json.encode(labels)),
+        policy=policy.manifest.digest,
+        critic=critic.manifest.digest,
+        prompt_format=DEFAULT_FORMAT.digest,
+        actions=config.evidence.actions,
+        screens=config.evidence.screens,
+        serving_image=config.evidence.serving_image,
+    )
+
+
+def _draw_curves(labels: Sequence[ScoredLabel], results: Mapping[str, TauResult], config: JobConfig) -> bytes:
+    """Curves of every stratum that has labels, certified or not."""
+    targets = {wanted.name: wanted.target or config.precision_target for wanted in config.strata}
+    strata = {
+        stratum: build_curve(
+            [label for label in labels if label.stratum == stratum],
+            results.get(stratum),
+            targets.get(stratum, config.precision_target),
+        )
+        for stratum in sorted({label.stratum for label in labels})
+    }
+    return msgspec.json.encode({"strata": strata})
+
+
+def _measure_strata(labels: Sequence[ScoredLabel], results: Mapping[str, TauResult]) -> dict[str, float]:
+    counts = Counter(label.stratum for label in labels)
+    accepted = Counter(label.stratum for label in labels if label.accepted)
+    metrics = {"labels": float(len(labels)), "live_labels": float(sum(label.live for label in labels))}
+    for stratum in sorted({*counts, *results}):
+        metrics[f"n:{stratum}"] = float(counts[stratum])
+        metrics[f"accept_rate:{stratum}"] = accepted[stratum] / counts[stratum] if counts[stratum] else 0.0
+        if stratum in results:
+            metrics[f"coverage:{stratum}"] = results[stratum].coverage
+    return metrics

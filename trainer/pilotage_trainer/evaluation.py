@@ -1,0 +1,78 @@
+"""How good a policy is on sessions it has not seen: tool and action accuracy.
+
+Not here: whether that is good enough (jobs.py), precision at a score (held_out.py).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from pilotage_core.record import SessionRecord
+from pilotage_trainer.dataset import human_points, read_points
+from pilotage_trainer.features import OPERATOR_ONLY, SAY, TYPE, name_step
+from pilotage_trainer.policy import Policy, Prediction
+
+
+@dataclass
+class Accuracy:
+    """Counts of points, by the tool of what the person did.
+
+    `action_accuracy` is over all points: the likeliest step is the one taken, where filling a form is one step and a
+    free message another. `proposable_accuracy` is over points whose step a policy can propose at all.
+    """
+
+    points: int = 0
+    tool_hits: int = 0
+    action_hits: int = 0
+    proposable: int = 0
+    proposable_hits: int = 0
+    proposed: int = 0
+    by_tool: dict[str, list[int]] = field(default_factory=dict)
+
+    def add(self, prediction: Prediction, step: str) -> None:
+        """Take in one point."""
+        best = prediction.ranked[0]
+        hit = best == step
+        self.points += 1
+        self.tool_hits += tool_of(best) == tool_of(step)
+        self.action_hits += hit
+        self.proposed += best not in OPERATOR_ONLY
+        if step not in OPERATOR_ONLY:
+            self.proposable += 1
+            self.proposable_hits += hit
+        counts = self.by_tool.setdefault(tool_of(step), [0, 0])
+        counts[0] += hit
+        counts[1] += 1
+
+    def metrics(self) -> dict[str, float]:
+        """The figures, by the names a JobResult has for them."""
+        return {
+            "points": float(self.points),
+            "tool_accuracy": self.tool_hits / max(self.points, 1),
+            "action_accuracy": self.action_hits / max(self.points, 1),
+            "proposable_accuracy": self.proposable_hits / max(self.proposable, 1),
+            "proposed_share": self.proposed / max(self.points, 1),
+        }
+
+
+def tool_of(step: str) -> str:
+    """The tool of a step; all form-filling tools are one."""
+    if step == SAY:
+        return "send_text_to_chat"
+    return step if step == TYPE else step.partition(" ")[0]
+
+
+def predict_sessions(records: Sequence[SessionRecord], policy: Policy) -> list[tuple[Prediction, str]]:
+    """What `policy` expects at each human point of `records`, and the step taken."""
+    return [
+        (policy.predict(situation), name_step(point.taken))
+        for record in records
+        for point, situation in read_points(human_points(record))
+    ]
+
+
+def measure_accuracy(predictions: Sequence[tuple[Prediction, str]]) -> Accuracy:
+    """Accuracy over `predictions`."""
+    accuracy = Accuracy()
+    for prediction, step in predictions:
+        accuracy.add(prediction, step)
+    return accuracy

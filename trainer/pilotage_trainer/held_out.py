@@ -1,0 +1,185 @@
+"""Held-out labels with the served model's scores, and what can be certified on them.
+
+In: held-out sessions, a scorer, the process cluster's rules. Out: scored labels by stratum, results, certificates.
+Not here: reading and splitting sessions, artefacts (jobs.py), the test itself (pilotage_core.calibration).
+"""
+
+import math
+import statistics
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from pilotage_core.actions import Action, classify_action
+from pilotage_core.calibration import TauResult, build_certificate, calibrate
+from pilotage_core.certificate import Certificate, EvidenceDigests, LabelsFrom
+from pilotage_core.proposal import build_action_schema, read_reply
+from pilotage_core.record import SessionRecord
+from pilotage_trainer.config import JobConfig
+from pilotage_trainer.labels import Moment, list_moments
+from pilotage_trainer.models import build_query
+from pilotage_trainer.scorers import Scorer
+
+CURVE_POINTS = 300
+
+
+class ScoredLabel(msgspec.Struct, frozen=True):
+    """One held-out label of a critical action."""
+
+    session_id: str
+    operator: str
+    stratum: str
+    control: str
+    score: float
+    accepted: bool
+    live: bool
+    propensity: float
+
+
+def score_sessions(
+    records: Sequence[SessionRecord], policy_digest: str, scorer: Scorer, config: JobConfig
+) -> list[ScoredLabel]:
+    """Every label of a critical action in `records`: live feedback to this policy, else its replay."""
+    moments = [moment for record in records for moment in list_moments(record, policy_digest)]
+    actions = _find_actions(moments, scorer, config)
+    critical = []
+    for moment, action in zip(moments, actions, strict=True):
+        if action is not None:
+            kind = classify_action(config.rules, action, moment.screen.name)
+            if kind.critical:
+                critical.append((moment, action, kind.stratum))
+    scores = scorer.score_all([build_query(moment.prompt, action) for moment, action, _ in critical])
+    return [
+        ScoredLabel(
+            session_id=moment.session_id,
+            operator=moment.operator,
+            stratum=stratum,
+            control=action.control_id or action.tool.value,
+            score=score,
+            accepted=moment.judge(action),
+            live=moment.is_live,
+            propensity=moment.propensity,
+        )
+        for (moment, action, stratum), score in zip(critical, scores, strict=True)
+    ]
+
+
+def _find_actions(moments: Sequence[Moment], scorer: Scorer, config: JobConfig) -> list[Action | None]:
+    """What was proposed in each moment; where nothing is recorded, what the policy proposes now."""
+    asked = [moment for moment in moments if not moment.is_live]
+    replies = scorer.propose_all([(m.prompt, build_action_schema(config.rules, m.screen)) for m in asked])
+    replayed = iter([read_reply(reply, moment.screen) for moment, reply in zip(asked, replies, strict=True)])
+    return [moment.proposed if moment.is_live else next(replayed) for moment in moments]
+
+
+def calibrate_strata(labels: Sequence[ScoredLabel], config: JobConfig) -> dict[str, TauResult]:
+    """What each configured stratum comes to, delta shared evenly among them, with labels or without."""
+    results = {}
+    for wanted in config.strata:
+        here = [label for label in labels if label.stratum == wanted.name]
+        results[wanted.name] = calibrate(
+            [label.score for label in here],
+            [label.accepted for label in here],
+            number_names([label.operator for label in here]),
+            number_names([label.session_id for label in here]),
+            target=wanted.target or config.precision_target,
+            delta=config.delta / len(config.strata),
+            propensities=[label.propensity for label in here],
+        )
+    return results
+
+
+def build_certificates(
+    results: Mapping[str, TauResult],
+    labels: Sequence[ScoredLabel],
+    *,
+    process_cluster: str,
+    digests: EvidenceDigests,
+    issued_at: str,
+) -> tuple[Certificate, ...]:
+    """A certificate for each stratum that has a τ."""
+    per_session = Counter(label.session_id for label in labels)
+    return tuple(
+        build_certificate(
+            result,
+            process_cluster=process_cluster,
+            stratum=stratum,
+            labels_from=find_origin([label for label in labels if label.stratum == stratum]),
+            digests=digests,
+            median_session_actions=statistics.median(per_session.values()),
+            issued_at=issued_at,
+        )
+        for stratum, result in results.items()
+        if result.tau is not None
+    )
+
+
+def find_origin(labels: Sequence[ScoredLabel]) -> LabelsFrom:
+    """Where `labels` come from."""
+    if all(label.live for label in labels):
+        return "live"
+    return "both" if any(label.live for label in labels) else "replay"
+
+
+def explain_results(results: Mapping[str, TauResult]) -> str:
+    """In plain words, what was certified and why the rest was not."""
+    told = []
+    for stratum, r in results.items():
+        if r.tau is not None:
+            told.append(f"{stratum}: certified {r.target:g} at {r.tau:.3f}, coverage {r.coverage:.2f} of {r.n} labels")
+        else:
+            at = f", {r.errors} wrong of the best {r.selected}" if r.selected else f", {r.needed} needed"
+            told.append(f"{stratum}: {r.reason} with {r.n} labels{at}")
+    return "; ".join(told)
+
+
+class CurvePoint(msgspec.Struct, frozen=True):
+    """Precision among labels that score at least `tau`, and the share of labels that do (`n` of them)."""
+
+    tau: float
+    coverage: float
+    precision: float
+    n: float
+
+
+class Curve(msgspec.Struct, frozen=True):
+    """Risk and coverage of one stratum. `tau` is None where nothing was certified.
+
+    `scores`, `accepted` and `live` are the labels themselves, highest score first.
+    """
+
+    points: tuple[CurvePoint, ...]
+    tau: float | None
+    target: float
+    scores: tuple[float, ...]
+    accepted: tuple[bool, ...]
+    live: tuple[bool, ...]
+
+
+def build_curve(labels: Sequence[ScoredLabel], result: TauResult | None, target: float) -> Curve:
+    """The risk–coverage curve of one stratum's `labels`: a point for each distinct score, at most CURVE_POINTS."""
+    ranked = sorted(labels, key=lambda label: -label.score)
+    points: list[CurvePoint] = []
+    right = 0
+    for n, label in enumerate(ranked, 1):
+        right += label.accepted
+        if n == len(ranked) or ranked[n].score != label.score:
+            points.append(CurvePoint(label.score, n / len(ranked), right / n, n))
+    thinned = points[:: math.ceil(len(points) / CURVE_POINTS)] if points else []
+    if points and thinned[-1] != points[-1]:
+        thinned.append(points[-1])
+    return Curve(
+        points=tuple(thinned),
+        tau=result.tau if result else None,
+        target=target,
+        scores=tuple(label.score for label in ranked),
+        accepted=tuple(label.accepted for label in ranked),
+        live=tuple(label.live for label in ranked),
+    )
+
+
+def number_names(names: Sequence[str]) -> list[int]:
+    """Names as numbers, equal for equal ones."""
+    numbers: dict[str, int] = {}
+    return [numbers.setdefault(name, len(numbers)) for name in names]

@@ -1,0 +1,179 @@
+"""`pilotage-train`: one command a phase. Each writes a JobResult and an artefact, and ends with an exit code.
+
+Metrics of a JobResult: policy: sessions, points, tool_accuracy, action_accuracy, … (evaluation.py); critic: labels,
+accept_rate, auroc, confidence_auroc, …; calibrate: n:<stratum>, accept_rate:<stratum>, coverage:<stratum>.
+Exit codes: 0 done (`passed` may be false), 2 usage, 3 too little data, 4 one class only, 5 export or model server
+unreachable, 6 artefact damaged, 7 disk (results.py).
+"""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from enum import StrEnum
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+
+from pilotage_core.errors import InvalidInputError, PilotageError
+from pilotage_core.wire import JobResult
+from pilotage_trainer.calibration_job import run_calibrate
+from pilotage_trainer.config import JobConfig, read_config
+from pilotage_trainer.critic_job import run_critic
+from pilotage_trainer.evaluation_job import run_evaluate
+from pilotage_trainer.policy_job import run_policy
+from pilotage_trainer.results import explain_error, find_exit_code, tell, write_result
+from pilotage_trainer.window import Window
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+
+
+class Backend(StrEnum):
+    """What learns."""
+
+    COUNTS = "counts"
+
+
+Export = Annotated[str, typer.Option(help="a gateway's address, or an NDJSON file (.gz too)")]
+ProcessCluster = Annotated[str, typer.Option(help="namespace/name")]
+Revision = Annotated[str, typer.Option(help="r1, r2, …")]
+Out = Annotated[Path, typer.Option(help="the artefacts' folder")]
+Since = Annotated[str, typer.Option(help="sessions closed from this time on (RFC 3339)")]
+Until = Annotated[str, typer.Option(help="sessions closed before this time")]
+FreshAfter = Annotated[str, typer.Option(help="the time of the rollback, after one")]
+HeldOutAfter = Annotated[str, typer.Option(help="sessions closed after this time are held out")]
+HeldOutShare = Annotated[float, typer.Option(help="else the newest share that is held out")]
+Config = Annotated[str, typer.Option(help="the Job's configuration: JSON, or a file")]
+Result = Annotated[Path | None, typer.Option(help="where the result goes as well [default: the termination log]")]
+BackendOption = Annotated[Backend, typer.Option(help="what learns")]
+
+
+@app.command()
+def policy(
+    export: Export,
+    process_cluster: ProcessCluster,
+    revision: Revision,
+    out: Out,
+    since: Since = "",
+    until: Until = "",
+    fresh_after: FreshAfter = "",
+    held_out_share: HeldOutShare = 0.0,
+    config: Config = "",
+    result: Result = None,
+    backend: BackendOption = Backend.COUNTS,
+) -> None:
+    """Learn what comes next from what operators did."""
+
+    window = partial(
+        Window, export, process_cluster, revision, out, since, until, fresh_after, held_out_share=held_out_share
+    )
+    run_job("policy", window, run_policy, config, result)
+
+
+@app.command()
+def critic(
+    export: Export,
+    process_cluster: ProcessCluster,
+    revision: Revision,
+    out: Out,
+    since: Since = "",
+    until: Until = "",
+    fresh_after: FreshAfter = "",
+    held_out_after: HeldOutAfter = "",
+    held_out_share: HeldOutShare = 0.0,
+    config: Config = "",
+    result: Result = None,
+    backend: BackendOption = Backend.COUNTS,
+) -> None:
+    """Learn which proposals of the revision's policy operators accept."""
+
+    times = (since, until, fresh_after, held_out_after)
+    window = partial(Window, export, process_cluster, revision, out, *times, held_out_share)
+    run_job("critic", window, run_critic, config, result)
+
+
+@app.command()
+def calibrate(
+    export: Export,
+    process_cluster: ProcessCluster,
+    revision: Revision,
+    out: Out,
+    since: Since = "",
+    until: Until = "",
+    held_out_after: HeldOutAfter = "",
+    policy_url: Annotated[str, typer.Option(help="where the revision's policy is served")] = "",
+    critic_url: Annotated[str, typer.Option(help="where the revision's critic is served")] = "",
+    local: Annotated[bool, typer.Option(help="score in this process: a quick look, not for certificates")] = False,
+    config: Config = "",
+    result: Result = None,
+    backend: BackendOption = Backend.COUNTS,
+) -> None:
+    """Certify a τ for each stratum on held-out sessions, with the served models' scores."""
+
+    def job(window: Window, settings: JobConfig) -> JobResult:
+        if local == bool(policy_url and critic_url):
+            raise InvalidInputError(
+                "scores come from two served models, or from this process",
+                where="options",
+                remedy="give --policy-url and --critic-url, or --local",
+            )
+        urls = None if local else (policy_url, critic_url)
+        return run_calibrate(window, settings, urls, datetime.now(UTC).isoformat())
+
+    window = partial(Window, export, process_cluster, revision, out, since, until, held_out_after=held_out_after)
+    run_job("calibration", window, job, config, result)
+
+
+@app.command()
+def evaluate(
+    export: Export,
+    process_cluster: ProcessCluster,
+    revision: Revision,
+    out: Out,
+    since: Since = "",
+    until: Until = "",
+    held_out_after: HeldOutAfter = "",
+    config: Config = "",
+    result: Result = None,
+) -> None:
+    """Measure a revision on sessions it has not seen."""
+
+    window = partial(Window, export, process_cluster, revision, out, since, until, held_out_after=held_out_after)
+    run_job("evaluation", window, run_evaluate, config, result)
+
+
+PHASES = {"policy": "policy", "critic": "critic", "calibration": "calibrate", "evaluation": "evaluate"}
+"""The phase by the folder its artefact goes to."""
+
+
+def run_job(
+    folder: str,
+    build_window: Callable[[], Window],
+    job: Callable[[Window, JobConfig], JobResult],
+    config: str,
+    wanted: Path | None,
+) -> None:
+    """Run `job` on its window, write its result, and exit with the code its outcome has."""
+    window: Window | None = None
+    try:
+        window = build_window()
+        result = job(window, read_config(config))
+        write_result(result, window.folder(folder), wanted)
+    except (PilotageError, OSError) as error:
+        tell(explain_error(error))
+        code = find_exit_code(error)
+        if window is not None:
+            _report_failure(PHASES[folder], window, folder, explain_error(error), wanted)
+        raise typer.Exit(code) from error
+    tell(f"{result.phase} {result.revision}: {'passed' if result.passed else 'not passed'}: {result.reason}")
+    typer.echo(msgspec.json.format(msgspec.json.encode(result)).decode())
+
+
+def _report_failure(phase: str, window: Window, folder: str, reason: str, wanted: Path | None) -> None:
+    """Leave a result that says why, where that can be written; the exit code says it in any case."""
+    failed = JobResult(phase=phase, revision=window.revision, passed=False, reason=reason)
+    try:
+        write_result(failed, window.folder(folder), wanted)
+    except OSError as error:
+        tell(f"the result cannot be written either: {explain_error(error)}")

@@ -1,0 +1,72 @@
+"""The policy Job: choose sessions, fit on the older ones, look at the newer ones, fit on all.
+
+Not here: the command line (main.py), fitting itself (policy_training.py).
+"""
+
+from collections.abc import Sequence
+
+from pilotage_core.record import SessionRecord
+from pilotage_core.wire import JobResult
+from pilotage_trainer.artefact import write_artefact
+from pilotage_trainer.config import JobConfig
+from pilotage_trainer.dataset import build_examples, closed_after, closed_by, split_by_time
+from pilotage_trainer.evaluation import measure_accuracy, predict_sessions
+from pilotage_trainer.models import POLICY_FILE
+from pilotage_trainer.policy_training import choose_share, fit_policy, score_predictions
+from pilotage_trainer.results import tell
+from pilotage_trainer.window import LEAST_SESSIONS, Window, build_digests, require_sessions
+
+
+def run_policy(window: Window, config: JobConfig) -> JobResult:
+    """Fit a policy on the window, held-out sessions left out. Raises EvidenceError where there is too little."""
+    records, held_out = window.hold_out(window.read())
+    require_sessions(records, "to learn from")
+    chosen = _choose_sessions(records, window.fresh_after, config)
+    older, newer = split_by_time(chosen, config.policy.development_share)
+    require_sessions(older, "to learn from beside the development sessions")
+    trial = predict_sessions(newer, fit_policy(build_examples(older), config.policy))
+    share = choose_share(trial)
+    metrics = measure_accuracy([(prediction.remix(share), step) for prediction, step in trial]).metrics()
+    policy = fit_policy(build_examples(chosen), config.policy, share)
+    described = window.describe("policy", config, chosen)
+    manifest = write_artefact(window.folder("policy"), described, {POLICY_FILE: policy.encode()})
+    reached = metrics["action_accuracy"]
+    passed = reached >= config.min_action_accuracy
+    stale = len(closed_by(chosen, window.fresh_after)) if window.fresh_after else 0
+    return JobResult(
+        phase="policy",
+        revision=window.revision,
+        passed=passed,
+        reason=f"action accuracy {reached:.3f} {'reaches' if passed else 'is below'} {config.min_action_accuracy:g} "
+        f"on {len(newer)} development sessions",
+        digests={"policy": manifest.digest, **build_digests(manifest)},
+        metrics={
+            "sessions": float(len(chosen)),
+            "development_sessions": float(len(newer)),
+            "held_out_sessions": float(len(held_out)),
+            "sessions_before_rollback": float(stale),
+            "traits_share": share,
+            **metrics,
+        },
+        held_out_after=manifest.trained_until,
+    )
+
+
+def _choose_sessions(records: Sequence[SessionRecord], fresh_after: str, config: JobConfig) -> list[SessionRecord]:
+    """All of `records`; or, after a rollback, only the fresh ones where they alone predict the newest of them better.
+
+    Decided on development sessions: the newest that may be learned from. Held-out ones are not among `records`.
+    """
+    fresh = closed_after(records, fresh_after) if fresh_after else []
+    if not fresh_after:
+        return list(records)
+    kept, newest = split_by_time(fresh, config.policy.development_share)
+    if len(kept) < LEAST_SESSIONS or not newest:
+        tell(f"{len(fresh)} fresh sessions are too few to learn from alone: older ones are used too")
+        return list(records)
+    alone, both = (
+        score_predictions(predict_sessions(newest, fit_policy(build_examples(sessions), config.policy)))
+        for sessions in (kept, closed_by(records, fresh_after) + kept)
+    )
+    tell(f"mean log probability of the newest steps: {alone:.3f} from fresh sessions alone, {both:.3f} with older ones")
+    return list(records) if both > alone else fresh

@@ -1,0 +1,82 @@
+"""A Job's result: where it is written, and the exit code of each kind of failure.
+
+The controller reads the termination message; the copy beside the artefact is for people and the report.
+"""
+
+import errno
+import os
+import sys
+from pathlib import Path
+
+import msgspec
+
+from pilotage_core.errors import EvidenceError, InvalidInputError, PilotageError, UnavailableError
+from pilotage_core.wire import JobResult
+from pilotage_trainer.artefact import DamagedArtefactError
+from pilotage_trainer.policy_training import OneClassError
+
+LONGEST_MESSAGE = 4096
+"""Bytes that Kubernetes keeps of a termination message."""
+TERMINATION_LOG = Path("/dev/termination-log")
+RESULT = "result.json"
+
+EXIT_USAGE, EXIT_TOO_LITTLE, EXIT_ONE_CLASS, EXIT_UNREACHABLE, EXIT_DAMAGED, EXIT_DISK = 2, 3, 4, 5, 6, 7
+EXIT_CODES: tuple[tuple[type[Exception], int], ...] = (
+    (OneClassError, EXIT_ONE_CLASS),
+    (DamagedArtefactError, EXIT_DAMAGED),
+    (EvidenceError, EXIT_TOO_LITTLE),
+    (UnavailableError, EXIT_UNREACHABLE),
+    (InvalidInputError, EXIT_USAGE),
+    (OSError, EXIT_DISK),
+)
+"""The first kind that fits decides."""
+
+
+def find_exit_code(error: PilotageError | OSError) -> int:
+    """The exit code the controller knows `error` by."""
+    return next(code for kind, code in EXIT_CODES if isinstance(error, kind))
+
+
+def explain_error(error: PilotageError | OSError) -> str:
+    """One line for people."""
+    if isinstance(error, OSError):
+        full = " (free some space)" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+        return f"{error.filename or 'the artefact volume'}: {error.strerror}{full}"
+    return str(error)
+
+
+def write_result(result: JobResult, folder: Path, wanted: Path | None) -> None:
+    """Write `result` into `folder`, and to `wanted` (default: the termination log if there is one). Raises OSError."""
+    _write_by_rename(folder / RESULT, msgspec.json.format(msgspec.json.encode(result)))
+    if wanted is None and os.access(TERMINATION_LOG, os.W_OK):
+        wanted = TERMINATION_LOG
+    if wanted is None:
+        return
+    if wanted == TERMINATION_LOG:  # mounted: it can be written, not renamed over
+        wanted.write_bytes(shorten_result(result))
+    else:
+        _write_by_rename(wanted, msgspec.json.encode(result))
+
+
+def shorten_result(result: JobResult) -> bytes:
+    """`result` as JSON of at most LONGEST_MESSAGE bytes: figures and words go first, certificates never."""
+    message = msgspec.json.encode(result)
+    if len(message) > LONGEST_MESSAGE:
+        message = msgspec.json.encode(msgspec.structs.replace(result, metrics={}))
+    if len(message) > LONGEST_MESSAGE:
+        reason = "certified; see result.json" if result.passed else "see result.json"
+        message = msgspec.json.encode(msgspec.structs.replace(result, metrics={}, reason=reason))
+    return message
+
+
+def tell(text: str) -> None:
+    """One line of progress on standard error."""
+    sys.stderr.write(f"pilotage-train: {text}\n")
+    sys.stderr.flush()
+
+
+def _write_by_rename(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}-{os.getpid()}")
+    temporary.write_bytes(data)
+    temporary.replace(path)

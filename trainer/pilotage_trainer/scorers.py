@@ -1,0 +1,151 @@
+"""Asking models about many prompts: the served ones over vLLM's interface, or the same ones in this process.
+
+Certificates rest on the served model's scores; in-process scoring is for a quick look, and equal to the last bit.
+"""
+
+import asyncio
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, TypeVar
+
+import aiohttp
+import msgspec
+
+from pilotage_core.errors import EvidenceError, UnavailableError
+from pilotage_trainer import vllm
+from pilotage_trainer.models import ServedCritic, ServedPolicy
+
+AT_ONCE = 8
+ATTEMPTS = 5
+TIMEOUT_SECONDS = 30.0
+PAUSE_SECONDS = 0.5
+
+Ask = tuple[str, dict[str, Any]]
+"""A prompt and the schema of what may be answered."""
+
+
+Reply = TypeVar("Reply")
+
+
+class Scorer(Protocol):
+    """What calibration asks of a pair of models."""
+
+    def propose_all(self, asks: Sequence[Ask]) -> list[str]:
+        """The policy's reply (JSON) to each prompt under its schema."""
+        ...
+
+    def score_all(self, queries: Sequence[str]) -> list[float]:
+        """The critic's P(accept) of the action at the end of each query."""
+        ...
+
+
+class InProcess:
+    """The models loaded here."""
+
+    def __init__(self, policy: ServedPolicy, critic: ServedCritic) -> None:
+        self.policy = policy
+        self.critic = critic
+
+    def propose_all(self, asks: Sequence[Ask]) -> list[str]:
+        """The policy's reply (JSON) to each prompt under its schema."""
+        return [self.policy.propose(prompt, schema)[0] for prompt, schema in asks]
+
+    def score_all(self, queries: Sequence[str]) -> list[float]:
+        """The critic's P(accept) of the action at the end of each query."""
+        return [self.critic.score(query) for query in queries]
+
+
+class Served:
+    """The models behind two addresses. Raises UnavailableError where they do not answer, EvidenceError otherwise."""
+
+    def __init__(self, policy_url: str, critic_url: str) -> None:
+        self.policy_url = policy_url.rstrip("/")
+        self.critic_url = critic_url.rstrip("/")
+
+    def propose_all(self, asks: Sequence[Ask]) -> list[str]:
+        """The policy's reply (JSON) to each prompt under its schema."""
+        bodies = [
+            {
+                "model": vllm.POLICY,
+                "messages": [{"role": "user", "content": prompt}],
+                "response_format": {"type": "json_schema", "json_schema": {"name": "action", "schema": schema}},
+                "max_tokens": 512,
+                "temperature": 0,
+                "logprobs": True,
+            }
+            for prompt, schema in asks
+        ]
+        replies = asyncio.run(_post_all(self.policy_url + "/v1/chat/completions", bodies, vllm.ChatReply))
+        return [reply.choices[0].message.content for reply in replies]
+
+    def score_all(self, queries: Sequence[str]) -> list[float]:
+        """The critic's P(accept) of the action at the end of each query."""
+        labels = [self.find_token(vllm.VOCABULARY[token]) for token in (vllm.ACCEPT_TOKEN_ID, vllm.REJECT_TOKEN_ID)]
+        bodies = [
+            {"model": vllm.CRITIC, "query": query, "items": [""], "label_token_ids": labels, "apply_softmax": True}
+            for query in queries
+        ]
+        replies = asyncio.run(_post_all(self.critic_url + "/generative_scoring", bodies, vllm.ScoringReply))
+        scores = [reply.data[0].score for reply in replies]
+        for score in scores:
+            if not (math.isfinite(score) and 0.0 <= score <= 1.0):
+                raise EvidenceError(f"answered {score} for a probability", where=self.critic_url)
+        return scores
+
+    def find_token(self, word: str) -> int:
+        """The id of `word`, which has to be one token."""
+        body = {"model": vllm.CRITIC, "prompt": word, "add_special_tokens": False}
+        (reply,) = asyncio.run(_post_all(self.critic_url + "/tokenize", [body], vllm.TokenizeReply))
+        if reply.count != 1:
+            raise EvidenceError(f"splits {word!r} into {reply.count} tokens", where=self.critic_url)
+        return reply.tokens[0]
+
+    def read_digests(self) -> dict[str, str]:
+        """The artefact digest of each model served at the two addresses."""
+        found: dict[str, str] = {}
+        for url in dict.fromkeys((self.policy_url, self.critic_url)):
+            listed = asyncio.run(_get(url + "/v1/models", vllm.ModelList))
+            found |= {card.id: card.root for card in listed.data}
+        return found
+
+
+async def _post_all(url: str, bodies: Sequence[Mapping[str, Any]], kind: type[Reply]) -> list[Reply]:
+    """The reply to each of `bodies`, in order, a few asked at once."""
+    timeout = aiohttp.ClientTimeout(total=TIMEOUT_SECONDS)
+    connector = aiohttp.TCPConnector(limit=AT_ONCE)
+    async with aiohttp.ClientSession(timeout=timeout, connector=connector) as client:
+        slots = asyncio.Semaphore(AT_ONCE)
+
+        async def ask(body: Mapping[str, Any]) -> Reply:
+            async with slots:
+                return await _request(client, "POST", url, msgspec.json.encode(body), kind)
+
+        return list(await asyncio.gather(*(ask(body) for body in bodies)))
+
+
+async def _get(url: str, kind: type[Reply]) -> Reply:
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT_SECONDS)) as client:
+        return await _request(client, "GET", url, b"", kind)
+
+
+async def _request(client: aiohttp.ClientSession, method: str, url: str, body: bytes, kind: type[Reply]) -> Reply:
+    """One request; asked again after a pause where the server is gone or overloaded (5xx), ATTEMPTS times in all."""
+    problem = ""
+    for attempt in range(ATTEMPTS):
+        if attempt:
+            await asyncio.sleep(PAUSE_SECONDS * attempt)
+        try:
+            async with client.request(method, url, data=body, headers={"Content-Type": "application/json"}) as reply:
+                answer = await reply.read()
+        except (aiohttp.ClientError, TimeoutError) as error:
+            problem = f"{type(error).__name__} {error}"
+            continue
+        if reply.status < 300:
+            try:
+                return msgspec.json.decode(answer, type=kind)
+            except msgspec.DecodeError as error:
+                raise EvidenceError(f"does not speak vLLM's interface: {error}", where=url) from error
+        problem = f"HTTP {reply.status}: {answer[:200].decode(errors='replace')}"
+        if reply.status < 500:
+            raise EvidenceError(problem, where=url)
+    raise UnavailableError(f"does not answer ({problem})", where=url, remedy=f"tried {ATTEMPTS} times")

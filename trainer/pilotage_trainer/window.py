@@ -1,0 +1,134 @@
+"""Which sessions a Job may see, which of them it may learn from, and how it describes what it makes of them.
+
+Not here: the Jobs themselves (policy_job.py, critic_job.py, calibration_job.py, evaluation_job.py).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from pilotage_core.dialog import DEFAULT_FORMAT
+from pilotage_core.errors import EvidenceError, InvalidInputError
+from pilotage_core.record import SessionRecord
+from pilotage_trainer.artefact import Manifest, artefact_folder, digest_bytes, digest_code
+from pilotage_trainer.config import JobConfig
+from pilotage_trainer.dataset import closed_after, closed_by, read_export, read_time, split_by_time
+from pilotage_trainer.results import tell
+
+LEAST_SESSIONS = 10
+BACKEND = "counts"
+
+
+@dataclass(frozen=True)
+class Window:
+    """Sessions closed in [since, until), and where what is made of them goes.
+
+    `held_out_after` keeps all newer sessions out of training; without it the newest `held_out_share` is kept out. After
+    a rollback `fresh_after` is its time.
+    """
+
+    export: str
+    process_cluster: str
+    revision: str
+    out: Path
+    since: str = ""
+    until: str = ""
+    fresh_after: str = ""
+    held_out_after: str = ""
+    held_out_share: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Raises InvalidInputError for what cannot be meant."""
+        if self.process_cluster.count("/") != 1 or ".." in self.process_cluster:
+            raise InvalidInputError(f"{self.process_cluster!r} is not namespace/name", where="--process-cluster")
+        if not self.revision or "/" in self.revision or self.revision.startswith("."):
+            raise InvalidInputError(f"{self.revision!r} is no revision name", where="--revision")
+        if not 0.0 <= self.held_out_share < 1.0:
+            raise InvalidInputError(f"{self.held_out_share} is not in [0, 1)", where="--held-out-share")
+        for option in ("since", "until", "fresh_after", "held_out_after"):
+            if given := getattr(self, option):
+                try:
+                    read_time(given)
+                except EvidenceError as error:
+                    raise InvalidInputError(error.what, where=f"--{option.replace('_', '-')}") from error
+
+    def folder(self, phase: str) -> Path:
+        """Where the artefact of `phase` is."""
+        return artefact_folder(self.out, self.process_cluster, self.revision, phase)
+
+    def read(self) -> list[SessionRecord]:
+        """The window's sessions, by closing time."""
+        records = read_export(self.export, self.process_cluster, self.since, self.until)
+        tell(f"{len(records)} sessions of {self.process_cluster}")
+        return records
+
+    def hold_out(self, records: Sequence[SessionRecord]) -> tuple[list[SessionRecord], list[SessionRecord]]:
+        """`records` in those to learn from and those held out.
+
+        After a rollback the share is of the fresh ones, so that what is held out is newer than the rollback.
+        """
+        if self.held_out_after:
+            return closed_by(records, self.held_out_after), closed_after(records, self.held_out_after)
+        stale = closed_by(records, self.fresh_after) if self.fresh_after else []
+        fresh = closed_after(records, self.fresh_after) if self.fresh_after else list(records)
+        kept, held_out = split_by_time(fresh, self.held_out_share)
+        if kept and held_out:  # sessions that closed in the same moment stay together: on the training side
+            last = kept[-1].closed_at
+            kept, held_out = closed_by(fresh, last), closed_after(fresh, last)
+        return stale + kept, held_out
+
+    def describe(
+        self,
+        kind: str,
+        config: JobConfig,
+        records: Sequence[SessionRecord],
+        policy: Manifest | None = None,
+        critic: Manifest | None = None,
+    ) -> Manifest:
+        """The manifest of what was made of `records` (by closing time), for a policy or a pair where there is one."""
+        ends = [records[-1].closed_at] if records else []
+        starts = [records[0].closed_at] if records else []
+        if kind == "critic" and policy is not None:  # it knows what its policy knows
+            ends, starts = [*ends, policy.trained_until], [*starts, policy.trained_since]
+        return Manifest(
+            kind=kind,
+            process_cluster=self.process_cluster,
+            revision=self.revision,
+            backend=BACKEND,
+            data=digest_records(records),
+            config=digest_bytes(msgspec.json.encode(config, order="deterministic")),
+            prompt_format=DEFAULT_FORMAT.digest,
+            code=digest_code(),
+            files={},
+            trained_since=min(starts, key=read_time, default=""),
+            trained_until=max(ends, key=read_time, default=""),
+            policy=policy.digest if policy else "",
+            critic=critic.digest if critic else "",
+        )
+
+
+def digest_records(records: Sequence[SessionRecord]) -> str:
+    """Identity of sessions as they were exported."""
+    return digest_bytes(b"\n".join(msgspec.json.encode(record) for record in records))
+
+
+def require_sessions(records: Sequence[SessionRecord], what: str) -> None:
+    """Raises EvidenceError where there are too few sessions for `what`."""
+    if len(records) < LEAST_SESSIONS:
+        raise EvidenceError(
+            f"{len(records)} sessions are too few {what}",
+            where="window",
+            remedy=f"at least {LEAST_SESSIONS} are needed: widen the window or wait",
+        )
+
+
+def build_digests(manifest: Manifest) -> dict[str, str]:
+    """What a JobResult tells of an artefact beside its own digest."""
+    return {
+        "data": manifest.data,
+        "config": manifest.config,
+        "prompt_format": manifest.prompt_format,
+        "code": manifest.code,
+    }
