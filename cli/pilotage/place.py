@@ -7,7 +7,7 @@ import msgspec
 
 from pilotage.explain import explain_decision, explain_process_cluster
 from pilotage.run import RunInfo, object_key
-from pilotage.services import ApiObject, ControllerApi, GatewayApi, Kubernetes
+from pilotage.services import ApiObject, GatewayApi, Kubernetes, read_statuses
 from pilotage_core.errors import InvalidInputError, UnavailableError
 from pilotage_gateway.decide import DecisionRecord
 from pilotage_operator.api.process_cluster import ProcessClusterSpec
@@ -61,7 +61,7 @@ class LocalPlace:
         if self._info.ended_at and recorded.exists():
             items: list[ApiObject] = msgspec.json.decode(recorded.read_bytes())["items"]
             return items
-        return ControllerApi(self._info.controller_url).process_clusters()
+        return read_statuses(self._folder / "live" / "controller")
 
     def gateway(self) -> GatewayApi:
         """The run's gateway. Raises UnavailableError once the run is over."""

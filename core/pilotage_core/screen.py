@@ -5,6 +5,7 @@ dropped.
 Not here: the session around the screen (state.py).
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from fnmatch import fnmatchcase
@@ -101,14 +102,9 @@ MAX_SCREEN_TAGS = 8_000
 MAX_SCREEN_DEPTH = 200
 
 _DEEPER_THAN_LIMIT = ">".join("*" * (MAX_SCREEN_DEPTH + 1))
-_ACTIONABLE = (
-    "button,select,textarea,input,a[href],summary,[onclick],[contenteditable],[data-control-id],"
-    "[role=button],[role=link],[role=menuitem],[role=option],[role=row][tabindex],[role=radio],[role=checkbox],"
-    "[role=switch],[role=tab],[role=combobox],[role=listbox],[role=textbox],[role=searchbox],[role=spinbutton]"
-)
-_HIDDEN = "[hidden],[aria-hidden=true],[style*='display:none'],[style*='display: none'],[style*='visibility:hidden']"
-_HIDDEN_SELF_OR_INSIDE = ",".join(f"{part},{part} *" for part in _HIDDEN.split(","))
-_DISABLED_INSIDE = "fieldset[disabled] *,[aria-disabled=true] *,[inert] *"
+_ACTIONABLE = "button,select,textarea,input,a[href],summary,[role],[onclick],[contenteditable],[data-control-id]"
+_CONCEALING = "[hidden],[aria-hidden],[style],[aria-disabled],[inert],fieldset[disabled]"
+_HIDING_STYLE = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden", re.IGNORECASE)
 _KIND_OF_ROLE = {
     "button": ControlKind.BUTTON,
     "link": ControlKind.BUTTON,
@@ -133,6 +129,7 @@ _KIND_OF_TAG = {
     "textarea": ControlKind.INPUT,
     "tr": ControlKind.ROW,
 }
+_ACTIONABLE_TAGS = frozenset({"button", "select", "textarea", "input", "a", "summary"})
 _KIND_OF_INPUT_TYPE = {
     "radio": ControlKind.RADIO,
     "checkbox": ControlKind.BUTTON,
@@ -199,17 +196,10 @@ def _read_controls(tree: LexborHTMLParser, schema: ScreenSchema, by_aria: bool) 
     for position, rule in enumerate(schema.controls):
         for node in _find_all(tree, rule.selector, f"schema {schema.name}: controls[{position}]"):
             rules.setdefault(node.mem_id, rule)
-    every = ",".join((*(rule.selector for rule in schema.controls), _ACTIONABLE))
-    hidden = {node.mem_id for node in tree.css(_HIDDEN_SELF_OR_INSIDE)}
-    disabled = {node.mem_id for node in tree.css(_DISABLED_INSIDE)}
-    read: set[int] = set()
+    hidden, disabled = _find_concealed(tree)
     ids: dict[str, int] = {}
     controls: list[Control] = []
-    for node in tree.css(every):  # in document order; an element that several selectors match comes several times
-        key = node.mem_id
-        if key in read:
-            continue
-        read.add(key)
+    for key, node in _find_actionable(tree, schema, rules).items():
         found = _read_control(node, rules.get(key), by_aria, len(controls))
         if found is None:
             continue
@@ -224,14 +214,50 @@ def _read_controls(tree: LexborHTMLParser, schema: ScreenSchema, by_aria: bool) 
     return tuple(controls)
 
 
+def _find_actionable(
+    tree: LexborHTMLParser, schema: ScreenSchema, rules: Mapping[int, ControlRule]
+) -> dict[int, LexborNode]:
+    """Elements that are controls, by the schema or by their nature, in document order."""
+    found = {node.mem_id: node for node in tree.css(_ACTIONABLE)}
+    if rules.keys() <= found.keys():
+        return found
+    every = ",".join((*(rule.selector for rule in schema.controls), _ACTIONABLE))
+    return {node.mem_id: node for node in tree.css(every)}
+
+
+def _find_concealed(tree: LexborHTMLParser) -> tuple[set[int], set[int]]:
+    """Elements that are hidden, and elements that are disabled, by themselves or by something around them."""
+    hidden: set[int] = set()
+    disabled: set[int] = set()
+    for node in tree.css(_CONCEALING):  # in document order: what lies inside a root seen before is in its set already
+        attributes = node.attributes
+        if (
+            "hidden" in attributes
+            or attributes.get("aria-hidden") == "true"
+            or _HIDING_STYLE.search(attributes.get("style") or "")
+        ):
+            _add_with_inside(node, hidden)
+        if "inert" in attributes or "disabled" in attributes or attributes.get("aria-disabled") == "true":
+            _add_with_inside(node, disabled)
+    return hidden, disabled
+
+
+def _add_with_inside(root: LexborNode, found: set[int]) -> None:
+    if root.mem_id not in found:
+        found.add(root.mem_id)
+        if root.child is not None:
+            found.update(node.mem_id for node in root.css("*"))
+
+
 def _read_control(node: LexborNode, rule: ControlRule | None, by_aria: bool, position: int) -> Control | None:
     attributes = node.attributes
     if rule is not None:
         kind, known = rule.kind, True
     else:
-        if attributes.get("type") == "hidden":
+        tag = node.tag or ""
+        if not _is_actionable(tag, attributes):
             return None
-        kind = _kind_of(node.tag or "", attributes)
+        kind = _kind_of(tag, attributes)
         rule, known = _GENERIC_RULE, False
     name = _part(node, attributes, rule.control_id)
     label = _part(node, attributes, rule.label) if rule.label else _label(node, attributes)
@@ -254,6 +280,14 @@ def _read_control(node: LexborNode, rule: ControlRule | None, by_aria: bool, pos
         pii=_part(node, attributes, rule.pii) if rule.pii else "",
         known=known and bool(name),
     )
+
+
+def _is_actionable(tag: str, attributes: Mapping[str, str | None]) -> bool:
+    role = attributes.get("role") or ""
+    if attributes.get("type") == "hidden" or (role == "row" and "tabindex" not in attributes):
+        return False
+    by_nature = tag in _ACTIONABLE_TAGS or "onclick" in attributes or "contenteditable" in attributes
+    return by_nature or "data-control-id" in attributes or role in _KIND_OF_ROLE
 
 
 def _kind_of(tag: str, attributes: Mapping[str, str | None]) -> ControlKind:
@@ -298,7 +332,7 @@ def _has_part(node: LexborNode, attributes: Mapping[str, str | None], part: str)
 
 
 def _text(node: LexborNode) -> str:
-    return " ".join(node.text().split())
+    return " ".join(node.text().split())  # as a browser shows it
 
 
 def _read_facts(tree: LexborHTMLParser, schema: ScreenSchema) -> tuple[tuple[str, str], ...]:

@@ -35,10 +35,10 @@ main() {
   [[ -d $CACHE ]] || return 0
   stop_node
   [[ ${1:-} == --keep-files ]] && return
-  if docker info >/dev/null 2>&1; then
-    local kind=kind; command -v kind >/dev/null || kind=$BIN/kind-$KIND_VERSION
-    ! "$kind" get clusters 2>/dev/null | grep -qx pilotage || "$kind" delete cluster --name pilotage
+  if [[ $(choose_way) == kind ]] && kind_ get clusters 2>/dev/null | grep -qx pilotage; then
+    kind_ delete cluster --name pilotage
   fi
+  as_root rm -rf /run/pilotage-buildah
   as_root rm -rf --one-file-system "$STATE"
   if [[ ${1:-} == --purge ]]; then as_root rm -rf --one-file-system "$CACHE"; fi
   say "the cluster is gone"

@@ -125,13 +125,40 @@ pilotage() {
   printf '%s\n' "$image"
 }
 
+# --- with Docker ---
+
+# from_hub IMAGE OURS: a public image under the name that manifests here use.
+from_hub() { docker pull --quiet "$1" >&2 && docker tag "$1" "$2" && load "$2"; }
+load() { kind_ load docker-image --name pilotage "$1" >&2; }
+
+base_kind() { step "base image" -- from_hub "python:3.11-slim-$DEBIAN_SUITE" "$BASE_IMAGE"; }
+prometheus_kind() { step "Prometheus image" -- from_hub "prom/prometheus:$PROMETHEUS_VERSION" "$PROMETHEUS_IMAGE"; }
+pilotage_kind() {
+  local folder image
+  folder=$(mktemp -d)
+  # shellcheck disable=SC2064
+  trap "rm -rf '$folder'" EXIT
+  context "$folder"
+  image=localhost/pilotage:$(source_digest "$folder")
+  docker image inspect "$image" >/dev/null 2>&1 || step "build $image" -- docker build --quiet -t "$image" "$folder" >&2
+  step "load $image" -- load "$image"
+  printf '%s\n' "$image"
+}
+
 main() {
+  local way suffix='' name
+  way=$(choose_way)
+  if [[ $way == current ]]; then
+    [[ -n ${PILOTAGE_IMAGE:-} ]] || die "CLUSTER=current: build images/pilotage.Dockerfile, push it where your cluster \
+pulls from, and set PILOTAGE_IMAGE to its reference"
+    printf '%s\n' "$PILOTAGE_IMAGE"
+    return
+  fi
   one_at_a_time images
   mkdir -p "$IMAGES"
-  "$HERE/packages.sh"
-  local wanted=("$@") name
-  ((${#wanted[@]})) || wanted=(base prometheus pilotage)
-  for name in "${wanted[@]}"; do "$name"; done
+  if [[ $way == kind ]]; then suffix=_kind; else "$HERE/packages.sh"; fi
+  (($#)) || set -- base prometheus pilotage
+  for name; do "$name$suffix"; done
 }
 
 main "$@"

@@ -53,6 +53,17 @@ await() {
 
 as_root() { if ((EUID == 0)); then "$@"; else sudo -n "$@"; fi; }
 
+# choose_way: prints current, kind or node (README.md).
+choose_way() {
+  case ${CLUSTER:-} in
+    current | kind | node) echo "$CLUSTER" ;;
+    "") if docker info >/dev/null 2>&1; then echo kind; else echo node; fi ;;
+    *) die "CLUSTER=$CLUSTER: current, kind or node" ;;
+  esac
+}
+
+kind_() { if command -v kind >/dev/null; then kind "$@"; else "$BIN/kind-$KIND_VERSION" "$@"; fi; }
+
 # one_at_a_time NAME: a second run of the same script waits for the first. Holds descriptor 9, which every
 # process that stays must be started without (9>&-).
 one_at_a_time() {

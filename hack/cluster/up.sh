@@ -31,8 +31,6 @@ use_current() {
 
 # --- kind ---
 
-kind_() { if command -v kind >/dev/null; then kind "$@"; else "$BIN/kind-$KIND_VERSION" "$@"; fi; }
-
 build_kind() {
   GOBIN=$BIN GOFLAGS=-buildvcs=false go install "sigs.k8s.io/kind@$KIND_VERSION" && mv "$BIN/kind" "$BIN/kind-$KIND_VERSION"
 }
@@ -149,15 +147,8 @@ up_node() {
   kubectl_ apply -f "$HERE/artefacts-pv.yaml" >/dev/null
 }
 
-choose() {
-  if [[ ${CLUSTER:-} == current ]]; then echo current
-  elif [[ ${CLUSTER:-} == node ]]; then echo node
-  elif [[ ${CLUSTER:-} == kind ]] || docker info >/dev/null 2>&1; then echo kind
-  else echo node; fi
-}
-
 main() {
-  local way; way=$(choose)
+  local way; way=$(choose_way)
   mkdir -p "$BIN/path" "$STATE"
   ln -sfn "../kubectl-$KUBERNETES_VERSION" "$BIN/path/kubectl"
   ln -sfn "../promtool-$PROMETHEUS_VERSION" "$BIN/path/promtool"

@@ -26,7 +26,7 @@ GAP_CAP_SECONDS = 60.0
 CLICK_SECONDS = 1.0
 """Assumption: what a step costs that the data gives no time for (opening, the submit after typing, closing)."""
 DEFAULT_TRANSFER_SHARE = 0.03
-LEAST_STEPS = 2
+LEAST_STEPS = 1
 ROWS_SHOWN = 5
 COMBO_BOX_FROM = 9
 """Inputs with this many options are combo boxes, those with fewer are selects."""
@@ -92,7 +92,7 @@ def draw_share(salt: str, dialogue_id: str) -> float:
 def build_script(
     dialogue: Dialogue, procedures: Mapping[str, Procedure], transfer_share: float = DEFAULT_TRANSFER_SHARE
 ) -> Script | None:
-    """The script of `dialogue`; None for one in which too little happens (no customer, or under two wizard's steps)."""
+    """The script of `dialogue`; None for one in which too little happens (no customer, or no step of the wizard's)."""
     writer = _ScriptWriter(dialogue, procedures)
     for event in dialogue.events:
         writer.add(event)

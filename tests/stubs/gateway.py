@@ -7,7 +7,7 @@ import asyncio
 import itertools
 import math
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -109,6 +109,15 @@ def build_leave(stage: Stage, models_url: str, **changes: Any) -> Leave:
     )
 
 
+async def until(holds: Callable[[], bool], seconds: float = 10.0) -> None:
+    """Wait for a condition."""
+    async with asyncio.timeout(seconds):
+        while True:
+            if holds():
+                return
+            await asyncio.sleep(0.005)
+
+
 @asynccontextmanager
 async def serve(routes: list[web.RouteDef]) -> AsyncIterator[str]:
     """An HTTP server on a free port; gives its URL."""
@@ -156,10 +165,8 @@ class StubController:
         if self.down:
             return web.Response(status=503)
         if asked.held_digest == self.snapshot.digest:
-            try:
+            with suppress(TimeoutError):
                 await asyncio.wait_for(self.changed.wait(), asked.wait_seconds)
-            except TimeoutError:
-                pass
         self.changed.clear()
         known = asked.held_digest == self.snapshot.digest
         reply = self.bend(asked, PermitReply(self.sign(asked.nonce), None if known else self.snapshot))
@@ -214,16 +221,14 @@ async def run_gateway(database: str, controller: str, keys: Path) -> AsyncIterat
     app = build_app(database, controller, keys)
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, access_log=False, http="httptools"))
     serving = asyncio.create_task(server.serve())
-    async with asyncio.timeout(10):
-        while not server.started and not serving.done():
-            await asyncio.sleep(0.005)
+    await until(lambda: server.started or serving.done())
     port = server.servers[0].sockets[0].getsockname()[1]
-    async with aiohttp.ClientSession() as client:
-        try:
+    try:
+        async with aiohttp.ClientSession() as client:
             yield Gateway(f"http://127.0.0.1:{port}", client, app)
-        finally:
-            server.should_exit = True
-            await serving
+    finally:
+        server.should_exit = True
+        await serving
 
 
 @dataclass
@@ -238,7 +243,7 @@ class Gateway:
         async with self.client.get(self.url + path, params=query) as response:
             body = await response.read()
             kind = response.headers.get("content-type", "")
-            return response.status, msgspec.json.decode(body) if kind.endswith("json") else body.decode()
+            return response.status, msgspec.json.decode(body) if kind.endswith(("/json", "+json")) else body.decode()
 
     async def post(self, path: str, body: Any, **headers: str) -> tuple[int, Any]:
         data = body if isinstance(body, bytes) else msgspec.json.encode(body)
@@ -307,7 +312,9 @@ class Case:
         return await self.send(self.last)
 
     async def begin(self, screen: Screen = FORM, **metadata: str) -> Turn:
-        return await self.post(SessionOpened(metadata), MessagePosted(Author.CUSTOMER, "Hi"), ScreenShown(screen=screen))
+        return await self.post(
+            SessionOpened(metadata), MessagePosted(Author.CUSTOMER, "Hi"), ScreenShown(screen=screen)
+        )
 
     async def report(self, turn: Turn, outcome: Outcome = Outcome.DONE, screen: Screen | None = RESULT) -> Turn:
         """Report what became of the turn's order."""

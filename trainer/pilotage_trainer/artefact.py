@@ -13,17 +13,13 @@ from pathlib import Path
 import msgspec
 
 from pilotage_core.dialog import DEFAULT_FORMAT
-from pilotage_core.errors import EvidenceError
+from pilotage_trainer.failures import DamagedArtefactError
 
 FORMAT = 1
 """Version of the layout and of every file in it; a reader takes no other."""
 MANIFEST = "manifest.json"
 SCORING_SOURCES = ("features.py", "counts.py", "policy.py", "critic.py")
 """The modules that turn a prompt into a score."""
-
-
-class DamagedArtefactError(EvidenceError):
-    """An artefact is missing, half-written, altered, or of another format."""
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -14,9 +14,10 @@ from pilotage_core.dialog import DEFAULT_FORMAT
 from pilotage_core.errors import InvalidInputError
 from pilotage_core.wire import JobResult
 from pilotage_trainer import vllm
-from pilotage_trainer.artefact import DamagedArtefactError, digest_bytes, write_artefact
+from pilotage_trainer.artefact import digest_bytes, write_artefact
 from pilotage_trainer.config import JobConfig
 from pilotage_trainer.dataset import closed_after, read_time
+from pilotage_trainer.failures import DamagedArtefactError
 from pilotage_trainer.held_out import (
     ScoredLabel,
     build_certificates,

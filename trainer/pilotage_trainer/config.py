@@ -1,6 +1,6 @@
 """The configuration of a training Job: what the controller knows and hands over as JSON (`--config`).
 
-Decimals may be strings, as in the custom resources. Not here: the window, which comes as options.
+Decimals may be strings, as in the custom resources. Not here: the window, which comes as options (window.py).
 """
 
 from pathlib import Path
@@ -9,8 +9,33 @@ import msgspec
 
 from pilotage_core.actions import ActionRules
 from pilotage_core.errors import InvalidInputError
-from pilotage_trainer.critic_training import CriticSettings
-from pilotage_trainer.policy_training import PolicySettings
+
+
+class PolicySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How a policy is fitted. `strength` is the inverse of the L2 penalty; `rarest` the fewest examples of a trait."""
+
+    strength: float = 0.3
+    rarest: int = 3
+    iterations: int = 25
+    development_share: float = 0.2
+    least_examples: int = 50
+
+
+class CriticSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How a critic is fitted and when it counts as better than confidence.
+
+    `folds` of cross-fitting, `strength` the inverse of the L2 penalty, `rarest` the fewest labels of a trait.
+    `certainty` is the share of bootstrap draws (whole sessions) in which it has to be the better one.
+    """
+
+    folds: int = 4
+    strength: float = 0.3
+    rarest: int = 5
+    development_share: float = 0.35
+    least_labels: int = 40
+    draws: int = 400
+    certainty: float = 0.95
+    seed: int = 0
 
 
 class StratumTarget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import rankdata
 from sklearn.linear_model import LogisticRegression
 
 from pilotage_core.actions import ActionRules, classify_action
 from pilotage_core.errors import EvidenceError
 from pilotage_core.proposal import build_action_schema
 from pilotage_core.record import SessionRecord
+from pilotage_trainer.config import CriticSettings, PolicySettings
 from pilotage_trainer.critic import (
     Critic,
     Rates,
@@ -28,30 +28,13 @@ from pilotage_trainer.critic import (
     build_rate_traits,
 )
 from pilotage_trainer.dataset import build_examples
+from pilotage_trainer.evaluation import stratified_auroc
+from pilotage_trainer.failures import OneClassError
 from pilotage_trainer.features import name_step, read_prompt, step_action
 from pilotage_trainer.labels import Moment, list_moments
 from pilotage_trainer.policy import Policy
-from pilotage_trainer.policy_training import OneClassError, PolicySettings, build_sparse, fit_policy
+from pilotage_trainer.policy_training import build_sparse, fit_policy
 from pilotage_trainer.schema import allowed_steps
-
-FloatArray = npt.NDArray[np.float64]
-
-
-class CriticSettings(msgspec.Struct, frozen=True):
-    """How a critic is fitted and when it counts as better than confidence.
-
-    `folds` of cross-fitting, `strength` the inverse of the L2 penalty, `rarest` the fewest labels of a trait.
-    `certainty` is the share of bootstrap draws (whole sessions) in which it has to be the better one.
-    """
-
-    folds: int = 4
-    strength: float = 0.3
-    rarest: int = 5
-    development_share: float = 0.35
-    least_labels: int = 40
-    draws: int = 400
-    certainty: float = 0.95
-    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -182,20 +165,6 @@ def count_rates(labels: Iterable[Judged]) -> Rates:
             accepted, n = table.get(context, (0.0, 0.0))
             table[context] = (accepted + each.weight * each.accepted, n + each.weight)
     return Rates(tuple(tables))
-
-
-def stratified_auroc(scores: FloatArray, accepted: npt.NDArray[np.bool_], strata: npt.NDArray[np.intp]) -> float:
-    """P(an accepted label scores above a rejected one of its stratum), ties half; 0.5 where there is no such pair."""
-    won = pairs = 0.0
-    for stratum in np.unique(strata):
-        here = strata == stratum
-        good = int(accepted[here].sum())
-        bad = int(here.sum()) - good
-        if good and bad:
-            ranks = rankdata(scores[here])
-            won += float(ranks[accepted[here]].sum()) - good * (good + 1) / 2.0
-            pairs += good * bad
-    return won / pairs if pairs else 0.5
 
 
 def _judge_moment(number: int, moment: Moment, policy: Policy, rules: ActionRules) -> Judged | None:

@@ -1,10 +1,14 @@
 """How good a policy is on sessions it has not seen: tool and action accuracy.
 
-Not here: whether that is good enough (jobs.py), precision at a score (held_out.py).
+Also how well scores rank labels. Not here: whether that is good enough (policy_job.py), precision at a score
+(held_out.py).
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
 
 from pilotage_core.record import SessionRecord
 from pilotage_trainer.dataset import human_points, read_points
@@ -76,3 +80,20 @@ def measure_accuracy(predictions: Sequence[tuple[Prediction, str]]) -> Accuracy:
     for prediction, step in predictions:
         accuracy.add(prediction, step)
     return accuracy
+
+
+def stratified_auroc(
+    scores: npt.NDArray[np.float64], accepted: npt.NDArray[np.bool_], strata: npt.NDArray[np.intp]
+) -> float:
+    """P(an accepted label scores above a rejected one of its stratum), ties half; 0.5 where there is no such pair.
+
+    All arrays have one length. Pairs across strata do not count: each stratum has a τ of its own.
+    """
+    won = pairs = 0.0
+    for stratum in np.unique(strata):
+        here = strata == stratum
+        good, bad = np.sort(scores[here & accepted]), np.sort(scores[here & ~accepted])
+        below = np.searchsorted(bad, good, side="left") + np.searchsorted(bad, good, side="right")
+        won += float(below.sum()) / 2.0
+        pairs += len(good) * len(bad)
+    return won / pairs if pairs else 0.5

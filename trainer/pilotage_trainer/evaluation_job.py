@@ -7,9 +7,8 @@ import numpy as np
 
 from pilotage_core.wire import JobResult
 from pilotage_trainer.config import JobConfig
-from pilotage_trainer.critic_training import stratified_auroc
 from pilotage_trainer.dataset import closed_after
-from pilotage_trainer.evaluation import measure_accuracy, predict_sessions
+from pilotage_trainer.evaluation import measure_accuracy, predict_sessions, stratified_auroc
 from pilotage_trainer.held_out import number_names, score_sessions
 from pilotage_trainer.models import load_critic, load_policy
 from pilotage_trainer.scorers import InProcess

@@ -47,7 +47,8 @@ class Situation:
     """A session as its dialog tells it. Filled line by line by `read_line`.
 
     `controls` maps what is shown now to its kind; `fields` and `facts` to values. `history` holds the steps so far,
-    customer messages among them. `done` counts each step taken so far. `heard` is what the customer wrote last. `submitted` are the field values at the last click.
+    customer messages among them. `done` counts each step taken so far. `heard` is what the customer wrote last.
+    `submitted` are the field values at the last click.
     """
 
     case: dict[str, str] = field(default_factory=dict)

@@ -20,10 +20,9 @@ from pilotage_core.errors import InvalidInputError, PilotageError
 from pilotage_core.wire import JobResult
 from pilotage_trainer.calibration_job import run_calibrate
 from pilotage_trainer.config import JobConfig, read_config
-from pilotage_trainer.critic_job import run_critic
 from pilotage_trainer.evaluation_job import run_evaluate
-from pilotage_trainer.policy_job import run_policy
-from pilotage_trainer.results import explain_error, find_exit_code, tell, write_result
+from pilotage_trainer.failures import explain_error, find_exit_code
+from pilotage_trainer.results import tell, write_result
 from pilotage_trainer.window import Window
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -64,6 +63,7 @@ def policy(
     backend: BackendOption = Backend.COUNTS,
 ) -> None:
     """Learn what comes next from what operators did."""
+    from pilotage_trainer.policy_job import run_policy  # only the two fitting Jobs wait for scikit-learn
 
     window = partial(
         Window, export, process_cluster, revision, out, since, until, fresh_after, held_out_share=held_out_share
@@ -87,6 +87,7 @@ def critic(
     backend: BackendOption = Backend.COUNTS,
 ) -> None:
     """Learn which proposals of the revision's policy operators accept."""
+    from pilotage_trainer.critic_job import run_critic
 
     times = (since, until, fresh_after, held_out_after)
     window = partial(Window, export, process_cluster, revision, out, *times, held_out_share)

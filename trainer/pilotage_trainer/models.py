@@ -12,8 +12,9 @@ import msgspec
 
 from pilotage_core.actions import Action
 from pilotage_core.dialog import encode_action
-from pilotage_trainer.artefact import MANIFEST, DamagedArtefactError, Manifest, digest_code, read_artefact
+from pilotage_trainer.artefact import MANIFEST, Manifest, digest_code, read_artefact
 from pilotage_trainer.critic import Critic
+from pilotage_trainer.failures import DamagedArtefactError
 from pilotage_trainer.features import read_prompt, step_action
 from pilotage_trainer.policy import Policy
 from pilotage_trainer.schema import allowed_steps

@@ -8,34 +8,21 @@ import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-import msgspec
 import numpy as np
 import scipy.sparse as sp
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
 from pilotage_core.errors import EvidenceError
+from pilotage_trainer.config import PolicySettings
 from pilotage_trainer.counts import Example, count_steps
+from pilotage_trainer.failures import OneClassError
 from pilotage_trainer.policy import Policy, Prediction, StoredPolicy, StoredWeights
 
 SHARES = (0.0, 0.25, 0.5, 0.65, 0.8, 0.9, 1.0)
 DEFAULT_SHARE = 0.8
 """Where there are no development sessions to choose on; what is mostly chosen where there are."""
 LEAST_PROBABILITY = 1e-6
-
-
-class OneClassError(EvidenceError):
-    """Every example or label is of one class: nothing can be told apart."""
-
-
-class PolicySettings(msgspec.Struct, frozen=True):
-    """How a policy is fitted. `strength` is the inverse of the L2 penalty; `rarest` the fewest examples of a trait."""
-
-    strength: float = 0.3
-    rarest: int = 3
-    iterations: int = 25
-    development_share: float = 0.2
-    least_examples: int = 50
 
 
 def fit_policy(examples: Sequence[Example], settings: PolicySettings, share: float = DEFAULT_SHARE) -> Policy:

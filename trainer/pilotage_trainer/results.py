@@ -1,48 +1,20 @@
-"""A Job's result: where it is written, and the exit code of each kind of failure.
+"""A Job's result, and where it is written. Exit codes: failures.py.
 
 The controller reads the termination message; the copy beside the artefact is for people and the report.
 """
 
-import errno
 import os
 import sys
 from pathlib import Path
 
 import msgspec
 
-from pilotage_core.errors import EvidenceError, InvalidInputError, PilotageError, UnavailableError
 from pilotage_core.wire import JobResult
-from pilotage_trainer.artefact import DamagedArtefactError
-from pilotage_trainer.policy_training import OneClassError
 
 LONGEST_MESSAGE = 4096
 """Bytes that Kubernetes keeps of a termination message."""
 TERMINATION_LOG = Path("/dev/termination-log")
 RESULT = "result.json"
-
-EXIT_USAGE, EXIT_TOO_LITTLE, EXIT_ONE_CLASS, EXIT_UNREACHABLE, EXIT_DAMAGED, EXIT_DISK = 2, 3, 4, 5, 6, 7
-EXIT_CODES: tuple[tuple[type[Exception], int], ...] = (
-    (OneClassError, EXIT_ONE_CLASS),
-    (DamagedArtefactError, EXIT_DAMAGED),
-    (EvidenceError, EXIT_TOO_LITTLE),
-    (UnavailableError, EXIT_UNREACHABLE),
-    (InvalidInputError, EXIT_USAGE),
-    (OSError, EXIT_DISK),
-)
-"""The first kind that fits decides."""
-
-
-def find_exit_code(error: PilotageError | OSError) -> int:
-    """The exit code the controller knows `error` by."""
-    return next(code for kind, code in EXIT_CODES if isinstance(error, kind))
-
-
-def explain_error(error: PilotageError | OSError) -> str:
-    """One line for people."""
-    if isinstance(error, OSError):
-        full = " (free some space)" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
-        return f"{error.filename or 'the artefact volume'}: {error.strerror}{full}"
-    return str(error)
 
 
 def write_result(result: JobResult, folder: Path, wanted: Path | None) -> None:

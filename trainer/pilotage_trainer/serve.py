@@ -17,13 +17,12 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from pilotage_trainer import vllm
-from pilotage_trainer.artefact import DamagedArtefactError
+from pilotage_trainer.failures import EXIT_DAMAGED, DamagedArtefactError
 from pilotage_trainer.models import ServedCritic, ServedPolicy, find_foreign_code, load_models, read_logprob
 
 LARGEST_BODY = 4 << 20
 JSON = b"application/json"
 BUCKETS = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0)
-EXIT_DAMAGED = 6
 
 log = logging.getLogger("pilotage.serve")
 

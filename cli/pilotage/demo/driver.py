@@ -21,6 +21,8 @@ from pilotage.demo.world import Scene, World, is_complete, reached_in_words
 from pilotage.report.times import in_words
 from pilotage.run import Fault, RunInfo
 from pilotage_core.errors import PilotageError
+from pilotage_simulator.dialogue import GAP_CAP_SECONDS
+from pilotage_simulator.plan import read_plan
 
 LOOK_SECONDS = 0.4
 AFTER_COMPLETE_SECONDS = 5.0
@@ -43,6 +45,7 @@ def run_demo(
         machine=f"{platform.machine()}, Python {platform.python_version()}",
         gateway_url=world.gateway_url,
         controller_url=world.controller_url,
+        assumptions=assumptions_of(world.plan),
     )
     run.mkdir(parents=True, exist_ok=True)
     with _signals_as_exceptions(), Timeline(console) as timeline:
@@ -64,6 +67,13 @@ def run_demo(
         (run / "faults.json").write_bytes(msgspec.json.encode(felled))
         console.print(fault_table(felled))
     return info
+
+
+def assumptions_of(plan: Path) -> dict[str, float]:
+    """What a plan assumes of operators, by the names the report prints."""
+    chosen = read_plan(plan)
+    names = ("look_seconds", "accept_seconds", "accept_later_probability", "transfer_share")
+    return {name: getattr(chosen, name) for name in names} | {"gap_cap_seconds": GAP_CAP_SECONDS}
 
 
 def _play(world: World, timeline: Timeline, faults: bool, limit_seconds: float) -> tuple[Scene, list[Fault]]:

@@ -30,7 +30,7 @@ class KubernetesWorld:
 
     def __init__(self, run: Path, plan: Path) -> None:
         self._run = run
-        self._plan = plan
+        self.plan = plan
         self._kubernetes = Kubernetes()
         self.gateway_url = self._kubernetes.gateway_url()
         self.controller_url = ""
@@ -53,7 +53,7 @@ class KubernetesWorld:
         star = ["--star", str(dialogues)] if dialogues else []
         argv = [
             str(Path(sys.executable).with_name("pilotage-simulate")), "run", "--gateway", self.gateway_url,
-            "--controller", self.controller_url, "--plan", str(self._plan),
+            "--controller", self.controller_url, "--plan", str(self.plan),
             "--ledger", str(self._run / "ledger.jsonl"), *star,
         ]  # fmt: skip
         processes.start("simulator", argv, kept_running=False)

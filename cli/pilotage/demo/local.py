@@ -1,6 +1,6 @@
 """The main job as plain processes on loopback ports: gateway, controller, simulator; the controller runs the rest.
 
-Nothing here decides anything about a process cluster: the same controller, gateway and simulator as on Kubernetes do.
+Nothing here decides about a process cluster: the same controller, gateway and simulator as on Kubernetes do.
 """
 
 import os
@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from pilotage.demo.collect import collect_calibrations, collect_sessions, collect_status
-from pilotage.demo.processes import Processes, Recorded, end_stale, is_same_process, read_recorded
+from pilotage.demo.processes import Processes, end_stale
 from pilotage.demo.world import Scene
 from pilotage.run import object_key
-from pilotage.services import ControllerApi, GatewayApi, is_answering, read_manifests
+from pilotage.services import ControllerApi, GatewayApi, is_answering, read_manifests, read_statuses
 from pilotage_core.errors import PilotageError, UnavailableError
+from pilotage_operator.apply.processes import find_process, stop_process
 
 START_SECONDS = 20.0
 
@@ -30,8 +31,9 @@ class LocalWorld:
     def __init__(self, run: Path, manifests: Path, plan: Path) -> None:
         self._run = run
         self._live = run / "live"
+        self._controller_folder = self._live / "controller"
         self._manifests = manifests
-        self._plan = plan
+        self.plan = plan
         gateway_port, controller_port = free_ports(2)
         self.gateway_url = f"http://127.0.0.1:{gateway_port}"
         self.controller_url = f"http://127.0.0.1:{controller_port}"
@@ -44,9 +46,10 @@ class LocalWorld:
     def start(self, dialogues: Path | None) -> None:
         """Fresh folder, then controller, gateway and, once a permit is there, the simulator."""
         end_stale(self._live / "pids.json")
-        end_stale(self._live / "controller" / "pids.json")
+        self._end_children()
         shutil.rmtree(self._live, ignore_errors=True)
-        for name in ("gateway", "controller", "keys", "artefacts"):
+        (self._run / "ledger.jsonl").unlink(missing_ok=True)
+        for name in ("gateway", "controller"):
             (self._live / name).mkdir(parents=True)
         processes = self._processes = Processes(self._live)
         processes.start("controller", self._controller_argv())
@@ -57,24 +60,23 @@ class LocalWorld:
 
     def _controller_argv(self) -> list[str]:
         return [
-            _program("pilotage-controller"), "--local", str(self._live / "controller"),
+            _program("pilotage-controller"), "--local", str(self._controller_folder),
             "--manifests", str(self._manifests), "--listen", _address(self.controller_url),
-            "--gateway", self.gateway_url, "--keys", str(self._live / "keys"),
-            "--artefacts", str(self._live / "artefacts"),
+            "--gateway", self.gateway_url,
         ]  # fmt: skip
 
     def _gateway_argv(self) -> list[str]:
         return [
             _program("pilotage-gateway"), "--listen", _address(self.gateway_url),
-            "--database", f"sqlite:///{self._live / 'gateway' / 'gateway.db'}",
-            "--controller", self.controller_url, "--keys", str(self._live / "keys"),
+            "--database", f"sqlite:///{(self._live / 'gateway' / 'gateway.db').absolute()}",
+            "--controller", self.controller_url, "--keys", str(self._controller_folder / "keys"),
         ]  # fmt: skip
 
     def _simulator_argv(self, dialogues: Path | None) -> list[str]:
         star = ["--star", str(dialogues)] if dialogues else []
         return [
             _program("pilotage-simulate"), "run", "--gateway", self.gateway_url, "--controller", self.controller_url,
-            "--plan", str(self._plan), "--ledger", str(self._run / "ledger.jsonl"), *star,
+            "--plan", str(self.plan), "--ledger", str(self._run / "ledger.jsonl"), *star,
         ]  # fmt: skip
 
     def observe(self) -> Scene:
@@ -85,11 +87,8 @@ class LocalWorld:
         if code not in (None, 0):
             raise UnavailableError(f"the simulator ended with {code}:\n{processes.log_tail('simulator')}")
         trouble = ""
-        items, live, executed = self._last.process_clusters, self._last.live_sessions, self._last.executed
-        try:
-            items = tuple(self._controller.process_clusters())
-        except PilotageError as error:
-            trouble = f"controller: {error.what}"
+        items = tuple(read_statuses(self._controller_folder))
+        live, executed = self._last.live_sessions, self._last.executed
         try:
             live = self._gateway.status().live_sessions
             executed = self._gateway.total("pilotage_executed_critical_total")
@@ -115,8 +114,9 @@ class LocalWorld:
             servers = self._model_servers()
             if not servers:
                 raise UnavailableError("no model server is running")
-            os.kill(servers[0].pid, signal.SIGKILL)
-            return f"{servers[0].name} (process {servers[0].pid})"
+            name, pid = servers[0]
+            os.killpg(pid, signal.SIGKILL)
+            return f"{name} (process {pid})"
         pid = self._running().pid(part)
         self._epoch = self._permit_epoch()
         self._running().kill(part)
@@ -140,25 +140,33 @@ class LocalWorld:
 
     def collect(self, run: Path) -> None:
         """Status, sessions, curves; the ledger is there already."""
-        items = self._controller.process_clusters()
+        items = read_statuses(self._controller_folder)
         collect_status(run, items, read_manifests(self._manifests, "AutomationGate"))
         collect_sessions(run, self._gateway, items)
-        collect_calibrations(run, self._live / "artefacts")
+        collect_calibrations(run, self._controller_folder / "artefacts")
 
     def end(self) -> None:
         """End every process this run started, and what the controller left."""
         if self._processes is not None:
             self._processes.end_all()
-            end_stale(self._live / "controller" / "pids.json")
+            self._end_children()
 
     def _running(self) -> Processes:
         if self._processes is None:
             raise UnavailableError("the demo has not been started")
         return self._processes
 
-    def _model_servers(self) -> list[Recorded]:
-        recorded = read_recorded(self._live / "controller" / "pids.json")
-        return [one for one in recorded if is_same_process(one) and one.name.endswith(("policy", "critic"))]
+    def _model_servers(self) -> list[tuple[str, int]]:
+        """Names and process ids of the model servers that run."""
+        found = ((folder, find_process(folder)) for folder in sorted(self._controller_folder.glob("servers/*/*")))
+        return [(folder.name, process.record.pid) for folder, process in found if process and process.running]
+
+    def _end_children(self) -> None:
+        """End the Jobs and servers that a controller left when it was killed."""
+        for folder in [*self._controller_folder.glob("jobs/*/*"), *self._controller_folder.glob("servers/*/*")]:
+            process = find_process(folder)
+            if process is not None:
+                stop_process(process)
 
     def _permit_epoch(self) -> int:
         """The epoch of the permit the gateway holds; 0 where it holds none or does not answer."""

@@ -27,6 +27,7 @@ class World(Protocol):
     """Where the main job runs."""
 
     mode: str
+    plan: Path
     gateway_url: str
     controller_url: str
 

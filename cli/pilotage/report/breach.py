@@ -41,8 +41,8 @@ class Evidence(msgspec.Struct, frozen=True):
 
 class Breach(msgspec.Struct, frozen=True):
     """One rollback. `seconds` run from when the label that tipped the guardrail was stored to the later of the
-    controller's flip and the last action that ran unattended; `executed_after` counts such actions after the flip. Times are seconds
-    since the epoch.
+    controller's flip and the last action that ran unattended; `executed_after` counts such actions after the flip.
+    Times are seconds since the epoch.
     """
 
     guardrail: str

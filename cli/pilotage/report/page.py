@@ -336,9 +336,9 @@ def _method(figures: Figures) -> str:
         "the BPM’s fence had refused it, or where it happened twice.",
         "Strict precision compares with what the dialogue’s human did at that point (a submit is right only if every "
         "filled value is); graded also counts what that human did later before the next submit.",
-        f"Assumed, since no dialogue says it: an accept costs {a.get('accept_seconds', 0):g} s and a look "
-        f"{a.get('look_seconds', 0):g} s of an operator’s time; gaps are capped at {a.get('gap_cap_seconds', 60):g} s; "
-        f"an operator accepts what the human did later with probability {a.get('later_accept_probability', 0.7):g}.",
+        f"Assumed, since no dialogue says it: a look costs an operator {a.get('look_seconds', 0):g} s and an "
+        f"accept {a.get('accept_seconds', 0):g} s more; gaps are capped at {a.get('gap_cap_seconds', 60):g} s; "
+        f"an operator accepts what the human did later with probability {a.get('accept_later_probability', 0.7):g}.",
         "Seconds from breach to Copilot run from when the label that tipped the guardrail was stored to the later of "
         "the controller’s flip and the last action that ran unattended, counted from the records.",
     ]

@@ -1,10 +1,12 @@
 """The snapshot gateways act on: one Leave for each process cluster, in the order sessions are matched."""
 
 from collections.abc import Iterable
+from typing import Any
 
 from pilotage_core.certificate import Certificate
 from pilotage_core.stage import UNATTENDED, Stage
 from pilotage_core.wire import Leave, PairRef, Snapshot
+from pilotage_operator.api.process_cluster import ProcessClusterSpec
 from pilotage_operator.api.status import PairStatus
 from pilotage_operator.build.rules import build_action_rules, build_selector
 from pilotage_operator.decide.facts import Bundle
@@ -34,6 +36,21 @@ def build_leave(
         audit_share=1.0 if audits_all else float(bundle.gate.calibration.audit_share),
         suspended=spec.suspend,
         screens=bundle.screens,
+    )
+
+
+def build_watching_leave(cluster: dict[str, Any]) -> Leave:
+    """The leave of a process cluster that names something that is not there: it only watches."""
+    spec = ProcessClusterSpec.model_validate(cluster["spec"])
+    metadata = cluster["metadata"]
+    return Leave(
+        name=metadata["name"],
+        namespace=metadata["namespace"],
+        stage=Stage.LOGGING,
+        selector=build_selector(spec),
+        priority=spec.priority,
+        rules=build_action_rules(spec),
+        suspended=spec.suspend,
     )
 
 

@@ -100,6 +100,15 @@ def decide_lifecycle(bundle: Bundle, before: ProcessClusterStatus, facts: Facts,
     )
 
 
+def decide_faulty(before: ProcessClusterStatus, fault: str, now: float) -> ProcessClusterStatus:
+    """The status of a process cluster that names something that is not there: everything else stays as it is."""
+    old = next((c for c in before.conditions if c.type == "Ready"), None)
+    since = old.last_transition_time if old is not None and old.status == "False" else write_time(now)
+    ready = Condition(type="Ready", status="False", reason="Invalid", message=fault, last_transition_time=since)
+    others = tuple(condition for condition in before.conditions if condition.type != "Ready")
+    return before.model_copy(update={"conditions": (ready, *others)})
+
+
 def _decide_stage(moment: Moment, making: Making, findings: tuple[Finding, ...]) -> StageDecision:
     return decide_stage(
         read_stage_facts(moment.bundle, moment.before, making, moment.counts, moment.facts, findings, moment.now)

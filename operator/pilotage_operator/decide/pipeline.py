@@ -96,6 +96,9 @@ def _wait_for_demonstrations(bundle: Bundle, making: Making, counts: CounterFact
     supervision = bundle.cluster.supervision
     if counts.demonstrations < supervision.min_demonstrations:
         return _waiting(making, f"{counts.demonstrations} of {supervision.min_demonstrations} demonstrations")
+    seen_for = now - read_time(making.pipeline.since)
+    if making.pipeline.attempt == 1 and seen_for < supervision.minimum_cycle_seconds:
+        return _waiting(making, f"{seen_for:.0f} of {supervision.minimum_cycle_seconds} seconds of demonstrations")
     if making.pipeline.attempt > 1 and not _has_fresh(bundle, making, counts):
         return _waiting(making, _fresh_text(bundle, making, counts))
     return _start_job(bundle, making, Phase.POLICY, now, since="")

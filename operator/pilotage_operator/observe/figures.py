@@ -1,7 +1,7 @@
-"""Counters and guardrail figures, whoever they come from: names, how samples become counts, how counts become readings.
+"""Counters and guardrail figures, whoever they come from: names, and how samples become counts and readings.
 
-The gateway's counters are restored from its records, so a count here is a count of records. Guardrails look at increases
-over a window. No network here: prometheus.py and gateway_metrics.py ask.
+The gateway's counters are restored from its records, so a count here is a count of records. Guardrails look at
+increases over a window. No network here: prometheus.py and gateway_metrics.py ask.
 """
 
 from collections.abc import Iterable

@@ -1,7 +1,7 @@
 """Figures from Prometheus: one vector query for all counts, and one for each built-in guardrail and window.
 
-Each guardrail query answers three parts for every process cluster and pair at once: the value, its samples, and when its
-counter was last scraped. What is stale, doubled or not a number is a fault, which makes a guardrail Missing.
+Each guardrail query answers three parts for every process cluster and pair at once: the value, its samples, and when
+its counter was last scraped. What is stale, doubled or not a number is a fault, which makes a guardrail Missing.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""What an installation has to give and take, whether Kubernetes or local processes: the only two ways the rest sees it."""
+"""What an installation gives and takes, be it Kubernetes or local processes; the rest sees no more of it."""
 
 from dataclasses import dataclass, field
 from typing import Protocol

@@ -1,19 +1,21 @@
 """One session through the gateway: what is proposed, executed, accepted, corrected, handed off, and repeated."""
 
 import msgspec
-import pytest
-from stubs.gateway import FORM, RESULT, STAR, SUBMIT, Case, build_certificate
+from stubs.gateway import FORM, RESULT, STAR, SUBMIT, Case, StubModels, build_certificate
 
 from pilotage_core.actions import Action, Tool
 from pilotage_core.events import (
     Author,
+    FeedbackGiven,
     MessagePosted,
     Outcome,
     ReviewItem,
     ScreenShown,
+    SessionOpened,
     SessionReviewed,
     Verdict,
 )
+from pilotage_core.screen import ScreenSchema
 from pilotage_core.stage import Stage
 from pilotage_core.wire import PairRef
 
@@ -35,37 +37,41 @@ async def test_a_certified_action_runs_unattended_once(world):
         assert [p.get("executed", False) for p in record["proposals"]] == [True, False]
 
 
-@pytest.mark.parametrize(
-    ("changes", "models", "decision", "reason"),
-    [
-        ({"stage": Stage.LOGGING}, {}, "observe", "stage-logging"),
-        ({"stage": Stage.COPILOT}, {}, "propose", "stage-copilot"),
-        ({"suspended": True}, {}, "observe", "suspended"),
-        ({"certificates": {}}, {}, "propose", "no-certificate"),
-        ({"certificates": {"procedure": build_certificate(0.8, policy="older")}}, {}, "propose", "no-certificate"),
-        ({"certificates": {"procedure": build_certificate(0.99)}}, {}, "propose", "below-tau"),
-        ({"audit_share": 1.0}, {}, "propose", "audit"),
-        ({"pair": None}, {}, "observe", "nothing-proposed"),
-        ({}, {"score": 1.5}, "propose", "no-score"),
-        ({}, {"score": "high"}, "propose", "no-score"),
-        ({}, {"failing": True}, "observe", "nothing-proposed"),
-        ({}, {"action": None}, "observe", "nothing-proposed"),
-        ({}, {"action": Action(Tool.CLICK_CONTROL, "gone")}, "hand_off", "control-invalid"),
-        ({}, {"action": Action(Tool.CLOSE_CHAT)}, "propose", "finalizing-by-human"),
-        ({}, {"action": Action(Tool.OPEN_PROCEDURE, "book")}, "execute", "not-critical"),
-        ({"stage": Stage.COPILOT}, {"action": Action(Tool.OPEN_PROCEDURE, "book")}, "propose", "not-critical-unlisted"),
-    ],
+FIRST_TURNS = (
+    ({"stage": Stage.LOGGING}, {}, "observe", "stage-logging"),
+    ({"stage": Stage.COPILOT}, {}, "propose", "stage-copilot"),
+    ({"suspended": True}, {}, "observe", "suspended"),
+    ({"certificates": {}}, {}, "propose", "no-certificate"),
+    ({"certificates": {"procedure": build_certificate(0.8, policy="older")}}, {}, "propose", "no-certificate"),
+    ({"certificates": {"procedure": build_certificate(0.99)}}, {}, "propose", "below-tau"),
+    ({"audit_share": 1.0}, {}, "propose", "audit"),
+    ({"pair": None}, {}, "observe", "nothing-proposed"),
+    ({}, {"score": 1.5}, "propose", "no-score"),
+    ({}, {"score": "high"}, "propose", "no-score"),
+    ({}, {"failing": True}, "observe", "nothing-proposed"),
+    ({}, {"action": None}, "observe", "nothing-proposed"),
+    ({}, {"action": Action(Tool.CLICK_CONTROL, "gone")}, "hand_off", "control-invalid"),
+    ({}, {"action": Action(Tool.CLOSE_CHAT)}, "propose", "finalizing-by-human"),
+    ({}, {"action": Action(Tool.OPEN_PROCEDURE, "book")}, "execute", "not-critical"),
+    ({"stage": Stage.COPILOT}, {"action": Action(Tool.OPEN_PROCEDURE, "book")}, "propose", "not-critical-unlisted"),
 )
-async def test_what_the_gate_says_of_the_first_proposal(world, changes, models, decision, reason):
-    world.publish(**{"stage": Stage.CALIBRATION, **changes})
-    for name, value in models.items():
-        setattr(world.models, name, value)
+
+
+async def test_what_the_gate_says_of_the_first_proposal(world, subtests):
     async with world.gateway() as gateway:
-        turn = await Case(gateway).begin()
-        assert (turn.decision, turn.reason) == (decision, reason)
-        assert (turn.order is not None) == (decision == "execute")
-        assert (turn.proposal is not None) == (decision == "propose")
-        assert turn.proposal is None or turn.proposal.score is None
+        for changes, models, decision, reason in FIRST_TURNS:
+            world.publish(**{"stage": Stage.CALIBRATION, **changes})
+            digest = world.controller.snapshot.digest
+            fresh = StubModels(url=world.models.url, **models)
+            vars(world.models).update(vars(fresh))
+            await gateway.until(lambda s, d=digest: s["snapshot_digest"] == d and s["permit_remaining_ms"] > 0)
+            gateway.app.state.turns.models._breakers.clear()
+            with subtests.test(reason, changes=str(changes)[:80], models=models):
+                turn = await Case(gateway).begin()
+                assert (turn.decision, turn.reason) == (decision, reason)
+                assert (turn.order is not None) == (decision == "execute")
+                assert (turn.proposal is not None) == (decision == "propose")
+                assert turn.proposal is None or turn.proposal.score is None
 
 
 async def test_the_model_sees_the_serialised_dialog_and_no_id(world):
@@ -76,7 +82,10 @@ async def test_the_model_sees_the_serialised_dialog_and_no_id(world):
         assert prompt.startswith("@ domain=hotel\n")
         assert critic["query"] == prompt + '{"tool":"click_control","control_id":"submit-booking"}'
         assert not any(word in prompt for word in ("secret-session", "c-77"))
-        tools = [branch["properties"]["tool"]["const"] for branch in policy["response_format"]["json_schema"]["schema"]["anyOf"]]
+        tools = [
+            branch["properties"]["tool"]["const"]
+            for branch in policy["response_format"]["json_schema"]["schema"]["anyOf"]
+        ]
         assert tools == ["click_control", "open_procedure", "send_text_to_chat", "close_chat", "transfer_chat", ""]
 
 
@@ -172,8 +181,6 @@ async def test_an_accept_of_a_state_that_has_moved_on_is_refused_and_nothing_is_
         case = Case(gateway)
         old = await case.begin()
         await case.post(ScreenShown(screen=RESULT))
-        from pilotage_core.events import FeedbackGiven
-
         status, problem = await case.refused(FeedbackGiven(old.proposal.proposal_id, Verdict.ACCEPT, "ann"))
         assert (status, problem["where"]) == (409, "events[0].data.proposal_id")
         reject = await case.post(FeedbackGiven(old.proposal.proposal_id, Verdict.REJECT, "ann"))
@@ -255,15 +262,11 @@ async def test_a_pair_that_changed_while_it_was_asked_does_not_execute(world):
 
 
 async def test_a_screen_that_lacks_what_its_schema_requires_is_kept_and_handed_off(world):
-    from pilotage_core.screen import ScreenSchema
-
     world.publish(Stage.CALIBRATION, screens=(ScreenSchema("form", "form", required_controls=("submit*",)),))
     async with world.gateway() as gateway:
         case = Case(gateway)
         await case.begin(screen=FORM)
         case = Case(gateway)
-        from pilotage_core.events import SessionOpened
-
         turn = await case.post(SessionOpened(), ScreenShown(html="<form><button id=other>Other</button></form>"))
         assert (turn.decision, turn.reason) == ("hand_off", "state-invalid")
         assert "submit*" in turn.detail

@@ -1,0 +1,78 @@
+"""A folder of plain YAML with a kustomization.yaml, read the way `kubectl apply -k` would: the local way's API server.
+
+Only `resources` and `namespace` are understood; anything else in a kustomization is refused rather than passed over.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pilotage_core.errors import InvalidInputError
+from pilotage_operator.build.bundle import Object
+
+UNDERSTOOD = frozenset({"apiVersion", "kind", "resources", "namespace"})
+CLUSTER_SCOPED = frozenset({"Namespace", "CustomResourceDefinition", "PersistentVolume", "ClusterRole"})
+
+
+def read_manifests(folder: Path, namespace: str = "") -> dict[tuple[str, str, str], Object]:
+    """Every object of `folder`, by (kind, namespace, name). Raises InvalidInputError with the file."""
+    path = folder / "kustomization.yaml"
+    kustomization = _read_one(path)
+    unknown = sorted(kustomization.keys() - UNDERSTOOD)
+    if unknown:
+        raise InvalidInputError(
+            f"{', '.join(unknown)} is not understood without Kubernetes",
+            where=str(path),
+            remedy="keep to resources and namespace",
+        )
+    namespace = kustomization.get("namespace", namespace)
+    objects: dict[tuple[str, str, str], Object] = {}
+    for name in kustomization.get("resources", []):
+        resource = (folder / name).resolve()
+        if resource.is_dir():
+            objects |= read_manifests(resource, namespace)
+        else:
+            objects |= {_key(item): item for item in _read_objects(resource, namespace)}
+    return objects
+
+
+def list_files(folder: Path) -> list[Path]:
+    """The files `read_manifests` reads, to see whether any has changed."""
+    kustomization = _read_one(folder / "kustomization.yaml")
+    files = [folder / "kustomization.yaml"]
+    for name in kustomization.get("resources", []):
+        resource = (folder / name).resolve()
+        files += list_files(resource) if resource.is_dir() else [resource]
+    return files
+
+
+def _read_objects(path: Path, namespace: str) -> list[Object]:
+    try:
+        documents = [item for item in yaml.safe_load_all(path.read_text()) if item]
+    except OSError as error:
+        raise InvalidInputError(f"cannot be read: {error.strerror}", where=str(path)) from error
+    except yaml.YAMLError as error:
+        raise InvalidInputError(f"is no YAML: {error}", where=str(path)) from error
+    for document in documents:
+        if not isinstance(document, dict) or not document.get("kind") or not document.get("metadata", {}).get("name"):
+            raise InvalidInputError("an object needs kind and metadata.name", where=str(path))
+        if document["kind"] not in CLUSTER_SCOPED:
+            document["metadata"]["namespace"] = namespace or document["metadata"].get("namespace", "default")
+    return documents
+
+
+def _read_one(path: Path) -> dict[str, Any]:
+    try:
+        found = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise InvalidInputError(
+            f"cannot be read: {error.strerror}", where=str(path), remedy="give a folder with a kustomization.yaml"
+        ) from error
+    except yaml.YAMLError as error:
+        raise InvalidInputError(f"is no YAML: {error}", where=str(path)) from error
+    return found if isinstance(found, dict) else {}
+
+
+def _key(item: Object) -> tuple[str, str, str]:
+    return item["kind"], item["metadata"].get("namespace", ""), item["metadata"]["name"]

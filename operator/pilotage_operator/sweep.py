@@ -1,0 +1,219 @@
+"""The sweep: observe everything, decide for each process cluster, apply. Once a second; it is all the controller does.
+
+What takes leave away is published before anything else is done; what gives leave is published only once it is written
+down. Decisions are decide/'s, and the same for Kubernetes and local processes.
+"""
+
+import logging
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from pilotage_core.errors import ConflictError, InvalidInputError, UnavailableError
+from pilotage_core.wire import Leave
+from pilotage_operator.api.status import Phase, PhaseState, ProcessClusterStatus
+from pilotage_operator.build.bundle import Object, build_bundle
+from pilotage_operator.build.snapshot import build_snapshot, build_watching_leave
+from pilotage_operator.decide.facts import Bundle, Facts, LifecycleDecision, MonitorFact
+from pilotage_operator.decide.lifecycle import decide_faulty, decide_lifecycle
+from pilotage_operator.observe.figures import Figures, FigureSource, find_windows, select_readings
+from pilotage_operator.observe.labels import LabelFollower
+from pilotage_operator.observe.world import Sighting, World
+from pilotage_operator.permits import DEFAULT_TTL_SECONDS, Authority, boot_seconds
+from pilotage_operator.server import Metrics, Pace
+
+log = logging.getLogger(__name__)
+PHASES_FED_BY_SESSIONS = frozenset({Phase.DEMONSTRATIONS, Phase.FEEDBACK, Phase.FRESH, Phase.CERTIFIED})
+
+
+@dataclass(slots=True)
+class Cluster:
+    """What the controller holds of one process cluster between sweeps. `bundle` is the last one that was whole."""
+
+    status: ProcessClusterStatus
+    bundle: Bundle | None = None
+    fault: str = ""
+    leave: Leave | None = None
+
+
+class Sweeper:
+    """Holds the parts a sweep needs, and what it has to remember from one to the next."""
+
+    def __init__(
+        self, world: World, figures: FigureSource, labels: LabelFollower, authority: Authority, metrics: Metrics
+    ) -> None:
+        self._world = world
+        self._figures = figures
+        self._labels = labels
+        self._authority = authority
+        self._metrics = metrics
+        self._clusters: dict[str, Cluster] = {}
+        self._sighting: Sighting | None = None
+
+    async def sweep(self) -> None:
+        """Observe, decide, publish what takes leave away, apply, publish the rest."""
+        began, clock = boot_seconds(), time.perf_counter()
+        whole = await self._look()
+        if self._sighting is None:
+            return
+        sighting = self._sighting
+        bundles = [cluster.bundle for cluster in self._clusters.values() if cluster.bundle is not None]
+        figures = await self._figures.observe_figures(find_windows(bundles))
+        answered = time.perf_counter()
+        monitors = {
+            key: await self._labels.observe_labels(key, cluster.status) for key, cluster in self._clusters.items()
+        }
+        decisions = {bundle.key: self._decide(bundle, sighting, figures, monitors[bundle.key]) for bundle in bundles}
+        self._publish(self._cautious(decisions))
+        self._count(decisions, monitors, time.perf_counter() - answered)
+        written = await self._apply(sighting, decisions) if whole else set()
+        self._publish(self._final(decisions, written))
+        if whole:
+            self._authority.confirm(began)
+        self._metrics.sweep_seconds.observe(time.perf_counter() - clock)
+
+    def list_paces(self) -> Iterable[Pace]:
+        """Process clusters as they are now, for whoever paces sessions."""
+        for key, cluster in sorted(self._clusters.items()):
+            namespace, name = key.split("/", 1)
+            pipeline = cluster.status.pipeline
+            phase = pipeline.phase if pipeline else Phase.DEMONSTRATIONS
+            wants = phase in PHASES_FED_BY_SESSIONS and not (pipeline and pipeline.state is PhaseState.RUNNING)
+            yield Pace(name, namespace, cluster.status.stage, cluster.status.held_by, phase.value, wants)
+
+    # --- observe -----------------------------------------------------------------------------------------------------
+    async def _look(self) -> bool:
+        """See the world; without it, go on with what was seen last: leave can still be taken away."""
+        try:
+            sighting = await self._world.observe_world()
+        except UnavailableError as error:
+            log.warning("the world cannot be seen: %s", error)
+            self._metrics.failures.labels("observe").inc()
+            return False
+        self._sighting = sighting
+        for key in self._clusters.keys() - sighting.clusters.keys():
+            del self._clusters[key]
+        for key, cluster in sighting.clusters.items():
+            self._take(key, cluster, sighting)
+        return True
+
+    def _take(self, key: str, cluster: Object, sighting: Sighting) -> None:
+        held = self._clusters.get(key)
+        if held is None:
+            status = ProcessClusterStatus.model_validate(cluster.get("status") or {})
+            held = self._clusters[key] = Cluster(status)
+        try:
+            held.bundle, held.fault = build_bundle(cluster, sighting.objects, self._world.serving_image), ""
+        except InvalidInputError as error:
+            if held.fault != str(error):
+                log.warning("%s", error)
+            held.fault = str(error)
+            if held.bundle is None:
+                held.leave = build_watching_leave(cluster)
+
+    # --- decide ------------------------------------------------------------------------------------------------------
+    def _decide(
+        self, bundle: Bundle, sighting: Sighting, figures: Figures, monitor: MonitorFact | None
+    ) -> LifecycleDecision:
+        status = self._clusters[bundle.key].status
+        pair = status.pair.revision if status.pair else ""
+        facts = Facts(
+            counts=(figures.counts or {}).get(bundle.key),
+            readings=select_readings(bundle, pair, figures, monitor),
+            monitor=monitor,
+            jobs=sighting.jobs.get(bundle.namespace, {}),
+            endpoints=sighting.endpoints.get(bundle.namespace, {}),
+            authority=self._authority.has_waited(),
+            admission=sighting.admission,
+            clock_skew_seconds=figures.clock_skew_seconds,
+            permit_epoch=self._authority.epoch,
+        )
+        now = time.time()
+        decision = decide_lifecycle(bundle, status, facts, now)
+        fault = self._clusters[bundle.key].fault
+        if not fault:
+            return decision
+        # What it names is not there any more: the last whole bundle stays in force, and people are told.
+        told = decision.status.model_copy(update={"conditions": status.conditions})
+        return replace(decision, status=decide_faulty(told, fault, now))
+
+    def _find_faulty(self, sighting: Sighting) -> dict[str, ProcessClusterStatus]:
+        """Statuses of process clusters that name something that is not there: they only watch."""
+        now = time.time()
+        return {
+            key: decide_faulty(cluster.status, cluster.fault, now)
+            for key, cluster in self._clusters.items()
+            if cluster.fault and cluster.bundle is None and key in sighting.clusters
+        }
+
+    # --- apply -------------------------------------------------------------------------------------------------------
+    async def _apply(self, sighting: Sighting, decisions: dict[str, LifecycleDecision]) -> set[str]:
+        """Write statuses, then Jobs and model servers. Gives the keys whose status is written down."""
+        written = set()
+        for key, decision in sorted(decisions.items(), key=lambda item: not item[1].revoked):
+            cluster = self._clusters[key]
+            if decision.revoked or decision.status.rollback != cluster.status.rollback:
+                cluster.status = decision.status  # in force whether or not it can be written down now
+            try:
+                await self._world.apply_status(sighting.clusters[key], decision.status)
+                cluster.status = decision.status
+                written.add(key)
+                if cluster.bundle is not None:
+                    await self._world.apply_workloads(cluster.bundle, decision)
+            except (UnavailableError, ConflictError) as error:
+                log.warning("%s is not as decided yet: %s", key, error)
+                self._metrics.failures.labels("apply").inc()
+        for key, status in self._find_faulty(sighting).items():
+            try:
+                await self._world.apply_status(sighting.clusters[key], status)
+                self._clusters[key].status = status
+            except (UnavailableError, ConflictError) as error:
+                log.warning("%s: its fault is not written down yet: %s", key, error)
+        return written
+
+    def _cautious(self, decisions: dict[str, LifecycleDecision]) -> dict[str, Leave]:
+        """Leaves of which none allows more than what is published now."""
+        cautious = {}
+        for key, decision in decisions.items():
+            held = self._clusters[key].leave
+            rises = held is not None and decision.leave.stage.rank > held.stage.rank
+            cautious[key] = held if rises and held is not None else decision.leave
+        return cautious
+
+    def _final(self, decisions: dict[str, LifecycleDecision], written: set[str]) -> dict[str, Leave]:
+        cautious = self._cautious(decisions)
+        return {key: decisions[key].leave if key in written else leave for key, leave in cautious.items()}
+
+    def _publish(self, leaves: dict[str, Leave]) -> None:
+        for key, leave in leaves.items():
+            self._clusters[key].leave = leave
+        clusters = self._clusters.values()
+        bundles = [cluster.bundle for cluster in clusters if cluster.bundle is not None]
+        ttls = [float(bundle.gate.permit.ttl_seconds) for bundle in bundles]
+        self._authority.ttl_seconds = min(ttls, default=DEFAULT_TTL_SECONDS)
+        self._authority.publish(build_snapshot(c.leave for c in clusters if c.leave is not None))
+
+    def _count(
+        self, decisions: dict[str, LifecycleDecision], monitors: dict[str, MonitorFact | None], seconds: float
+    ) -> None:
+        self._metrics.epoch.set(self._authority.epoch)
+        for key, decision in decisions.items():
+            before = self._clusters[key].status
+            self._metrics.set_stage(key, decision.status.stage)
+            monitor = monitors.get(key)
+            if monitor is not None and decision.status.pair is not None:
+                self._metrics.monitor_r.labels(key, decision.status.pair.revision).set(monitor.r)
+                self._metrics.monitor_k.labels(key, decision.status.pair.revision).set(monitor.k)
+            if (
+                decision.status.rollback is not None
+                and decision.status.rollback.latched
+                and before.earned is not (decision.status.earned)
+            ):
+                self._metrics.breaches.labels(key, decision.status.rollback.guardrail).inc()
+                self._metrics.rollback_seconds.observe(seconds)
+            if decision.status.stage is not before.stage:
+                log.info("%s: %s → %s (%s)", key, before.stage, decision.status.stage, _why(decision.status))
+
+
+def _why(status: ProcessClusterStatus) -> str:
+    return status.transitions[-1].reason if status.transitions else ""

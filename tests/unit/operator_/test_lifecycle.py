@@ -1,0 +1,360 @@
+"""The life of a process cluster as decided: every edge of the pipeline and what it does to Jobs, servers, leave, status."""
+
+from dataclasses import replace
+
+import pytest
+from facts import IMAGE, MemoryWorld, climb_to, healthy, make_bundle, make_certificate
+
+from pilotage_core.guardrail import Reading
+from pilotage_core.stage import Stage
+from pilotage_operator.api.status import Phase, read_time
+from pilotage_operator.decide.facts import EndpointFact, MonitorFact
+from pilotage_operator.decide.lifecycle import RETIREMENT_SECONDS
+
+
+def names(world: MemoryWorld) -> list[str]:
+    return [job.name for job in world.job_log]
+
+
+def test_it_climbs_from_logging_to_automation_on_good_evidence():
+    world = climb_to(MemoryWorld(make_bundle()), "Automation")
+    assert world.stages == ["Logging", "Copilot", "Calibration", "Automation"]
+    assert names(world) == ["one-r1-policy", "one-r1-critic", "one-r1-calibrate"]
+    assert [t.stage for t in world.status.transitions] == ["Logging", "Copilot", "Calibration", "Automation"]
+    assert all(t.reason for t in world.status.transitions)
+
+
+def test_each_stage_gives_the_leave_it_earned_and_no_more():
+    world = MemoryWorld(make_bundle())
+    leave = world.step().leave
+    assert (leave.stage, leave.pair, leave.certificates) == (Stage.LOGGING, None, {})
+    climb_to(world, "Copilot")
+    leave = world.step().leave
+    assert (leave.stage, leave.pair.policy_url, leave.pair.critic_url) == (Stage.COPILOT, "http://one-r1-policy", "")
+    world = climb_to(MemoryWorld(make_bundle()), "Calibration")
+    leave = world.step().leave
+    assert leave.stage is Stage.CALIBRATION
+    assert leave.pair.critic_url == "http://one-r1-critic"
+    assert leave.certificates["procedure"].tau == 0.8
+
+
+@pytest.mark.parametrize(
+    ("counts", "condition", "have", "need"),
+    [
+        ({"sessions": 40, "demonstrations": 40}, "Demonstrations", "40", "at least 100"),
+        ({"sessions": 99, "demonstrations": 99}, "Demonstrations", "99", "at least 100"),
+    ],
+)
+def test_too_few_demonstrations_stay_in_logging_and_are_told_with_numbers(counts, condition, have, need):
+    world = MemoryWorld(make_bundle())
+    world.count(**counts)
+    world.steps(20)
+    assert world.status.stage is Stage.LOGGING
+    assert names(world) == []
+    assert (world.status.unmet[0].condition, world.status.unmet[0].have, world.status.unmet[0].need) == (
+        condition,
+        have,
+        need,
+    )
+
+
+def test_the_long_tail_stays_in_copilot_for_want_of_feedback():
+    world = climb_to(MemoryWorld(make_bundle()), "Copilot")
+    world.count(feedback_sessions=49, sessions=500)
+    world.steps(30)
+    assert world.status.stage is Stage.COPILOT
+    feedback = next(u for u in world.status.unmet if u.condition == "Feedback")
+    assert (feedback.have, feedback.need) == ("49", "at least 50")
+
+
+def test_a_policy_that_fails_its_evaluation_waits_for_fresh_sessions_before_the_next_attempt():
+    world = MemoryWorld(make_bundle(), passes=False)
+    world.count(sessions=100, demonstrations=100)
+    world.steps(15)
+    assert names(world) == ["one-r1-policy"]
+    assert world.status.pipeline.last_outcome == "not good enough"
+    world.passes = True
+    world.count(sessions=120, demonstrations=120)
+    world.steps(5)
+    assert names(world) == ["one-r1-policy", "one-r1-policy-2"]
+    assert world.status.stage is Stage.COPILOT
+
+
+def test_calibration_that_certifies_nothing_stays_in_copilot_and_tries_again_with_more_sessions():
+    world = climb_to(MemoryWorld(make_bundle(), certifies=False), "Copilot")
+    world.count(sessions=160, feedback_sessions=60)
+    world.steps(20)
+    assert names(world)[1:] == ["one-r1-critic", "one-r1-calibrate"]
+    assert world.status.stage is Stage.COPILOT
+    assert world.status.pipeline.phase is Phase.FEEDBACK
+    world.certifies = True
+    world.count(sessions=179)
+    world.steps(5)
+    assert len(names(world)) == 3, "one session short of minFresh"
+    world.count(sessions=180)
+    world.steps(8)
+    assert names(world)[3:] == ["one-r1-critic-2", "one-r1-calibrate-2"]
+    assert world.status.stage is Stage.CALIBRATION
+    assert world.status.pair.critic_endpoint == "one-r1-critic-2"
+
+
+def test_a_job_that_fails_is_retried_under_a_new_name_later_each_time():
+    world = MemoryWorld(make_bundle(), exit_code=5)
+    world.count(sessions=100, demonstrations=100)
+    world.steps(60)
+    assert names(world) == ["one-r1-policy", "one-r1-policy-2", "one-r1-policy-3", "one-r1-policy-4"]
+    stalled = {c.type: c for c in world.status.conditions}["Stalled"]
+    assert "exit code 5" in stalled.message or "broken" in stalled.message
+
+
+def test_a_job_whose_data_does_not_carry_it_waits_for_data_not_for_time():
+    world = MemoryWorld(make_bundle(), exit_code=3)
+    world.count(sessions=100, demonstrations=100)
+    world.steps(200)
+    assert names(world) == ["one-r1-policy"]
+
+
+def test_the_critic_learns_from_copilot_only_and_keeps_the_newest_sessions_out():
+    world = climb_to(MemoryWorld(make_bundle()), "Calibration")
+    policy, critic, calibrate = world.job_log
+    assert policy.since == ""
+    assert policy.until
+    assert read_time(critic.since) >= read_time(world.status.copilot_since) - 1
+    assert critic.held_out_share == "0.5"
+    assert calibrate.held_out_after
+    assert calibrate.until == critic.until
+    assert (calibrate.policy_url, calibrate.critic_url) == ("http://one-r1-policy", "http://one-r1-critic")
+
+
+def breach(world: MemoryWorld):
+    return world.step(readings={"corrections": Reading(0.5, 40)})
+
+
+@pytest.mark.parametrize("stage", ["Calibration", "Automation"])
+def test_a_breach_takes_leave_back_at_once_latched_and_with_its_reading(stage):
+    world = climb_to(MemoryWorld(make_bundle()), stage)
+    decision = breach(world)
+    assert decision.revoked
+    assert (decision.leave.stage, decision.leave.certificates) == (Stage.COPILOT, {})
+    rollback = world.status.rollback
+    assert (rollback.guardrail, rollback.value, rollback.pair, rollback.latched) == ("corrections", "0.5", "r1", True)
+    assert "corrections" in world.status.transitions[-1].reason
+    world.steps(100, readings=healthy())
+    assert world.status.stage is Stage.COPILOT, "latched: a healthy reading changes nothing"
+
+
+def test_after_a_rollback_a_new_pair_is_made_beside_the_old_one_and_switched_once_certified():
+    world = climb_to(MemoryWorld(make_bundle()), "Automation")
+    breach(world)
+    rolled_back_at = read_time(world.status.rollback.at)
+    world.steps(30, readings=healthy())
+    assert len(names(world)) == 3, "no fresh session yet"
+    world.count(sessions=420)
+    world.certifies = False
+    world.steps(4)
+    assert world.status.pair.revision == "r1", "the old pair proposes until the new one is certified"
+    world.steps(10)
+    assert names(world)[3:] == ["one-r2-policy", "one-r2-critic", "one-r2-calibrate"]
+    assert world.status.pipeline.revision == "r3", "nothing was certified: the next revision waits for sessions"
+    world.certifies = True
+    world.count(sessions=440)
+    world.steps(14)
+    assert world.status.stage is Stage.CALIBRATION
+    assert world.status.pair.revision == "r3"
+    assert world.status.rollback.latched is False
+    for job in world.job_log[3:]:
+        assert job.fresh_after == world.job_log[3].fresh_after
+        assert read_time(job.fresh_after) == pytest.approx(rolled_back_at, abs=0.01)
+    assert read_time(world.status.certified_after) > rolled_back_at
+    assert [t.stage for t in world.status.transitions][-2:] == ["Copilot", "Calibration"]
+
+
+def test_an_endpoint_outlives_its_pair_for_a_while_and_is_then_retired():
+    world = climb_to(MemoryWorld(make_bundle()), "Automation")
+    breach(world)
+    world.count(sessions=420)
+    world.steps(30, readings={})
+    assert world.status.pair.revision == "r2"
+    assert {"one-r1-policy", "one-r1-critic"} <= set(world.facts.endpoints)
+    world.steps(int(RETIREMENT_SECONDS) + 2)
+    assert set(world.facts.endpoints) == {"one-r2-policy", "one-r2-critic"}
+    assert world.status.retiring == ()
+
+
+def test_counts_of_a_new_pair_start_at_zero():
+    world = climb_to(MemoryWorld(make_bundle()), "Automation")
+    breach(world)
+    world.count(sessions=420)
+    world.steps(30, readings={})
+    assert world.status.stage is Stage.CALIBRATION
+    assert world.status.supervision.calibration_sessions == 0
+    world.count_pair("r2", calibration_sessions=29, reviewed=29, executed=60)
+    world.steps(3, readings=healthy())
+    assert world.status.supervision.calibration_sessions == 29
+    assert world.status.stage is Stage.CALIBRATION
+
+
+def test_an_acknowledged_rollback_climbs_with_the_same_pair_after_its_cooldown_and_gives_up_the_new_one():
+    world = climb_to(MemoryWorld(make_bundle()), "Automation")
+    breach(world)
+    world.bundle = make_bundle({"acknowledgedRollback": world.status.rollback.id})
+    world.steps(5, readings={"corrections": Reading(float("nan"), 0)})
+    assert world.status.stage is Stage.COPILOT, "cooldown"
+    world.bundle = make_bundle()  # a later revert changes nothing
+    world.steps(20)
+    assert world.status.stage is Stage.CALIBRATION
+    assert world.status.pair.revision == "r1"
+    assert world.status.acknowledged == world.status.rollback.id
+
+
+def test_more_rollbacks_than_the_flap_budget_need_a_person():
+    world = climb_to(MemoryWorld(make_bundle()), "Automation")
+    sessions = 400
+    for _ in range(3):
+        breach(world)
+        sessions += 40
+        world.count(sessions=sessions)
+        world.steps(40, readings={})
+    assert world.status.stage is Stage.COPILOT
+    assert "FlapBudget" in {u.condition for u in world.status.unmet}
+    world.bundle = make_bundle({"acknowledgedRollback": world.status.rollback.id})
+    world.steps(2)
+    assert world.status.stage is Stage.CALIBRATION
+
+
+@pytest.mark.parametrize(
+    ("change", "cap"),
+    [
+        ({"authority": False}, "NoPermitAuthority"),
+        ({"admission": False}, "NoAdmissionPolicy"),
+        ({"clock_skew_seconds": 6.0}, "ClockSkew"),
+        ({"endpoints": {}}, "EndpointDown"),
+        ({"endpoints": {"one-r1-policy": EndpointFact(True, "u"), "one-r1-critic": EndpointFact(False, "u")}}, "EndpointDown"),
+    ],
+)
+def test_a_cap_holds_at_copilot_and_clears_by_itself(change, cap):
+    world = climb_to(MemoryWorld(make_bundle()), "Automation")
+    before = world.facts
+    decision = world.step(**change)
+    assert decision.revoked
+    assert (world.status.stage, world.status.earned, world.status.held_by) == (Stage.COPILOT, Stage.AUTOMATION, cap)
+    assert cap in world.status.transitions[-1].reason
+    world.facts = before
+    world.steps(2)
+    assert (world.status.stage, world.status.held_by) == (Stage.AUTOMATION, "")
+    assert world.status.rollback is None
+
+
+def test_one_late_probe_holds_nobody_back():
+    world = climb_to(MemoryWorld(make_bundle()), "Automation")
+    late = dict(world.facts.endpoints) | {"one-r1-critic": EndpointFact(False, "u", "", world.now - 2)}
+    assert not world.step(endpoints=late).revoked
+    assert world.status.stage is Stage.AUTOMATION
+
+
+def test_suspend_observes_only_and_costs_nothing_earned():
+    world = climb_to(MemoryWorld(make_bundle()), "Automation")
+    world.bundle = make_bundle({"suspend": True})
+    leave = world.step().leave
+    assert (leave.stage, leave.suspended, leave.pair) == (Stage.LOGGING, True, None)
+    world.bundle = make_bundle()
+    assert world.step().leave.stage is Stage.AUTOMATION
+
+
+def test_missing_data_caps_after_its_grace_and_rolls_back_only_where_asked_to():
+    missing = {"corrections": Reading(float("nan"), 0.0, "stale")}
+    world = climb_to(MemoryWorld(make_bundle()), "Automation")
+    world.steps(15, readings=missing)
+    assert world.status.stage is Stage.AUTOMATION
+    world.step()
+    assert (world.status.stage, world.status.held_by) == (Stage.COPILOT, "GuardrailDataMissing")
+    assert world.status.rollback is None
+    world.steps(2, readings=healthy())
+    assert world.status.stage is Stage.AUTOMATION
+
+
+def test_missing_data_rolls_back_where_the_gate_says_so():
+    gate = make_bundle().gate.to_json()
+    gate["guardrails"][0]["onMissingData"] = "Rollback"
+    world = climb_to(MemoryWorld(make_bundle(gate=gate)), "Automation")
+    world.steps(17, readings={"corrections": Reading(float("nan"), 0.0, "stale")})
+    assert world.status.stage is Stage.COPILOT
+    assert world.status.rollback.guardrail == "corrections"
+
+
+def test_a_dry_run_guardrail_tells_and_does_nothing():
+    gate = make_bundle().gate.to_json()
+    gate["guardrails"][0]["dryRun"] = True
+    world = climb_to(MemoryWorld(make_bundle(gate=gate)), "Automation")
+    breach(world)
+    assert world.status.stage is Stage.AUTOMATION
+    assert world.status.guardrails[0].verdict == "Breached"
+    assert world.status.guardrails[0].breached_since
+
+
+@pytest.mark.parametrize("what", ["image", "actions", "prompt"])
+def test_a_certificate_is_void_as_soon_as_a_digest_changes(what):
+    world = climb_to(MemoryWorld(make_bundle()), "Automation")
+    if what == "image":
+        world.bundle = replace(world.bundle, serving_image="image@sha256:2")
+    elif what == "actions":
+        world.bundle = make_bundle({"actions": {"stopTexts": ["refund"]}})
+    else:
+        other = make_certificate(world.bundle, "r1", world.now)
+        digests = {**world.status.certificates[0]["digests"], "prompt_format": "0" * 16}
+        assert other.digests.prompt_format != digests["prompt_format"]
+        certificate = {**world.status.certificates[0], "digests": digests}
+        world.status = world.status.model_copy(update={"certificates": (certificate,)})
+    leave = world.step().leave
+    assert (world.status.stage, world.status.held_by) == (Stage.COPILOT, "CertificateVoid")
+    assert leave.certificates == {}
+
+
+def test_a_ceiling_holds_what_is_earned_and_manual_promotion_waits_for_it():
+    world = climb_to(MemoryWorld(make_bundle({"maxStage": "Copilot"})), "Calibration")
+    assert (world.status.stage, world.status.earned) == (Stage.COPILOT, Stage.CALIBRATION)
+    manual = {"maxStage": "Copilot", "promotion": {"calibration": "Manual"}}
+    world = climb_to(MemoryWorld(make_bundle(manual)), "Calibration")
+    assert (world.status.earned, world.status.unmet[0].condition) == (Stage.COPILOT, "Approval")
+    world.bundle = make_bundle(manual | {"maxStage": "Calibration"})
+    world.step()
+    assert world.status.stage is Stage.CALIBRATION
+
+
+def test_an_alarm_in_calibration_blocks_automation():
+    world = climb_to(MemoryWorld(make_bundle()), "Calibration")
+    world.count_pair("r1", calibration_sessions=200, reviewed=200, executed=400)
+    world.steps(3, readings=healthy(), monitor=MonitorFact(r=5.0, r_peak=2000.0))
+    assert world.status.stage is Stage.CALIBRATION
+    assert "NoAlarm" in {u.condition for u in world.status.unmet}
+
+
+def test_without_counts_nothing_is_concluded_and_nothing_is_lost():
+    world = climb_to(MemoryWorld(make_bundle()), "Copilot")
+    seen = world.status.supervision
+    world.steps(5, counts=None, monitor=None)
+    assert world.status.supervision == seen
+    assert world.status.stage is Stage.COPILOT
+
+
+def test_a_restart_changes_nothing():
+    world = climb_to(MemoryWorld(make_bundle()), "Automation")
+    status = world.status
+    again = MemoryWorld(world.bundle, status=status, facts=world.facts, now=world.now)
+    again.step()
+    assert again.status.transitions == status.transitions
+    assert again.job_log == []
+    assert again.status.to_json() == status.to_json()
+
+
+def test_audits_are_raised_to_all_while_the_monitor_asks_for_it():
+    world = climb_to(MemoryWorld(make_bundle()), "Automation")
+    assert world.step().leave.audit_share == 0.1
+    assert world.step(monitor=MonitorFact(r=200.0, audits_all=True)).leave.audit_share == 1.0
+
+
+def test_status_fits_the_certificate_summary_people_see():
+    world = climb_to(MemoryWorld(make_bundle()), "Calibration")
+    assert (world.status.tau_summary, world.status.precision, world.status.coverage) == ("procedure=0.8", "0.930", "0.660")
+    assert world.status.tau["procedure"].labels == 300
+    assert world.status.certificates[0]["digests"]["serving_image"] == IMAGE

@@ -1,0 +1,43 @@
+"""How a Job can fail, and the exit code the controller knows each failure by.
+
+EvidenceError
+├── OneClassError            all examples or labels are of one class
+└── DamagedArtefactError     an artefact is missing, half-written, altered, or another one than it should be
+"""
+
+import errno
+
+from pilotage_core.errors import EvidenceError, InvalidInputError, PilotageError, UnavailableError
+
+
+class OneClassError(EvidenceError):
+    """Every example or label is of one class: nothing can be told apart."""
+
+
+class DamagedArtefactError(EvidenceError):
+    """An artefact is missing, half-written, altered, or another one than it should be."""
+
+
+EXIT_USAGE, EXIT_TOO_LITTLE, EXIT_ONE_CLASS, EXIT_UNREACHABLE, EXIT_DAMAGED, EXIT_DISK = 2, 3, 4, 5, 6, 7
+EXIT_CODES: tuple[tuple[type[Exception], int], ...] = (
+    (OneClassError, EXIT_ONE_CLASS),
+    (DamagedArtefactError, EXIT_DAMAGED),
+    (EvidenceError, EXIT_TOO_LITTLE),
+    (UnavailableError, EXIT_UNREACHABLE),
+    (InvalidInputError, EXIT_USAGE),
+    (OSError, EXIT_DISK),
+)
+"""The first kind that fits decides."""
+
+
+def find_exit_code(error: PilotageError | OSError) -> int:
+    """The exit code the controller knows `error` by."""
+    return next(code for kind, code in EXIT_CODES if isinstance(error, kind))
+
+
+def explain_error(error: PilotageError | OSError) -> str:
+    """One line for people."""
+    if isinstance(error, OSError):
+        full = " (free some space)" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+        return f"{error.filename or 'the artefact volume'}: {error.strerror}{full}"
+    return str(error)
