@@ -126,7 +126,7 @@ def _missing(status: ProcessClusterStatus) -> Iterator[str]:
 
 def _unmet_in_words(unmet: UnmetStatus) -> str:
     words = NEEDS_IN_WORDS.get(Need(unmet.condition), "") if unmet.condition in list(Need) else ""
-    return f"{unmet.have}; needs {unmet.need}" + (f" ({words})" if words else "")
+    return f"{unmet.have or 'nothing'}; needs {unmet.need}" + (f" ({words})" if words else "")
 
 
 def _supervision(spec: ProcessClusterSpec, status: ProcessClusterStatus) -> Iterator[str]:

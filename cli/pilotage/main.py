@@ -3,7 +3,6 @@
 Each does its work in a module of its own, imported when it is called: `pilotage --help` has to be quick.
 """
 
-import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -47,12 +46,11 @@ NO_REASON = "no reason given"
 @app.command()
 def status(local: Local = False, run: RunFolder = None) -> None:
     """All process clusters: stage, τ, precision, what holds them, what is missing."""
-    from rich.console import Console
-
     from pilotage.place import find_place
-    from pilotage.status import build_table
+    from pilotage.status import print_table
 
-    Console().print(build_table(find_place(local, _folder(local, run)).process_clusters(), time.time()))
+    place = find_place(local, _folder(local, run))
+    print_table(place.process_clusters(), place.now())
 
 
 @app.command()
@@ -65,7 +63,7 @@ def explain(
     """Why a process cluster is where it is, in words and numbers; or why the gate decided as it did, line by line."""
     from pilotage.place import explain_anything, find_place
 
-    typer.echo(explain_anything(find_place(local, _folder(local, run), gateway), name, time.time()))
+    typer.echo(explain_anything(find_place(local, _folder(local, run), gateway), name))
 
 
 @app.command()

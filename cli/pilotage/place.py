@@ -1,11 +1,13 @@
 """Where a command looks: the current Kubernetes, a local run that is under way, or the records of one that is over."""
 
+import time
 from pathlib import Path
 from typing import Protocol
 
 import msgspec
 
 from pilotage.explain import explain_decision, explain_process_cluster
+from pilotage.report.times import to_seconds
 from pilotage.run import RunInfo, object_key
 from pilotage.services import ApiObject, GatewayApi, Kubernetes, read_statuses
 from pilotage_core.errors import InvalidInputError, UnavailableError
@@ -25,6 +27,10 @@ class Place(Protocol):
         """The gateway. Raises UnavailableError where there is none."""
         ...
 
+    def now(self) -> float:
+        """The time it is there, in seconds since the epoch: of a run that is over, its end."""
+        ...
+
 
 class KubernetesPlace:
     """The current context."""
@@ -40,6 +46,10 @@ class KubernetesPlace:
     def gateway(self) -> GatewayApi:
         """The one named, else the Service's NodePort."""
         return GatewayApi(self._gateway_url or self._kubernetes.gateway_url())
+
+    def now(self) -> float:
+        """Now."""
+        return time.time()
 
 
 class LocalPlace:
@@ -69,20 +79,24 @@ class LocalPlace:
             raise UnavailableError("this run is over, its gateway is gone", where=str(self._folder))
         return GatewayApi(self._gateway_url)
 
+    def now(self) -> float:
+        """Now, or the end of the run."""
+        return to_seconds(self._info.ended_at) if self._info.ended_at else time.time()
+
 
 def find_place(local: bool, folder: Path, gateway_url: str = "") -> Place:
     """Kubernetes, or the run in `folder`."""
     return LocalPlace(folder, gateway_url) if local else KubernetesPlace(gateway_url)
 
 
-def explain_anything(place: Place, name: str, now: float) -> str:
+def explain_anything(place: Place, name: str) -> str:
     """A process cluster by (namespace and) name; else a decision by its proposal's id."""
     items = place.process_clusters()
     found = [item for item in items if name in (object_key(item), item["metadata"]["name"])]
     if len(found) == 1:
         spec = ProcessClusterSpec.model_validate(found[0]["spec"])
         status = ProcessClusterStatus.model_validate(found[0].get("status") or {})
-        return explain_process_cluster(object_key(found[0]), spec, status, now)
+        return explain_process_cluster(object_key(found[0]), spec, status, place.now())
     if found:
         raise InvalidInputError(f"there are {len(found)} of that name", where=name, remedy="write namespace/name")
     try:

@@ -2,13 +2,23 @@
 
 from collections.abc import Iterable
 
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from pilotage.report.times import in_words, to_seconds
 from pilotage.services import ApiObject
 
+WIDTH_WITHOUT_TERMINAL = 200
 COLUMNS = ("NAME", "STAGE", "CEILING", "τ", "PRECISION", "COVERAGE", "HELD BY", "SINCE", "NEXT NEEDS")
+
+
+def print_table(items: Iterable[ApiObject], now: float) -> None:
+    """Print it: as wide as the terminal, or as it needs where there is none."""
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=WIDTH_WITHOUT_TERMINAL)
+    console.print(build_table(items, now))
 
 
 def build_table(items: Iterable[ApiObject], now: float) -> Table:
@@ -36,5 +46,11 @@ def _cells(item: ApiObject, now: float) -> tuple[str, ...]:
         status.get("coverage", ""),
         status.get("heldBy", ""),
         in_words(now - since) if since else "",
-        ", ".join(f"{one['condition']} {one['have']} ({one['need']})" for one in unmet[:2]),
+        ", ".join(need_in_short(one) for one in unmet[:2]),
     )
+
+
+def need_in_short(unmet: dict[str, str]) -> str:
+    """`Demonstrations 212/300` where both are numbers, else the condition and what it is at."""
+    wanted = unmet["need"].removeprefix("at least ")
+    return f"{unmet['condition']} {unmet['have']}" + (f"/{wanted}" if wanted.replace(".", "").isdigit() else "")

@@ -184,12 +184,13 @@ def _walk(ranked: Labels, needed: int, empty: TauResult) -> TauResult:
     effective = totals**2 / spread / inflation
     effective_errors = effective * error_rates
     p_values = betainc(np.maximum(effective - effective_errors, 1e-9), effective_errors + 1.0, empty.target)
-    failures = np.flatnonzero(p_values > empty.delta)
+    first = _first_with_power(effective, empty)
+    failures = first + np.flatnonzero(p_values[first:] > empty.delta)
     passed = int(failures[0]) if len(failures) else len(ends)
-    at = max(passed - 1, 0)
+    at = max(passed - 1, first)
     end = int(ends[at])
     taus = ranked.scores[ends]
-    certified = passed > 0
+    certified = passed > first
     return replace(
         empty,
         tau=float(taus[at]) if certified else None,
@@ -200,10 +201,21 @@ def _walk(ranked: Labels, needed: int, empty: TauResult) -> TauResult:
         coverage=float(totals[at] / weights.sum()) if certified else 0.0,
         design_effect=float((end + 1) / effective[at]),
         icc=float(icc),
-        grid_tested=min(passed + 1, len(ends)),
-        tau_tighter=float(taus[at - 1]) if certified and at > 0 else None,
+        grid_tested=min(passed + 1, len(ends)) - first,
+        tau_tighter=float(taus[at - 1]) if certified and at > first else None,
         tau_looser=float(taus[at + 1]) if certified and at + 1 < len(ends) else None,
     )
+
+
+def _first_with_power(effective: FloatArray, empty: TauResult) -> int:
+    """The first prefix that one without errors could pass; 0 where none could, so that its failure is what is said.
+
+    The walk starts there: the least n of `least_selected`, in effective labels. It looks at sizes and at ρ, never at
+    the errors of a prefix, so the sequence stays fixed before it is tested (bench/calibration.py holds it to δ).
+    """
+    fewest = math.log(empty.delta) / math.log(empty.target)
+    able = np.flatnonzero(effective >= fewest - 1e-9)
+    return int(able[0]) if len(able) else 0
 
 
 def _inflation(icc: float, mean_size: FloatArray, effective_groups: FloatArray, delta: float) -> FloatArray:

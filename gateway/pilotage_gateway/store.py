@@ -11,12 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
-from alembic import command
-from alembic.config import Config
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, create_engine, event, inspect
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from pilotage_core.errors import ConflictError, PilotageError, UnavailableError
+from pilotage_gateway.tables import SCHEMA_VERSION
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -45,12 +44,24 @@ def _prepare_sqlite(engine: Engine, begin: str) -> None:
 
 def migrate(engine: Engine) -> None:
     """Bring the schema to the newest version."""
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    config.set_main_option("path_separator", "os")
     with engine.begin() as connection:
+        if _schema_version(connection) == SCHEMA_VERSION:
+            return
+        from alembic import command  # half a second that only a change of the schema is worth
+        from alembic.config import Config
+
+        config = Config()
+        config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+        config.set_main_option("path_separator", "os")
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
+
+
+def _schema_version(connection: Connection) -> str | None:
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    version: str | None = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
+    return version
 
 
 class Store:
@@ -78,8 +89,8 @@ class Store:
 
     async def close(self) -> None:
         """Finish what was given to `write`, then let go of the database."""
-        if self._draining is not None:
-            await self._draining
+        while self._draining is not None and not self._draining.done():
+            await asyncio.wait([self._draining])
         await asyncio.get_running_loop().run_in_executor(self._writer, self._disconnect)
         self._writer.shutdown()
         self._reader.shutdown()
@@ -95,7 +106,7 @@ class Store:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
         self._pending.append((job, future))
-        if self._draining is None or self._draining.done():
+        if self._draining is None:
             self._draining = loop.create_task(self._drain())
         return await future
 
@@ -111,23 +122,23 @@ class Store:
             raise _database_failed(error) from error
 
     async def _drain(self) -> None:
-        while self._pending:
-            batch, self._pending = self._pending[:MAX_BATCH], self._pending[MAX_BATCH:]
-            try:
-                results = await asyncio.get_running_loop().run_in_executor(
-                    self._writer, self._commit, [job for job, _ in batch]
-                )
-                for (_, future), result in zip(batch, results, strict=True):
-                    if future.cancelled():
-                        continue
-                    if isinstance(result, PilotageError):
-                        future.set_exception(result)
-                    else:
-                        future.set_result(result)
-            finally:
-                for _, future in batch:
-                    if not future.done():  # only where a job has a fault of its own: that error goes up, nobody hangs
-                        future.set_exception(UnavailableError("the write did not finish", where="database"))
+        """Commit what waits; then, in a new task, what has come since."""
+        batch, self._pending = self._pending[:MAX_BATCH], self._pending[MAX_BATCH:]
+        loop = asyncio.get_running_loop()
+        try:
+            results = await loop.run_in_executor(self._writer, self._commit, [job for job, _ in batch])
+            for (_, future), result in zip(batch, results, strict=True):
+                if future.cancelled():
+                    continue
+                if isinstance(result, PilotageError):
+                    future.set_exception(result)
+                else:
+                    future.set_result(result)
+        finally:
+            for _, future in batch:
+                if not future.done():  # only where a job has a fault of its own: that error goes up, nobody hangs
+                    future.set_exception(UnavailableError("the write did not finish", where="database"))
+            self._draining = loop.create_task(self._drain()) if self._pending else None
 
     def _commit(self, jobs: list[Job]) -> list[Any]:
         """One transaction for all; where one of them fails, one for each."""

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import msgspec
-from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, or_, select, update
 
 from pilotage_core.errors import ConflictError
 from pilotage_core.events import Event, Outcome, OutcomeReported, ScreenShown
@@ -13,6 +13,7 @@ from pilotage_core.record import Label, ProposalRecord
 from pilotage_core.stage import Stage
 from pilotage_gateway import tables as t
 from pilotage_gateway.decide import DecisionRecord
+from pilotage_gateway.prepared import Prepared, prepare_insert
 from pilotage_gateway.sessions import Intent
 
 ENCODE = msgspec.json.Encoder().encode
@@ -57,38 +58,51 @@ class PostWrite:
     accepted: Intent | None = None
 
 
-_INSERT_SESSION = insert(t.sessions)
-_INSERT_EVENT = insert(t.events)
-_INSERT_PROPOSAL = insert(t.proposals)
-_INSERT_DECISION = insert(t.decisions)
-_INSERT_INTENT = insert(t.intents)
-_INSERT_LABEL = insert(t.labels)
-_LAST_DIGEST = select(t.decisions.c.digest).order_by(t.decisions.c.number.desc()).limit(1)
-_SUSPENDED = (
+_INSERT_SESSION = prepare_insert(t.sessions)
+_INSERT_EVENT = prepare_insert(t.events)
+_INSERT_PROPOSAL = prepare_insert(t.proposals)
+_INSERT_DECISION = prepare_insert(t.decisions, "number")
+_INSERT_INTENT = prepare_insert(t.intents)
+_INSERT_OUTCOME = prepare_insert(t.outcomes)
+_INSERT_LABEL = prepare_insert(t.labels, "number")
+_UPDATE_OUTCOME = Prepared(
+    update(t.outcomes)
+    .where(t.outcomes.c.proposal_id == bindparam("of_proposal"))
+    .values({name: bindparam(name) for name in ("outcome", "error", "at")})
+)
+_MARK_EXECUTED = Prepared(
+    update(t.proposals)
+    .where(t.proposals.c.proposal_id == bindparam("of_proposal"))
+    .values(executed=bindparam("executed"))
+)
+_LAST_DIGEST = Prepared(select(t.decisions.c.digest).order_by(t.decisions.c.number.desc()).limit(1))
+_SUSPENDED = Prepared(
     select(t.suspensions.c.process_cluster)
-    .where(t.suspensions.c.process_cluster.in_([bindparam("key"), ALL]), t.suspensions.c.suspended)
+    .where(t.suspensions.c.suspended)
+    .where(
+        or_(t.suspensions.c.process_cluster == bindparam("key"), t.suspensions.c.process_cluster == bindparam("all"))
+    )
     .with_for_update(read=True)
 )
 
 
 def is_suspended(connection: Connection, process_cluster: str) -> bool:
     """Whether people have stopped this process cluster, or all of them; holds until the transaction ends."""
-    return connection.execute(_SUSPENDED, {"key": process_cluster}).first() is not None
+    return _SUSPENDED.run(connection, {"key": process_cluster, "all": ALL}).first() is not None
 
 
 def write_post(connection: Connection, post: PostWrite) -> bool:
     """Store one post. False: all of it is stored, but the accepted proposal got no leave, since people said stop."""
     if post.opens:
-        row = {"session_id": post.session_id, "process_cluster": post.process_cluster, "opened_at": post.opened_at}
-        connection.execute(_INSERT_SESSION, row)
+        _INSERT_SESSION.run(connection, _session_row(post))
     if post.events:
-        connection.execute(_INSERT_EVENT, [_event_row(post, event) for event in post.events])
+        _INSERT_EVENT.run_many(connection, [_event_row(post, event) for event in post.events])
     for reported in post.outcomes:
         write_outcome(connection, reported.proposal_id, reported.outcome, reported.error, post.received_at)
     if post.ambiguous is not None:
         write_outcome(connection, post.ambiguous.proposal_id, Outcome.AMBIGUOUS, "", post.received_at)
     if post.labels:
-        connection.execute(_INSERT_LABEL, [_label_row(new) for new in post.labels])
+        _INSERT_LABEL.run_many(connection, [_label_row(new) for new in post.labels])
     _write_corrections_and_reviews(connection, post)
     if post.session_changes:
         mine = t.sessions.c.session_id == post.session_id
@@ -103,8 +117,8 @@ def write_post(connection: Connection, post: PostWrite) -> bool:
 
 def write_intent(connection: Connection, session_id: str, intent: Intent, at: str) -> None:
     """Store leave to execute. A second one for the same proposal breaks the primary key."""
-    connection.execute(
-        _INSERT_INTENT,
+    _INSERT_INTENT.run(
+        connection,
         {
             "proposal_id": intent.proposal_id,
             "session_id": session_id,
@@ -119,21 +133,20 @@ def write_intent(connection: Connection, session_id: str, intent: Intent, at: st
 
 def write_outcome(connection: Connection, proposal_id: str, outcome: Outcome, error: str, at: str) -> None:
     """Store what became of an order; a report that comes after all replaces "ambiguous"."""
-    mine = t.outcomes.c.proposal_id == proposal_id
     values = {"outcome": outcome.value, "error": error, "at": at}
-    if connection.execute(update(t.outcomes).where(mine).values(**values)).rowcount == 0:
-        connection.execute(insert(t.outcomes).values(proposal_id=proposal_id, **values))
+    if _UPDATE_OUTCOME.run(connection, {**values, "of_proposal": proposal_id}).rowcount == 0:
+        _INSERT_OUTCOME.run(connection, {**values, "proposal_id": proposal_id})
     if outcome is Outcome.DONE:
-        connection.execute(update(t.proposals).where(t.proposals.c.proposal_id == proposal_id).values(executed=True))
+        _MARK_EXECUTED.run(connection, {"of_proposal": proposal_id, "executed": True})
 
 
 def write_decision(connection: Connection, record: DecisionRecord, stage: Stage) -> None:
     """Store what the gate saw and said, chained to the decision before it, and the proposal it was about."""
     proposal = record.proposal
-    former = connection.execute(_LAST_DIGEST).scalar() or CHAIN_START
+    former = _LAST_DIGEST.run(connection, {}).scalar() or CHAIN_START
     facts = ENCODE(record)
-    connection.execute(
-        _INSERT_DECISION,
+    _INSERT_DECISION.run(
+        connection,
         {
             "session_id": record.session_id,
             "proposal_id": proposal.proposal_id if proposal is not None else "",
@@ -149,7 +162,7 @@ def write_decision(connection: Connection, record: DecisionRecord, stage: Stage)
         },
     )
     if proposal is not None:
-        connection.execute(_INSERT_PROPOSAL, _proposal_row(record.session_id, record.process_cluster, proposal))
+        _INSERT_PROPOSAL.run(connection, _proposal_row(record.session_id, record.process_cluster, proposal))
 
 
 def chain(former: str, facts: bytes) -> str:
@@ -191,6 +204,19 @@ def write_snapshot(connection: Connection, body: bytes) -> None:
         connection.execute(insert(t.snapshots).values(slot=1, body=body))
 
 
+def _session_row(post: PostWrite) -> dict[str, object]:
+    return {
+        "session_id": post.session_id,
+        "process_cluster": post.process_cluster,
+        "opened_at": post.opened_at,
+        "closed_at": "",
+        "closed_pair": "",
+        "closed_stage": "",
+        "demonstrated": False,
+        "handed_off": "",
+    }
+
+
 def _event_row(post: PostWrite, event: Event) -> dict[str, object]:
     html = ""
     if isinstance(event.data, ScreenShown):
@@ -217,6 +243,7 @@ def _proposal_row(session_id: str, process_cluster: str, proposal: ProposalRecor
         "decision": proposal.decision,
         "tool": proposal.action.tool.value,
         "critical": proposal.critical,
+        "executed": False,
         "body": ENCODE(proposal),
     }
 

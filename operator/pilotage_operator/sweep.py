@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from pilotage_core.errors import ConflictError, InvalidInputError, UnavailableError
+from pilotage_core.errors import InvalidInputError, PilotageError, UnavailableError
 from pilotage_core.wire import Leave
 from pilotage_operator.api.status import Phase, PhaseState, ProcessClusterStatus
 from pilotage_operator.build.bundle import Object, build_bundle
@@ -66,6 +66,7 @@ class Sweeper:
         decisions = {bundle.key: self._decide(bundle, sighting, figures, monitors[bundle.key]) for bundle in bundles}
         self._publish(self._cautious(decisions))
         self._count(decisions, monitors, time.perf_counter() - answered)
+        self._adopt(decisions)
         written = await self._apply(sighting, decisions) if whole else set()
         self._publish(self._final(decisions, written))
         if whole:
@@ -152,24 +153,29 @@ class Sweeper:
         written = set()
         for key, decision in sorted(decisions.items(), key=lambda item: not item[1].revoked):
             cluster = self._clusters[key]
-            if decision.revoked or decision.status.rollback != cluster.status.rollback:
-                cluster.status = decision.status  # in force whether or not it can be written down now
             try:
                 await self._world.apply_status(sighting.clusters[key], decision.status)
                 cluster.status = decision.status
                 written.add(key)
                 if cluster.bundle is not None:
                     await self._world.apply_workloads(cluster.bundle, decision)
-            except (UnavailableError, ConflictError) as error:
+            except PilotageError as error:
                 log.warning("%s is not as decided yet: %s", key, error)
                 self._metrics.failures.labels("apply").inc()
         for key, status in self._find_faulty(sighting).items():
             try:
                 await self._world.apply_status(sighting.clusters[key], status)
                 self._clusters[key].status = status
-            except (UnavailableError, ConflictError) as error:
+            except PilotageError as error:
                 log.warning("%s: its fault is not written down yet: %s", key, error)
         return written
+
+    def _adopt(self, decisions: dict[str, LifecycleDecision]) -> None:
+        """What takes leave away is in force whether or not it can be written down now."""
+        for key, decision in decisions.items():
+            cluster = self._clusters[key]
+            if decision.revoked or decision.status.earned.rank < cluster.status.earned.rank:
+                cluster.status = decision.status
 
     def _cautious(self, decisions: dict[str, LifecycleDecision]) -> dict[str, Leave]:
         """Leaves of which none allows more than what is published now."""

@@ -53,6 +53,7 @@ BACKOFF_SECONDS = (0.1, 0.25, 0.5, 1.0, 2.0)
 RETRIES = 2
 """A post is tried again this often before the operator goes on without an answer."""
 PATIENCE_POSTS = 30
+UNKNOWN_SEQUENCE = 1 << 30
 SOURCE = "bpm-simulator"
 EXECUTED_WRONGLY = "The last action was made in error; an operator has to put it right."
 
@@ -401,6 +402,21 @@ class Session:
         gap = bool(self._outbox) and self._outbox[0].sequence != conflict.expected
         if gap or len(self._outbox) == before:
             raise InvalidEventError(f"the gateway's sequence cannot be met: {conflict}", where=self.session_id)
+
+
+async def abandon_session(bpm: Bpm, session_id: str, process_cluster: str) -> None:
+    """End a session whose player is gone. The gateway says where its events stopped; it may not know it at all."""
+    sequence: int | None = UNKNOWN_SEQUENCE
+    while sequence is not None:
+        closed = Event(str(uuid7()), sequence, bpm.now(), SessionClosed(Closing.ABANDONED), SOURCE)
+        try:
+            await bpm.gateway.post(session_id, PostEvents((closed,), str(uuid7()), wants_decision=False))
+            sequence = None
+        except SequenceConflict as conflict:
+            sequence = conflict.expected if sequence == UNKNOWN_SEQUENCE else None
+        except InvalidEventError:
+            sequence = None
+    bpm.ledger.write(SessionEnded(bpm.now(), session_id, process_cluster, Closing.ABANDONED, 0.0, 0.0))
 
 
 def _is_critical(action: Action) -> bool:

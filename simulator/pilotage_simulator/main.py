@@ -110,6 +110,7 @@ async def _run(
         for signal_number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(signal_number, run_of_plan.stop)
         try:
+            await run_of_plan.close_abandoned(played.left_open)
             await run_of_plan.play()
         finally:
             ledger.close()

@@ -6,11 +6,11 @@ A run can be stopped between sessions and begun again: a dialogue that the ledge
 import asyncio
 import sys
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
-from pilotage_core.errors import InvalidEventError
+from pilotage_core.errors import InvalidEventError, UnavailableError
 from pilotage_core.wire import Turn
-from pilotage_simulator.bpm import Bpm, Session
+from pilotage_simulator.bpm import Bpm, Session, abandon_session
 from pilotage_simulator.change import change_script
 from pilotage_simulator.dialogue import Script, build_script
 from pilotage_simulator.ledger import Entry, OrderReceived, SessionBegun, SessionEnded
@@ -31,16 +31,20 @@ class Played:
         self.used_keys: set[str] = set()
         self.highest_epoch = 0
         self.changed: set[str] = set()
+        self.left_open: dict[str, SessionBegun] = {}
         for entry in entries:
             if isinstance(entry, SessionBegun):
                 self.dialogues.add(entry.dialogue_id)
                 self.by_process_cluster[entry.process_cluster] += 1
+                self.left_open[entry.session_id] = entry
                 if entry.changed:
                     self.changed.add(entry.process_cluster)
             elif isinstance(entry, OrderReceived):
                 self.highest_epoch = max(self.highest_epoch, entry.epoch)
                 if entry.executed:
                     self.used_keys.add(entry.idempotency_key)
+            else:
+                self.left_open.pop(entry.session_id, None)
 
 
 def deal_scripts(
@@ -48,27 +52,26 @@ def deal_scripts(
 ) -> tuple[dict[str, deque[Script]], int]:
     """Scripts by process cluster, in the data's order, without those played; and how many dialogues had too little."""
     dealt: dict[str, deque[Script]] = {lane.process_cluster: deque() for lane in plan.lanes}
-    room = {lane.process_cluster: lane.limit for lane in plan.lanes}
-    skipped = total = 0
+    room = {lane.process_cluster: _find_room(lane, played) for lane in plan.lanes}
+    skipped = 0
     for dialogue in read_dialogues(star.dialogues):
-        if limit is not None and total >= limit:
+        if not any(room.values()) or (limit is not None and sum(map(len, dealt.values())) >= limit):
             break
         lane = next((lane for lane in plan.lanes if lane.takes(dialogue.domains)), None)
-        if lane is None or str(dialogue.dialogue_id) in played.dialogues:
-            continue
-        left = room[lane.process_cluster]
-        if (
-            left is not None
-            and left <= len(dealt[lane.process_cluster]) + played.by_process_cluster[lane.process_cluster]
-        ):
+        if lane is None or not room[lane.process_cluster] or str(dialogue.dialogue_id) in played.dialogues:
             continue
         script = build_script(dialogue, star.procedures, plan.transfer_share)
         if script is None:
             skipped += 1
             continue
         dealt[lane.process_cluster].append(script)
-        total += 1
+        room[lane.process_cluster] -= 1
     return dealt, skipped
+
+
+def _find_room(lane: Lane, played: Played) -> int:
+    """How many sessions of `lane` may still be played."""
+    return sys.maxsize if lane.limit is None else max(0, lane.limit - played.by_process_cluster[lane.process_cluster])
 
 
 class Run:
@@ -109,6 +112,14 @@ class Run:
                 task.cancel()
             await asyncio.gather(*background, return_exceptions=True)
             self._bpm.ledger.sync()
+
+    async def close_abandoned(self, left_open: Mapping[str, SessionBegun]) -> None:
+        """End the sessions that a killed run left open: nobody works on them any more."""
+        for session_id, begun in left_open.items():
+            try:
+                await abandon_session(self._bpm, session_id, begun.process_cluster)
+            except UnavailableError as error:
+                print(f"session {session_id} stays open: {error}", file=sys.stderr, flush=True)
 
     async def _play_lane(self, lane: Lane) -> None:
         scripts = self._scripts[lane.process_cluster]

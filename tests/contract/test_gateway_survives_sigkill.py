@@ -39,7 +39,7 @@ from pilotage_core.record import SessionRecord
 from pilotage_core.stage import Stage
 from pilotage_core.wire import Order, PostEvents
 
-KILLS = 3
+KILLS = 2
 ADAPTERS = 6
 
 

@@ -89,11 +89,11 @@ def build_contexts(situation: Situation) -> tuple[str, ...]:
     changed = ",".join(situation.changed)
     parts: tuple[tuple[str, ...], ...] = (
         (),
-        (situation.screen,),
-        (situation.screen, last),
-        (situation.screen, last, form),
-        (situation.screen, last, form, second),
-        (situation.screen, last, form, second, situation.outcome, changed),
-        (situation.screen, last, form, second, situation.outcome, changed, third),
+        (situation.place,),
+        (situation.place, last),
+        (situation.place, last, form),
+        (situation.place, last, form, second),
+        (situation.place, last, form, second, situation.outcome, changed),
+        (situation.place, last, form, second, situation.outcome, changed, third),
     )
     return tuple("\t".join(part) for part in parts)

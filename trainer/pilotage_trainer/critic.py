@@ -114,7 +114,7 @@ def build_judgement(situation: Situation, step: str, prediction: Prediction) -> 
     named = (
         f"tool={step.partition(' ')[0]}",
         f"step={step}",
-        f"screen={situation.screen}",
+        f"place={situation.place}",
         f"form={situation.form}",
         f"last={last}",
         f"step={step}&form={situation.form}",
@@ -132,7 +132,7 @@ def build_rate_contexts(situation: Situation, step: str) -> tuple[str, ...]:
         (step.partition(" ")[0],),
         (step,),
         (step, situation.form),
-        (step, situation.form, situation.screen, last),
+        (step, situation.form, situation.place, last),
     )
     return tuple("\t".join(part) for part in parts)
 

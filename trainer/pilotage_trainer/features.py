@@ -1,6 +1,6 @@
 """What a count model sees of a session: the serialised dialog read back into a situation, and that into features.
 
-In: the prompt (pilotage_core.dialog) and nothing else. Not here: counting (counts.py), judging an action (critic.py).
+In: the prompt (pilotage_core.dialog, screens as differences) and nothing else. Not here: counting (counts.py), judging an action (critic.py).
 """
 
 import re
@@ -138,6 +138,11 @@ class Situation:
         self.done[step] = self.done.get(step, 0) + 1
 
     @property
+    def place(self) -> str:
+        """Where the operator is: the screen, and the procedure open on it."""
+        return f"{self.screen} {self.procedure}" if self.procedure else self.screen
+
+    @property
     def filled(self) -> list[str]:
         """Fields that hold something, by name."""
         return sorted(name for name, value in self.fields.items() if value)
@@ -203,16 +208,16 @@ def build_traits(situation: Situation) -> tuple[str, ...]:
     form = s.form
     traits = [
         "1",
-        f"s={s.screen}",
+        f"s={s.place}",
         f"p={s.procedure}",
         f"h1={h[-1]}",
         f"h2={h[-2]}>{h[-1]}",
         f"h3={h[-3]}>{h[-2]}>{h[-1]}",
         f"form={form}",
         f"h1form={h[-1]}&{form}",
-        f"sh1={s.screen}&{h[-1]}&{form}",
-        f"changed={s.screen}&{changed}",
-        f"filled={s.screen}&{','.join(s.filled)}",
+        f"sh1={s.place}&{h[-1]}&{form}",
+        f"changed={s.place}&{changed}",
+        f"filled={s.place}&{','.join(s.filled)}",
         f"out={s.outcome}",
         f"outh={s.outcome}&{h[-1]}&{form}",
         f"clicks={min(s.clicks, 3)}",
@@ -221,8 +226,8 @@ def build_traits(situation: Situation) -> tuple[str, ...]:
         *(f"ann={a}" for a in s.announcements),
         *(f"case={k}={v}" for k, v in s.case.items()),
         *(f"done={step}" for step in s.done),
-        *(f"done={s.screen}&{step}" for step in s.done),
-        *(f"has={s.screen}&{name}" for name in s.filled),
+        *(f"done={s.place}&{step}" for step in s.done),
+        *(f"has={s.place}&{name}" for name in s.filled),
     ]
     traits += [f"w={word}" for word in hash_words(s.heard)]
     if h[-1] == CUSTOMER:

@@ -32,7 +32,7 @@ def demo_command(
         console.print(f"interrupted ({signal_name}): everything that was started has been ended")
         return 130
     except PilotageError as error:
-        console.print(f"[red]error:[/red] {error}", highlight=False)
+        console.print(f"[red]error:[/red] {error}", highlight=False, soft_wrap=True)
         return 2
     figures = msgspec.json.decode(write_report(folder))
     return _say_how_it_went(console, folder, info, figures, time.monotonic() - began)
@@ -59,11 +59,11 @@ def _choose_world(local: bool, folder: Path, plan: str, manifests: Path) -> Worl
 
 def _say_how_it_went(console: Console, folder: Path, info: RunInfo, figures: dict[str, object], took: float) -> int:
     unsafe = figures["unsafe_executions"]
-    console.print(f"\n{info.reached}", highlight=False)
+    console.print(f"\n{info.reached}", highlight=False, soft_wrap=True)
     walked = "the whole walk" if info.complete else "not the whole walk"
     console.print(f"{walked}, {figures['sessions']} sessions in {in_words(took)}; unsafe executions: {unsafe}")
     shown = folder / "report.html"
     with contextlib.suppress(ValueError):
         shown = shown.absolute().relative_to(Path.cwd())
-    console.print(f"report: {shown}", highlight=False)
+    console.print(f"report: {shown}", highlight=False, soft_wrap=True)
     return 0 if unsafe == 0 else 1

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from pilotage.demo.world import Scene
 from pilotage.report.times import clock, to_seconds
+from pilotage.status import need_in_short
 from pilotage_core.stage import Stage
 
 COLOURS = {
@@ -41,7 +42,9 @@ class Timeline:
 
     def say(self, words: str) -> None:
         """One line, with the time elapsed."""
-        self._console.print(Text.assemble((f"{clock(time.time() - self._began):>6}  ", "dim"), words), highlight=False)
+        self._console.print(
+            Text.assemble((f"{clock(time.time() - self._began):>6}  ", "dim"), words), highlight=False, soft_wrap=True
+        )
 
     def show(self, scene: Scene) -> None:
         """Show `scene`: flips as lines that stay, the rest in the table."""
@@ -85,7 +88,7 @@ def _cells(item: dict[str, Any], scene: Scene) -> list[Text]:
     pipeline = status.get("pipeline") or {}
     since = to_seconds(status.get("stageSince") or "")
     unmet = status.get("unmet") or []
-    needs = ", ".join(f"{one['condition']} {one['have']}/{one['need'].removeprefix('at least ')}" for one in unmet[:2])
+    needs = ", ".join(need_in_short(one) for one in unmet[:2])
     return [
         Text(item["metadata"]["name"]),
         Text(f" {stage:<11}", COLOURS[stage]),

@@ -88,7 +88,7 @@ def build_definitions() -> dict[str, str]:
         build_definition(
             process_cluster.KIND,
             process_cluster.PLURAL,
-            "pc",
+            "pcl",
             process_cluster.ProcessClusterSpec,
             build_structural_schema(ProcessClusterStatus),
             columns,

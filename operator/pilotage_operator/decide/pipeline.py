@@ -141,7 +141,8 @@ def _watch_job(bundle: Bundle, making: Making, counts: CounterFacts, facts: Fact
     if job.state is JobState.FAILED or job.result is None:
         return _on_failed_job(making, counts, job, now)
     if not job.result.passed:
-        return _wait_for_more(making, counts, job.result.reason or "evaluation not passed", now)
+        told = replace(making, metrics=_with_metrics(making, JOB_PHASES[pipeline.phase], job.result))
+        return _wait_for_more(told, counts, job.result.reason or "evaluation not passed", now)
     return ON_PASSED[pipeline.phase](making, counts, job.result, now)
 
 
@@ -256,8 +257,6 @@ def _start_job(bundle: Bundle, making: Making, phase: Phase, now: float, since: 
     pipeline = making.pipeline
     suffix = f"-{pipeline.attempt}" if pipeline.attempt > 1 else ""
     job = f"{bundle.name}-{pipeline.revision}-{JOB_PHASES[phase]}{suffix}"
-    # All Jobs of one revision after a rollback see the same sessions, so that what is held out of one is of all.
-    keeps_window = bool(pipeline.window_until) and (pipeline.fresh_after or phase is Phase.CALIBRATE)
     return _enter(
         making,
         phase,
@@ -265,7 +264,8 @@ def _start_job(bundle: Bundle, making: Making, phase: Phase, now: float, since: 
         state=PhaseState.RUNNING,
         job=job,
         window_since=since,
-        window_until=pipeline.window_until if keeps_window and phase is not Phase.POLICY else write_time(now),
+        # Sessions that closed while the Jobs before this one ran were seen by none of them: they are held out too.
+        window_until=write_time(now),
         held_out_after="" if phase is Phase.POLICY else pipeline.held_out_after,
         failures=pipeline.failures if pipeline.phase is phase else 0,
     )

@@ -1,20 +1,23 @@
 """What is read back: exports in order, labels as the core reads them, metrics after a restart, an unbroken chain."""
 
+import asyncio
 import gzip
 
 import msgspec
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, text
 from stubs.gateway import STAR, SUBMIT, Case
 
+from pilotage_core.errors import ConflictError
 from pilotage_core.events import Grade, ReviewItem, SessionReviewed, Verdict
 from pilotage_core.record import SessionRecord, read_labels
 from pilotage_core.stage import Stage
 from pilotage_core.wire import LabelPage
+from pilotage_gateway import export
 from pilotage_gateway.queries import read_chain
 from pilotage_gateway.store import Store, migrate
-from pilotage_gateway.tables import metadata
+from pilotage_gateway.tables import SCHEMA_VERSION, metadata
 from pilotage_gateway.writes import CHAIN_START, chain
 
 
@@ -93,8 +96,6 @@ async def test_an_export_is_ordered_bounded_and_without_html(world):
 
 
 async def test_an_export_of_many_sessions_misses_none_and_packs_them(world, monkeypatch):
-    from pilotage_gateway import export
-
     monkeypatch.setattr(export, "SESSIONS_AT_ONCE", 2)
     world.publish(Stage.LOGGING)
     async with world.gateway() as gateway:
@@ -180,19 +181,15 @@ def test_migrations_end_in_the_schema_of_the_tables(tmp_path):
     migrate(engine)
     migrate(engine)
     with engine.connect() as connection:
-        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+        context = MigrationContext.configure(connection)
+        assert context.get_current_revision() == SCHEMA_VERSION
+        assert compare_metadata(context, metadata) == []
 
 
 async def test_a_write_that_fails_takes_no_other_with_it(tmp_path):
-    from sqlalchemy import text
-
-    from pilotage_core.errors import ConflictError
-
     store = Store(f"sqlite:///{tmp_path}/g.db")
     await store.open()
     row = text("INSERT INTO snapshots (slot, body) VALUES (:slot, x'00')")
-    import asyncio
-
     results = await asyncio.gather(
         *(store.write(lambda c, n=n: c.execute(row, {"slot": n}).rowcount) for n in (1, 2, 1, 3)),
         return_exceptions=True,

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from pilotage_core.actions import Action
-from pilotage_core.errors import UnavailableError
+from pilotage_core.errors import ConflictError, UnavailableError
 from pilotage_core.events import (
     ActionTaken,
     Event,
@@ -27,9 +27,10 @@ from pilotage_core.proposal import find_fault
 from pilotage_core.screen import read_screen
 from pilotage_core.stage import Stage
 from pilotage_core.walk import SessionWalk, is_decision_point
-from pilotage_core.wire import Order, PostEvents, ProposalCard, Turn
+from pilotage_core.wire import Order, PostEvents, Problem, ProposalCard, Turn
 from pilotage_simulator.bpm import Bpm, Session
 from pilotage_simulator.case import Case
+from pilotage_simulator.client import SequenceConflict
 from pilotage_simulator.dialogue import Script, StepKind, build_script
 from pilotage_simulator.ledger import Ledger, OrderReceived, read_ledger
 from pilotage_simulator.screens import SCHEMAS
@@ -203,7 +204,10 @@ class FakeGateway:
             assert screen.unknown_controls == 0
             event = msgspec.structs.replace(event, data=ScreenShown(screen=screen))
         ordered = self.proposals.get(event.data.proposal_id) if isinstance(event.data, OutcomeReported) else None
-        self.walk.step(event, ordered)
+        try:
+            self.walk.step(event, ordered)
+        except ConflictError as error:
+            raise SequenceConflict(Problem("ConflictError", error.what, error.where, error.remedy)) from error
         self.events.append(event)
 
     def all_of(self, kind: type[Any]) -> list[Any]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+
 from pilotage_core.actions import Action, ActionPattern, ActionRules, StratumRule, Tool
 from pilotage_core.events import (
     ActionTaken,
@@ -66,7 +67,9 @@ class Script:
                 Control("submit", ControlKind.BUTTON),
             )
         announcements = (announcement,) if announcement else ()
-        self.add(ScreenShown(screen=Screen(name, controls=form + replies, facts=self.facts, announcements=announcements)))
+        self.add(
+            ScreenShown(screen=Screen(name, controls=form + replies, facts=self.facts, announcements=announcements))
+        )
 
     def act(self, *actions: Action) -> None:
         self.add(ActionTaken(actions, self.operator))

@@ -4,6 +4,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from pilotage_core.errors import EvidenceError
 from pilotage_trainer.config import PolicySettings
 from pilotage_trainer.counts import Example, build_contexts, count_steps

@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# The main job on a real Kubernetes: brings one up, installs Pilotage and the example afresh, runs the demo.
+# Arguments are `pilotage demo`'s (--star FILE, --faults, …). Needs .venv (make setup); can be stopped and started again.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+step=hack/step.sh
+kubectl_quiet() { kubectl "$@" >/dev/null; }
+
+hack/check.sh --demo || exit 2
+$step "Kubernetes" hack/cluster/up.sh
+eval "$(hack/cluster/up.sh --print-env)"
+$step "image from these sources" hack/cluster/images.sh
+image=$(hack/cluster/images.sh | tail -n 1)
+
+reset() { # what an earlier run left: dialogues are played once, so sessions have to start from nothing
+  kubectl delete namespace star pilotage-system --ignore-not-found --wait=true --timeout=120s
+  kubectl delete persistentvolume artefacts --ignore-not-found --wait=true --timeout=60s
+  kubectl_quiet apply -f hack/cluster/artefacts-pv.yaml
+}
+
+install() {
+  kubectl_quiet apply -f hack/cluster/prometheus.yaml
+  kubectl kustomize config/default | sed "s|localhost/pilotage:[A-Za-z0-9._-]*|$image|g" |
+    kubectl_quiet apply --server-side --force-conflicts -f -
+  kubectl wait --for=condition=Established --timeout=30s crd/processclusters.pilotage.dev >/dev/null
+  kubectl -n pilotage-system rollout status deployment/pilotage-controller --timeout=90s
+  kubectl -n pilotage-system rollout status deployment/pilotage-gateway --timeout=90s
+  kubectl -n monitoring rollout status deployment/prometheus --timeout=90s
+  kubectl_quiet apply -k examples/star
+}
+
+export -f reset install kubectl_quiet
+export image
+$step "what an earlier run left is taken away" bash -euo pipefail -c reset
+$step "install Pilotage (config/default) and the example (examples/star)" bash -euo pipefail -c install
+$step "the main job" .venv/bin/pilotage demo "$@"

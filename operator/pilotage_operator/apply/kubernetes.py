@@ -1,0 +1,274 @@
+"""The API server's part: what people wrote is followed, Jobs are created once, servers and status applied server-side.
+
+Status has two field managers: `rollback` has its own, so that no writer that does not know it can delete it.
+"""
+
+import base64
+import hashlib
+import time
+from typing import Any
+
+import msgspec
+
+from pilotage_core.errors import ConflictError, UnavailableError
+from pilotage_operator.api.fields import API_VERSION, GROUP, VERSION
+from pilotage_operator.api.status import ProcessClusterStatus
+from pilotage_operator.build.bundle import Lookup, Object
+from pilotage_operator.build.inference_service import build_inference_service
+from pilotage_operator.build.job import LABEL_PROCESS_CLUSTER, LABEL_REVISION, build_job
+from pilotage_operator.decide.facts import Bundle, EndpointFact, JobFact, JobState, LifecycleDecision
+from pilotage_operator.keys import decode_key, make_key
+from pilotage_operator.kubernetes_api import KubernetesApi
+from pilotage_operator.observe.kubernetes import read_endpoint, read_job, read_job_state
+from pilotage_operator.observe.watch import RawWatch, Store
+from pilotage_operator.observe.world import Sighting
+from pilotage_operator.permits import SigningKey
+
+CUSTOM = f"/apis/{GROUP}/{VERSION}"
+KINDS = {"ProcessCluster": "processclusters", "PolicyCritic": "policycritics", "AutomationGate": "automationgates"}
+JOBS, SERVICES = "/apis/batch/v1", "/apis/serving.kserve.io/v1beta1"
+POLICIES = "/apis/admissionregistration.k8s.io/v1"
+ADMISSION = ("pilotage-promotion", "pilotage-status", "pilotage-gate")
+RELIST_SECONDS = 15.0
+SCREENS_SECONDS = 10.0
+COUNTERS_SECONDS = 5.0
+"""Counts in status change all the time; only what a decision rests on is written at once."""
+ROLLBACK_MANAGER = "pilotage-rollback"
+
+
+class KubernetesWorld:
+    """The world of `pilotage-controller --kubernetes`. `image` is what Jobs and model servers run."""
+
+    def __init__(self, api: KubernetesApi, namespace: str, image: str, gateway: str) -> None:
+        self.serving_image = image
+        self.stores = {kind: Store() for kind in KINDS}
+        self.watches = [RawWatch(api, f"{JOBS}/jobs", LABEL_PROCESS_CLUSTER)]
+        self.watches.append(RawWatch(api, f"{SERVICES}/inferenceservices", LABEL_PROCESS_CLUSTER))
+        self.epoch = 0
+        self._api = api
+        self._namespace = namespace
+        self._gateway = gateway
+        self._listed_at = float("-inf")
+        self._screens: dict[tuple[str, str], tuple[float, Object | None]] = {}
+        self._ended: dict[str, JobFact] = {}
+        self._applied: dict[tuple[str, str], str] = {}
+        self._written: dict[str, tuple[Object, float]] = {}
+        self._versions: dict[str, int] = {}
+        self._admission = False
+
+    # --- identity ----------------------------------------------------------------------------------------------------
+    async def load_domain(self) -> str:
+        """This cluster's UID and the controller's namespace: permits of another installation are worth nothing here."""
+        system = await self._api.get("/api/v1/namespaces/kube-system")
+        uid = system["metadata"]["uid"] if system else ""
+        return f"{uid}/{self._namespace}"
+
+    async def load_key(self) -> SigningKey:
+        """The signing key of Secret pilotage-permit-signing, made where there is none; its public half published."""
+        secrets, name = f"/api/v1/namespaces/{self._namespace}/secrets", "pilotage-permit-signing"
+        found = await self._api.get(f"{secrets}/{name}")
+        if found is None:
+            raw = make_key().private.private_bytes_raw()
+            secret: Object = {
+                "apiVersion": "v1",
+                "kind": "Secret",
+                "metadata": {"name": name},
+                "data": {"key": _encode(raw)},
+            }
+            await self._api.create(secrets, secret)
+            found = await self._api.get(f"{secrets}/{name}") or secret  # another controller may have been faster
+        key = decode_key(base64.b64decode(found.get("data", {}).get("key", "")), f"Secret {self._namespace}/{name}")
+        await self._api.apply(
+            f"/api/v1/namespaces/{self._namespace}/configmaps/pilotage-permit-keys",
+            {
+                "apiVersion": "v1",
+                "kind": "ConfigMap",
+                "metadata": {"name": "pilotage-permit-keys"},
+                "binaryData": {f"{key.kid}.pub": _encode(key.private.public_key().public_bytes_raw())},
+            },
+        )
+        return key
+
+    async def raise_epoch(self) -> int:
+        """The epoch of this start: one above the last. Raises ConflictError where another controller starts too."""
+        await self.remember_epoch((await self._read_epoch())[0] + 1)
+        return self.epoch
+
+    async def remember_epoch(self, epoch: int) -> None:
+        """Write `epoch` down; it counts only once this has returned."""
+        path, name = f"/api/v1/namespaces/{self._namespace}/configmaps", "pilotage-permit-epoch"
+        _, found = await self._read_epoch()
+        item: Object = found or {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}}
+        item["data"] = {"epoch": str(epoch)}
+        written = await (self._api.replace(f"{path}/{name}", item) if found else self._api.create(path, item))
+        if written is None:
+            raise ConflictError("another controller starts at this moment", where=f"ConfigMap {name}")
+        self.epoch = epoch
+
+    async def _read_epoch(self) -> tuple[int, Object | None]:
+        found = await self._api.get(f"/api/v1/namespaces/{self._namespace}/configmaps/pilotage-permit-epoch")
+        text = found.get("data", {}).get("epoch", "0") if found else "0"
+        return (int(text) if text.isdecimal() else 0), found
+
+    # --- observe -----------------------------------------------------------------------------------------------------
+    async def observe_world(self) -> Sighting:
+        """Everything as the watches have it, after one consistent read that shows that the API server answers.
+
+        Raises UnavailableError where it does not, or where another controller has begun a later epoch.
+        """
+        epoch, _ = await self._read_epoch()
+        if epoch != self.epoch:
+            raise UnavailableError(
+                f"epoch {epoch} was begun by another controller, ours is {self.epoch}", where="epoch"
+            )
+        if time.monotonic() - self._listed_at > RELIST_SECONDS:
+            await self._relist()
+        if not all(watch.store.is_whole for watch in self.watches):
+            raise UnavailableError("not everything has been listed yet", where="watches")
+        jobs, services = (watch.store for watch in self.watches)
+        clusters = {"/".join(key): item for key, item in self.stores["ProcessCluster"].items.items()}
+        return Sighting(
+            clusters=clusters,
+            objects=await self._observe_objects(list(clusters.values())),
+            jobs=await self._observe_jobs(jobs),
+            endpoints=_observe_endpoints(services),
+            admission=self._admission,
+        )
+
+    async def _relist(self) -> None:
+        """A watch can miss a deletion between two connections; a list cannot."""
+        for kind, plural in KINDS.items():
+            listed = await self._api.list(f"{CUSTOM}/{plural}")
+            self.stores[kind].replace([item | {"kind": kind} for item in listed["items"]])
+        found = [await self._api.get(f"{POLICIES}/validatingadmissionpolicies/{name}") for name in ADMISSION]
+        bound = [await self._api.get(f"{POLICIES}/validatingadmissionpolicybindings/{name}") for name in ADMISSION]
+        self._admission = all(found) and all(bound)
+        self._listed_at = time.monotonic()
+
+    async def _observe_objects(self, clusters: list[Object]) -> Lookup:
+        objects = {
+            (kind, *key): item
+            for kind in ("PolicyCritic", "AutomationGate")
+            for key, item in self.stores[kind].items.items()
+        }
+        for cluster in clusters:
+            key = (cluster["metadata"]["namespace"], cluster["spec"]["screens"]["configMap"])
+            screens = await self._observe_screens(key)
+            if screens is not None:
+                objects[("ConfigMap", *key)] = screens
+        return objects
+
+    async def _observe_screens(self, key: tuple[str, str]) -> Object | None:
+        read_at, found = self._screens.get(key, (float("-inf"), None))
+        if found is None or time.monotonic() - read_at > SCREENS_SECONDS:
+            found = await self._api.get(f"/api/v1/namespaces/{key[0]}/configmaps/{key[1]}")
+            self._screens[key] = (time.monotonic(), found)
+        return found
+
+    async def _observe_jobs(self, store: Store) -> dict[str, dict[str, JobFact]]:
+        jobs: dict[str, dict[str, JobFact]] = {}
+        for (namespace, name), job in store.items.items():
+            uid = job["metadata"]["uid"]
+            if uid not in self._ended and read_job_state(job) is not JobState.RUNNING:
+                path = f"/api/v1/namespaces/{namespace}/pods"
+                pods = await self._api.list(path, f"batch.kubernetes.io/job-name={name}")
+                self._ended[uid] = read_job(job, pods["items"])
+            jobs.setdefault(namespace, {})[name] = self._ended.get(uid, JobFact(JobState.RUNNING))
+        return jobs
+
+    # --- apply -------------------------------------------------------------------------------------------------------
+    async def apply_workloads(self, bundle: Bundle, decision: LifecycleDecision) -> None:
+        """Create Jobs that are not there, apply servers that are not as wanted, delete what is wanted no more."""
+        jobs, services = (watch.store for watch in self.watches)
+        for job in decision.jobs:
+            if (bundle.namespace, job.name) not in jobs.items:
+                item = build_job(bundle, job, image=self.serving_image, export=self._gateway)
+                await self._api.create(f"{JOBS}/namespaces/{bundle.namespace}/jobs", item)
+        for endpoint in decision.endpoints:
+            await self._apply_service(build_inference_service(bundle, endpoint, image=self.serving_image), services)
+        kept = {endpoint.name for endpoint in decision.endpoints} | decision.kept_endpoints
+        for name in _find_made(services, bundle):
+            if name not in kept:
+                await self._api.delete(f"{SERVICES}/namespaces/{bundle.namespace}/inferenceservices/{name}")
+        for name, item in _find_made(jobs, bundle).items():
+            if item["metadata"]["labels"].get(LABEL_REVISION) not in decision.kept_revisions:
+                await self._api.delete(f"{JOBS}/namespaces/{bundle.namespace}/jobs/{name}")
+
+    async def _apply_service(self, item: Object, store: Store) -> None:
+        key = (item["metadata"]["namespace"], item["metadata"]["name"])
+        digest = hashlib.blake2b(msgspec.json.encode(item)).hexdigest()
+        if self._applied.get(key) == digest and key in store.items:
+            return
+        await self._api.apply(f"{SERVICES}/namespaces/{key[0]}/inferenceservices/{key[1]}", item)
+        self._applied[key] = digest
+
+    async def apply_status(self, cluster: Object, status: ProcessClusterStatus) -> None:
+        """Patch status where it changed; where only counts did, at most every few seconds."""
+        metadata = cluster["metadata"]
+        key = f"{metadata['namespace']}/{metadata['name']}"
+        document = status.to_json()
+        written, at = self._written.get(key, (cluster.get("status") or {}, float("-inf")))
+        if document == written or (
+            without_counts(document) == without_counts(written) and time.monotonic() - at < COUNTERS_SECONDS
+        ):
+            return
+        rollback = document.get("rollback")
+        if rollback is not None and rollback != written.get("rollback"):
+            await self._patch_status(key, metadata, {"rollback": rollback}, ROLLBACK_MANAGER)
+        others = {name: value for name, value in document.items() if name != "rollback"}
+        await self._patch_status(key, metadata, others, "pilotage-controller")
+        self._written[key] = (document, time.monotonic())
+
+    async def _patch_status(self, key: str, metadata: Object, status: Object, manager: str) -> None:
+        version = max(self._versions.get(key, 0), int(metadata["resourceVersion"]))
+        item = {
+            "apiVersion": API_VERSION,
+            "kind": "ProcessCluster",
+            "metadata": {
+                "name": metadata["name"],
+                "namespace": metadata["namespace"],
+                "uid": metadata["uid"],
+                "resourceVersion": str(version),
+            },
+            "status": status,
+        }
+        path = f"{CUSTOM}/namespaces/{metadata['namespace']}/processclusters/{metadata['name']}/status"
+        try:
+            patched = await self._api.apply(path, item, manager)
+        except ConflictError:
+            self._listed_at = float("-inf")  # look again before the next try
+            raise
+        if patched is not None:
+            self._versions[key] = int(patched["metadata"]["resourceVersion"])
+
+
+def without_counts(document: Object) -> Object:
+    """Status without what merely counts: what is left changes only when something happens."""
+    pipeline: dict[str, Any] = document.get("pipeline") or {}
+    return {name: value for name, value in document.items() if name not in ("supervision", "unmet", "metrics")} | {
+        "pipeline": {name: value for name, value in pipeline.items() if name != "reason"},
+        "guardrails": [(g["name"], g["verdict"]) for g in document.get("guardrails", [])],
+        "conditions": [(c["type"], c["status"], c["reason"]) for c in document.get("conditions", [])],
+    }
+
+
+def _observe_endpoints(store: Store) -> dict[str, dict[str, EndpointFact]]:
+    endpoints: dict[str, dict[str, EndpointFact]] = {}
+    for (namespace, name), service in store.items.items():
+        endpoints.setdefault(namespace, {})[name] = read_endpoint(service)
+    return endpoints
+
+
+def _find_made(store: Store, bundle: Bundle) -> dict[str, Object]:
+    """What was made for `bundle`'s process cluster and is not on its way out."""
+    return {
+        name: item
+        for (namespace, name), item in store.items.items()
+        if namespace == bundle.namespace
+        and item["metadata"]["labels"].get(LABEL_PROCESS_CLUSTER) == bundle.name
+        and "deletionTimestamp" not in item["metadata"]
+    }
+
+
+def _encode(raw: bytes) -> str:
+    return base64.b64encode(raw).decode()

@@ -1,0 +1,188 @@
+"""The API server over HTTP: get, list, watch, server-side apply; only what the controller needs.
+
+Credentials: this pod's ServiceAccount, or the current context of KUBECONFIG. Not here: what is read and written.
+"""
+
+import base64
+import os
+import ssl
+import tempfile
+import time
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import msgspec
+import yaml
+
+from pilotage_core.errors import ConflictError, InvalidInputError, UnavailableError
+
+Object = dict[str, Any]
+SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+TIMEOUT = aiohttp.ClientTimeout(total=5.0)
+TOKEN_SECONDS = 60.0
+WATCH_SECONDS = 240
+GONE = 410
+
+
+@dataclass(slots=True)
+class Credentials:
+    """Where the API server is and how to speak to it. A token is read again from its file, which the kubelet renews."""
+
+    server: str
+    tls: ssl.SSLContext
+    token_file: Path | None = None
+    token: str = ""
+    read_at: float = field(default=0.0)
+
+    def headers(self) -> dict[str, str]:
+        """The Authorization header, if a token is used."""
+        if self.token_file is not None and time.monotonic() - self.read_at > TOKEN_SECONDS:
+            self.token, self.read_at = self.token_file.read_text().strip(), time.monotonic()
+        return {"Authorization": f"Bearer {self.token}"} if self.token else {}
+
+
+def find_credentials() -> Credentials:
+    """This pod's ServiceAccount, or KUBECONFIG's current context. Raises InvalidInputError without either."""
+    host = os.environ.get("KUBERNETES_SERVICE_HOST")
+    if host and (SERVICE_ACCOUNT / "token").exists():
+        port = os.environ.get("KUBERNETES_SERVICE_PORT", "443")
+        tls = ssl.create_default_context(cafile=str(SERVICE_ACCOUNT / "ca.crt"))
+        return Credentials(f"https://{host}:{port}", tls, SERVICE_ACCOUNT / "token")
+    path = Path(os.environ.get("KUBECONFIG") or Path.home() / ".kube/config")
+    if not path.exists():
+        raise InvalidInputError("no cluster to speak to", where=str(path), remedy="set KUBECONFIG, or run in a pod")
+    return read_kubeconfig(yaml.safe_load(path.read_text()), str(path))
+
+
+def read_kubeconfig(config: Object, where: str) -> Credentials:
+    """Credentials of the current context: client certificate or token. Raises InvalidInputError for other kinds."""
+    try:
+        context = _named(config["contexts"], config["current-context"])["context"]
+        cluster = _named(config["clusters"], context["cluster"])["cluster"]
+        user = _named(config["users"], context["user"])["user"]
+    except (KeyError, StopIteration) as error:
+        raise InvalidInputError(f"has no whole current context: {error}", where=where) from error
+    authority = base64.b64decode(cluster["certificate-authority-data"]).decode()
+    tls = ssl.create_default_context(cadata=authority)
+    if "client-certificate-data" in user:
+        with tempfile.NamedTemporaryFile() as pair:  # the ssl module reads keys from files only
+            pair.write(base64.b64decode(user["client-certificate-data"]))
+            pair.write(b"\n" + base64.b64decode(user["client-key-data"]))
+            pair.flush()
+            tls.load_cert_chain(pair.name)
+    elif "token" not in user:
+        raise InvalidInputError("needs a client certificate or a token", where=f"{where}: user {context['user']}")
+    return Credentials(cluster["server"], tls, token=user.get("token", ""))
+
+
+def _named(items: list[Object], name: str) -> Object:
+    return next(item for item in items if item["name"] == name)
+
+
+class KubernetesApi:
+    """Requests by path. Every method raises UnavailableError where the server does not answer or is too busy."""
+
+    def __init__(self, credentials: Credentials, client: aiohttp.ClientSession) -> None:
+        self._credentials = credentials
+        self._client = client
+
+    async def get(self, path: str) -> Object | None:
+        """The object at `path`, or None."""
+        return await self._request("GET", path, missing_is_none=True)
+
+    async def list(self, path: str, selector: str = "") -> Object:
+        """The list at `path`, as the API gives it."""
+        query = {"labelSelector": selector} if selector else {}
+        found = await self._request("GET", path, query)
+        return found or {"items": [], "metadata": {}}
+
+    async def create(self, path: str, item: Object) -> Object | None:
+        """Create `item`; None where one of that name is there already."""
+        try:
+            return await self._request("POST", path, {"fieldManager": "pilotage-controller"}, item)
+        except ConflictError:
+            return None
+
+    async def replace(self, path: str, item: Object) -> Object | None:
+        """Put `item` in the place of the version it names; raises ConflictError where that is not the current one."""
+        return await self._request("PUT", path, {"fieldManager": "pilotage-controller"}, item)
+
+    async def apply(self, path: str, item: Object, manager: str = "pilotage-controller") -> Object | None:
+        """Server-side apply. With metadata.resourceVersion, raises ConflictError where that is not the current one."""
+        query = {"fieldManager": manager, "force": "true"}
+        return await self._request("PATCH", path, query, item, "application/apply-patch+yaml")
+
+    async def delete(self, path: str) -> None:
+        """Delete what is at `path`, and what it owns, in the background."""
+        await self._request("DELETE", path, {"propagationPolicy": "Background"}, missing_is_none=True)
+
+    async def watch(self, path: str, version: str, selector: str = "") -> AsyncIterator[Object]:
+        """Events after `version`, until the server ends the watch or `version` is too old (an ERROR event)."""
+        query = {
+            "watch": "1",
+            "resourceVersion": version,
+            "allowWatchBookmarks": "true",
+            "timeoutSeconds": str(WATCH_SECONDS),
+        } | ({"labelSelector": selector} if selector else {})
+        timeout = aiohttp.ClientTimeout(total=None, sock_read=WATCH_SECONDS + 30)
+        try:
+            async with self._client.get(
+                self._credentials.server + path,
+                params=query,
+                ssl=self._credentials.tls,
+                headers=self._credentials.headers(),
+                timeout=timeout,
+                read_bufsize=4 << 20,
+            ) as response:
+                if response.status != 200:
+                    raise _error(response.status, await response.read(), path)
+                async for line in response.content:
+                    if line.strip():
+                        yield msgspec.json.decode(line)
+        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+            raise UnavailableError(f"the watch broke: {type(error).__name__} {error}", where=path) from error
+
+    async def _request(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        body: Object | None = None,
+        content_type: str = "application/json",
+        missing_is_none: bool = False,
+    ) -> Object | None:
+        try:
+            async with self._client.request(
+                method,
+                self._credentials.server + path,
+                params=query,
+                data=msgspec.json.encode(body) if body is not None else None,
+                ssl=self._credentials.tls,
+                headers=self._credentials.headers() | {"Content-Type": content_type},
+                timeout=TIMEOUT,
+            ) as response:
+                answer = await response.read()
+                status = response.status
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise UnavailableError(f"the API server: {type(error).__name__} {error}", where=path) from error
+        if status == 404 and missing_is_none:
+            return None
+        if status >= 300:
+            raise _error(status, answer, path)
+        found: Object = msgspec.json.decode(answer)
+        return found
+
+
+def _error(status: int, answer: bytes, path: str) -> ConflictError | UnavailableError | InvalidInputError:
+    try:
+        message = str(msgspec.json.decode(answer)["message"])
+    except (msgspec.DecodeError, KeyError, TypeError):
+        message = answer[:300].decode(errors="replace")
+    if status == 409:
+        return ConflictError(message, where=path)
+    if status in (401, 403, 404, 408, 429) or status >= 500 or status == GONE:
+        return UnavailableError(f"HTTP {status}: {message}", where=path)
+    return InvalidInputError(f"HTTP {status}: {message}", where=path)

@@ -1,0 +1,58 @@
+"""Kubernetes objects read into facts: Jobs with their pods' last words, InferenceServices. No request is made here."""
+
+import msgspec
+
+from pilotage_core.wire import JobResult
+from pilotage_operator.api.status import read_time
+from pilotage_operator.build.bundle import Object
+from pilotage_operator.decide.facts import EndpointFact, JobFact, JobState
+
+
+def read_job_state(job: Object) -> JobState:
+    """What a Job's conditions say."""
+    conditions = {c["type"]: c["status"] for c in job.get("status", {}).get("conditions", [])}
+    if conditions.get("Complete") == "True" or conditions.get("SuccessCriteriaMet") == "True":
+        return JobState.SUCCEEDED
+    if conditions.get("Failed") == "True":
+        return JobState.FAILED
+    return JobState.RUNNING
+
+
+def read_job(job: Object, pods: list[Object]) -> JobFact:
+    """A finished Job with the result its last pod left as termination message; `pods` are the Job's, in any order."""
+    state = read_job_state(job)
+    if state is JobState.RUNNING:
+        return JobFact(state)
+    ended = sorted((end for pod in pods for end in _find_ends(pod)), key=lambda end: str(end.get("finishedAt", "")))
+    result = _read_result(ended[-1].get("message", "")) if ended else None
+    if state is JobState.SUCCEEDED:
+        reason = "" if result else "its termination message cannot be read"
+        return JobFact(state, result, 0, reason)
+    code = ended[-1].get("exitCode") if ended else None
+    told = result.reason if result else (str(ended[-1].get("message", ""))[-300:] if ended else "")
+    failed = [c for c in job["status"]["conditions"] if c["type"] == "Failed"]
+    return JobFact(state, None, code, told or failed[0].get("message", "") or failed[0].get("reason", ""))
+
+
+def read_endpoint(service: Object) -> EndpointFact:
+    """Ready: the Ready condition, and, where it is reported, the model loaded. The URL is the predictor's Service."""
+    metadata, status = service["metadata"], service.get("status", {})
+    conditions = {c["type"]: c for c in status.get("conditions", [])}
+    ready = conditions.get("Ready", {"status": "False", "message": "not reconciled yet"})
+    loaded = status.get("modelStatus", {}).get("states", {}).get("activeModelState", "Loaded")
+    is_ready = ready["status"] == "True" and loaded == "Loaded"
+    url = f"http://{metadata['name']}-predictor.{metadata['namespace']}.svc.cluster.local"
+    reason = "" if is_ready else ready.get("message") or ready.get("reason") or f"model {loaded}"
+    return EndpointFact(is_ready, url, reason, read_time(ready.get("lastTransitionTime", "")))
+
+
+def _find_ends(pod: Object) -> list[Object]:
+    containers = pod.get("status", {}).get("containerStatuses", [])
+    return [c["state"]["terminated"] for c in containers if "terminated" in c.get("state", {})]
+
+
+def _read_result(message: str) -> JobResult | None:
+    try:
+        return msgspec.json.decode(message.encode(), type=JobResult)
+    except msgspec.DecodeError:
+        return None

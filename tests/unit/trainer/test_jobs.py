@@ -1,0 +1,270 @@
+"""The Jobs end to end on synthetic sessions: results, splits, refusals, exit codes."""
+
+import gzip
+import json
+import re
+from pathlib import Path
+
+import msgspec
+import pytest
+from typer.testing import CliRunner
+
+from pilotage_core.errors import EvidenceError, InvalidInputError
+from pilotage_core.wire import JobResult
+from pilotage_trainer.artefact import MANIFEST, read_artefact, read_manifest
+from pilotage_trainer.calibration_job import CURVES, run_calibrate
+from pilotage_trainer.config import read_config
+from pilotage_trainer.critic_job import run_critic
+from pilotage_trainer.dataset import read_export
+from pilotage_trainer.evaluation_job import run_evaluate
+from pilotage_trainer.failures import DamagedArtefactError
+from pilotage_trainer.main import app
+from pilotage_trainer.models import POLICY_FILE, load_critic, load_models, load_policy
+from pilotage_trainer.policy_job import run_policy
+from pilotage_trainer.results import LONGEST_MESSAGE, shorten_result
+from pilotage_trainer.window import Window
+
+KEY = "star/weather"
+ISSUED = "2026-03-05T00:00:00+00:00"
+
+
+def window(export, out, **options):
+    """A Job's window over `export`."""
+    return Window(export, KEY, options.pop("revision", "r1"), Path(out), **options)
+
+
+def make_pair(export, out, config, sessions, learned=60, fed_back=110):
+    """Policy and critic of r1 on the first `fed_back` of `sessions`."""
+    cut, end = sessions[learned].closed_at, sessions[fed_back].closed_at
+    policy = run_policy(window(export, out, until=cut), read_config(config))
+    critic = run_critic(window(export, out, until=end), read_config(config))
+    return policy, critic
+
+
+@pytest.fixture
+def climbed(make_sessions, write_export, config, tmp_path):
+    """Sessions, their export, the artefacts' folder, and the results of policy and critic."""
+    sessions = make_sessions(190)
+    export = write_export(sessions)
+    return sessions, export, tmp_path, *make_pair(export, tmp_path, config, sessions)
+
+
+def test_a_pair_is_made_and_certified_on_sessions_it_has_not_seen(climbed, config):
+    sessions, export, out, policy, critic = climbed
+    assert policy.passed
+    assert policy.metrics["action_accuracy"] > 0.6
+    assert policy.held_out_after == sessions[59].closed_at
+    assert critic.held_out_after == sessions[109].closed_at
+    assert critic.metrics["labels"] > 100
+    result = run_calibrate(window(export, out), read_config(config), None, ISSUED)
+    assert result.metrics["held_out_sessions"] == 80
+    certificate = next(c for c in result.certificates if c.stratum == "procedure")
+    assert result.passed
+    assert certificate.bound >= certificate.target == 0.7
+    assert certificate.delta == pytest.approx(0.05)
+    assert certificate.labels_from == "replay"
+    assert certificate.digests.policy == policy.digests["policy"]
+    assert certificate.digests.critic == critic.digests["critic"]
+    assert certificate.digests.actions == "rules-digest"
+    assert 0 < certificate.median_session_actions < 10
+    assert len(msgspec.json.encode(result)) < LONGEST_MESSAGE
+
+
+def test_curves_are_left_for_the_report(climbed, config):
+    _, export, out, *_ = climbed
+    given = window(export, out)
+    result = run_calibrate(given, read_config(config), None, ISSUED)
+    _, files = read_artefact(given.folder("calibration"), "calibration")
+    curve = json.loads(files[CURVES])["strata"]["procedure"]
+    assert curve["scores"] == sorted(curve["scores"], reverse=True)
+    assert len(curve["accepted"]) == len(curve["scores"]) == result.metrics["n:procedure"]
+    assert curve["points"][-1]["coverage"] == 1.0
+    assert curve["points"][-1]["precision"] == pytest.approx(sum(curve["accepted"]) / len(curve["accepted"]))
+
+
+def test_live_feedback_to_this_policy_is_what_counts(make_sessions, write_export, config, tmp_path, climbed):
+    sessions, export, out, policy, _ = climbed
+    live = make_sessions(130, first=60, seed=1, live=policy.digests["policy"])
+    export = write_export(sessions[:60] + live, "live.ndjson.gz")
+    critic = run_critic(window(export, out, since=live[0].closed_at, held_out_share=0.4), read_config(config))
+    assert critic.metrics["live_labels"] == critic.metrics["labels"] == 78
+    result = run_calibrate(window(export, out), read_config(config), None, ISSUED)
+    assert result.metrics["labels"] == result.metrics["live_labels"] == 52
+    assert all(c.labels_from == "live" for c in result.certificates)
+
+
+def test_renaming_every_session_case_and_customer_changes_no_score(climbed, write_export, config, tmp_path):
+    sessions, export, out, policy, _ = climbed
+    text = b"\n".join(msgspec.json.encode(record) for record in sessions).decode()
+    renamed_text = re.sub(r"(session|case|customer)-(\d+)", lambda m: f"{m[1]}-x{int(m[2]) * 7919 % 1000}", text)
+    renamed = [msgspec.json.decode(line, type=type(sessions[0])) for line in renamed_text.splitlines()]
+    assert renamed != sessions
+    other = tmp_path / "other"
+    policy2, _ = make_pair(write_export(renamed, "renamed.ndjson"), other, config, renamed)
+    assert policy2.metrics == policy.metrics
+    one, two = (load_models(folder / KEY / "r1") for folder in (out, other))
+    assert one[0].policy.encode() == two[0].policy.encode()
+    assert one[1].critic.stored == two[1].critic.stored
+    scored = run_calibrate(window(export, out), read_config(config), None, ISSUED)
+    scored2 = run_calibrate(window(write_export(renamed), other), read_config(config), None, ISSUED)
+    assert [c.tau for c in scored.certificates] == [c.tau for c in scored2.certificates]
+    curves = [(folder / KEY / "r1/calibration" / CURVES).read_bytes() for folder in (out, other)]
+    assert curves[0] == curves[1]
+
+
+def test_the_same_window_gives_the_same_artefacts(climbed, config, tmp_path):
+    sessions, export, _, policy, critic = climbed
+    policy2, critic2 = make_pair(export, tmp_path / "again", config, sessions)
+    assert (policy2.digests, critic2.digests) == (policy.digests, critic.digests)
+
+
+def test_after_a_rollback_only_fresh_sessions_are_held_out_and_the_old_process_is_forgotten(
+    make_sessions, write_export, config, tmp_path
+):
+    old, fresh = make_sessions(80), make_sessions(120, first=80, changed=True)
+    export, rollback = write_export(old + fresh), old[-1].closed_at
+    policy = run_policy(window(export, tmp_path, fresh_after=rollback, held_out_share=0.5), read_config(config))
+    assert policy.metrics["sessions_before_rollback"] == 0
+    assert policy.metrics["sessions"] == 60
+    assert policy.held_out_after == fresh[59].closed_at
+    critic = run_critic(window(export, tmp_path, held_out_after=policy.held_out_after), read_config(config))
+    assert critic.metrics["sessions"] == 60
+    result = run_calibrate(
+        window(export, tmp_path, held_out_after=policy.held_out_after), read_config(config), None, ISSUED
+    )
+    assert result.metrics["held_out_sessions"] == 60
+
+
+def test_after_a_rollback_older_sessions_are_kept_where_they_help(make_sessions, write_export, config, tmp_path):
+    sessions = make_sessions(200)
+    export = write_export(sessions)
+    given = window(export, tmp_path, fresh_after=sessions[149].closed_at, held_out_share=0.5)
+    policy = run_policy(given, read_config(config))
+    assert policy.metrics["sessions_before_rollback"] == 150
+    assert policy.held_out_after == sessions[174].closed_at
+
+
+def test_held_out_sessions_that_were_learned_from_are_refused(climbed, config):
+    sessions, export, out, *_ = climbed
+    with pytest.raises(InvalidInputError, match="learned from"):
+        run_calibrate(window(export, out, held_out_after=sessions[80].closed_at), read_config(config), None, ISSUED)
+
+
+def test_a_critic_of_another_policy_is_refused(climbed, config, make_sessions, write_export):
+    sessions, export, out, *_ = climbed
+    run_policy(window(export, out, until=sessions[50].closed_at), read_config(config))
+    with pytest.raises(DamagedArtefactError, match="judges policy"):
+        run_calibrate(window(export, out), read_config(config), None, ISSUED)
+
+
+def test_too_few_held_out_labels_certify_nothing_and_say_so(climbed, config):
+    sessions, export, out, *_ = climbed
+    result = run_calibrate(window(export, out, until=sessions[125].closed_at), read_config(config), None, ISSUED)
+    assert not result.passed
+    assert "procedure: TooFewLabels" in result.reason
+    assert result.certificates == ()
+
+
+def test_evaluation_is_on_unseen_sessions(climbed, config):
+    _, export, out, *_ = climbed
+    result = run_evaluate(window(export, out), read_config(config))
+    assert result.metrics["sessions"] == 80
+    assert 0.5 < result.metrics["action_accuracy"] <= 1.0
+    assert result.metrics["accuracy:close_chat"] > 0.9
+
+
+def test_a_policy_below_the_bar_does_not_pass(make_sessions, write_export, tmp_path, config):
+    export = write_export(make_sessions(60))
+    settings = msgspec.structs.replace(read_config(config), min_action_accuracy=0.999)
+    result = run_policy(window(export, tmp_path), settings)
+    assert not result.passed
+    assert "is below 0.999" in result.reason
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"since": "yesterday"},
+        {"until": "2026-01-01T00:00:00"},
+        {"held_out_share": 1.0},
+        {"revision": "../r1"},
+        {"revision": ""},
+    ],
+)
+def test_a_window_that_cannot_be_meant_is_refused(options, tmp_path):
+    with pytest.raises(InvalidInputError):
+        window("x", tmp_path, **options)
+
+
+@pytest.mark.parametrize("given", ["{", '{"delta": "much"}', '{"unknown": 1}', "/no/such/file"])
+def test_a_bad_configuration_is_refused(given):
+    with pytest.raises(InvalidInputError, match="config"):
+        read_config(given)
+
+
+def test_a_damaged_export_line_is_named(make_sessions, tmp_path):
+    path = tmp_path / "export.ndjson"
+    path.write_bytes(msgspec.json.encode(make_sessions(1)[0]) + b'\n{"session_id": 3}\n')
+    with pytest.raises(EvidenceError, match="line 2"):
+        read_export(str(path), KEY)
+
+
+def test_an_interrupted_write_leaves_the_old_artefact_loadable(climbed, config, monkeypatch):
+    sessions, export, out, policy, _ = climbed
+    given = window(export, out, until=sessions[50].closed_at)
+
+    def fail(self, target):
+        raise OSError(28, "No space left on device", str(target))
+
+    monkeypatch.setattr(Path, "rename", fail)
+    with pytest.raises(OSError, match="No space"):
+        run_policy(given, read_config(config))
+    monkeypatch.undo()
+    assert load_policy(given.folder("policy")).manifest.digest == policy.digests["policy"]
+    assert not [p for p in given.folder("policy").parent.iterdir() if p.name.startswith(".")]
+
+
+def test_a_manifest_names_what_it_was_made_of(climbed):
+    sessions, _, out, policy, _ = climbed
+    manifest = read_manifest(out / KEY / "r1/policy")
+    assert (manifest.trained_since, manifest.trained_until) == (sessions[0].closed_at, sessions[59].closed_at)
+    assert manifest.files.keys() == {POLICY_FILE}
+    assert load_critic(out / KEY / "r1/critic").manifest.policy == manifest.digest
+
+
+def test_a_long_result_is_shortened_to_what_kubernetes_keeps():
+    result = JobResult("critic", "r1", True, reason="x" * 100, metrics={f"m{i}": float(i) for i in range(500)})
+    short = shorten_result(result)
+    assert len(short) <= LONGEST_MESSAGE
+    assert msgspec.json.decode(short, type=JobResult).passed
+
+
+def run_cli(*arguments):
+    """Exit code and everything printed."""
+    done = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    return done.exit_code, done.output
+
+
+def test_exit_codes_tell_failures_apart(make_sessions, write_export, config, tmp_path):
+    export = write_export(make_sessions(60))
+    common = ("--process-cluster", KEY, "--revision", "r1", "--out", tmp_path, "--config", config)
+    few = write_export(make_sessions(3), "few.ndjson.gz")
+    cut = tmp_path / "cut.ndjson.gz"
+    cut.write_bytes(gzip.compress(b"x" * 9999)[:20])
+    result = tmp_path / "result.json"
+    assert run_cli("policy", "--export", export, *common, "--result", result)[0] == 0
+    assert json.loads(result.read_text())["passed"] is True
+    assert run_cli("policy", "--export", few, *common, "--result", result)[0] == 3
+    assert "too few" in json.loads(result.read_text())["reason"]
+    assert run_cli("policy", "--export", tmp_path / "absent", *common)[0] == 5
+    assert run_cli("policy", "--export", cut, *common)[0] == 5
+    assert run_cli("policy", "--export", "http://127.0.0.1:9", *common)[0] == 5
+    assert run_cli("policy", "--export", export, *common, "--backend", "magic")[0] == 2
+    assert run_cli("policy", "--export", export, *common, "--since", "soon")[0] == 2
+    assert run_cli("calibrate", "--export", export, *common, "--local")[0] == 6  # no critic yet
+    assert run_cli("calibrate", "--export", export, *common, "--policy-url", "http://x")[0] == 2
+    (tmp_path / KEY / "r1/policy" / MANIFEST).write_text("{")
+    assert run_cli("critic", "--export", export, *common)[0] == 6
+    (tmp_path / "file").write_text("")
+    blocked = ("--process-cluster", KEY, "--revision", "r1", "--out", tmp_path / "file", "--config", config)
+    assert run_cli("policy", "--export", export, *blocked)[0] == 7
