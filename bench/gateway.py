@@ -261,6 +261,12 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def wait_seconds(pid: int) -> float:
+    """How long the gateway's threads were ready to run and had no core: what other programs on the machine cost it."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return sum(int((task / "schedstat").read_text().split()[1]) for task in tasks) / 1e9
+
+
 def measure_fsync(folder: Path, times: int = 200) -> float:
     """Median milliseconds of one small synced append on the database's disk."""
     spent = []
@@ -279,12 +285,14 @@ async def measure(rate: float, seconds: float, folder: Path, gateway_core: int) 
     async with aiohttp.ClientSession(connector=connector) as client, run_gateway(folder, gateway_core) as pid:
         await wait_for_permit(client)
         await run_open(Load(client), 50, 2)  # connections, caches
-        before = cpu_seconds(pid)
+        before = cpu_seconds(pid), wait_seconds(pid)
         at_rate = await run_open(Load(client), rate, seconds)
-        between = cpu_seconds(pid)
-        at_rate["cpu_ms_per_decision"] = round((between - before) * 1000 / at_rate["decisions"], 2)
+        between = cpu_seconds(pid), wait_seconds(pid)
         most = await run_closed(Load(client), seconds)
-        most["cpu_ms_per_decision"] = round((cpu_seconds(pid) - between) * 1000 / most["decisions"], 2)
+        after = cpu_seconds(pid), wait_seconds(pid)
+        for run, start, end in ((at_rate, before, between), (most, between, after)):
+            run["cpu_ms_per_decision"] = round((end[0] - start[0]) * 1000 / run["decisions"], 2)
+            run["waited_for_a_core_ms_per_decision"] = round((end[1] - start[1]) * 1000 / run["decisions"], 2)
         return {"open_loop": at_rate, "most_load": most, "fsync_ms": round(measure_fsync(folder), 3)}
 
 

@@ -24,7 +24,7 @@ from pilotage_simulator.ledger import Entry, OrderReceived, SessionBegun, Sessio
 
 
 class RunInfo(msgspec.Struct, omit_defaults=True):
-    """One run of the demo. `mode` is local or kubernetes; `reached` says in words how far it came.
+    """One run of the demo. `mode` is local or kubernetes; `reached`: how far it came, `failure`: what ended it early.
 
     `assumptions` are what the simulated operators cost and do that no dialogue says, by name.
     """
@@ -34,6 +34,7 @@ class RunInfo(msgspec.Struct, omit_defaults=True):
     command: str = ""
     ended_at: str = ""
     reached: str = ""
+    failure: str = ""
     complete: bool = False
     dialogues: str = ""
     machine: str = ""

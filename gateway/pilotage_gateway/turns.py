@@ -15,7 +15,7 @@ from pilotage_core.errors import UnavailableError
 from pilotage_core.events import Event, Outcome, SessionOpened
 from pilotage_core.gate import Decision, GateFacts, GateVerdict, Reason, decide_gate
 from pilotage_core.record import ProposalRecord
-from pilotage_core.stage import UNATTENDED, Stage
+from pilotage_core.stage import UNATTENDED
 from pilotage_core.walk import is_decision_point
 from pilotage_core.wire import Leave, Order, PairRef, PostEvents, ProposalCard, Turn, find_leave
 from pilotage_gateway import decide, writes
@@ -24,15 +24,15 @@ from pilotage_gateway.intake import read_screens
 from pilotage_gateway.metrics import Metrics
 from pilotage_gateway.models import Models
 from pilotage_gateway.permits import Permits, boot_seconds
-from pilotage_gateway.posts import AMBIGUOUS, apply_post, build_key, plan_post
+from pilotage_gateway.posts import AMBIGUOUS, apply_post, plan_post
 from pilotage_gateway.problems import UnknownError
 from pilotage_gateway.queries import read_session
+from pilotage_gateway.rulings import BY_PERMIT, Ruled, Ruling, write_ruling
 from pilotage_gateway.sessions import Intent, LiveSession, LiveSessions, rebuild
 from pilotage_gateway.store import Store
 
 STANDING_ORDER_MS = 10_000
 """How long an order holds that rests on no permit: an operator's accept, or an action that is not critical."""
-BY_PERMIT = "permit"
 OPERATOR_ACCEPTED = "operator-accepted"
 LOOK_WHAT_HAPPENED = "an order has no outcome: look at what happened before going on"
 
@@ -209,7 +209,7 @@ class Turns:
     ) -> Turn:
         if verdict.decision is Decision.HAND_OFF:
             asked = decide.Asked(leave.pair or PairRef(""), None)
-            await self._store_decision(session, leave, asked, facts, verdict, 0, None)
+            await self._rule(session, leave, asked, facts, verdict)
         return self._turn(session, leave, verdict.decision, verdict.reason, verdict.detail or session.handed_off)
 
     async def _gate(self, session: LiveSession, asked: decide.Asked, nonce: str, remaining: int) -> Turn:
@@ -224,92 +224,62 @@ class Turns:
         facts, verdict, u = decide.decide_with_audit(facts, leave.audit_share)
         if facts.action is None and verdict.reason is Reason.NOTHING_PROPOSED:
             return self._turn(session, leave, verdict.decision, verdict.reason, asked.detail)
-        verdict, proposal, intent = await self._store_decision(session, leave, asked, facts, verdict, remaining, u)
+        ruled = await self._rule(session, leave, asked, facts, verdict, remaining, u)
+        verdict, proposal = ruled.verdict, ruled.proposal
         card = order = None
         if proposal is not None and verdict.decision is Decision.PROPOSE:
             card = ProposalCard(proposal.proposal_id, proposal.action)
-        if proposal is not None and intent is not None:
-            order = self._order(proposal, intent, nonce, remaining)
+        if proposal is not None and ruled.intent is not None:
+            order = self._order(proposal, ruled.intent, nonce, remaining)
         return self._turn(session, leave, verdict.decision, verdict.reason, verdict.detail, proposal=card, order=order)
 
-    async def _store_decision(
+    async def _rule(
         self,
         session: LiveSession,
         leave: Leave,
         asked: decide.Asked,
         facts: GateFacts,
         verdict: GateVerdict,
-        remaining: int,
-        u: float | None,
-    ) -> tuple[GateVerdict, ProposalRecord | None, Intent | None]:
-        """Store verdict, proposal and, where it executes, the intent; suspensions are looked at in that transaction."""
-        stage = decide.effective_stage(leave, facts.permit_fresh)
-        epoch, digest, at = self.permits.highest_epoch, self.permits.snapshot_digest, utc_now()
-
-        def job(connection: Connection) -> tuple[GateVerdict, ProposalRecord | None, Intent | None]:
-            seen, said = facts, verdict
-            if said.decision is Decision.EXECUTE and writes.is_suspended(connection, leave.key):
-                seen = msgspec.structs.replace(facts, suspended=True)
-                said = decide_gate(seen)
-            propensity = 1.0 if u is None else leave.audit_share
-            proposal = decide.build_proposal(session, asked, seen, said, stage, propensity, at)
-            record = decide.DecisionRecord(
-                session_id=session.session_id,
-                process_cluster=leave.key,
-                at=at,
-                pair=asked.pair.revision,
-                facts=seen,
-                verdict=said,
-                proposal=proposal,
-                confidence=asked.confidence,
-                snapshot_digest=digest,
-                epoch=epoch,
-                permit_remaining_ms=remaining,
-                audit_draw=u,
-                audit_share=leave.audit_share,
-                detail=asked.detail,
-            )
-            writes.write_decision(connection, record, stage)
-            if said.decision is Decision.HAND_OFF:
-                writes.write_handed_off(connection, session.session_id, said.reason.value)
-            if proposal is None or said.decision is not Decision.EXECUTE:
-                return said, proposal, None
-            key = build_key(proposal.proposal_id)
-            intent = Intent(proposal.proposal_id, key, proposal.at_version, BY_PERMIT, epoch)
-            writes.write_intent(connection, session.session_id, intent, at)
-            return said, proposal, intent
-
+        remaining: int = 0,
+        audit_draw: float | None = None,
+    ) -> Ruled:
+        """Store what the gate said, then take it into memory."""
+        ruling = Ruling(
+            session=session,
+            leave=leave,
+            stage=decide.effective_stage(leave, facts.permit_fresh),
+            asked=asked,
+            facts=facts,
+            verdict=verdict,
+            at=utc_now(),
+            snapshot_digest=self.permits.snapshot_digest,
+            epoch=self.permits.highest_epoch,
+            remaining_ms=remaining,
+            audit_draw=audit_draw,
+        )
         stored = False
         try:
-            said, proposal, intent = await self.store.write(job)
+            ruled = await self.store.write(partial(write_ruling, ruling=ruling))
             stored = True
         finally:
             if not stored:  # the records know better than memory whether this decision exists
                 self.live.forget(session.session_id)
-        self._apply_decision(session, leave, stage, asked.pair.revision, said, proposal, intent)
-        return said, proposal, intent
+        self._apply(ruling, ruled)
+        return ruled
 
-    def _apply_decision(
-        self,
-        session: LiveSession,
-        leave: Leave,
-        stage: Stage,
-        pair: str,
-        verdict: GateVerdict,
-        proposal: ProposalRecord | None,
-        intent: Intent | None,
-    ) -> None:
+    def _apply(self, ruling: Ruling, ruled: Ruled) -> None:
+        session, verdict = ruling.session, ruled.verdict
         if verdict.decision is Decision.HAND_OFF:
             session.handed_off = verdict.reason.value
-        if proposal is not None:
-            session.proposals[proposal.proposal_id] = proposal
-        if intent is not None:
-            session.intents[intent.proposal_id] = intent
+        if ruled.proposal is not None:
+            session.proposals[ruled.proposal.proposal_id] = ruled.proposal
+        if ruled.intent is not None:
+            session.intents[ruled.intent.proposal_id] = ruled.intent
         self.metrics.count(
             "decisions",
-            process_cluster=leave.key,
-            pair=pair,
-            stage=stage.value,
+            process_cluster=ruling.leave.key,
+            pair=ruling.asked.pair.revision,
+            stage=ruling.stage.value,
             decision=verdict.decision.value,
             reason=verdict.reason.value,
         )

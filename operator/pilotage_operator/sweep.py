@@ -49,6 +49,7 @@ class Sweeper:
         self._metrics = metrics
         self._clusters: dict[str, Cluster] = {}
         self._sighting: Sighting | None = None
+        self._said: dict[str, str] = {}
 
     async def sweep(self) -> None:
         """Observe, decide, publish what takes leave away, apply, publish the rest."""
@@ -88,10 +89,11 @@ class Sweeper:
         try:
             sighting = await self._world.observe_world()
         except UnavailableError as error:
-            log.warning("the world cannot be seen: %s", error)
+            self._warn("", f"the world cannot be seen: {error}")
             self._metrics.failures.labels("observe").inc()
             return False
         self._sighting = sighting
+        self._said.pop("", None)
         for key in self._clusters.keys() - sighting.clusters.keys():
             del self._clusters[key]
         for key, cluster in sighting.clusters.items():
@@ -106,11 +108,16 @@ class Sweeper:
         try:
             held.bundle, held.fault = build_bundle(cluster, sighting.objects, self._world.serving_image), ""
         except InvalidInputError as error:
-            if held.fault != str(error):
-                log.warning("%s", error)
+            self._warn(key, str(error))
             held.fault = str(error)
             if held.bundle is None:
                 held.leave = build_watching_leave(cluster)
+
+    def _warn(self, key: str, text: str) -> None:
+        """Say it once, not once a second."""
+        if self._said.get(key) != text:
+            log.warning("%s", text)
+        self._said[key] = text
 
     # --- decide ------------------------------------------------------------------------------------------------------
     def _decide(
@@ -157,17 +164,18 @@ class Sweeper:
                 await self._world.apply_status(sighting.clusters[key], decision.status)
                 cluster.status = decision.status
                 written.add(key)
+                self._said.pop(key, None)
                 if cluster.bundle is not None:
                     await self._world.apply_workloads(cluster.bundle, decision)
             except PilotageError as error:
-                log.warning("%s is not as decided yet: %s", key, error)
+                self._warn(key, f"{key} is not as decided yet: {error}")
                 self._metrics.failures.labels("apply").inc()
         for key, status in self._find_faulty(sighting).items():
             try:
                 await self._world.apply_status(sighting.clusters[key], status)
                 self._clusters[key].status = status
             except PilotageError as error:
-                log.warning("%s: its fault is not written down yet: %s", key, error)
+                self._warn(key, f"{key}: its fault is not written down yet: {error}")
         return written
 
     def _adopt(self, decisions: dict[str, LifecycleDecision]) -> None:

@@ -6,7 +6,7 @@ A run can be stopped between sessions and begun again: a dialogue that the ledge
 import asyncio
 import sys
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Coroutine, Iterable, Mapping
 
 from pilotage_core.errors import InvalidEventError, UnavailableError
 from pilotage_core.wire import Turn
@@ -20,6 +20,8 @@ from pilotage_simulator.star import Star, read_dialogues
 
 PROGRESS_SECONDS = 1.0
 PROGRESS_SECONDS_LOGGED = 10.0
+STOP_SECONDS = 15.0
+"""How long a stopped run waits for the sessions that have begun."""
 
 
 class Played:
@@ -105,8 +107,7 @@ class Run:
             async with asyncio.TaskGroup() as lanes:
                 for lane in self._plan.lanes:
                     lanes.create_task(self._play_lane(lane))
-            while self._sessions:
-                await asyncio.wait(set(self._sessions))
+            await self._await_sessions()
         finally:
             for task in background:
                 task.cancel()
@@ -121,28 +122,38 @@ class Run:
             except UnavailableError as error:
                 print(f"session {session_id} stays open: {error}", file=sys.stderr, flush=True)
 
+    async def _await_sessions(self) -> None:
+        """Let sessions end. Once stopped, those that cannot (no gateway takes their events) stay open in the ledger."""
+        while self._sessions and not self._stopping.is_set():
+            stopping = asyncio.create_task(self._stopping.wait())
+            await asyncio.wait({stopping, *self._sessions}, return_when=asyncio.FIRST_COMPLETED)
+            stopping.cancel()
+        if self._sessions:
+            await asyncio.wait(set(self._sessions), timeout=STOP_SECONDS)
+        for task in self._sessions:
+            task.cancel()
+
     async def _play_lane(self, lane: Lane) -> None:
         scripts = self._scripts[lane.process_cluster]
         while scripts and not self._stopping.is_set():
-            if not await self._await_turn(lane):
+            if not await self._comes_before_stop(self._pacer.turn(lane)):
                 return
-            await self._slots.acquire()
-            if self._stopping.is_set():
-                self._slots.release()
+            if not await self._comes_before_stop(self._slots.acquire()):
                 return
             task = asyncio.create_task(self._play_session(lane, scripts.popleft()))
             self._sessions.add(task)
             task.add_done_callback(self._sessions.discard)
 
-    async def _await_turn(self, lane: Lane) -> bool:
-        """Whether the lane's turn came before the run was stopped."""
-        turn = asyncio.create_task(self._pacer.turn(lane))
+    async def _comes_before_stop(self, awaited: Coroutine[object, object, object]) -> bool:
+        """Whether `awaited` came to pass before the run was stopped."""
+        coming = asyncio.create_task(awaited)
         stopping = asyncio.create_task(self._stopping.wait())
-        await asyncio.wait((turn, stopping), return_when=asyncio.FIRST_COMPLETED)
-        came = turn.done()
-        turn.cancel()
+        await asyncio.wait((coming, stopping), return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
-        return came
+        if coming.done():
+            return True
+        coming.cancel()
+        return False
 
     async def _play_session(self, lane: Lane, script: Script) -> None:
         key = lane.process_cluster

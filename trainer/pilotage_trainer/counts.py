@@ -45,19 +45,17 @@ class BackOff(msgspec.Struct, frozen=True):
         Interpolated with Witten–Bell weights: a context that was seen n times with d different steps counts
         n / (n + d), the next shorter one has the rest. Source: Chen and Goodman 1999, section 2.
         """
-        shares = dict.fromkeys(candidates, 1.0 / len(candidates))
-        for table, context in zip(self.tables, contexts, strict=True):
-            counts = table.get(context)
-            if counts is None:
-                continue
-            possible = {step: n for step, n in counts.items() if step in shares}
-            seen, different = sum(possible.values()), len(possible)
-            if seen:
-                shares = {
-                    step: (possible.get(step, 0) + different * share) / (seen + different)
-                    for step, share in shares.items()
-                }
-        return shares
+        shares = dict.fromkeys(candidates, 0.0)
+        left = 1.0  # what longer contexts leave to shorter ones
+        for table, context in zip(reversed(self.tables), reversed(contexts), strict=True):
+            possible = [(step, n) for step, n in table.get(context, {}).items() if step in shares]
+            if possible:
+                weight = left / (sum(n for _, n in possible) + len(possible))
+                for step, n in possible:
+                    shares[step] += weight * n
+                left = weight * len(possible)
+        even = left / len(candidates)
+        return {step: share + even for step, share in shares.items()}
 
     def support(self, contexts: Sequence[str]) -> Support:
         """How far down `contexts` was seen in training, and how often the longest one seen."""

@@ -15,7 +15,6 @@ from sklearn.linear_model import LogisticRegression
 
 from pilotage_core.actions import ActionRules, classify_action
 from pilotage_core.errors import EvidenceError
-from pilotage_core.proposal import build_action_schema
 from pilotage_core.record import SessionRecord
 from pilotage_trainer.config import CriticSettings, PolicySettings
 from pilotage_trainer.critic import (
@@ -27,14 +26,14 @@ from pilotage_trainer.critic import (
     build_rate_contexts,
     build_rate_traits,
 )
-from pilotage_trainer.dataset import build_examples
+from pilotage_trainer.dataset import build_examples, read_points
 from pilotage_trainer.evaluation import stratified_auroc
 from pilotage_trainer.failures import OneClassError
-from pilotage_trainer.features import name_step, read_prompt, step_action
+from pilotage_trainer.features import Situation, name_step, step_action
 from pilotage_trainer.labels import Moment, list_moments
 from pilotage_trainer.policy import Policy
 from pilotage_trainer.policy_training import build_sparse, fit_policy
-from pilotage_trainer.schema import allowed_steps
+from pilotage_trainer.schema import allowed_on
 
 
 @dataclass(frozen=True)
@@ -71,8 +70,8 @@ def judge_sessions(
     return [
         judged
         for number, record in enumerate(records, first)
-        for moment in list_moments(record, policy_digest)
-        if (judged := _judge_moment(number, moment, policy, rules)) is not None
+        for moment, situation in read_points(list_moments(record, policy_digest))
+        if (judged := _judge_moment(number, moment, situation, policy, rules)) is not None
     ]
 
 
@@ -167,14 +166,15 @@ def count_rates(labels: Iterable[Judged]) -> Rates:
     return Rates(tuple(tables))
 
 
-def _judge_moment(number: int, moment: Moment, policy: Policy, rules: ActionRules) -> Judged | None:
+def _judge_moment(
+    number: int, moment: Moment, situation: Situation, policy: Policy, rules: ActionRules
+) -> Judged | None:
     """The label of what was, or would be, proposed in `moment`; None where that is nothing or not critical."""
-    situation = read_prompt(moment.prompt)
     if moment.proposed is not None:
         action = moment.proposed
         prediction = policy.predict(situation, frozenset({name_step(action)}))
     else:
-        allowed = allowed_steps(build_action_schema(rules, moment.screen))
+        allowed = allowed_on(rules, moment.screen)
         prediction = policy.predict(situation, allowed)
         proposed = prediction.proposed(allowed)
         if not proposed:

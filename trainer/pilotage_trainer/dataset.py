@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 import msgspec
 
@@ -87,14 +88,26 @@ def build_examples(records: Iterable[SessionRecord]) -> list[Example]:
     ]
 
 
-def read_points(points: Iterable[Point]) -> Iterator[tuple[Point, Situation]]:
+class Prompted(Protocol):
+    """Anything with a prompt: a point, a moment."""
+
+    @property
+    def prompt(self) -> str:
+        """The dialog, with the mark that asks for an action."""
+        ...
+
+
+Asked = TypeVar("Asked", bound=Prompted)
+
+
+def read_points(points: Iterable[Asked]) -> Iterator[tuple[Asked, Situation]]:
     """Each point with the situation its prompt tells of.
 
     One situation is read on from point to point while the dialog only grows: use it before asking for the next.
     """
     situation, read = Situation(), ""
     for point in points:
-        body = point.prompt[:-1]  # without the mark that asks for an action
+        body = point.prompt[:-1]
         if not read or not body.startswith(read):
             situation, read = Situation(), ""
         for line in body[len(read) :].split("\n"):

@@ -1,9 +1,20 @@
-"""The JSON schema of a request, read back into the steps it allows (the inverse of proposal.build_action_schema)."""
+"""Which steps may be proposed: from the JSON schema of a request (proposal.build_action_schema), or as it would say."""
 
 from typing import Any
 
-from pilotage_core.actions import Action, Tool
+from pilotage_core.actions import Action, ActionRules, Tool
+from pilotage_core.proposal import visible_controls
+from pilotage_core.screen import Screen
 from pilotage_trainer.features import name_step
+
+
+def allowed_on(rules: ActionRules, screen: Screen) -> frozenset[str]:
+    """What `allowed_steps` finds in the schema of `rules` on `screen`, without the schema: replays ask thousands of times."""
+    return frozenset(
+        name_step(Action(tool, control_id))
+        for tool, ids in visible_controls(rules, screen).items()
+        for control_id in ids or ("",)
+    )
 
 
 def allowed_steps(schema: dict[str, Any]) -> frozenset[str]:

@@ -66,4 +66,4 @@ def _say_how_it_went(console: Console, folder: Path, info: RunInfo, figures: dic
     with contextlib.suppress(ValueError):
         shown = shown.absolute().relative_to(Path.cwd())
     console.print(f"report: {shown}", highlight=False, soft_wrap=True)
-    return 0 if unsafe == 0 else 1
+    return 0 if unsafe == 0 and not info.failure else 1

@@ -55,12 +55,14 @@ def run_demo(
             info.gateway_url, info.controller_url = world.gateway_url, world.controller_url
             write_info(run, info)
             scene, felled = _play(world, timeline, faults, limit_seconds)
+            failure = scene.failure
             world.stop_playing()
             timeline.say("collecting the records")
             scene = world.observe()
             world.collect(run)
         finally:
             world.end()
+    info.failure = failure
     info.ended_at, info.complete, info.reached = _now(), is_complete(scene), reached_in_words(scene)
     write_info(run, info)
     if faults:
@@ -94,7 +96,7 @@ def _play(world: World, timeline: Timeline, faults: bool, limit_seconds: float) 
         if complete_at is not None and now - complete_at > AFTER_COMPLETE_SECONDS and faults_over:
             return scene, felled
         if not scene.playing:
-            timeline.say("every dialogue has been played")
+            timeline.say(scene.failure or "every dialogue has been played")
             return scene, felled
         if now - began > limit_seconds:
             timeline.say(f"stopped after {limit_seconds:g} s: {reached_in_words(scene)}")

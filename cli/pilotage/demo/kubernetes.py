@@ -63,8 +63,7 @@ class KubernetesWorld:
         processes = self._running()
         processes.watch()
         code = processes.exit_code("simulator")
-        if code not in (None, 0):
-            raise UnavailableError(f"the simulator ended with {code}:\n{processes.log_tail('simulator')}")
+        failure = f"the simulator ended with {code}:\n{processes.log_tail('simulator')}" if code else ""
         items, live, executed, trouble = self._last.process_clusters, 0, self._last.executed, ""
         try:
             items = tuple(self._kubernetes.process_clusters())
@@ -73,7 +72,7 @@ class KubernetesWorld:
         except PilotageError as error:
             trouble = str(error).splitlines()[0]
         closed = {object_key(item): _closed(item) for item in items}
-        self._last = Scene(items, closed, live, executed, code is None, trouble)
+        self._last = Scene(items, closed, live, executed, code is None, trouble, failure)
         return self._last
 
     def parts(self) -> Sequence[str]:

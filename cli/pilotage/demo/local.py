@@ -84,8 +84,7 @@ class LocalWorld:
         processes = self._running()
         processes.watch()
         code = processes.exit_code("simulator")
-        if code not in (None, 0):
-            raise UnavailableError(f"the simulator ended with {code}:\n{processes.log_tail('simulator')}")
+        failure = f"the simulator ended with {code}:\n{processes.log_tail('simulator')}" if code else ""
         trouble = ""
         items = tuple(read_statuses(self._controller_folder))
         live, executed = self._last.live_sessions, self._last.executed
@@ -101,6 +100,7 @@ class LocalWorld:
             executed=executed,
             playing=code is None,
             trouble=trouble,
+            failure=failure,
         )
         return self._last
 

@@ -50,6 +50,9 @@ class Timeline:
         """Show `scene`: flips as lines that stay, the rest in the table."""
         for item in scene.process_clusters:
             self._say_news(item)
+        if scene.trouble and self._said.get("trouble") != scene.trouble:
+            self.say(f"no answer: {scene.trouble}")
+        self._said["trouble"] = scene.trouble
         if self._live is not None:
             self._live.update(Group(self._table(scene)))
 

@@ -12,7 +12,8 @@ from pilotage_core.stage import UNATTENDED, Stage
 class Scene(msgspec.Struct, frozen=True):
     """One look at the world. `process_clusters` are API objects; `sessions` counts closed ones by process cluster.
 
-    `playing` is False once the simulator has nothing more to play.
+    `playing` is False once the simulator has ended; `failure` says how, if it was not for want of dialogues. `trouble`
+    is what does not answer at the moment.
     """
 
     process_clusters: tuple[dict[str, Any], ...] = ()
@@ -21,6 +22,7 @@ class Scene(msgspec.Struct, frozen=True):
     executed: int = 0
     playing: bool = True
     trouble: str = ""
+    failure: str = ""
 
 
 class World(Protocol):

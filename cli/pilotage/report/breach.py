@@ -13,12 +13,14 @@ from pilotage.run import Run
 from pilotage_core.actions import Action
 from pilotage_core.events import ActionTaken, Event, OutcomeReported, SessionReviewed, Verdict
 from pilotage_core.gate import Decision
-from pilotage_core.record import ProposalRecord, SessionRecord
+from pilotage_core.record import Label as GivenLabel
+from pilotage_core.record import ProposalRecord, SessionRecord, read_labels
 from pilotage_core.screen import Screen
 from pilotage_core.stage import UNATTENDED, Stage
 from pilotage_core.state import Message, State
 from pilotage_core.walk import SessionWalk
-from pilotage_simulator.ledger import OrderReceived
+from pilotage_operator.observe.labels import Track
+from pilotage_simulator.ledger import BY_PERMIT, OrderReceived
 
 EVIDENCE_KEPT = 12
 """Wrong proposals shown for each breach: the last ones before it."""
@@ -70,6 +72,13 @@ def is_unattended(proposal: ProposalRecord) -> bool:
     return proposal.critical and proposal.executed and proposal.decision == Decision.EXECUTE
 
 
+def ran_alone(orders: Iterable[OrderReceived], key: str) -> list[OrderReceived]:
+    """Critical actions of `key` that the BPM executed with nobody asked: its own ledger is the truth of what ran."""
+    return [
+        o for o in orders if o.executed and o.critical and o.authorised_by == BY_PERMIT and o.process_cluster == key
+    ]
+
+
 def find_breaches(run: Run, key: str) -> Iterator[Breach]:
     """Every latched return to Copilot in the transitions of `key`, oldest first."""
     item = run.process_clusters[key]
@@ -82,7 +91,11 @@ def find_breaches(run: Run, key: str) -> Iterator[Breach]:
         flipped_at = to_seconds(flip["at"])
         guardrail = flip["reason"].removeprefix("guardrail ").split(" breached", 1)[0]
         rule = _find_rule(run, item, guardrail)
-        tipped_at = find_tipping(list(_labels(sessions, rule)), rule, flipped_at)
+        if rule.get("builtin") == "PrecisionAlarm":
+            climbed_at = max((to_seconds(f["at"]) for f in flips if f["stage"] == Stage.CALIBRATION), default=0.0)
+            tipped_at = find_alarm(run, key, float(rule["threshold"]), climbed_at, flipped_at)
+        else:
+            tipped_at = find_tipping(list(_labels(sessions, rule)), rule, flipped_at)
         again = next((f for f in later if Stage(f["stage"]) in UNATTENDED), None)
         until = to_seconds(again["at"]) if again else float("inf")
         after = [at for at in _unattended_times(run, key) if flipped_at < at < until]
@@ -99,7 +112,7 @@ def find_breaches(run: Run, key: str) -> Iterator[Breach]:
             changed_at=next(
                 (to_seconds(s.at) for s in run.ledger.begun if s.changed and s.process_cluster == key), None
             ),
-            evidence=tuple(find_evidence(sessions, run.ledger.orders, flipped_at)),
+            evidence=tuple(find_evidence(sessions, ran_alone(run.ledger.orders, key), flipped_at)),
         )
 
 
@@ -123,16 +136,52 @@ def find_tipping(labels: list[Label], rule: dict[str, Any], flipped_at: float) -
     return tipped
 
 
+def find_alarm(run: Run, key: str, threshold: float, since: float, flipped_at: float) -> float:
+    """When Shiryaev-Roberts' R of a stratum reached `threshold`, over labels stored from `since` on; else the flip.
+
+    The same fold as the controller's (pilotage_operator.observe.labels.Track), over the same labels.
+    """
+    labels = sorted(
+        (
+            (stored, label)
+            for session in run.sessions.get(key, ())
+            for stored, label in _stored_labels(session)
+            if since < stored <= flipped_at
+        ),
+        key=lambda one: one[0],
+    )
+    pair = labels[-1][1].pair if labels else ""
+    certificates = {
+        certificate.stratum: certificate
+        for calibration in run.calibrations
+        if (calibration.process_cluster, calibration.revision) == (key, pair)
+        for certificate in calibration.certificates
+    }
+    track = Track(pair, 0, certificates, 0)
+    for stored, label in labels:
+        if label.pair == pair:
+            track.take(label)
+        if track.read().r_peak >= threshold:
+            return stored
+    return flipped_at
+
+
+def _stored_labels(session: SessionRecord) -> Iterator[tuple[float, GivenLabel]]:
+    stored = {event.at: stored_at(event) for event in session.events}
+    for label in read_labels(session):
+        yield stored.get(label.at, to_seconds(label.at)), label
+
+
 def find_evidence(
     sessions: Iterable[SessionRecord], orders: Iterable[OrderReceived], flipped_at: float
 ) -> list[Evidence]:
     """The last wrong actions that ran unattended before `flipped_at`, oldest first, each with its state."""
-    wrong = {o.proposal_id: o for o in orders if o.executed and not o.strict and to_seconds(o.at) <= flipped_at}
+    wrong = {o.proposal_id: o for o in orders if not o.strict and to_seconds(o.at) <= flipped_at}
     found = [
         (session, proposal, wrong[proposal.proposal_id])
         for session in sessions
         for proposal in session.proposals
-        if proposal.proposal_id in wrong and is_unattended(proposal)
+        if proposal.proposal_id in wrong
     ]
     found.sort(key=lambda one: to_seconds(one[2].at))
     return [_build_evidence(*one) for one in found[-EVIDENCE_KEPT:]]
@@ -216,5 +265,4 @@ def stored_at(event: Event) -> float:
 
 
 def _unattended_times(run: Run, key: str) -> list[float]:
-    alone = {p.proposal_id for session in run.sessions.get(key, ()) for p in session.proposals if is_unattended(p)}
-    return [to_seconds(order.at) for order in run.ledger.orders if order.executed and order.proposal_id in alone]
+    return [to_seconds(order.at) for order in ran_alone(run.ledger.orders, key)]

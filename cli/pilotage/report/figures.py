@@ -4,12 +4,12 @@ Not here: drawing (charts.py, page.py), and what led to a rollback (breach.py).
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
 
-from pilotage.report.breach import Breach, find_breaches, is_unattended
+from pilotage.report.breach import Breach, find_breaches, is_unattended, ran_alone
 from pilotage.report.times import to_seconds
 from pilotage.run import Calibration, Ledger, Run
 from pilotage_core.certificate import Certificate
@@ -17,7 +17,7 @@ from pilotage_core.events import ActionTaken, FeedbackGiven, SessionReviewed, Ve
 from pilotage_core.gate import Decision
 from pilotage_core.record import ProposalRecord, SessionRecord
 from pilotage_core.stage import UNATTENDED, Stage
-from pilotage_simulator.ledger import OrderReceived, StageChange
+from pilotage_simulator.ledger import StageChange
 from pilotage_simulator.ledger import find_unsafe as find_unsafe_by_ledger
 
 
@@ -57,7 +57,7 @@ class OperatorSeconds(msgspec.Struct, frozen=True):
 class ProcessClusterFigures(msgspec.Struct, frozen=True):
     """The figures of one process cluster.
 
-    `executed_critical`: critical actions that ran with nobody asked. `strict_precision`: the share of them that is what
+    `executed_critical`: critical actions that ran with nobody asked, by the BPM's ledger. `strict_precision`: the share of them that is what
     the dialogue's wizard did at that point; `graded_precision` also counts what the wizard did later before the next
     submit. `coverage`: of critical proposals in Calibration and Automation whose stratum has a τ, the share scored at
     or above it and let through (audit draws count as let through). `automation_rate`: of sessions closed in those two,
@@ -162,9 +162,7 @@ def _figures_of(run: Run, key: str) -> ProcessClusterFigures:
     item = run.process_clusters[key]
     status: dict[str, Any] = item.get("status") or {}
     sessions = run.sessions.get(key, ())
-    orders = {order.proposal_id: order for order in run.ledger.orders}
-    executed = [p for s in sessions for p in s.proposals if is_unattended(p)]
-    strict, graded = precision_of(executed, orders)
+    executed = ran_alone(run.ledger.orders, key)
     unattended = [s for s in sessions if stage_of(s) in UNATTENDED]
     breaches = tuple(find_breaches(run, key))
     return ProcessClusterFigures(
@@ -176,8 +174,8 @@ def _figures_of(run: Run, key: str) -> ProcessClusterFigures:
         sessions_by_stage=dict(Counter(stage_of(s).value for s in sessions)),
         certificates=_certificates_of(run.calibrations, key),
         executed_critical=len(executed),
-        strict_precision=strict,
-        graded_precision=graded,
+        strict_precision=_share(sum(order.strict for order in executed), len(executed)),
+        graded_precision=_share(sum(order.graded for order in executed), len(executed)),
         coverage=coverage_of([p for s in sessions for p in s.proposals]),
         automation_rate=_share(sum(needed_nobody(s) for s in unattended), len(unattended)),
         unattended_share=unattended_share_of(unattended),
@@ -203,16 +201,6 @@ def stages_of(status: dict[str, Any]) -> tuple[StageReached, ...]:
 def stage_of(session: SessionRecord) -> Stage:
     """The stage a session ended in: that of its last proposal; a session without any is one of Logging."""
     return session.proposals[-1].stage if session.proposals else Stage.LOGGING
-
-
-def precision_of(
-    executed: Sequence[ProposalRecord], orders: dict[str, OrderReceived]
-) -> tuple[float | None, float | None]:
-    """Strict and graded precision of what was executed; an execution the BPM knows nothing of counts as wrong."""
-    seen = [orders.get(p.proposal_id) for p in executed]
-    strict = sum(order is not None and order.strict for order in seen)
-    graded = sum(order is not None and order.graded for order in seen)
-    return _share(strict, len(executed)), _share(graded, len(executed))
 
 
 def coverage_of(proposals: Iterable[ProposalRecord]) -> float | None:

@@ -54,7 +54,8 @@ def in_a_sentence(one: ProcessClusterFigures) -> str:
     highest = max((Stage(flip.stage) for flip in one.stages), key=lambda stage: stage.rank, default=Stage.LOGGING)
     if not one.breaches:
         if highest.rank <= Stage.COPILOT.rank:
-            waits = f" for want of {one.unmet[0]['need']} {one.unmet[0]['condition']}" if one.unmet else ""
+            first = one.unmet[0] if one.unmet else None
+            waits = f" ({first['condition']} {first['have']}, needs {first['need']})" if first else ""
             return f"{name} stayed in {one.stage or highest}{waits}."
         return f"{name} earned {highest} and kept it." if one.stage == highest else f"{name} reached {highest}."
     breach = one.breaches[-1]
@@ -119,7 +120,7 @@ def _lane(run: Run, one: ProcessClusterFigures, start: float, end: float) -> cha
     times = [to_seconds(flip.at) - start for flip in one.stages]
     spans = [
         (flip.stage, begun, ended)
-        for flip, begun, ended in zip(one.stages, times, [*times[1:], end - start], strict=True)
+        for flip, begun, ended in zip(one.stages, times, [*times[1:], end - start], strict=False)
     ]
     if times and times[0] > 0 and one.stages[0].stage != Stage.LOGGING:
         spans.insert(0, (Stage.LOGGING.value, 0.0, times[0]))

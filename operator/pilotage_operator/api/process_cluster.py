@@ -87,7 +87,7 @@ StopText = Annotated[
         min_length=1,
         max_length=200,
         # matches() of a pattern that is no RE2 expression is an evaluation error, and so a refusal.
-        json_schema_extra=cel_extra(("'text'.matches(self) || true", "must be a regular expression (RE2)")),
+        json_schema_extra=cel_extra(("'text'.matches(self) in [true, false]", "must be a regular expression (RE2)")),
     ),
 ]
 

@@ -1,5 +1,6 @@
 """kopf handlers: every event of a custom resource goes into its store. Nothing is decided or written here."""
 
+import logging
 from typing import Any
 
 import kopf
@@ -11,6 +12,11 @@ from pilotage_operator.observe.watch import Store
 
 def register_handlers(registry: kopf.OperatorRegistry, stores: dict[str, Store]) -> None:
     """Follow ProcessClusters, PolicyCritics and AutomationGates into `stores`."""
+
+    @kopf.on.login(registry=registry)  # type: ignore[untyped-decorator]
+    def login(**kwargs: Any) -> kopf.ConnectionInfo | None:
+        return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
+
     for kind, plural in KINDS.items():
         _follow(registry, plural, kind, stores[kind])
 
@@ -22,7 +28,8 @@ def _follow(registry: kopf.OperatorRegistry, plural: str, kind: str, store: Stor
 
 
 def configure(settings: kopf.OperatorSettings) -> None:
-    """kopf leaves no trace on objects: no annotations, no events, no peering, no scan of the cluster."""
+    """kopf leaves no trace on objects (annotations, events, peering), and speaks only of trouble."""
+    logging.getLogger("kopf").setLevel(logging.WARNING)
     settings.peering.standalone = True
     settings.scanning.disabled = True
     settings.posting.enabled = False

@@ -69,7 +69,11 @@ async def _run_all(world: KubernetesWorld, sweeper: Sweeper, seconds: float) -> 
     configure(settings)
     work: list[Any] = [watch.run() for watch in world.watches]
     work += [sweep_for_ever(sweeper, seconds)]
-    work += [kopf.operator(registry=registry, settings=settings, clusterwide=True, standalone=True)]
+    # An identity of its own: kopf would ask for the name of the user, and a container's may have none.
+    follow = kopf.operator(
+        registry=registry, settings=settings, clusterwide=True, standalone=True, identity="pilotage-controller"
+    )
+    work += [follow]
     tasks = [asyncio.ensure_future(each) for each in work]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

@@ -59,10 +59,11 @@ def test_precision_is_of_what_ran_with_nobody_asked(marks, strict, graded):
     assert (found.executed_critical, found.strict_precision, found.graded_precision) == (len(marks), strict, graded)
 
 
-def test_an_execution_the_bpm_knows_nothing_of_counts_as_wrong():
-    made = session("s1", 0, (proposal("p1"), proposal("p2")), done("p1"), done("p2"))
-    found = figures_of(run(process_cluster(*CLIMB), (made,), Ledger(orders=(order("p1", 5),))))
-    assert found.strict_precision == 0.5
+def test_what_ran_is_the_bpms_word_not_the_gateways():
+    made = session("s1", 0, (proposal("p1"), proposal("p2", executed=False)), done("p1"))
+    orders = (order("p1", 5), order("p2", 6, strict=False), order("p3", 7, executed=False, fence="too-late"))
+    found = figures_of(run(process_cluster(*CLIMB), (made,), Ledger(orders=orders)))
+    assert (found.executed_critical, found.strict_precision) == (2, 0.5)
 
 
 @pytest.mark.parametrize(
@@ -116,7 +117,9 @@ def test_acceptance_counts_unedited_accepts_by_tool():
 
 
 def test_operator_seconds_are_paired_and_halve_and_double_only_what_is_assumed():
-    assisted = session("s1", 0, (proposal("a"),), taken(FILL, seconds=10), verdict("a", Verdict.ACCEPT, 4), reviewed(True))
+    assisted = session(
+        "s1", 0, (proposal("a"),), taken(FILL, seconds=10), verdict("a", Verdict.ACCEPT, 4), reviewed(True)
+    )
     logged = session("s2", 0, (), taken(SUBMIT, seconds=50))
     unknown = session("s3", 0, (proposal("z"),), taken(FILL, seconds=99))
     ledger = Ledger(ended=(ended("s1", 30.0), ended("s2", 50.0)))
@@ -162,7 +165,9 @@ def test_stages_are_those_of_the_status_oldest_first():
 
 
 def test_certificates_come_from_the_calibrations_of_the_same_process_cluster():
-    assert [one.tau for one in figures_of(run(process_cluster(*CLIMB), (), calibrations=(calibration(),))).certificates] == [0.8]
+    assert [
+        one.tau for one in figures_of(run(process_cluster(*CLIMB), (), calibrations=(calibration(),))).certificates
+    ] == [0.8]
 
 
 def breached_sessions():
@@ -211,6 +216,20 @@ def test_a_breach_of_reviews_counts_sessions_in_which_something_ran():
 def test_without_its_gate_a_breach_runs_from_the_last_adverse_label():
     found = figures_of(run(process_cluster(*CLIMB, FALL), breached_sessions()))
     assert found.breach_to_copilot_seconds == 10.0
+
+
+def test_an_alarm_is_when_the_labels_carried_r_past_its_threshold():
+    """R from 0 at target 0.9, lambda 1.5: a reject multiplies (R + 1) by 2.35: 2.35, 7.9, 20.9, … 117 at the fifth."""
+    audited = tuple(
+        session(
+            f"s{n}", 30 + n, (proposal(f"p{n}", decision="propose", audited=True),), verdict(f"p{n}", Verdict.REJECT)
+        )
+        for n in range(8)
+    )
+    made = run(
+        process_cluster(*CLIMB, FALL), audited, gates=(gate("PrecisionAlarm", "100"),), calibrations=(calibration(),)
+    )
+    assert figures_of(made).breach_to_copilot_seconds == 60 - (30 + 4 + 3)  # the fifth verdict, stored 3 s into s4
 
 
 def test_a_cap_is_no_breach():

@@ -1,4 +1,4 @@
-"""The life of a process cluster as decided: every edge of the pipeline and what it does to Jobs, servers, leave, status."""
+"""The life of a process cluster as decided: each edge, and what it does to Jobs, servers, leave and status."""
 
 from dataclasses import replace
 
@@ -229,7 +229,10 @@ def test_more_rollbacks_than_the_flap_budget_need_a_person():
         ({"admission": False}, "NoAdmissionPolicy"),
         ({"clock_skew_seconds": 6.0}, "ClockSkew"),
         ({"endpoints": {}}, "EndpointDown"),
-        ({"endpoints": {"one-r1-policy": EndpointFact(True, "u"), "one-r1-critic": EndpointFact(False, "u")}}, "EndpointDown"),
+        (
+            {"endpoints": {"one-r1-policy": EndpointFact(True, "u"), "one-r1-critic": EndpointFact(False, "u")}},
+            "EndpointDown",
+        ),
     ],
 )
 def test_a_cap_holds_at_copilot_and_clears_by_itself(change, cap):
@@ -355,6 +358,10 @@ def test_audits_are_raised_to_all_while_the_monitor_asks_for_it():
 
 def test_status_fits_the_certificate_summary_people_see():
     world = climb_to(MemoryWorld(make_bundle()), "Calibration")
-    assert (world.status.tau_summary, world.status.precision, world.status.coverage) == ("procedure=0.8", "0.930", "0.660")
+    assert (world.status.tau_summary, world.status.precision, world.status.coverage) == (
+        "procedure=0.8",
+        "0.930",
+        "0.660",
+    )
     assert world.status.tau["procedure"].labels == 300
     assert world.status.certificates[0]["digests"]["serving_image"] == IMAGE

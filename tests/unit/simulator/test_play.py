@@ -8,6 +8,7 @@ import pytest
 from pilotage_core.errors import InvalidEventError, InvalidInputError, UnavailableError
 from pilotage_core.events import Closing, SessionClosed
 from pilotage_core.stage import Stage
+from pilotage_simulator import play as play_module
 from pilotage_simulator.bpm import Bpm
 from pilotage_simulator.ledger import Ledger, SessionBegun, SessionEnded, read_ledger
 from pilotage_simulator.pacer import Pacer, ProcessClusterView
@@ -122,6 +123,19 @@ async def test_from_the_change_point_on_sessions_are_of_the_changed_process_also
     await play(star, gateways, path, Plan((Lane("star/information", INFORMATION.domains, limit=8),), concurrency=1))
     assert [e.changed for e in read_ledger(path) if isinstance(e, SessionBegun)] == [False] * 3 + [True] * 5
     assert [e.changed for e in read_ledger(path) if isinstance(e, SessionEnded)] == [False] * 3 + [True] * 5
+
+
+async def test_a_stopped_run_ends_although_no_gateway_takes_the_events(star, gateways, tmp_path, monkeypatch):
+    monkeypatch.setattr(play_module, "STOP_SECONDS", 0.05)
+
+    async def post(session_id, post):
+        raise UnavailableError("down")
+
+    gateways.post = post
+    path = tmp_path / "l.jsonl"
+    async with asyncio.timeout(5):
+        await play(star, gateways, path, before=lambda run: asyncio.get_running_loop().call_later(0.2, run.stop))
+    assert len(Played(read_ledger(path)).left_open) == PLAN.concurrency
 
 
 class Said:

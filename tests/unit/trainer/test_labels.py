@@ -9,7 +9,7 @@ from pilotage_core.proposal import build_action_schema
 from pilotage_core.screen import Control, ControlKind, Screen
 from pilotage_trainer.dataset import human_points
 from pilotage_trainer.labels import is_same_step, list_moments
-from pilotage_trainer.schema import allowed_steps
+from pilotage_trainer.schema import allowed_on, allowed_steps
 
 SUBMIT = Action(Tool.CLICK_CONTROL, "submit")
 HELLO = Action(Tool.SEND_TEXT_TO_CHAT, "reply:hello", text="Hello!")
@@ -97,9 +97,10 @@ def test_the_schema_of_a_request_is_read_back():
         Control("reply:hello", ControlKind.REPLY),
         Control("input:A", ControlKind.INPUT),
     )
-    schema = build_action_schema(
-        ActionRules(tools=tuple(t for t in Tool if t is not Tool.TRANSFER_CHAT)), Screen("s", controls=controls)
-    )
+    rules = ActionRules(tools=tuple(tool for tool in Tool if tool is not Tool.TRANSFER_CHAT))
+    screen = Screen("s", controls=controls)
+    schema = build_action_schema(rules, screen)
+    assert allowed_steps(schema) == allowed_on(rules, screen)
     assert allowed_steps(schema) == {"click_control submit", "send_text_to_chat reply:hello", "type", "close_chat"}
 
 
