@@ -178,7 +178,8 @@ def _walk(ranked: Labels, needed: int, empty: TauResult) -> TauResult:
     expected = _acceptance_by_score(ranked, block_end)
     icc, inflation = 0.0, np.ones(len(ends))
     for groups in (ranked.sessions, ranked.operators):
-        icc = log_odds_variance(groups, ranked.accepted, expected) * empty.target * (1.0 - empty.target)
+        variance = log_odds_variance(groups, ranked.accepted, expected)
+        icc = min(variance * empty.target * (1.0 - empty.target), 1.0)  # few errors, all in one group, give more than 1
         squares = _sum_of_squares(groups, weights)[ends]
         inflation = np.maximum(inflation, _inflation(icc, squares / spread, totals**2 / squares, empty.delta))
     effective = totals**2 / spread / inflation

@@ -102,8 +102,27 @@ MAX_SCREEN_TAGS = 8_000
 MAX_SCREEN_DEPTH = 200
 
 _DEEPER_THAN_LIMIT = ">".join("*" * (MAX_SCREEN_DEPTH + 1))
-_ACTIONABLE = "button,select,textarea,input,a[href],summary,[role],[onclick],[contenteditable],[data-control-id]"
-_CONCEALING = "[hidden],[aria-hidden],[style],[aria-disabled],[inert],fieldset[disabled]"
+# Selectors, each with a word that a page has to hold for it to match: most pages hold few, and each costs a walk.
+_ACTIONABLE = (
+    ("button", "button"),
+    ("select", "select"),
+    ("textarea", "textarea"),
+    ("input", "input"),
+    ("href", "a[href]"),
+    ("summary", "summary"),
+    ("role", "[role]"),
+    ("onclick", "[onclick]"),
+    ("contenteditable", "[contenteditable]"),
+    ("data-control-id", "[data-control-id]"),
+)
+_CONCEALING = (
+    ("hidden", "[hidden]"),
+    ("aria-hidden", "[aria-hidden]"),
+    ("style", "[style]"),
+    ("aria-disabled", "[aria-disabled]"),
+    ("inert", "[inert]"),
+    ("fieldset", "fieldset[disabled]"),
+)
 _HIDING_STYLE = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden", re.IGNORECASE)
 _KIND_OF_ROLE = {
     "button": ControlKind.BUTTON,
@@ -151,7 +170,7 @@ def read_screen(html: str, schemas: Sequence[ScreenSchema]) -> Screen:
     tree = _parse(html)
     schema = next((s for s in schemas if _find_all(tree, s.applies, f"schema {s.name}: applies")), None)
     chosen = schema or ScreenSchema(name="aria", applies="*", announcements="[role=status],[role=alert],[aria-live]")
-    controls = _read_controls(tree, chosen, by_aria=schema is None)
+    controls = _read_controls(tree, html.lower(), chosen, by_aria=schema is None)
     _check_required(chosen, controls)
     titles = _find_all(tree, chosen.title, f"schema {chosen.name}: title") if chosen.title else []
     return Screen(
@@ -191,15 +210,15 @@ def _find_all(tree: LexborHTMLParser, selector: str, where: str) -> list[LexborN
         raise InvalidScreenError(f"{selector!r} is no CSS selector: {error}", where=where) from error
 
 
-def _read_controls(tree: LexborHTMLParser, schema: ScreenSchema, by_aria: bool) -> tuple[Control, ...]:
+def _read_controls(tree: LexborHTMLParser, lowered: str, schema: ScreenSchema, by_aria: bool) -> tuple[Control, ...]:
     rules: dict[int, ControlRule] = {}
     for position, rule in enumerate(schema.controls):
         for node in _find_all(tree, rule.selector, f"schema {schema.name}: controls[{position}]"):
             rules.setdefault(node.mem_id, rule)
-    hidden, disabled = _find_concealed(tree)
+    hidden, disabled = _find_concealed(tree, lowered)
     ids: dict[str, int] = {}
     controls: list[Control] = []
-    for key, node in _find_actionable(tree, schema, rules).items():
+    for key, node in _find_actionable(tree, lowered, schema, rules).items():
         found = _read_control(node, rules.get(key), by_aria, len(controls))
         if found is None:
             continue
@@ -215,21 +234,31 @@ def _read_controls(tree: LexborHTMLParser, schema: ScreenSchema, by_aria: bool) 
 
 
 def _find_actionable(
-    tree: LexborHTMLParser, schema: ScreenSchema, rules: Mapping[int, ControlRule]
+    tree: LexborHTMLParser, lowered: str, schema: ScreenSchema, rules: Mapping[int, ControlRule]
 ) -> dict[int, LexborNode]:
     """Elements that are controls, by the schema or by their nature, in document order."""
-    found = {node.mem_id: node for node in tree.css(_ACTIONABLE)}
+    selectors = _select_held(_ACTIONABLE, lowered)
+    found = {node.mem_id: node for node in tree.css(",".join(selectors))} if selectors else {}
     if rules.keys() <= found.keys():
         return found
-    every = ",".join((*(rule.selector for rule in schema.controls), _ACTIONABLE))
+    every = ",".join((*(rule.selector for rule in schema.controls), *selectors))
     return {node.mem_id: node for node in tree.css(every)}
 
 
-def _find_concealed(tree: LexborHTMLParser) -> tuple[set[int], set[int]]:
+def _select_held(selectors: tuple[tuple[str, str], ...], lowered: str) -> list[str]:
+    return [selector for word, selector in selectors if word in lowered]
+
+
+def _find_concealed(tree: LexborHTMLParser, lowered: str) -> tuple[set[int], set[int]]:
     """Elements that are hidden, and elements that are disabled, by themselves or by something around them."""
     hidden: set[int] = set()
     disabled: set[int] = set()
-    for node in tree.css(_CONCEALING):  # in document order: what lies inside a root seen before is in its set already
+    selectors = _select_held(_CONCEALING, lowered)
+    if not selectors:
+        return hidden, disabled
+    for node in tree.css(
+        ",".join(selectors)
+    ):  # in document order: what lies inside a root seen before is in its set already
         attributes = node.attributes
         if (
             "hidden" in attributes

@@ -9,6 +9,7 @@ from pilotage_core.events import (
     ActionTaken,
     Event,
     FeedbackGiven,
+    Outcome,
     OutcomeReported,
     ScreenShown,
     SessionClosed,
@@ -30,6 +31,7 @@ class _Seen:
     answered: set[str] = field(default_factory=set)
     reviewed: set[str] = field(default_factory=set)
     reported: set[str] = field(default_factory=set)
+    done: set[str] = field(default_factory=set)
     accepted: bool = False
 
 
@@ -118,7 +120,7 @@ def _check_references(session: LiveSession, event: Event, seen: _Seen) -> None:
             _check_review(session, event.data, seen)
         case ActionTaken(corrects=corrects) if corrects:
             _require_proposal(session, corrects, "data.corrects")
-            if not session.proposals[corrects].executed:
+            if not session.proposals[corrects].executed and corrects not in seen.done:
                 raise ConflictError(f"proposal {corrects} was not executed", where="data.corrects")
         case SessionClosed() | _:
             pass
@@ -160,10 +162,12 @@ def _check_outcome(session: LiveSession, reported: OutcomeReported, seen: _Seen)
     if settled or reported.proposal_id in seen.reported:
         raise ConflictError("the outcome of this order was reported already", where="data.proposal_id")
     seen.reported.add(reported.proposal_id)
+    if reported.outcome is Outcome.DONE:
+        seen.done.add(reported.proposal_id)
 
 
 def _check_review(session: LiveSession, review: SessionReviewed, seen: _Seen) -> None:
-    executed = set(session.executed_unattended(critical_only=False))
+    executed = set(session.executed_unattended(critical_only=False, done=seen.done))
     for number, item in enumerate(review.items):
         where = f"data.items[{number}].proposal_id"
         _require_proposal(session, item.proposal_id, where)

@@ -52,8 +52,14 @@ def _find_ambiguous(session: LiveSession, outcomes: Sequence[OutcomeReported]) -
     return intent
 
 
+def _done(events: Sequence[Event]) -> set[str]:
+    """Proposals that these events report done: their outcome and what repairs them often come in one post."""
+    reported = [event.data for event in events if isinstance(event.data, OutcomeReported)]
+    return {outcome.proposal_id for outcome in reported if outcome.outcome is Outcome.DONE}
+
+
 def _find_corrections(session: LiveSession, events: Sequence[Event]) -> list[ProposalRecord]:
-    unattended = set(session.executed_unattended())
+    unattended = set(session.executed_unattended(done=_done(events)))
     named = [event.data.corrects for event in events if isinstance(event.data, ActionTaken)]
     for event in events:
         if isinstance(event.data, SessionReviewed):
@@ -63,7 +69,7 @@ def _find_corrections(session: LiveSession, events: Sequence[Event]) -> list[Pro
 
 
 def _find_reviews(session: LiveSession, events: Sequence[Event]) -> list[Review]:
-    unattended = session.executed_unattended()
+    unattended = session.executed_unattended(done=_done(events))
     if not unattended:
         return []
     pair = session.proposals[unattended[-1]].pair

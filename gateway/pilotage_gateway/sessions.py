@@ -5,6 +5,7 @@ Only state and bookkeeping. Whether events may follow is in checks.py, what is d
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from pilotage_core.actions import Action
@@ -81,12 +82,14 @@ class LiveSession:
             return self.proposals[event.data.proposal_id].action
         return None
 
-    def executed_unattended(self, *, critical_only: bool = True) -> tuple[str, ...]:
-        """Ids of proposals that ran without an operator, in order."""
+    def executed_unattended(self, *, critical_only: bool = True, done: Collection[str] = ()) -> tuple[str, ...]:
+        """Ids of proposals that ran without an operator, in order. `done` are those that only this post reports done."""
         return tuple(
             p.proposal_id
             for p in self.proposals.values()
-            if p.executed and p.decision == Decision.EXECUTE and (p.critical or not critical_only)
+            if (p.executed or p.proposal_id in done)
+            and p.decision == Decision.EXECUTE
+            and (p.critical or not critical_only)
         )
 
     def apply(self, event: Event) -> None:

@@ -14,7 +14,7 @@ image=$(hack/cluster/images.sh | tail -n 1)
 
 reset() { # what an earlier run left: dialogues are played once, so sessions have to start from nothing
   kubectl delete namespace star pilotage-system --ignore-not-found --wait=true --timeout=120s
-  kubectl delete persistentvolume artefacts --ignore-not-found --wait=true --timeout=60s
+  kubectl delete -f hack/cluster/artefacts-pv.yaml --ignore-not-found --wait=true --timeout=60s
   kubectl_quiet apply -f hack/cluster/artefacts-pv.yaml
 }
 

@@ -86,7 +86,7 @@ class Authority:
     def validity_ms(self) -> int:
         """Milliseconds for which a permit signed now gives leave: the ttl less the age of what is known."""
         age = self._clock() - self._fresh_at
-        return max(0, int((self.ttl_seconds - age) * 1000)) if age >= 0 else 0
+        return int((self.ttl_seconds - age) * 1000) if 0 <= age < self.ttl_seconds else 0
 
     async def answer(self, request: PermitRequest) -> PermitReply:
         """Wait until the snapshot is not the one held, at most `wait_seconds`; then sign.

@@ -1,6 +1,7 @@
 """A simulated BPM: screens, customers and operators made from recorded STAR dialogues, played against a gateway.
 
-In the order data meets them: star (reading), dialogue (a script), change (a process that changes), screens (HTML), case
-(the work on one case), judge (what is right), bpm (a session), client, plan, pacer, play (many sessions), ledger
-(the BPM's own record), records (scripts without a gateway), main (the command).
+In the order data meets them: star (reading; download where there is no copy), dialogue and forms (a script), change (a
+process that changes), screens (HTML), case (the work on one case), judge (what is right), bpm (a session), outbox and
+client (to the gateway), plan, pacer and play (many sessions), ledger (the BPM's own record), records (scripts without a
+gateway), main (the command).
 """

@@ -2,28 +2,22 @@
 
 Here: what is posted when, and what becomes of the gateway's answer. Not here: what is right (judge.py), whether an
 order may run (core's fence, permit.py), HTTP (client.py). Whatever fails, the session goes on: where no
-decision can be had the operator works unassisted, and the events wait in order until the gateway takes them.
+decision can be had the operator works unassisted, and the events wait in order (outbox.py).
 """
 
-import asyncio
 import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from uuid_utils import uuid7
-
 from pilotage_core.actions import ALWAYS_CRITICAL, ALWAYS_FINALIZING, Action, Tool
-from pilotage_core.errors import InvalidEventError, UnavailableError
 from pilotage_core.events import (
     ActionTaken,
     Author,
     Closing,
-    Event,
     FeedbackGiven,
     Grade,
-    Happening,
     MessagePosted,
     Outcome,
     OutcomeReported,
@@ -36,25 +30,20 @@ from pilotage_core.events import (
 )
 from pilotage_core.gate import Decision
 from pilotage_core.permit import FenceFacts, FenceFault, find_fence_fault
-from pilotage_core.wire import Order, PostEvents, ProposalCard, Turn
+from pilotage_core.wire import Order, ProposalCard, Turn
 from pilotage_simulator.case import Case
-from pilotage_simulator.client import Gateway, SequenceConflict
+from pilotage_simulator.client import Gateway
 from pilotage_simulator.dialogue import CLICK_SECONDS, Script, StepKind
 from pilotage_simulator.judge import Judgement, decide_grade, is_submit, judge_action
 from pilotage_simulator.ledger import BY_PERMIT, Ledger, OrderReceived, SessionBegun, SessionEnded
+from pilotage_simulator.outbox import Outbox
 from pilotage_simulator.screens import Renderer
 from pilotage_simulator.star import Procedure
 
 LOOK_SECONDS = 2.0
 ACCEPT_SECONDS = 1.0
 ACCEPT_LATER_PROBABILITY = 0.7
-EVENTS_A_POST = 50
-BACKOFF_SECONDS = (0.1, 0.25, 0.5, 1.0, 2.0)
-RETRIES = 2
-"""A post is tried again this often before the operator goes on without an answer."""
 PATIENCE_POSTS = 30
-UNKNOWN_SEQUENCE = 1 << 30
-SOURCE = "bpm-simulator"
 EXECUTED_WRONGLY = "The last action was made in error; an operator has to put it right."
 
 
@@ -92,8 +81,6 @@ class _Tally:
     accepts: int = 0
     reviews: int = 0
     corrections: int = 0
-    posts: int = 0
-    unassisted: int = 0
     executed_critical: int = 0
 
 
@@ -107,12 +94,8 @@ class Session:
         self._script = script
         self._process_cluster = process_cluster
         self._changed = changed
-        self._outbox: list[Event] = []
-        self._sequence = 0
+        self._outbox = Outbox(bpm.gateway, session_id, bpm.now, bpm.monotonic)
         self._html = ""
-        self._nonce = ""
-        self._nonce_made = 0.0
-        self._failures = 0
         self._draws = 0
         self._unreviewed: list[tuple[str, Judgement]] = []
         self._tally = _Tally()
@@ -131,9 +114,9 @@ class Session:
                 turn = await self._ask()
         closing = self._script.steps[-1].actions[0].tool
         ended = Closing.TRANSFERRED if closing is Tool.TRANSFER_CHAT else Closing.CLOSED
-        self._emit(SessionClosed(ended))
-        while self._outbox:
-            await self._post(wants_decision=False)
+        self._outbox.add(SessionClosed(ended))
+        while not self._outbox.is_empty:
+            await self._outbox.post(wants_decision=False)
         return self._end(ended)
 
     # --- the walk: what one answer of the gateway leads to ---
@@ -154,13 +137,13 @@ class Session:
         if not self._is_accepted(judgement):
             grade = decide_grade(self.case, card.action, judgement)
             self._spend(seconds)
-            self._emit(FeedbackGiven(card.proposal_id, Verdict.REJECT, self._script.operator, grade, seconds))
+            self._outbox.add(FeedbackGiven(card.proposal_id, Verdict.REJECT, self._script.operator, grade, seconds))
             self._operator_acts()
             return
         self._tally.accepts += 1
         seconds += self._bpm.accept_seconds
         self._spend(seconds)
-        self._emit(FeedbackGiven(card.proposal_id, Verdict.ACCEPT, self._script.operator, None, seconds))
+        self._outbox.add(FeedbackGiven(card.proposal_id, Verdict.ACCEPT, self._script.operator, None, seconds))
         turn = await self._post()
         if turn is not None and turn.order is not None and turn.order.proposal_id == card.proposal_id:
             self._execute(turn.order, turn)
@@ -230,7 +213,7 @@ class Session:
         self._unreviewed = []
         self._tally.reviews += 1
         self._spend(seconds)
-        self._emit(SessionReviewed(self._script.operator, approved, tuple(items), seconds))
+        self._outbox.add(SessionReviewed(self._script.operator, approved, tuple(items), seconds))
 
     # --- decisions of the BPM's own ---
 
@@ -243,10 +226,10 @@ class Session:
 
     def _check_fence(self, order: Order, turn: Turn, judgement: Judgement) -> FenceFault | None:
         bpm = self._bpm
-        elapsed_ms = (bpm.monotonic() - self._nonce_made) * 1000.0
+        elapsed_ms = (bpm.monotonic() - self._outbox.nonce_made) * 1000.0
         by_permit = order.authorised_by == BY_PERMIT
         fault = find_fence_fault(
-            FenceFacts(self._nonce, elapsed_ms, self._sequence, bpm.used_keys, bpm.highest_epoch),
+            FenceFacts(self._outbox.nonce, elapsed_ms, self._outbox.sequence, bpm.used_keys, bpm.highest_epoch),
             nonce=order.nonce,
             state_version=order.state_version,
             idempotency_key=order.idempotency_key,
@@ -258,9 +241,15 @@ class Session:
             bpm.highest_epoch = max(bpm.highest_epoch, order.epoch)
         if fault is None:
             bpm.used_keys.add(order.idempotency_key)
-        bpm.ledger.write(
+        self._write_order(order, turn, judgement, fault, elapsed_ms)
+        return fault
+
+    def _write_order(
+        self, order: Order, turn: Turn, judgement: Judgement, fault: FenceFault | None, elapsed_ms: float
+    ) -> None:
+        self._bpm.ledger.write(
             OrderReceived(
-                at=bpm.now(),
+                at=self._bpm.now(),
                 session_id=self.session_id,
                 process_cluster=turn.process_cluster,
                 proposal_id=order.proposal_id,
@@ -271,7 +260,7 @@ class Session:
                 remaining_ms=order.remaining_ms,
                 elapsed_ms=elapsed_ms,
                 ordered_version=order.state_version,
-                state_version=self._sequence,
+                state_version=self._outbox.sequence,
                 fence=fault or "",
                 executed=fault is None,
                 critical=_is_critical(order.action),
@@ -281,7 +270,6 @@ class Session:
                 changed=self._changed,
             )
         )
-        return fault
 
     # --- events ---
 
@@ -303,7 +291,7 @@ class Session:
             "dialogue_id": script.dialogue_id,
         }
         profile = {"segment": script.segment, "customer_id": f"customer-{script.dialogue_id}"}
-        self._emit(SessionOpened(metadata, profile))
+        self._outbox.add(SessionOpened(metadata, profile))
         self._show(script.opening)
 
     def _end(self, closing: Closing) -> SessionEnded:
@@ -319,8 +307,8 @@ class Session:
             accepts=self._tally.accepts,
             reviews=self._tally.reviews,
             corrections=self._tally.corrections,
-            posts=self._tally.posts,
-            unassisted=self._tally.unassisted,
+            posts=self._outbox.posts,
+            unassisted=self._outbox.unanswered,
             critical_actions=sum(_is_critical(step.actions[0]) for step in steps),
             executed_critical=self._tally.executed_critical,
             changed=self._changed,
@@ -330,26 +318,22 @@ class Session:
 
     def _take(self, actions: tuple[Action, ...], seconds: float, corrects: str) -> None:
         self._spend(seconds)
-        self._emit(ActionTaken(actions, self._script.operator, seconds, corrects))
+        self._outbox.add(ActionTaken(actions, self._script.operator, seconds, corrects))
 
     def _report(self, order: Order, outcome: Outcome, error: str = "") -> None:
-        self._emit(OutcomeReported(order.proposal_id, order.idempotency_key, outcome, error))
+        self._outbox.add(OutcomeReported(order.proposal_id, order.idempotency_key, outcome, error))
 
     def _show(self, messages: tuple[str, ...]) -> None:
         """The screen, if it changed, and what the customer says."""
         html = self.case.html()
         if html != self._html:
             self._html = html
-            self._emit(ScreenShown(html))
+            self._outbox.add(ScreenShown(html))
         for text in messages:
-            self._emit(MessagePosted(Author.CUSTOMER, text))
+            self._outbox.add(MessagePosted(Author.CUSTOMER, text))
 
     def _spend(self, seconds: float) -> None:
         self._tally.spent += seconds
-
-    def _emit(self, data: Happening) -> None:
-        self._outbox.append(Event(str(uuid7()), self._sequence, self._bpm.now(), data, SOURCE))
-        self._sequence += 1
 
     # --- posting ---
 
@@ -357,66 +341,11 @@ class Session:
         self._settle()
         return await self._post()
 
-    async def _post(self, wants_decision: bool = True) -> Turn | None:
-        """Hand over the outbox. None: no answer this time; the events stay in the outbox, in order."""
-        turn = None
-        while self._outbox:
-            batch = tuple(self._outbox[:EVENTS_A_POST])
-            last = len(batch) == len(self._outbox)
-            self._nonce = str(uuid7())
-            self._nonce_made = self._bpm.monotonic()
-            self._tally.posts += 1
-            try:
-                turn = await self._bpm.gateway.post(
-                    self.session_id, PostEvents(batch, self._nonce, wants_decision and last)
-                )
-            except SequenceConflict as conflict:
-                self._skip_known(conflict)
-                turn = None
-                continue
-            except UnavailableError:
-                if await self._back_off():
-                    continue
-                return None
-            self._failures = 0
-            del self._outbox[: len(batch)]
+    async def _post(self) -> Turn | None:
+        turn = await self._outbox.post()
         if turn is not None:
             self._bpm.on_stage(turn)
         return turn
-
-    async def _back_off(self) -> bool:
-        """Wait, longer each time; whether the same post is worth another try before the operator goes on."""
-        delay = BACKOFF_SECONDS[min(self._failures, len(BACKOFF_SECONDS) - 1)]
-        self._failures += 1
-        await asyncio.sleep(delay)
-        if self._failures <= RETRIES:
-            return True
-        self._tally.unassisted += 1
-        return False
-
-    def _skip_known(self, conflict: SequenceConflict) -> None:
-        """Events that the gateway has already are not sent again; a gap that cannot be filled ends the session."""
-        before = len(self._outbox)
-        if conflict.expected is not None:
-            self._outbox = [event for event in self._outbox if event.sequence >= conflict.expected]
-        gap = bool(self._outbox) and self._outbox[0].sequence != conflict.expected
-        if gap or len(self._outbox) == before:
-            raise InvalidEventError(f"the gateway's sequence cannot be met: {conflict}", where=self.session_id)
-
-
-async def abandon_session(bpm: Bpm, session_id: str, process_cluster: str) -> None:
-    """End a session whose player is gone. The gateway says where its events stopped; it may not know it at all."""
-    sequence: int | None = UNKNOWN_SEQUENCE
-    while sequence is not None:
-        closed = Event(str(uuid7()), sequence, bpm.now(), SessionClosed(Closing.ABANDONED), SOURCE)
-        try:
-            await bpm.gateway.post(session_id, PostEvents((closed,), str(uuid7()), wants_decision=False))
-            sequence = None
-        except SequenceConflict as conflict:
-            sequence = conflict.expected if sequence == UNKNOWN_SEQUENCE else None
-        except InvalidEventError:
-            sequence = None
-    bpm.ledger.write(SessionEnded(bpm.now(), session_id, process_cluster, Closing.ABANDONED, 0.0, 0.0))
 
 
 def _is_critical(action: Action) -> bool:

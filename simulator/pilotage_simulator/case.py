@@ -6,7 +6,8 @@ No I/O. Knows what is next and what was done out of order; whether that was righ
 from collections.abc import Iterator
 
 from pilotage_core.actions import Action, Tool
-from pilotage_simulator.dialogue import Result, Script, Step, StepKind
+from pilotage_simulator.dialogue import Script, Step, StepKind
+from pilotage_simulator.forms import Result
 from pilotage_simulator.screens import Renderer
 
 CUSTOMER_LEFT = "The customer has left the chat."

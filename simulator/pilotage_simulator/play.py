@@ -9,11 +9,13 @@ from collections import Counter, deque
 from collections.abc import Coroutine, Iterable, Mapping
 
 from pilotage_core.errors import InvalidEventError, UnavailableError
+from pilotage_core.events import Closing
 from pilotage_core.wire import Turn
-from pilotage_simulator.bpm import Bpm, Session, abandon_session
+from pilotage_simulator.bpm import Bpm, Session
 from pilotage_simulator.change import change_script
 from pilotage_simulator.dialogue import Script, build_script
 from pilotage_simulator.ledger import Entry, OrderReceived, SessionBegun, SessionEnded
+from pilotage_simulator.outbox import abandon_session
 from pilotage_simulator.pacer import Pacer
 from pilotage_simulator.plan import Lane, Plan
 from pilotage_simulator.star import Star, read_dialogues
@@ -118,9 +120,12 @@ class Run:
         """End the sessions that a killed run left open: nobody works on them any more."""
         for session_id, begun in left_open.items():
             try:
-                await abandon_session(self._bpm, session_id, begun.process_cluster)
+                await abandon_session(self._bpm.gateway, session_id, self._bpm.now)
             except UnavailableError as error:
                 print(f"session {session_id} stays open: {error}", file=sys.stderr, flush=True)
+                continue
+            ended = SessionEnded(self._bpm.now(), session_id, begun.process_cluster, Closing.ABANDONED, 0.0, 0.0)
+            self._bpm.ledger.write(ended)
 
     async def _await_sessions(self) -> None:
         """Let sessions end. Once stopped, those that cannot (no gateway takes their events) stay open in the ledger."""

@@ -11,7 +11,8 @@ from html import escape
 
 from pilotage_core.screen import ControlKind, ControlRule, FactRule, ScreenSchema
 from pilotage_simulator.change import REVIEWED_SUBMIT, VERIFY
-from pilotage_simulator.dialogue import COMBO_BOX_FROM, ROWS_SHOWN, Result
+from pilotage_simulator.dialogue import ROWS_SHOWN
+from pilotage_simulator.forms import COMBO_BOX_FROM, Result
 from pilotage_simulator.star import COMMON_REPLIES, FormInput, Procedure
 
 PERSONAL = {

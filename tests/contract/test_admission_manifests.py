@@ -1,7 +1,5 @@
 """Bad manifests: each is refused by the real API server, with the field and the rule it breaks."""
 
-from collections.abc import Iterator
-
 import pytest
 from manifests import EXAMPLE, ROOT, change, has_cluster, kubectl, read_example
 
@@ -104,7 +102,7 @@ BAD = [
 
 
 @pytest.fixture(scope="module", autouse=True)
-def definitions() -> Iterator[None]:
+def definitions() -> None:
     assert has_cluster(), 'no cluster is given: eval "$(hack/cluster/up.sh)"'
     files = [
         f"--filename={ROOT / 'crds' / name}.yaml" for name in ("processclusters", "policycritics", "automationgates")
@@ -112,7 +110,6 @@ def definitions() -> Iterator[None]:
     kubectl("apply", "--server-side", "--force-conflicts", *files, check=True)
     kubectl("wait", "--for=condition=Established", *files, "--timeout=20s", check=True)
     kubectl("create", "namespace", "star")
-
 
 
 def refuse(item: dict) -> str:

@@ -21,14 +21,17 @@ import pytest
 
 from pilotage_core.actions import ActionRules
 from pilotage_core.dialog import DEFAULT_FORMAT
+from pilotage_core.errors import EvidenceError, UnavailableError
 from pilotage_core.proposal import build_action_schema
 from pilotage_core.screen import Control, ControlKind, Screen
+from pilotage_trainer import scorers
 from pilotage_trainer.artefact import MANIFEST, Manifest, digest_code, write_artefact
 from pilotage_trainer.counts import Example, build_contexts, count_steps
 from pilotage_trainer.critic import Rates, Source, StoredCritic
 from pilotage_trainer.features import read_prompt
 from pilotage_trainer.models import CRITIC_FILE, POLICY_FILE, load_models
 from pilotage_trainer.policy import Policy, StoredPolicy, StoredWeights
+from pilotage_trainer.scorers import InProcess, Served
 from pilotage_trainer.serve import ModelServer
 
 PROMPT = "@ domains=weather\n% form\n+ input input:City=Rome\n+ button submit\n+ reply reply:hello=Hello!\n>"
@@ -265,6 +268,24 @@ def test_served_and_in_process_scores_are_the_same_to_the_last_bit(server, revis
     assert reply["choices"][0]["logprobs"]["content"][0]["logprob"] == math.log(probability)
     _, scored = request(server, "POST", "/generative_scoring", scoring())
     assert scored["data"][0]["score"] == critic.score(QUERY)
+
+
+def test_calibration_asks_the_server_what_it_would_ask_in_process(server, revision):
+    policy, critic = load_models(revision)
+    served, here = Served(server, server), InProcess(policy, critic)
+    assert served.read_digests() == {"policy": policy.manifest.digest, "critic": critic.manifest.digest}
+    asks = [(PROMPT, SCHEMA), (PROMPT.replace("Rome", ""), SCHEMA), ("@ a=b\n>", SCHEMA)]
+    assert served.propose_all(asks) == here.propose_all(asks)
+    queries = [QUERY, PROMPT + '{"tool":"close_chat"}'] * 20
+    assert served.score_all(queries) == here.score_all(queries)
+
+
+def test_a_server_that_is_not_there_is_unavailable_and_another_one_speaks_wrongly(server, monkeypatch):
+    monkeypatch.setattr(scorers, "PAUSE_SECONDS", 0.0)
+    with pytest.raises(UnavailableError, match="tried 5 times"):
+        Served("http://127.0.0.1:9", "http://127.0.0.1:9").read_digests()
+    with pytest.raises(EvidenceError, match="HTTP 404"):
+        Served(server + "/elsewhere", server).propose_all([(PROMPT, SCHEMA)])
 
 
 def test_serving_imports_no_training_library():

@@ -97,3 +97,17 @@ def stratified_auroc(
         won += float(below.sum()) / 2.0
         pairs += len(good) * len(bad)
     return won / pairs if pairs else 0.5
+
+
+def count_at_precision(scored: Sequence[tuple[float, bool]], target: float) -> int:
+    """How many are right in the longest prefix, by falling score, of which a share of at least `target` is right.
+
+    Scores come with whether they were right; equal scores are never parted.
+    """
+    ranked = sorted(scored, key=lambda each: -each[0])
+    most = right = 0
+    for n, (score, is_right) in enumerate(ranked, 1):
+        right += is_right
+        if (n == len(ranked) or ranked[n][0] != score) and right >= target * n:
+            most = right
+    return most

@@ -1,6 +1,7 @@
 """What a count model sees of a session: the serialised dialog read back into a situation, and that into features.
 
-In: the prompt (pilotage_core.dialog, screens as differences) and nothing else. Not here: counting (counts.py), judging an action (critic.py).
+In: the prompt (pilotage_core.dialog, screens as differences) and nothing else. Not here: counting (counts.py), judging
+an action (critic.py).
 """
 
 import re

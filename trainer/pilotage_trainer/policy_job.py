@@ -9,10 +9,11 @@ from pilotage_core.record import SessionRecord
 from pilotage_core.wire import JobResult
 from pilotage_trainer.artefact import write_artefact
 from pilotage_trainer.config import JobConfig
+from pilotage_trainer.critic_training import Judged, judge_sessions
 from pilotage_trainer.dataset import build_examples, closed_after, closed_by, split_by_time
-from pilotage_trainer.evaluation import measure_accuracy, predict_sessions
+from pilotage_trainer.evaluation import count_at_precision, measure_accuracy, predict_sessions
 from pilotage_trainer.models import POLICY_FILE
-from pilotage_trainer.policy_training import choose_share, fit_policy, score_predictions
+from pilotage_trainer.policy_training import choose_share, fit_policy
 from pilotage_trainer.results import tell
 from pilotage_trainer.window import LEAST_SESSIONS, Window, build_digests, require_sessions
 
@@ -53,20 +54,39 @@ def run_policy(window: Window, config: JobConfig) -> JobResult:
 
 
 def _choose_sessions(records: Sequence[SessionRecord], fresh_after: str, config: JobConfig) -> list[SessionRecord]:
-    """All of `records`; or, after a rollback, only the fresh ones where they alone predict the newest of them better.
+    """All of `records`; or, after a rollback, only the fresh ones, unless older ones help with the fresh ones.
 
-    Decided on development sessions: the newest that may be learned from. Held-out ones are not among `records`.
+    Decided by risk and coverage on the fresh sessions that may be learned from, each judged by policies fitted without
+    it. Held-out sessions are not among `records`.
     """
-    fresh = closed_after(records, fresh_after) if fresh_after else []
     if not fresh_after:
         return list(records)
-    kept, newest = split_by_time(fresh, config.policy.development_share)
-    if len(kept) < LEAST_SESSIONS or not newest:
+    stale, fresh = closed_by(records, fresh_after), closed_after(records, fresh_after)
+    if len(fresh) < LEAST_SESSIONS * config.critic.folds or not stale:
         tell(f"{len(fresh)} fresh sessions are too few to learn from alone: older ones are used too")
         return list(records)
-    alone, both = (
-        score_predictions(predict_sessions(newest, fit_policy(build_examples(sessions), config.policy)))
-        for sessions in (kept, closed_by(records, fresh_after) + kept)
-    )
-    tell(f"mean log probability of the newest steps: {alone:.3f} from fresh sessions alone, {both:.3f} with older ones")
+    alone, both = (_count_within_target(judge_fresh(before, fresh, config), config) for before in ([], stale))
+    tell(f"right at the target precision on {len(fresh)} fresh sessions: {alone} learned from them, {both} from all")
     return list(records) if both > alone else fresh
+
+
+def judge_fresh(before: Sequence[SessionRecord], fresh: Sequence[SessionRecord], config: JobConfig) -> list[Judged]:
+    """Labels of `fresh` sessions, by policies that learned from `before` and from the other folds of `fresh`."""
+    known, folds = build_examples(before), config.critic.folds
+    examples = build_examples(fresh)
+    judged: list[Judged] = []
+    for fold in range(folds):
+        policy = fit_policy(known + [e for e in examples if e.session % folds != fold], config.policy)
+        judged += judge_sessions(fresh[fold::folds], policy, "", config.rules)
+    return judged
+
+
+def _count_within_target(labels: Sequence[Judged], config: JobConfig) -> int:
+    """How many right actions a τ on confidence would let through at the target precision, strata taken together."""
+    return sum(
+        count_at_precision(
+            [(label.confidence, label.accepted) for label in labels if label.stratum == wanted.name],
+            wanted.target or config.precision_target,
+        )
+        for wanted in config.strata
+    )

@@ -9,7 +9,7 @@ from pilotage_trainer.features import name_step
 
 
 def allowed_on(rules: ActionRules, screen: Screen) -> frozenset[str]:
-    """What `allowed_steps` finds in the schema of `rules` on `screen`, without the schema: replays ask thousands of times."""
+    """What `allowed_steps` finds in the schema of `rules` on `screen`, without writing one: replays ask often."""
     return frozenset(
         name_step(Action(tool, control_id))
         for tool, ids in visible_controls(rules, screen).items()

@@ -57,12 +57,13 @@ class OperatorSeconds(msgspec.Struct, frozen=True):
 class ProcessClusterFigures(msgspec.Struct, frozen=True):
     """The figures of one process cluster.
 
-    `executed_critical`: critical actions that ran with nobody asked, by the BPM's ledger. `strict_precision`: the share of them that is what
-    the dialogue's wizard did at that point; `graded_precision` also counts what the wizard did later before the next
-    submit. `coverage`: of critical proposals in Calibration and Automation whose stratum has a τ, the share scored at
-    or above it and let through (audit draws count as let through). `automation_rate`: of sessions closed in those two,
-    the share in which no operator did or approved anything but the ending. `unattended_share`: of all critical actions
-    done in those sessions, the share that ran with nobody asked. None where there is nothing to divide by.
+    `executed_critical`: critical actions that ran with nobody asked, by the BPM's ledger. `strict_precision`: the share
+    of them that is what the dialogue's wizard did at that point; `graded_precision` also counts what the wizard did
+    later before the next submit. `coverage`: of critical proposals in Calibration and Automation whose stratum has a τ,
+    the share scored at or above it and let through (audit draws count as let through). `automation_rate`: of sessions
+    closed in those two, the share in which no operator did or approved anything but the ending. `unattended_share`: of
+    all critical actions done in those sessions, the share that ran with nobody asked. None where there is nothing to
+    divide by.
     """
 
     name: str

@@ -64,7 +64,10 @@ class KubernetesWorld:
         return f"{uid}/{self._namespace}"
 
     async def load_key(self) -> SigningKey:
-        """The signing key of Secret pilotage-permit-signing, made where there is none; its public half published."""
+        """The signing key of Secret pilotage-permit-signing, made where there is none; its public half published.
+
+        Beside it stands the installation's identity (the Secret's), by which a gateway names its records.
+        """
         secrets, name = f"/api/v1/namespaces/{self._namespace}/secrets", "pilotage-permit-signing"
         found = await self._api.get(f"{secrets}/{name}")
         if found is None:
@@ -76,7 +79,9 @@ class KubernetesWorld:
                 "data": {"key": _encode(raw)},
             }
             await self._api.create(secrets, secret)
-            found = await self._api.get(f"{secrets}/{name}") or secret  # another controller may have been faster
+            found = await self._api.get(f"{secrets}/{name}")  # another controller may have been faster
+        if found is None:
+            raise UnavailableError("was made and is not there", where=f"Secret {self._namespace}/{name}")
         key = decode_key(base64.b64decode(found.get("data", {}).get("key", "")), f"Secret {self._namespace}/{name}")
         await self._api.apply(
             f"/api/v1/namespaces/{self._namespace}/configmaps/pilotage-permit-keys",
@@ -84,6 +89,7 @@ class KubernetesWorld:
                 "apiVersion": "v1",
                 "kind": "ConfigMap",
                 "metadata": {"name": "pilotage-permit-keys"},
+                "data": {"installation": found["metadata"]["uid"]},
                 "binaryData": {f"{key.kid}.pub": _encode(key.private.public_key().public_bytes_raw())},
             },
         )

@@ -170,7 +170,7 @@ def _on_policy(making: Making, counts: CounterFacts, result: JobResult, now: flo
     )
     held_out_after = result.held_out_after if pipeline.fresh_after else ""
     return _enter(
-        replace(making, candidate=candidate, metrics=_with_metrics(making, "policy", result)),
+        replace(making, candidate=candidate, metrics=_with_metrics(replace(making, metrics={}), "policy", result)),
         Phase.POLICY_ENDPOINT,
         now,
         held_out_after=held_out_after,

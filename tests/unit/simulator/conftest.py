@@ -153,6 +153,10 @@ class FakeGateway:
             self.down -= 1
             raise UnavailableError("down")
         known = {event.id for event in self.events}
+        executed = {e.data.proposal_id for e in self.events if isinstance(e.data, OutcomeReported)}
+        for event in post.events:  # the real gateway refuses what is said of an execution it has not stored yet
+            assert not isinstance(event.data, ActionTaken) or event.data.corrects in executed | {""}
+            assert not isinstance(event.data, SessionReviewed) or {i.proposal_id for i in event.data.items} <= executed
         for event in post.events:
             if event.id not in known:
                 self._take(event)

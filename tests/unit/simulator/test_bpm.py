@@ -8,6 +8,7 @@ from pilotage_core.gate import Decision
 from pilotage_core.permit import FenceFault
 from pilotage_core.stage import Stage
 from pilotage_simulator import bpm as bpm_module
+from pilotage_simulator import outbox as outbox_module
 from pilotage_simulator.ledger import count_unsafe, read_ledger
 
 SUBMIT = Action(Tool.CLICK_CONTROL, control_id="submit")
@@ -20,7 +21,7 @@ def say(label):
 
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch):
-    monkeypatch.setattr(bpm_module, "BACKOFF_SECONDS", (0.0,))
+    monkeypatch.setattr(outbox_module, "BACKOFF_SECONDS", (0.0,))
 
 
 @pytest.fixture

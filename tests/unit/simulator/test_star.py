@@ -10,7 +10,8 @@ from pilotage_core.errors import InvalidInputError
 from pilotage_core.proposal import find_fault
 from pilotage_core.screen import read_screen
 from pilotage_simulator.case import Case
-from pilotage_simulator.dialogue import StepKind, build_script, read_constraints, read_value
+from pilotage_simulator.dialogue import StepKind, build_script
+from pilotage_simulator.forms import read_constraints, read_value
 from pilotage_simulator.records import records_from_star
 from pilotage_simulator.screens import SCHEMAS, Renderer
 from pilotage_simulator.star import find_star, load_star, read_dialogues

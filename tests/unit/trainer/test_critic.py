@@ -19,7 +19,7 @@ from pilotage_trainer.critic_training import (
     score_judged,
 )
 from pilotage_trainer.dataset import build_examples, human_points
-from pilotage_trainer.evaluation import stratified_auroc
+from pilotage_trainer.evaluation import count_at_precision, stratified_auroc
 from pilotage_trainer.failures import OneClassError
 from pilotage_trainer.policy_training import fit_policy
 
@@ -145,3 +145,17 @@ def test_too_little_or_one_class_is_said(pair, labels, error, message):
 def test_auroc_counts_pairs_within_a_stratum(scores, accepted, strata, auroc):
     given = np.array(scores), np.array(accepted, dtype=bool), np.array(strata, dtype=np.intp)
     assert stratified_auroc(*given) == auroc
+
+
+@pytest.mark.parametrize(
+    ("scored", "target", "right"),
+    [
+        ([], 0.9, 0),
+        ([(0.9, True), (0.8, True), (0.1, False)], 0.9, 2),
+        ([(0.9, False), (0.8, True), (0.7, True), (0.6, True)], 0.75, 3),
+        ([(0.9, True), (0.5, True), (0.5, False)], 0.9, 1),  # equal scores are never parted
+        ([(0.9, False)], 0.5, 0),
+    ],
+)
+def test_the_longest_prefix_at_a_precision_is_found(scored, target, right):
+    assert count_at_precision(scored, target) == right

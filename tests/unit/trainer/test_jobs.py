@@ -136,12 +136,12 @@ def test_after_a_rollback_only_fresh_sessions_are_held_out_and_the_old_process_i
 
 
 def test_after_a_rollback_older_sessions_are_kept_where_they_help(make_sessions, write_export, config, tmp_path):
-    sessions = make_sessions(200)
+    sessions = make_sessions(180)
     export = write_export(sessions)
     given = window(export, tmp_path, fresh_after=sessions[149].closed_at, held_out_share=0.5)
-    policy = run_policy(given, read_config(config))
+    policy = run_policy(given, read_config(config))  # 15 fresh sessions to learn from: too few alone
     assert policy.metrics["sessions_before_rollback"] == 150
-    assert policy.held_out_after == sessions[174].closed_at
+    assert policy.held_out_after == sessions[164].closed_at
 
 
 def test_held_out_sessions_that_were_learned_from_are_refused(climbed, config):
@@ -225,7 +225,7 @@ def test_an_interrupted_write_leaves_the_old_artefact_loadable(climbed, config, 
 
 
 def test_a_manifest_names_what_it_was_made_of(climbed):
-    sessions, _, out, policy, _ = climbed
+    sessions, _, out, *_ = climbed
     manifest = read_manifest(out / KEY / "r1/policy")
     assert (manifest.trained_since, manifest.trained_until) == (sessions[0].closed_at, sessions[59].closed_at)
     assert manifest.files.keys() == {POLICY_FILE}

@@ -1,0 +1,125 @@
+"""What is built: commands the trainer really takes, objects that Kubernetes' and KServe's own models take, leaves."""
+
+import json
+
+import pytest
+from facts import make_bundle, make_certificate
+
+from pilotage_core.stage import Stage
+from pilotage_core.wire import Leave, find_leave
+from pilotage_operator.api.status import PairStatus
+from pilotage_operator.build.digests import digest_actions
+from pilotage_operator.build.inference_service import build_inference_service
+from pilotage_operator.build.job import build_job, build_train_command, build_train_config
+from pilotage_operator.build.snapshot import build_leave, build_snapshot
+from pilotage_operator.decide.facts import JobPhase, WantedEndpoint, WantedJob
+
+IMAGE = "localhost/pilotage:0123"
+TIME = "2026-01-01T00:00:00.000Z"
+
+
+def wanted(phase: JobPhase) -> WantedJob:
+    return WantedJob(
+        name=f"one-r2-{phase}",
+        phase=phase,
+        revision="r2",
+        since=TIME,
+        until=TIME,
+        fresh_after=TIME,
+        held_out_after=TIME,
+        held_out_share="0.5",
+        policy_url="http://p",
+        critic_url="http://c",
+    )
+
+
+@pytest.mark.parametrize("phase", list(JobPhase))
+def test_the_trainer_takes_every_option_it_is_given(phase):
+    typer = pytest.importorskip("typer")
+    trainer = pytest.importorskip("pilotage_trainer.main")
+    command = build_train_command(make_bundle(), wanted(phase), export="http://g", out="/artefacts", result="/r")
+    assert command[:2] == ["pilotage-train", phase.value]
+    parser = typer.main.get_command(trainer.app).commands[phase.value]
+    context = parser.make_context("train", command[2:])
+    assert context.params["process_cluster"] == "star/one"
+    assert context.params["revision"] == "r2"
+
+
+def test_the_trainer_reads_its_configuration_and_gets_the_digests_only_we_know():
+    config = pytest.importorskip("pilotage_trainer.config")
+    bundle = make_bundle()
+    read = config.read_config(build_train_config(bundle))
+    assert read.evidence.actions == digest_actions(bundle.cluster)
+    assert read.evidence.serving_image == bundle.serving_image
+    assert [(s.name, s.target) for s in read.strata] == [("procedure", 0.0), ("finalizing", 0.0)]
+    assert (read.precision_target, read.delta) == (0.9, 0.05)
+    asked = {**json.loads(build_train_config(bundle))}
+    assert set(asked["policy"]) <= set(read.policy.__struct_fields__)
+    assert set(asked["critic"]) <= set(read.critic.__struct_fields__)
+
+
+def test_a_job_is_owned_labelled_small_and_fails_at_once_on_data_that_does_not_carry_it():
+    job = build_job(make_bundle(), wanted(JobPhase.CRITIC), image=IMAGE, export="http://g")
+    assert job["metadata"]["labels"]["pilotage.dev/process-cluster"] == "one"
+    assert job["metadata"]["labels"]["pilotage.dev/revision"] == "r2"
+    assert job["metadata"]["ownerReferences"][0]["uid"] == "u1"
+    pod = job["spec"]["template"]["spec"]
+    assert pod["containers"][0]["image"] == IMAGE
+    assert pod["securityContext"]["runAsNonRoot"]
+    assert pod["automountServiceAccountToken"] is False
+    assert job["spec"]["podFailurePolicy"]["rules"][0]["onExitCodes"]["values"] == [2, 3, 4]
+    assert job["spec"]["activeDeadlineSeconds"] == 3600
+
+
+def test_kubernetes_own_models_take_the_job():
+    client = pytest.importorskip("kubernetes.client")
+    job = build_job(make_bundle(), wanted(JobPhase.POLICY), image=IMAGE, export="http://g")
+    api = client.ApiClient()
+    read = api._ApiClient__deserialize(job, "V1Job")
+    assert read.spec.template.spec.containers[0].command[0] == "pilotage-train"
+    assert api.sanitize_for_serialization(read)["spec"] == job["spec"]
+
+
+def test_kserves_own_models_take_the_inference_service():
+    kserve = pytest.importorskip("kserve.models")
+    service = build_inference_service(
+        make_bundle(), WantedEndpoint("one-r2-critic", JobPhase.CRITIC, "r2"), image=IMAGE
+    )
+    known = set(kserve.V1beta1PredictorSpec.attribute_map.values())
+    assert set(service["spec"]["predictor"]) <= known
+    container = service["spec"]["predictor"]["containers"][0]
+    assert container["name"] == "kserve-container"
+    assert container["command"] == [
+        "pilotage-serve",
+        "--artefact",
+        "/artefacts/star/one/r2/critic",
+        "--listen",
+        "0.0.0.0:8080",
+    ]
+
+
+@pytest.mark.parametrize("stage", list(Stage))
+def test_a_leave_carries_certificates_only_where_they_may_be_used(stage):
+    bundle = make_bundle()
+    leave = build_leave(
+        bundle,
+        stage,
+        PairStatus(revision="r1", policy_digest="p", policy_url="http://p"),
+        (make_certificate(bundle, "r1", 0),),
+        finalizing_by_human=True,
+        audits_all=False,
+    )
+    assert bool(leave.certificates) is (stage in (Stage.CALIBRATION, Stage.AUTOMATION))
+    assert (leave.pair is not None) is (stage is not Stage.LOGGING)
+
+
+def test_the_snapshot_matches_the_higher_priority_first_and_then_by_name():
+    leaves = [
+        Leave("tail", "star", Stage.LOGGING, priority=0),
+        Leave("b", "star", Stage.LOGGING, priority=5),
+        Leave("a", "star", Stage.LOGGING, priority=5),
+    ]
+    snapshot = build_snapshot(leaves)
+    assert [leave.name for leave in snapshot.leaves] == ["a", "b", "tail"]
+    assert find_leave(snapshot, {}).name == "a"
+    assert build_snapshot(reversed(leaves)).digest == snapshot.digest

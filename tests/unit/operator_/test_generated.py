@@ -1,0 +1,110 @@
+"""What is generated or only read is current: crds/, the example, and the models behind them."""
+
+import pytest
+import yaml
+from facts import ROOT, make_bundle
+
+from pilotage_core.actions import ActionRules
+from pilotage_core.certificate import Certificate
+from pilotage_core.errors import InvalidInputError
+from pilotage_operator.api.generate import FOLDER, build_definitions, find_stale
+from pilotage_operator.api.status import ProcessClusterStatus, read_time, write_time
+from pilotage_operator.build.bundle import build_bundle, read_schemas
+from pilotage_operator.build.rules import build_action_rules
+from pilotage_operator.observe.manifests import read_manifests
+
+
+def test_the_definitions_in_crds_are_current():
+    assert find_stale(FOLDER) == []
+
+
+def properties(schema: dict, path: str = "") -> list[str]:
+    found = [path]
+    for name, child in schema.get("properties", {}).items():
+        found += properties(child, f"{path}.{name}")
+    if "items" in schema:
+        found += properties(schema["items"], f"{path}[]")
+    return found
+
+
+@pytest.mark.parametrize("name", list(build_definitions()))
+def test_no_field_has_a_name_that_another_yaml_reader_takes_for_a_truth_value(name):
+    """`n`, `y`, `on` … are booleans in YAML 1.1, which the API server's clients still read."""
+    schema = yaml.safe_load(build_definitions()[name])["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    names = {path.rsplit(".", 1)[-1].lower() for path in properties(schema)}
+    assert not names & {"n", "y", "no", "yes", "on", "off"}
+
+
+def test_the_example_is_read_whole_without_kubernetes():
+    objects = read_manifests(ROOT / "examples" / "star")
+    clusters = [item for (kind, _, _), item in objects.items() if kind == "ProcessCluster"]
+    bundles = {item["metadata"]["name"]: build_bundle(item, objects, "local") for item in clusters}
+    assert set(bundles) == {"bookings", "information", "long-tail"}
+    assert bundles["long-tail"].cluster.selector == ()
+    assert bundles["information"].screens[0].name
+    assert bundles["bookings"].gate.delta == "0.05"
+    assert all(bundle.namespace == "star" for bundle in bundles.values())
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("resources: [gone.yaml]", "gone.yaml"),
+        ("patches: [{path: x}]\nresources: []", "patches is not understood"),
+        ("resources: [{", "is no YAML"),
+    ],
+)
+def test_a_folder_that_cannot_be_read_as_it_is_says_which_file(tmp_path, text, said):
+    (tmp_path / "kustomization.yaml").write_text(text)
+    with pytest.raises(InvalidInputError) as refused:
+        read_manifests(tmp_path)
+    assert said in str(refused.value)
+
+
+def test_a_reference_to_nothing_names_the_field_and_what_to_do():
+    cluster = {"metadata": {"namespace": "star", "name": "one"}, "spec": make_bundle().cluster.to_json()}
+    with pytest.raises(InvalidInputError, match=r"spec\.policyCriticRef: PolicyCritic one is not there"):
+        build_bundle(cluster, {}, "image")
+
+
+def test_a_bad_spec_names_its_field_without_kubernetes_too():
+    spec = make_bundle().cluster.to_json() | {"priority": "high"}
+    with pytest.raises(InvalidInputError, match=r"spec\.priority"):
+        build_bundle({"metadata": {"namespace": "star", "name": "one"}, "spec": spec}, {}, "image")
+
+
+def test_a_screen_schema_that_is_none_names_its_config_map():
+    with pytest.raises(InvalidInputError, match="ConfigMap star/x: is no screen schema"):
+        read_schemas("- {name: 5}", "ConfigMap star/x")
+
+
+def test_rules_reach_the_gate_whole():
+    bundle = make_bundle(
+        {
+            "actions": {
+                "strata": [{"match": {"tool": "click_control"}, "stratum": "procedure"}],
+                "nextSteps": [{"after": {"tool": "fill_input"}, "allowed": [{"control": "submit*"}]}],
+                "stopTexts": ["password"],
+                "tools": ["click_control"],
+                "sameActionLimit": 4,
+            }
+        }
+    )
+    rules = build_action_rules(bundle.cluster)
+    assert isinstance(rules, ActionRules)
+    assert rules.critical[0].control == "submit*"
+    assert rules.strata[0].stratum == "procedure"
+    assert rules.next_steps[0].allowed[0].control == "submit*"
+    assert (rules.stop_texts, rules.tools, rules.same_action_limit) == (("password",), ("click_control",), 4)
+
+
+def test_status_times_survive_being_written():
+    assert write_time(0) == ""
+    assert read_time("") == 0
+    assert read_time(write_time(1_800_000_000.123)) == pytest.approx(1_800_000_000.123, abs=1e-3)
+
+
+def test_an_empty_status_is_a_process_cluster_seen_for_the_first_time():
+    status = ProcessClusterStatus.model_validate({})
+    assert (status.stage, status.pipeline) == ("Logging", None)
+    assert "n" in Certificate.__struct_fields__  # core's own JSON, kept as it is inside status.certificates

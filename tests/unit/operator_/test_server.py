@@ -1,0 +1,84 @@
+"""The controller's HTTP face: permits, pace, metrics, probes, and what malformed requests get."""
+
+import msgspec
+import pytest
+from aiohttp.test_utils import TestClient, TestServer
+
+from pilotage_core.stage import Stage
+from pilotage_core.wire import Leave, PermitReply, PermitRequest, Problem, Snapshot
+from pilotage_operator.keys import make_key
+from pilotage_operator.permits import Authority
+from pilotage_operator.server import Metrics, Pace, build_app
+
+
+@pytest.fixture
+async def client():
+    async def remember(epoch: int) -> None:
+        return
+
+    authority = Authority("d", 1, make_key(), remember)
+    metrics = Metrics()
+    metrics.set_stage("star/one", Stage.COPILOT)
+    paces = [Pace("one", "star", Stage.COPILOT, "", "Feedback", True)]
+    async with TestClient(TestServer(build_app(authority, metrics, lambda: paces))) as found:
+        found.authority = authority
+        yield found
+
+
+def body(**fields: object) -> bytes:
+    return msgspec.json.encode(PermitRequest("g", "n", **fields))
+
+
+async def test_before_the_first_sweep_it_is_not_ready_and_says_when_to_come_back(client):
+    assert (await client.get("/readyz")).status == 503
+    answer = await client.post("/v1/permits", data=body())
+    assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
+
+
+async def test_a_permit_and_its_snapshot_are_given(client):
+    client.authority.publish(Snapshot((Leave("one", "star", Stage.COPILOT),)))
+    answer = await client.post("/v1/permits", data=body())
+    reply = msgspec.json.decode(await answer.read(), type=PermitReply)
+    assert reply.snapshot.leaves[0].key == "star/one"
+    assert (await client.get("/readyz")).status == 200
+
+
+@pytest.mark.parametrize(
+    ("data", "status", "where"),
+    [
+        (b"{", 400, "body"),
+        (b"[]", 400, "body"),
+        (b'{"gateway": "g"}', 400, "body"),
+        (b'{"gateway": "g", "nonce": 5}', 400, "body"),
+        (b'{"gateway": "g", "nonce": ""}', 422, "nonce"),
+        (b'{"gateway": "g", "nonce": "n", "highest_epoch": -4}', 422, "highest_epoch"),
+        (b'{"gateway": "g", "nonce": "n", "highest_epoch": 99999999999999999999}', 422, "highest_epoch"),
+    ],
+)
+async def test_a_malformed_request_gets_a_problem_that_names_its_field(client, data, status, where):
+    client.authority.publish(Snapshot(()))
+    answer = await client.post("/v1/permits", data=data)
+    problem = msgspec.json.decode(await answer.read(), type=Problem)
+    assert (answer.status, problem.where) == (status, where)
+    assert problem.what
+
+
+async def test_a_body_that_is_too_large_is_refused(client):
+    assert (await client.post("/v1/permits", data=b"x" * 20_000)).status == 413
+
+
+async def test_pace_and_metrics_can_be_read(client):
+    assert await (await client.get("/v1/process-clusters")).json() == [
+        {
+            "name": "one",
+            "namespace": "star",
+            "stage": "Copilot",
+            "held_by": "",
+            "pipeline": "Feedback",
+            "wants_sessions": True,
+        }
+    ]
+    text = await (await client.get("/metrics")).text()
+    assert 'pilotage_stage{process_cluster="star/one",stage="Copilot"} 1.0' in text
+    assert 'pilotage_stage{process_cluster="star/one",stage="Automation"} 0.0' in text
+    assert (await client.get("/healthz")).status == 200
