@@ -10,6 +10,7 @@ programs may run beside it, and share the core's caches.
 
 import argparse
 import json
+import os
 import platform
 import statistics
 import subprocess
@@ -118,7 +119,8 @@ def describe_machine() -> dict[str, str]:
     if info.exists():
         names = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if "model name" in line]
         cpu = names[0] if names else cpu
-    return {"cpu": cpu, "system": platform.system(), "python": platform.python_version()}
+    load = f"{os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
+    return {"cpu": cpu, "system": platform.system(), "python": platform.python_version(), "load": load}
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ import msgspec
 from pilotage.explain import explain_decision, explain_process_cluster
 from pilotage.report.times import to_seconds
 from pilotage.run import RunInfo, object_key
-from pilotage.services import ApiObject, GatewayApi, Kubernetes, read_statuses
+from pilotage.services import GATEWAY_SERVICE, ApiObject, GatewayApi, Kubernetes, read_statuses
 from pilotage_core.errors import InvalidInputError, UnavailableError
 from pilotage_gateway.decide import DecisionRecord
 from pilotage_operator.api.process_cluster import ProcessClusterSpec
@@ -45,7 +45,7 @@ class KubernetesPlace:
 
     def gateway(self) -> GatewayApi:
         """The one named, else the Service's NodePort."""
-        return GatewayApi(self._gateway_url or self._kubernetes.gateway_url())
+        return GatewayApi(self._gateway_url or self._kubernetes.node_port_url(GATEWAY_SERVICE))
 
     def now(self) -> float:
         """Now."""

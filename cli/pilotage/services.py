@@ -19,7 +19,7 @@ TIMEOUT_SECONDS = 5.0
 EXPORT_TIMEOUT_SECONDS = 60.0
 GROUP, VERSION = "pilotage.dev", "v1alpha1"
 SYSTEM_NAMESPACE = "pilotage-system"
-GATEWAY_SERVICE = "pilotage-gateway"
+GATEWAY_SERVICE, CONTROLLER_SERVICE = "pilotage-gateway", "pilotage-controller"
 
 ApiObject = dict[str, Any]
 
@@ -107,16 +107,20 @@ class Kubernetes:
         """All process clusters: metadata, spec, status."""
         return self.list_objects("processclusters")
 
-    def gateway_url(self) -> str:
-        """Where the gateway's NodePort is. Raises UnavailableError where there is none."""
-        service = self._core.read_namespaced_service(GATEWAY_SERVICE, SYSTEM_NAMESPACE, _request_timeout=5)
+    def node_port_url(self, service_name: str) -> str:
+        """Where a Service of ours is reached from outside, by its NodePort. Raises UnavailableError without one."""
+        from kubernetes.client.exceptions import ApiException
+        from urllib3.exceptions import HTTPError
+
+        try:
+            service = self._core.read_namespaced_service(service_name, SYSTEM_NAMESPACE, _request_timeout=5)
+            nodes = self._core.list_node(_request_timeout=5).items
+        except (ApiException, HTTPError) as error:
+            raise UnavailableError(f"the API server does not show it: {error}", where=service_name) from error
         ports = [port.node_port for port in service.spec.ports if port.node_port]
-        nodes = self._core.list_node(_request_timeout=5).items
         addresses = [a.address for node in nodes for a in node.status.addresses if a.type == "InternalIP"]
         if not ports or not addresses:
-            raise UnavailableError(
-                "the gateway has no NodePort", where=GATEWAY_SERVICE, remedy="name it with --gateway"
-            )
+            raise UnavailableError("it has no NodePort", where=service_name, remedy="name its URL with --gateway")
         return f"http://{addresses[0]}:{ports[0]}"
 
 

@@ -101,28 +101,10 @@ MAX_SCREEN_CHARS = 256 * 1024
 MAX_SCREEN_TAGS = 8_000
 MAX_SCREEN_DEPTH = 200
 
+_DEEP = ">".join("*" * 25)
 _DEEPER_THAN_LIMIT = ">".join("*" * (MAX_SCREEN_DEPTH + 1))
-# Selectors, each with a word that a page has to hold for it to match: most pages hold few, and each costs a walk.
-_ACTIONABLE = (
-    ("button", "button"),
-    ("select", "select"),
-    ("textarea", "textarea"),
-    ("input", "input"),
-    ("href", "a[href]"),
-    ("summary", "summary"),
-    ("role", "[role]"),
-    ("onclick", "[onclick]"),
-    ("contenteditable", "[contenteditable]"),
-    ("data-control-id", "[data-control-id]"),
-)
-_CONCEALING = (
-    ("hidden", "[hidden]"),
-    ("aria-hidden", "[aria-hidden]"),
-    ("style", "[style]"),
-    ("aria-disabled", "[aria-disabled]"),
-    ("inert", "[inert]"),
-    ("fieldset", "fieldset[disabled]"),
-)
+_ACTIONABLE = "button,select,textarea,input,a[href],summary,[role],[onclick],[contenteditable],[data-control-id]"
+_CONCEALING = "[hidden],[aria-hidden],[style],[aria-disabled],[inert],fieldset[disabled]"
 _HIDING_STYLE = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden", re.IGNORECASE)
 _KIND_OF_ROLE = {
     "button": ControlKind.BUTTON,
@@ -170,7 +152,7 @@ def read_screen(html: str, schemas: Sequence[ScreenSchema]) -> Screen:
     tree = _parse(html)
     schema = next((s for s in schemas if _find_all(tree, s.applies, f"schema {s.name}: applies")), None)
     chosen = schema or ScreenSchema(name="aria", applies="*", announcements="[role=status],[role=alert],[aria-live]")
-    controls = _read_controls(tree, html.lower(), chosen, by_aria=schema is None)
+    controls = _read_controls(tree, chosen, by_aria=schema is None)
     _check_required(chosen, controls)
     titles = _find_all(tree, chosen.title, f"schema {chosen.name}: title") if chosen.title else []
     return Screen(
@@ -194,7 +176,8 @@ def _parse(html: str) -> LexborHTMLParser:
             f"{tags} tags, the limit is {MAX_SCREEN_TAGS}", where="html", remedy="send less of the page"
         )
     tree = LexborHTMLParser(html)
-    if tree.css_first(_DEEPER_THAN_LIMIT) is not None:
+    # The long selector is slow to compile, and hardly any page nests deep enough to need it.
+    if tree.css_first(_DEEP) is not None and tree.css_first(_DEEPER_THAN_LIMIT) is not None:
         raise InvalidScreenError(
             f"nested deeper than {MAX_SCREEN_DEPTH} elements, which is the limit",
             where="html",
@@ -210,15 +193,15 @@ def _find_all(tree: LexborHTMLParser, selector: str, where: str) -> list[LexborN
         raise InvalidScreenError(f"{selector!r} is no CSS selector: {error}", where=where) from error
 
 
-def _read_controls(tree: LexborHTMLParser, lowered: str, schema: ScreenSchema, by_aria: bool) -> tuple[Control, ...]:
+def _read_controls(tree: LexborHTMLParser, schema: ScreenSchema, by_aria: bool) -> tuple[Control, ...]:
     rules: dict[int, ControlRule] = {}
     for position, rule in enumerate(schema.controls):
         for node in _find_all(tree, rule.selector, f"schema {schema.name}: controls[{position}]"):
             rules.setdefault(node.mem_id, rule)
-    hidden, disabled = _find_concealed(tree, lowered)
+    hidden, disabled = _find_concealed(tree)
     ids: dict[str, int] = {}
     controls: list[Control] = []
-    for key, node in _find_actionable(tree, lowered, schema, rules).items():
+    for key, node in _find_actionable(tree, schema, rules).items():
         found = _read_control(node, rules.get(key), by_aria, len(controls))
         if found is None:
             continue
@@ -234,31 +217,22 @@ def _read_controls(tree: LexborHTMLParser, lowered: str, schema: ScreenSchema, b
 
 
 def _find_actionable(
-    tree: LexborHTMLParser, lowered: str, schema: ScreenSchema, rules: Mapping[int, ControlRule]
+    tree: LexborHTMLParser, schema: ScreenSchema, rules: Mapping[int, ControlRule]
 ) -> dict[int, LexborNode]:
     """Elements that are controls, by the schema or by their nature, in document order."""
-    selectors = _select_held(_ACTIONABLE, lowered)
-    found = {node.mem_id: node for node in tree.css(",".join(selectors))} if selectors else {}
+    found = {node.mem_id: node for node in tree.css(_ACTIONABLE)}
     if rules.keys() <= found.keys():
         return found
-    every = ",".join((*(rule.selector for rule in schema.controls), *selectors))
+    every = ",".join((*(rule.selector for rule in schema.controls), _ACTIONABLE))
     return {node.mem_id: node for node in tree.css(every)}
 
 
-def _select_held(selectors: tuple[tuple[str, str], ...], lowered: str) -> list[str]:
-    return [selector for word, selector in selectors if word in lowered]
-
-
-def _find_concealed(tree: LexborHTMLParser, lowered: str) -> tuple[set[int], set[int]]:
+def _find_concealed(tree: LexborHTMLParser) -> tuple[set[int], set[int]]:
     """Elements that are hidden, and elements that are disabled, by themselves or by something around them."""
     hidden: set[int] = set()
     disabled: set[int] = set()
-    selectors = _select_held(_CONCEALING, lowered)
-    if not selectors:
-        return hidden, disabled
-    for node in tree.css(
-        ",".join(selectors)
-    ):  # in document order: what lies inside a root seen before is in its set already
+    # In document order: what lies inside a root seen before is in its set already.
+    for node in tree.css(_CONCEALING):
         attributes = node.attributes
         if (
             "hidden" in attributes

@@ -83,7 +83,7 @@ class LiveSession:
         return None
 
     def executed_unattended(self, *, critical_only: bool = True, done: Collection[str] = ()) -> tuple[str, ...]:
-        """Ids of proposals that ran without an operator, in order. `done` are those that only this post reports done."""
+        """Ids of proposals that ran without an operator, in order. `done` are those that only this post reports so."""
         return tuple(
             p.proposal_id
             for p in self.proposals.values()

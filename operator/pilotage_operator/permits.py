@@ -79,10 +79,6 @@ class Authority:
         """Whether every permit of an earlier controller has lapsed: only now may anything rise above Copilot."""
         return self._clock() - self._started >= self.ttl_seconds
 
-    def is_fresh(self) -> bool:
-        """Whether a permit signed now would be valid at all."""
-        return self.validity_ms() > 0
-
     def validity_ms(self) -> int:
         """Milliseconds for which a permit signed now gives leave: the ttl less the age of what is known."""
         age = self._clock() - self._fresh_at

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 from aiohttp import web
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
 from pilotage_core.errors import InvalidInputError, UnavailableError
 from pilotage_core.stage import Stage
@@ -36,6 +36,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
         labels = ("process_cluster",)
         self.stage = self._gauge("pilotage_stage", "1 for the stage in force", (*labels, "stage"))
         self.monitor_r = self._gauge("pilotage_monitor_r", "Shiryaev-Roberts R of the pair in force", (*labels, "pair"))

@@ -11,16 +11,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pilotage.demo.collect import collect_calibrations, collect_sessions, collect_status
-from pilotage.demo.local import free_ports
 from pilotage.demo.processes import Processes, end_stale
 from pilotage.demo.world import Scene
 from pilotage.run import object_key
-from pilotage.services import SYSTEM_NAMESPACE, ApiObject, GatewayApi, Kubernetes
+from pilotage.services import CONTROLLER_SERVICE, GATEWAY_SERVICE, SYSTEM_NAMESPACE, ApiObject, GatewayApi, Kubernetes
 from pilotage_core.errors import PilotageError, UnavailableError
 
 KUBECTL_SECONDS = 30.0
 READY_SECONDS = 60.0
-PACE_PORT = 8081
 
 
 class KubernetesWorld:
@@ -32,24 +30,20 @@ class KubernetesWorld:
         self._run = run
         self.plan = plan
         self._kubernetes = Kubernetes()
-        self.gateway_url = self._kubernetes.gateway_url()
-        self.controller_url = ""
+        self.gateway_url = self._kubernetes.node_port_url(GATEWAY_SERVICE)
+        self.controller_url = self._kubernetes.node_port_url(CONTROLLER_SERVICE)
         self._gateway = GatewayApi(self.gateway_url)
         self._processes: Processes | None = None
         self._last = Scene()
         self._killed: dict[str, str] = {}
 
     def start(self, dialogues: Path | None) -> None:
-        """Wait for a permit, and let the simulator play. It paces by the controller, through a port-forward."""
+        """Wait for the gateway, and let the simulator play."""
         live = self._run / "live"
         end_stale(live / "pids.json")
         (self._run / "ledger.jsonl").unlink(missing_ok=True)
         processes = self._processes = Processes(live)
-        self.controller_url = f"http://127.0.0.1:{free_ports(1)[0]}"
-        port = self.controller_url.rpartition(":")[2]
-        forward = ["kubectl", "port-forward", "-n", SYSTEM_NAMESPACE, "svc/pilotage-controller", f"{port}:{PACE_PORT}"]
-        processes.start("port-forward", forward)
-        processes.wait_for("the gateway", self._gateway.is_ready, READY_SECONDS, "port-forward")
+        processes.wait_for("the gateway", self._gateway.is_ready, READY_SECONDS, "gateway")
         star = ["--star", str(dialogues)] if dialogues else []
         argv = [
             str(Path(sys.executable).with_name("pilotage-simulate")), "run", "--gateway", self.gateway_url,

@@ -11,7 +11,7 @@ import msgspec
 from pilotage.report.times import to_seconds
 from pilotage.run import Run
 from pilotage_core.actions import Action
-from pilotage_core.events import ActionTaken, Event, OutcomeReported, SessionReviewed, Verdict
+from pilotage_core.events import ActionTaken, Event, FeedbackGiven, OutcomeReported, SessionReviewed, Verdict
 from pilotage_core.gate import Decision
 from pilotage_core.record import Label as GivenLabel
 from pilotage_core.record import ProposalRecord, SessionRecord, read_labels
@@ -27,7 +27,7 @@ EVIDENCE_KEPT = 12
 
 
 class Evidence(msgspec.Struct, frozen=True):
-    """One action that ran unattended and was wrong: the state it was proposed in, and what the wizard did instead."""
+    """One wrong proposal: the state it was made in, whether it `ran` unattended, and what the operator did instead."""
 
     session_id: str
     proposal_id: str
@@ -38,6 +38,7 @@ class Evidence(msgspec.Struct, frozen=True):
     instead: tuple[Action, ...]
     score: float | None
     tau: float | None
+    ran: bool
     word: str
 
 
@@ -175,38 +176,51 @@ def _stored_labels(session: SessionRecord) -> Iterator[tuple[float, GivenLabel]]
 def find_evidence(
     sessions: Iterable[SessionRecord], orders: Iterable[OrderReceived], flipped_at: float
 ) -> list[Evidence]:
-    """The last wrong actions that ran unattended before `flipped_at`, oldest first, each with its state."""
-    wrong = {o.proposal_id: o for o in orders if not o.strict and to_seconds(o.at) <= flipped_at}
-    found = [
-        (session, proposal, wrong[proposal.proposal_id])
-        for session in sessions
-        for proposal in session.proposals
-        if proposal.proposal_id in wrong
-    ]
-    found.sort(key=lambda one: to_seconds(one[2].at))
-    return [_build_evidence(*one) for one in found[-EVIDENCE_KEPT:]]
+    """The last wrong proposals before `flipped_at` that ran, or that only an audit look stopped; oldest first."""
+    ran = {order.proposal_id: order for order in orders if not order.strict}
+    found: list[tuple[float, SessionRecord, ProposalRecord, OrderReceived | None]] = []
+    for session in sessions:
+        caught = {
+            event.data.proposal_id
+            for event in session.events
+            if isinstance(event.data, FeedbackGiven) and event.data.verdict is not Verdict.ACCEPT
+        }
+        for proposal in session.proposals:
+            order = ran.get(proposal.proposal_id)
+            if order is not None or (proposal.audited and proposal.critical and proposal.proposal_id in caught):
+                found.append((to_seconds(order.at if order else proposal.at), session, proposal, order))
+    found = sorted((one for one in found if one[0] <= flipped_at), key=lambda one: one[0])
+    return [_build_evidence(session, proposal, order) for _, session, proposal, order in found[-EVIDENCE_KEPT:]]
 
 
-def _build_evidence(session: SessionRecord, proposal: ProposalRecord, order: OrderReceived) -> Evidence:
+def _build_evidence(session: SessionRecord, proposal: ProposalRecord, order: OrderReceived | None) -> Evidence:
     state = state_at(session, proposal.at_version)
-    repairs = tuple(
-        action
-        for event in session.events
-        if isinstance(event.data, ActionTaken) and event.data.corrects == proposal.proposal_id
-        for action in event.data.actions
-    )
+    word = "caught by an audit look" if order is None else "it ran; not what the human did"
+    if order is not None and order.graded:
+        word = "it ran; what the human did later before the next submit"
     return Evidence(
         session_id=session.session_id,
         proposal_id=proposal.proposal_id,
-        at=order.at,
+        at=order.at if order else proposal.at,
         screen=state.screen,
         messages=state.messages,
         proposed=proposal.action,
-        instead=repairs,
+        instead=_done_instead(session, proposal.proposal_id),
         score=proposal.score,
         tau=proposal.tau,
-        word="what the human did later before the next submit" if order.graded else "not what the human did",
+        ran=order is not None,
+        word=word,
     )
+
+
+def _done_instead(session: SessionRecord, proposal_id: str) -> tuple[Action, ...]:
+    """What the operator did about a proposal: the action that corrects it, or the first one after its rejection."""
+    rejected = False
+    for event in session.events:
+        if isinstance(event.data, ActionTaken) and (rejected or event.data.corrects == proposal_id):
+            return event.data.actions
+        rejected = rejected or (isinstance(event.data, FeedbackGiven) and event.data.proposal_id == proposal_id)
+    return ()
 
 
 def state_at(session: SessionRecord, version: int) -> State:

@@ -93,7 +93,7 @@ def draw_shares(rows: Iterable[tuple[str, float, str]]) -> str:
 
 def draw_risk_coverage(curves: Sequence[tuple[str, Curve]]) -> str:
     """Precision against coverage, one line a curve (the last drawn strongest), its τ as a dot, the target dashed."""
-    left, top, width, height = 46.0, 14.0, 400.0, 210.0
+    left, top, width, height = 54.0, 14.0, 400.0, 210.0
     values = [point.precision for _, curve in curves for point in curve.points]
     low = min([0.8, *(int(value * 10) / 10 for value in values)])
 
@@ -124,7 +124,7 @@ def _threshold(name: str, curve: Curve, place: Place, colour: str) -> list[str]:
     anchor, offset = ("end", -7) if at.coverage > 0.6 else ("start", 7)
     return [
         f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4.5" fill="{colour}" stroke="#fff" stroke-width="1.5"/>',
-        text(f"{name}: τ = {tau:.3f}", x + offset, y - 8, anchor=anchor, size=11, weight=600),
+        text(f"{name}: τ = {tau:.3f}", x + offset, y - 8 if y > 40 else y + 18, anchor=anchor, size=11, weight=600),
     ]
 
 
@@ -137,7 +137,11 @@ def _frame(left: float, top: float, width: float, height: float, low: float) -> 
         parts.append(text(f"{low + share * (1 - low):.2f}", left - 6, y + 4, anchor="end", size=11, colour=FAINT))
         parts.append(text(f"{share:.0%}", x, top + height + 16, anchor="middle", size=11, colour=FAINT))
     parts.append(text("coverage", left + width / 2, top + height + 32, anchor="middle", size=11))
-    parts.append(text("precision", left - 34, top - 4, size=11))
+    middle = top + height / 2
+    parts.append(
+        f'<text x="10" y="{middle}" transform="rotate(-90 10 {middle})" text-anchor="middle" font-size="11" '
+        f'fill="{INK}">precision</text>'
+    )
     return "".join(parts)
 
 
@@ -156,7 +160,8 @@ def draw_times(rows: Sequence[tuple[str, float, float | None, float | None]]) ->
             x1, x2, y = left + low * scale, left + high * scale, top + 11
             parts.append(f'<path d="M {x1:.1f} {y - 5} v 10 m 0 -5 H {x2:.1f} m 0 -5 v 10" class="whisker"/>')
         end = left + max(value, high or 0.0) * scale
-        parts.append(text(f"{value / 60:,.1f} min", end + 8, top + 15, size=12, weight=600))
+        amount = f"{value / 3600:,.1f} h" if value >= 7200 else f"{value / 60:,.1f} min"
+        parts.append(text(amount, end + 8, top + 15, size=12, weight=600))
     return _svg(width, 10 + len(rows) * height, "Operators' active time", parts)
 
 

@@ -13,7 +13,7 @@ from pilotage.report.figures import Figures, ProcessClusterFigures
 from pilotage.report.times import in_words, to_seconds
 from pilotage.run import Curve, Run
 from pilotage_core.actions import Action
-from pilotage_core.stage import Stage
+from pilotage_core.stage import UNATTENDED, Stage
 
 CHAT_SHOWN = 8
 
@@ -25,7 +25,7 @@ def build_page(run: Run, figures: Figures) -> str:
         _header(figures),
         _tiles(figures),
         _timeline(run, figures),
-        *(_process_cluster(run, one) for one in figures.process_clusters),
+        *(_process_cluster(run, one) for one in in_order_of_interest(figures)),
         _faults(figures),
         _method(figures),
         _footer(figures),
@@ -39,13 +39,18 @@ def build_page(run: Run, figures: Figures) -> str:
 
 # --- the top --------------------------------------------------------------------------------------------------------
 def _header(figures: Figures) -> str:
-    said = " ".join(filter(None, (in_a_sentence(one) for one in figures.process_clusters)))
+    said = " ".join(filter(None, (in_a_sentence(one) for one in in_order_of_interest(figures))))
     mode = {"local": "as plain local processes", "kubernetes": "on Kubernetes"}.get(str(figures.run.get("mode")), "")
     return (
         "<header><h1>How far the model was trusted, and when it was stopped</h1>"
         f"<p>{figures.sessions:,} customer-support sessions, replayed from real dialogues {mode}. {escape(said)}</p>"
         "</header>"
     )
+
+
+def in_order_of_interest(figures: Figures) -> list[ProcessClusterFigures]:
+    """Process clusters, those to which most happened first."""
+    return sorted(figures.process_clusters, key=lambda one: (-len(one.stages), -one.sessions))
 
 
 def in_a_sentence(one: ProcessClusterFigures) -> str:
@@ -98,7 +103,7 @@ def _tiles(figures: Figures) -> str:
 
 def _timeline(run: Run, figures: Figures) -> str:
     start, end = run_bounds(run, figures)
-    lanes = [_lane(run, one, start, end) for one in figures.process_clusters]
+    lanes = [_lane(run, one, start, end) for one in in_order_of_interest(figures)]
     legend = "".join(f'<span><i style="background:{c}"></i>{s}</span>' for s, c in charts.STAGE_COLOURS.items())
     flag = f'<span><i style="background:{charts.RED}"></i>breach (click)</span>'
     return (
@@ -154,8 +159,17 @@ def _process_cluster(run: Run, one: ProcessClusterFigures) -> str:
 
 def _facts(one: ProcessClusterFigures) -> str:
     by_stage = ", ".join(f"{count:,} in {stage}" for stage, count in one.sessions_by_stage.items())
-    rows = [
-        ("Sessions", f"{one.sessions:,} ({by_stage})"),
+    rows = [("Sessions", f"{one.sessions:,}" + (f" ({by_stage})" if by_stage else ""))]
+    if any(Stage(flip.stage) in UNATTENDED for flip in one.stages):
+        rows += _facts_unattended(one)
+    missing = [f"{u['condition']} {u['have']}; needs {u['need']}" for u in one.unmet]
+    rows += [("Missing for the next stage", line) if n == 0 else ("", line) for n, line in enumerate(missing)]
+    items = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in rows)
+    return f'<dl class="dl">{items}</dl>'
+
+
+def _facts_unattended(one: ProcessClusterFigures) -> list[tuple[str, str]]:
+    return [
         (
             "Ran with nobody asked",
             f"{one.executed_critical:,} critical actions ({_percent(one.unattended_share)} of all)",
@@ -170,16 +184,11 @@ def _facts(one: ProcessClusterFigures) -> str:
             f"{_percent(one.automation_rate)} of sessions in Calibration and Automation needed nobody before their end",
         ),
     ]
-    missing = [f"{u['condition']}: {u['have']}; needs {u['need']}" for u in one.unmet]
-    if missing:
-        rows.append(("Missing for the next stage", "; ".join(missing)))
-    items = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in rows)
-    return f'<dl class="dl">{items}</dl>'
 
 
 def _acceptance(one: ProcessClusterFigures) -> str:
     if not one.acceptance:
-        return "<div><h3>Acceptance by tool</h3><p class='note'>Nothing was proposed.</p></div>"
+        return ""
     rows = ((tool, a.share, f"{a.share:.0%} of {a.given:,}") for tool, a in one.acceptance.items())
     return f"<div><h3>Proposals accepted unedited, by tool</h3>{charts.draw_shares(rows)}</div>"
 
@@ -251,11 +260,13 @@ def _breach(one: ProcessClusterFigures, number: int, breach: Breach) -> str:
         if breach.changed_at
         else ""
     )
+    wrong = len([e for e in breach.evidence if e.ran])
+    looked = len(breach.evidence) - wrong
     return (
         f'<div class="breach" id="{_anchor(one, number)}"><h3>Breach: {escape(breach.guardrail)}</h3>'
         f"<p>{escape(breach.reason)}. Back in Copilot, latched, {in_words(breach.seconds)} after the label that tipped "
         f"it; {after}.{changed}</p>"
-        f"<p class='note'>The last {len(breach.evidence)} wrong actions that had run before it:</p>"
+        f"<p class='note'>The last wrong proposals before it: {wrong} had run, an audit look caught {looked}:</p>"
         f"{''.join(_evidence(one) for one in breach.evidence)}</div>"
     )
 

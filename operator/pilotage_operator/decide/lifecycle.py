@@ -26,6 +26,7 @@ from pilotage_operator.api.status import (
     write_time,
 )
 from pilotage_operator.build.snapshot import build_leave
+from pilotage_operator.decide.evidence import standing_certificates
 from pilotage_operator.decide.facts import (
     Bundle,
     CounterFacts,
@@ -45,7 +46,7 @@ from pilotage_operator.decide.pipeline import (
     start_making,
     wanted_job,
 )
-from pilotage_operator.decide.stages import counts_of_pair, read_stage_facts, standing_certificates
+from pilotage_operator.decide.stages import counts_of_pair, read_stage_facts
 
 RETIREMENT_SECONDS = 30.0
 """How long an endpoint outlives its pair: longer than a permit, so that no gateway asks one that is gone."""
@@ -79,7 +80,7 @@ def decide_lifecycle(bundle: Bundle, before: ProcessClusterStatus, facts: Facts,
     decision = _decide_stage(moment, making, findings)
     making = _on_move(moment, making, decision)
     status = _write_status(moment, making, findings, decision)
-    standing = standing_certificates(bundle, making)
+    standing = standing_certificates(bundle, making.pair, making.certificates)
     leave = build_leave(
         bundle,
         decision.effective,
@@ -190,7 +191,9 @@ def _write_status(
 ) -> ProcessClusterStatus:
     before, now = moment.before, moment.now
     moved = decision.effective is not before.stage
-    standing = standing_certificates(moment.bundle, making)
+    standing = standing_certificates(moment.bundle, making.pair, making.certificates)
+    if decision.rollback is not None:
+        standing = ()  # latched: what it was certified on before says nothing to people now
     return before.model_copy(
         update={
             "stage": decision.effective,

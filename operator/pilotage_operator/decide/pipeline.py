@@ -16,11 +16,15 @@ import msgspec
 from pilotage_core.certificate import Certificate
 from pilotage_core.wire import JobResult
 from pilotage_operator.api.status import Baseline, PairStatus, Phase, PhaseState, Pipeline, read_time, write_time
+from pilotage_operator.decide.evidence import find_void
 from pilotage_operator.decide.facts import Bundle, CounterFacts, Facts, JobFact, JobPhase, JobState, WantedJob
 
 DATA_EXIT_CODES = frozenset({3, 4})
 """The trainer's word that the sessions do not carry it (too few, one class): more are needed, not another try."""
 LONGEST_BACKOFF_SECONDS = 300.0
+SETTLING_SECONDS = 30.0
+"""From a changed digest to a new calibration: model servers of another image have to come up first."""
+DONE = PhaseState.DONE
 JOB_PHASES = {Phase.POLICY: JobPhase.POLICY, Phase.CRITIC: JobPhase.CRITIC, Phase.CALIBRATE: JobPhase.CALIBRATE}
 
 
@@ -79,7 +83,7 @@ def wanted_job(bundle: Bundle, making: Making) -> WantedJob | None:
     return WantedJob(
         name=pipeline.job,
         phase=phase,
-        revision=pipeline.revision,
+        revision=_revision_of(making, pipeline.phase),
         since=pipeline.window_since,
         until=pipeline.window_until,
         fresh_after=pipeline.fresh_after,
@@ -249,14 +253,27 @@ def _watch_critic_endpoint(bundle: Bundle, making: Making, counts: CounterFacts,
 
 
 def _rest(bundle: Bundle, making: Making, counts: CounterFacts, facts: Facts, now: float) -> Making:
-    return making
+    """Nothing to do while certificates stand. Where none does any more, the pair is certified anew."""
+    void = find_void(bundle, making.pair, making.certificates)
+    if not void:
+        return making if making.pipeline.state is PhaseState.DONE else _enter(making, Phase.CERTIFIED, now, DONE)
+    if making.pipeline.state is PhaseState.DONE:
+        return _enter(making, Phase.CERTIFIED, now, reason=void)
+    pair = making.pair
+    endpoints = (pair.policy_endpoint, pair.critic_endpoint) if pair else ()
+    served = all(name in facts.endpoints and facts.endpoints[name].ready for name in endpoints)
+    if not served or now - read_time(making.pipeline.since) < SETTLING_SECONDS:
+        return making
+    again = _next_attempt(replace(making, candidate=pair))
+    again = replace(again, pipeline=again.pipeline.model_copy(update={"held_out_after": making.certified_after}))
+    return _start_job(bundle, again, Phase.CALIBRATE, now, since=making.pipeline.window_since)
 
 
 # --- moves -----------------------------------------------------------------------------------------------------------
 def _start_job(bundle: Bundle, making: Making, phase: Phase, now: float, since: str) -> Making:
     pipeline = making.pipeline
     suffix = f"-{pipeline.attempt}" if pipeline.attempt > 1 else ""
-    job = f"{bundle.name}-{pipeline.revision}-{JOB_PHASES[phase]}{suffix}"
+    job = f"{bundle.name}-{_revision_of(making, phase)}-{JOB_PHASES[phase]}{suffix}"
     return _enter(
         making,
         phase,
@@ -269,6 +286,12 @@ def _start_job(bundle: Bundle, making: Making, phase: Phase, now: float, since: 
         held_out_after="" if phase is Phase.POLICY else pipeline.held_out_after,
         failures=pipeline.failures if pipeline.phase is phase else 0,
     )
+
+
+def _revision_of(making: Making, phase: Phase) -> str:
+    """A policy is made for the pipeline's revision; everything after it belongs to the pair it is made for."""
+    pair = making.candidate or making.pair
+    return making.pipeline.revision if phase is Phase.POLICY or pair is None else pair.revision
 
 
 def _next_attempt(making: Making) -> Making:

@@ -3,14 +3,12 @@
 The machine itself is core/stage.py: nothing here decides a stage.
 """
 
-from pilotage_core.certificate import Certificate, EvidenceDigests, changed_digests
-from pilotage_core.dialog import DEFAULT_FORMAT
 from pilotage_core.guardrail import Finding
 from pilotage_core.monitoring import share_bound
 from pilotage_core.stage import ORDER, UNATTENDED, Cap, Rollback, Stage, StageFacts
 from pilotage_operator.api.process_cluster import Promotion
 from pilotage_operator.api.status import ProcessClusterStatus, read_time
-from pilotage_operator.build.digests import digest_actions, digest_screens
+from pilotage_operator.decide.evidence import standing_certificates
 from pilotage_operator.decide.facts import Bundle, CounterFacts, Facts, PairCounts
 from pilotage_operator.decide.guardrails import find_breaches, find_not_healthy, has_missing_data
 from pilotage_operator.decide.pipeline import Making
@@ -32,7 +30,7 @@ def read_stage_facts(
     """Everything core/stage.py asks about one process cluster."""
     spec, gate, base = bundle.cluster, bundle.gate, making.baseline
     rollback = status.rollback
-    standing = standing_certificates(bundle, making)
+    standing = standing_certificates(bundle, making.pair, making.certificates)
     pair = making.pair
     of_pair = counts_of_pair(counts, making)
     return StageFacts(
@@ -89,38 +87,11 @@ def find_caps(
         Cap.NO_ADMISSION_POLICY: not facts.admission,
         Cap.NO_PERMIT_AUTHORITY: not facts.authority,
         Cap.CLOCK_SKEW: abs(facts.clock_skew_seconds) > LARGEST_CLOCK_SKEW_SECONDS,
-        Cap.CERTIFICATE_VOID: unattended and not standing_certificates(bundle, making),
+        Cap.CERTIFICATE_VOID: unattended and not standing_certificates(bundle, making.pair, making.certificates),
         Cap.ENDPOINT_DOWN: any(is_down(facts, name, now) for name in endpoints),
         Cap.GUARDRAIL_DATA_MISSING: has_missing_data(bundle.gate, findings, status.earned),
     }
     return tuple(cap for cap, holds in held.items() if holds)
-
-
-def standing_certificates(bundle: Bundle, making: Making) -> tuple[Certificate, ...]:
-    """Certificates that what is served and configured now still matches, of strata the gate lists."""
-    if making.pair is None:
-        return ()
-    listed = {stratum.name for stratum in bundle.gate.strata}
-    return tuple(
-        certificate
-        for certificate in making.certificates
-        if certificate.stratum in listed
-        and not changed_digests(certificate, current_digests(bundle, making, certificate))
-    )
-
-
-def current_digests(bundle: Bundle, making: Making, certificate: Certificate) -> EvidenceDigests:
-    """The digests as they are now. Labels do not change once given: their digest is the certificate's own."""
-    pair = making.pair
-    return EvidenceDigests(
-        data=certificate.digests.data,
-        policy=pair.policy_digest if pair else "",
-        critic=pair.critic_digest if pair else "",
-        prompt_format=DEFAULT_FORMAT.digest,
-        actions=digest_actions(bundle.cluster),
-        screens=digest_screens(bundle.screens),
-        serving_image=bundle.serving_image,
-    )
 
 
 def find_approved(bundle: Bundle) -> frozenset[Stage]:

@@ -365,3 +365,36 @@ def test_status_fits_the_certificate_summary_people_see():
     )
     assert world.status.tau["procedure"].labels == 300
     assert world.status.certificates[0]["digests"]["serving_image"] == IMAGE
+
+
+def test_a_void_certificate_is_followed_by_a_new_calibration_and_what_was_earned_comes_back():
+    world = climb_to(MemoryWorld(make_bundle()), "Automation")
+    world.bundle = replace(world.bundle, serving_image="image@sha256:2")
+    world.steps(3)
+    assert world.status.pipeline.reason == "certificates void: serving_image changed"
+    assert len(world.job_log) == 3, "model servers of the new image come up first"
+    world.steps(40)
+    assert names(world)[3:] == ["one-r1-calibrate-2"]
+    assert world.job_log[3].held_out_after == world.job_log[2].held_out_after
+    assert (world.status.stage, world.status.held_by) == (Stage.AUTOMATION, "")
+    assert world.status.rollback is None
+
+
+def test_a_change_that_is_taken_back_in_time_costs_no_calibration():
+    world = climb_to(MemoryWorld(make_bundle()), "Automation")
+    world.bundle = make_bundle({"actions": {"stopTexts": ["refund"]}})
+    world.steps(5)
+    assert world.status.stage is Stage.COPILOT
+    world.bundle = make_bundle()
+    world.steps(60)
+    assert world.status.stage is Stage.AUTOMATION
+    assert len(world.job_log) == 3
+
+
+def test_a_void_certificate_that_is_not_earned_anew_goes_back_to_collecting_feedback():
+    world = climb_to(MemoryWorld(make_bundle()), "Automation")
+    world.certifies = False
+    world.bundle = make_bundle({"actions": {"stopTexts": ["refund"]}})
+    world.steps(60)
+    assert world.status.pipeline.phase is Phase.FEEDBACK
+    assert (world.status.stage, world.status.held_by) == (Stage.COPILOT, "CertificateVoid")

@@ -1,0 +1,109 @@
+"""Labels into monitors: which count, from where on, and what a restart or a new pair means."""
+
+import msgspec
+import pytest
+from aiohttp import ClientSession, web
+from aiohttp.test_utils import TestServer
+from facts import START, make_bundle, make_certificate
+
+from pilotage_core.record import Label
+from pilotage_core.stage import Stage
+from pilotage_operator.api.status import Baseline, PairStatus, ProcessClusterStatus
+from pilotage_operator.decide.pipeline import encode_certificates
+from pilotage_operator.observe.labels import LabelFollower, LabelPage
+
+
+def label(accepted: bool, score: float | None = 0.9, critical: bool = True, stratum: str = "procedure") -> Label:
+    return Label("s", "p", "star/one", "r1", stratum, critical, accepted, "o", "t", score, propensity=0.3)
+
+
+def status(earned: Stage = Stage.AUTOMATION, revision: str = "r1", cursor: int = 0) -> ProcessClusterStatus:
+    certificates = encode_certificates((make_certificate(make_bundle(), revision, START),))
+    return ProcessClusterStatus(
+        earned=earned,
+        pair=PairStatus(revision=revision),
+        certificates=certificates,
+        baseline=Baseline(label_cursor=cursor),
+    )
+
+
+@pytest.fixture
+async def gateway():
+    """A gateway whose labels are a list; its place in the list is its cursor."""
+    state = {"labels": [], "status": 200, "asked": []}
+
+    async def labels(request: web.Request) -> web.Response:
+        after = int(request.query["after"])
+        state["asked"].append((request.query["pair"], after))
+        found = state["labels"][after : after + int(request.query["limit"])]
+        page = LabelPage(after + len(found), tuple(found))
+        return web.Response(body=msgspec.json.encode(page), status=state["status"])
+
+    app = web.Application()
+    app.router.add_get("/v1/labels", labels)
+    async with TestServer(app) as server, ClientSession() as client:
+        state["follower"] = LabelFollower(str(server.make_url("")), client)
+        state["again"] = lambda: LabelFollower(str(server.make_url("")), client)
+        yield state
+
+
+async def test_wrong_actions_raise_the_alarm_and_right_ones_calm_it(gateway):
+    gateway["labels"] = [label(True)] * 50
+    calm = await gateway["follower"].observe_labels("star/one", status())
+    gateway["labels"] += [label(False)] * 15
+    alarmed = await gateway["follower"].observe_labels("star/one", status())
+    assert calm.r < 100 < 10_000 < alarmed.r == alarmed.r_peak
+    assert (alarmed.labels, alarmed.cursor, alarmed.audits_all) == (65, 65, True)
+    gateway["labels"] += [label(True)] * 100
+    later = await gateway["follower"].observe_labels("star/one", status())
+    assert later.r == later.r_peak, "an alarm that was raised stays"
+
+
+@pytest.mark.parametrize(
+    "ignored",
+    [label(False, score=0.79), label(False, score=None), label(False, critical=False), label(False, stratum="message")],
+)
+async def test_only_critical_labels_at_or_above_the_threshold_in_force_count(gateway, ignored):
+    gateway["labels"] = [ignored] * 100
+    fact = await gateway["follower"].observe_labels("star/one", status())
+    assert (fact.r, fact.labels, fact.cursor) == (0.0, 0, 100)
+
+
+async def test_copilots_labels_are_followed_but_never_pooled_with_those_of_automation(gateway):
+    gateway["labels"] = [label(False)] * 30
+    fact = await gateway["follower"].observe_labels("star/one", status(Stage.COPILOT))
+    assert (fact.r, fact.cursor) == (0.0, 30)
+    gateway["labels"] += [label(True)] * 5
+    fact = await gateway["follower"].observe_labels("star/one", status(Stage.CALIBRATION, cursor=30))
+    assert fact.labels == 5
+
+
+async def test_a_restart_replays_from_where_calibration_began_to_the_same_numbers(gateway):
+    gateway["labels"] = [label(False)] * 30 + [label(n % 7 != 0) for n in range(60)]
+    before = await gateway["follower"].observe_labels("star/one", status(cursor=30))
+    assert await gateway["again"]().observe_labels("star/one", status(cursor=30)) == before
+    assert gateway["asked"][-1] == ("r1", 30)
+
+
+async def test_a_new_pair_starts_a_new_monitor(gateway):
+    gateway["labels"] = [label(False)] * 30
+    await gateway["follower"].observe_labels("star/one", status())
+    fact = await gateway["follower"].observe_labels("star/one", status(revision="r2", cursor=30))
+    assert (fact.r, fact.labels) == (0.0, 0)
+
+
+async def test_many_pages_are_read_in_one_look(gateway):
+    gateway["labels"] = [label(True)] * 4500
+    assert (await gateway["follower"].observe_labels("star/one", status())).labels == 4500
+
+
+async def test_a_gateway_that_does_not_answer_gives_nothing_rather_than_calm(gateway):
+    gateway["status"] = 500
+    assert await gateway["follower"].observe_labels("star/one", status()) is None
+    gateway["status"], gateway["labels"] = 200, [label(True)]
+    assert (await gateway["follower"].observe_labels("star/one", status())).labels == 1
+
+
+async def test_without_a_pair_nobody_is_asked(gateway):
+    assert (await gateway["follower"].observe_labels("star/one", ProcessClusterStatus())).labels == 0
+    assert gateway["asked"] == []
