@@ -12,12 +12,14 @@ from typing import Any
 
 import aiohttp
 
-from pilotage_core.errors import PilotageError
+from pilotage_core.errors import InvalidInputError, PilotageError
 from pilotage_operator.apply.local import LocalWorld, write_file
+from pilotage_operator.build.bundle import build_bundle
 from pilotage_operator.keys import load_local_key, read_local_epoch
 from pilotage_operator.observe.figures import FigureSource
 from pilotage_operator.observe.gateway_metrics import GatewayMetrics
 from pilotage_operator.observe.labels import LabelFollower
+from pilotage_operator.observe.manifests import read_manifests
 from pilotage_operator.observe.prometheus import Prometheus
 from pilotage_operator.permits import Authority
 from pilotage_operator.server import Metrics, build_app, start_server
@@ -60,9 +62,22 @@ async def sweep_for_ever(sweeper: Sweeper, seconds: float) -> None:
         await asyncio.sleep(max(0.0, seconds - (time.monotonic() - began)))
 
 
+def check_manifests(folder: Path) -> None:
+    """Raises InvalidInputError for what the API server would have refused, with file or field."""
+    objects = read_manifests(folder)
+    clusters = [item for (kind, _, _), item in objects.items() if kind == "ProcessCluster"]
+    if not clusters:
+        raise InvalidInputError(
+            "holds no ProcessCluster", where=str(folder), remedy="give a folder such as examples/star"
+        )
+    for cluster in clusters:
+        build_bundle(cluster, objects, LocalWorld.serving_image)
+
+
 async def run_local(options: argparse.Namespace) -> None:
     """Everything as local processes, until SIGTERM or SIGINT."""
     folder: Path = options.local
+    check_manifests(options.manifests)
     gateway = options.gateway or "http://127.0.0.1:8080"
     key = load_local_key(folder / "keys")
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from pilotage_core.errors import InvalidInputError, PilotageError, UnavailableError
+from pilotage_core.errors import InvalidInputError, PilotageError
 from pilotage_core.wire import Leave
 from pilotage_operator.api.status import Phase, PhaseState, ProcessClusterStatus
 from pilotage_operator.build.bundle import Object, build_bundle
@@ -88,7 +88,7 @@ class Sweeper:
         """See the world; without it, go on with what was seen last: leave can still be taken away."""
         try:
             sighting = await self._world.observe_world()
-        except UnavailableError as error:
+        except PilotageError as error:
             self._warn("", f"the world cannot be seen: {error}")
             self._metrics.failures.labels("observe").inc()
             return False

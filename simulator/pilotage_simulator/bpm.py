@@ -193,9 +193,11 @@ class Session:
             self._show(step.replies)
 
     def _settle(self) -> None:
-        """What happens without anyone being asked: typing, and the review once the customer has left."""
-        while self.case.next_step()[1].kind is StepKind.FILL:
-            self._operator_acts()
+        """What happens without anyone being asked: the screen is shown, and reviewed once the customer has left.
+
+        Typing is not among it: the policy is asked when the customer has spoken, before the operator types. A submit
+        that it proposes then is wrong unless the form holds the wizard's values already.
+        """
         self._show(())
         if self.case.customer_left:
             self._review()

@@ -43,6 +43,7 @@ class LocalWorld:
         self._gateway = gateway
         self._client = client
         self._objects: Lookup = {}
+        self._files: list[Path] = []
         self._stamp: tuple[tuple[str, int], ...] = ()
         self._since: dict[str, tuple[bool, float]] = {}
         (self._folder / "artefacts").mkdir(parents=True, exist_ok=True)
@@ -61,9 +62,13 @@ class LocalWorld:
         return Sighting(clusters, self._objects, self._observe_jobs(), endpoints)
 
     def _read_manifests(self) -> None:
-        stamp = tuple((str(path), path.stat().st_mtime_ns) for path in list_files(self._manifests))
-        if stamp != self._stamp:
-            self._objects, self._stamp = read_manifests(self._manifests), stamp
+        try:
+            stamp = tuple((str(path), path.stat().st_mtime_ns) for path in self._files)
+        except OSError:
+            stamp = ()  # one of them is gone: read_manifests says which
+        if stamp != self._stamp or not self._files:
+            self._objects, self._files = read_manifests(self._manifests), list_files(self._manifests)
+            self._stamp = tuple((str(path), path.stat().st_mtime_ns) for path in self._files)
 
     def _observe_jobs(self) -> dict[str, dict[str, JobFact]]:
         jobs: dict[str, dict[str, JobFact]] = {}

@@ -1,6 +1,7 @@
 """A Bundle from plain objects as the API server or a manifest file gives them, with what they refer to."""
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -49,10 +50,16 @@ def build_bundle(cluster: Object, objects: Lookup, serving_image: str) -> Bundle
 def read_schemas(text: str, where: str) -> tuple[ScreenSchema, ...]:
     """Screen schemas from YAML or JSON: one, or a list. Raises InvalidInputError."""
     try:
-        found = yaml.safe_load(text)
-        return msgspec.convert(found if isinstance(found, list) else [found], tuple[ScreenSchema, ...])
+        return _decode_schemas(text)
     except (yaml.YAMLError, msgspec.ValidationError) as error:
         raise InvalidInputError(f"is no screen schema: {error}", where=where) from error
+
+
+@lru_cache(maxsize=256)
+def _decode_schemas(text: str) -> tuple[ScreenSchema, ...]:
+    """The same text every second: reading YAML was four fifths of a sweep."""
+    found = yaml.safe_load(text)
+    return msgspec.convert(found if isinstance(found, list) else [found], tuple[ScreenSchema, ...])
 
 
 def _read_screens(objects: Lookup, namespace: str, name: str, where: str) -> tuple[ScreenSchema, ...]:

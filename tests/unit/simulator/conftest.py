@@ -235,6 +235,14 @@ def next_action(case: Case) -> Action:
     return next(step for _, step in case.steps_left() if step.kind is not StepKind.FILL).actions[0]
 
 
+def follow(decision: Decision) -> Policy:
+    """A policy that knows what the wizard does, and has nothing to propose where that is typing."""
+    return lambda case: (
+        Decision.OBSERVE if case.next_step()[1].kind is StepKind.FILL else decision,
+        next_action(case),
+    )
+
+
 def script_of(events: list[dict[str, Any]], **given: Any) -> Script:
     script = build_script(dialogue(events, **given), PROCEDURES, transfer_share=0.0)
     assert script is not None

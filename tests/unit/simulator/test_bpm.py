@@ -61,7 +61,7 @@ async def test_where_nothing_is_proposed_the_operator_does_what_the_wizard_did(f
 
 
 async def test_a_proposal_that_the_wizard_did_next_is_accepted_and_executed_once(fx, script, play):
-    gateway = fx.FakeGateway(lambda case: (Decision.PROPOSE, fx.next_action(case)))
+    gateway = fx.FakeGateway(fx.follow(Decision.PROPOSE))
     played = await play(script, gateway)
     feedback = gateway.all_of(FeedbackGiven)
     assert {given.verdict for given in feedback} == {Verdict.ACCEPT}
@@ -117,7 +117,7 @@ async def test_a_submit_without_the_wizards_values_is_rejected_as_missing_verifi
 
 
 async def test_what_is_executed_unattended_is_reviewed_once_the_customer_has_left(fx, script, play):
-    gateway = fx.FakeGateway(lambda case: (Decision.EXECUTE, fx.next_action(case)), Stage.AUTOMATION)
+    gateway = fx.FakeGateway(fx.follow(Decision.EXECUTE), Stage.AUTOMATION)
     played = await play(script, gateway)
     assert all(order.strict and order.executed for order in played.orders)
     (review,) = gateway.reviews
@@ -234,3 +234,18 @@ async def test_a_lost_order_is_not_executed_and_not_reported(fx, script, play):
     reported = {outcome.proposal_id for outcome in gateway.all_of(OutcomeReported)}
     assert "p-0" not in reported or played.orders[0].proposal_id == "p-0"
     assert count_unsafe(read_ledger(played.ledger)) == 0
+
+
+async def test_the_policy_is_asked_before_the_operator_types_and_a_submit_then_is_wrong(fx, script, play):
+    submit = next(step for step in script.steps if step.kind is fx.StepKind.SUBMIT).actions[0]
+
+    def policy(case):
+        step = case.next_step()[1]
+        types_here = step.kind is fx.StepKind.FILL and step.procedure == case.procedure
+        return (Decision.PROPOSE, submit) if types_here else None
+
+    gateway = fx.FakeGateway(policy)
+    await play(script, gateway)
+    feedback = gateway.all_of(FeedbackGiven)
+    assert feedback
+    assert {(given.verdict, given.grade) for given in feedback} == {(Verdict.REJECT, Grade.MISSING_VERIFICATION)}
