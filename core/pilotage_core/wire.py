@@ -208,9 +208,9 @@ class JobResult(msgspec.Struct, frozen=True, omit_defaults=True):
     held_out_after: str = ""
 
 
-# --- gateway → simulator, CLI, controller ------------------------------------------------------------------------------
+# --- gateway → simulator, CLI, controller ---
 class ProcessClusterStatus(msgspec.Struct, frozen=True):
-    """What one gateway makes of one process cluster now: `stage` is the one it works in (no permit: at most Copilot)."""
+    """What one gateway makes of one process cluster: `stage` is the one it works in (no permit: at most Copilot)."""
 
     stage: Stage
     pair: str

@@ -25,15 +25,15 @@ prometheus_ready() {
 }
 is_scraped() { curl -sf "http://$PILOTAGE_NODE_IP:30990/api/v1/query?query=smoke_total" | grep -q '"pod":"server"'; }
 claim_binds() {
-  kubectl_ create namespace pilotage-system --dry-run=client -o yaml | kubectl_ apply -f - >/dev/null
-  kubectl_ -n pilotage-system get pvc artefacts >/dev/null 2>&1 && return
+  kubectl_ create namespace star --dry-run=client -o yaml | kubectl_ apply -f - >/dev/null
+  kubectl_ -n star get pvc artefacts >/dev/null 2>&1 && return
   kubectl_ apply -f - >/dev/null <<'YAML'
 apiVersion: v1
 kind: PersistentVolumeClaim
-metadata: {name: artefacts, namespace: pilotage-system}
+metadata: {name: artefacts, namespace: star}
 spec: {storageClassName: "", volumeName: artefacts, accessModes: [ReadWriteMany], resources: {requests: {storage: 5Gi}}}
 YAML
-  kubectl_ -n pilotage-system wait --for jsonpath='{.status.phase}'=Bound pvc/artefacts --timeout 30s >/dev/null
+  kubectl_ -n star wait --for jsonpath='{.status.phase}'=Bound pvc/artefacts --timeout 30s >/dev/null
 }
 
 kubectl_ delete namespace smoke --ignore-not-found >/dev/null

@@ -10,6 +10,7 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "star"
+INSTALLATION = ROOT / "config" / "default"
 FILES = {
     "ProcessCluster": "process-clusters.yaml",
     "PolicyCritic": "policy-critics.yaml",

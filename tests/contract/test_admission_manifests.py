@@ -1,7 +1,7 @@
 """Bad manifests: each is refused by the real API server, with the field and the rule it breaks."""
 
 import pytest
-from manifests import EXAMPLE, ROOT, change, has_cluster, kubectl, read_example
+from manifests import EXAMPLE, INSTALLATION, ROOT, change, has_cluster, kubectl, read_example
 
 pytestmark = pytest.mark.kubernetes
 
@@ -143,6 +143,14 @@ def test_there_are_at_least_forty_of_them():
 
 def test_the_good_example_is_accepted():
     done = kubectl("apply", "--dry-run=server", "--validate=strict", "-k", str(EXAMPLE))
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_installation_is_accepted():
+    kubectl("create", "namespace", "pilotage-system")
+    done = kubectl(
+        "apply", "--server-side", "--force-conflicts", "--dry-run=server", "--validate=strict", "-k", str(INSTALLATION)
+    )
     assert done.returncode == 0, done.stderr
 
 

@@ -17,7 +17,7 @@ from rich.table import Table
 from pilotage.demo.collect import write_info
 from pilotage.demo.faults import GIVE_UP_SECONDS, FaultPlan, after_kill, after_recovery, next_to_kill
 from pilotage.demo.timeline import Timeline
-from pilotage.demo.world import Scene, World, is_complete, reached_in_words
+from pilotage.demo.world import Scene, World, is_at_work, is_complete, reached_in_words
 from pilotage.report.times import in_words
 from pilotage.run import Fault, RunInfo
 from pilotage_core.errors import PilotageError
@@ -95,8 +95,8 @@ def _play(world: World, timeline: Timeline, faults: bool, limit_seconds: float) 
         faults_over = not plan.to_come and not plan.killed
         if complete_at is not None and now - complete_at > AFTER_COMPLETE_SECONDS and faults_over:
             return scene, felled
-        if not scene.playing:
-            timeline.say(scene.failure or "every dialogue has been played")
+        if scene.failure or not (scene.playing or is_at_work(scene)):
+            timeline.say(scene.failure or "every dialogue has been played, and nothing more is being made")
             return scene, felled
         if now - began > limit_seconds:
             timeline.say(f"stopped after {limit_seconds:g} s: {reached_in_words(scene)}")

@@ -8,6 +8,9 @@ import msgspec
 
 from pilotage_core.stage import UNATTENDED, Stage
 
+MAKING = ("Policy", "PolicyEndpoint", "Critic", "CriticEndpoint", "Calibrate")
+"""Phases of a pipeline that wait for no session."""
+
 
 class Scene(msgspec.Struct, frozen=True):
     """One look at the world. `process_clusters` are API objects; `sessions` counts closed ones by process cluster.
@@ -103,6 +106,12 @@ def is_complete(scene: Scene) -> bool:
     """Whether one process cluster has climbed to Automation, was taken back, and acts unattended again."""
     walks = [walk_of(item) for item in scene.process_clusters]
     return any(walk.climbed and walk.fell and walk.recovered for walk in walks)
+
+
+def is_at_work(scene: Scene) -> bool:
+    """Whether a Job or a model server is awaited somewhere: that may flip a stage without another session."""
+    pipelines = [(item.get("status") or {}).get("pipeline") or {} for item in scene.process_clusters]
+    return any(one.get("phase") in MAKING and one.get("state") != "Failed" for one in pipelines)
 
 
 def reached_in_words(scene: Scene) -> str:

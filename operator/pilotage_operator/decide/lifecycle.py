@@ -3,26 +3,20 @@
 The same function for Kubernetes and local processes. The stage is core/stage.py's word alone.
 """
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from pilotage_core.certificate import Certificate
 from pilotage_core.guardrail import Finding
 from pilotage_core.stage import UNATTENDED, Stage, StageDecision, decide_stage
 from pilotage_operator.api.status import (
     Baseline,
     Condition,
-    PairStatus,
     Phase,
     PhaseState,
     ProcessClusterStatus,
-    Retiring,
     RollbackStatus,
     SupervisionStatus,
-    TauStatus,
     Transition,
     UnmetStatus,
-    read_time,
     write_time,
 )
 from pilotage_operator.build.snapshot import build_leave
@@ -31,10 +25,8 @@ from pilotage_operator.decide.facts import (
     Bundle,
     CounterFacts,
     Facts,
-    JobPhase,
     LifecycleDecision,
     PairCounts,
-    WantedEndpoint,
 )
 from pilotage_operator.decide.guardrails import decide_findings, readings_of
 from pilotage_operator.decide.pipeline import (
@@ -47,10 +39,9 @@ from pilotage_operator.decide.pipeline import (
     wanted_job,
 )
 from pilotage_operator.decide.stages import counts_of_pair, read_stage_facts
+from pilotage_operator.decide.summary import describe_tau, least, list_conditions
+from pilotage_operator.decide.workloads import kept_revisions, retiring_endpoints, wanted_endpoints
 
-RETIREMENT_SECONDS = 30.0
-"""How long an endpoint outlives its pair: longer than a permit, so that no gateway asks one that is gone."""
-STALLED_AFTER_SECONDS = 300.0
 TRANSITIONS_KEPT = 20
 ROLLBACKS_KEPT = 20
 
@@ -94,9 +85,9 @@ def decide_lifecycle(bundle: Bundle, before: ProcessClusterStatus, facts: Facts,
         status=status,
         leave=leave,
         jobs=(job,) if job else (),
-        endpoints=_wanted_endpoints(making),
+        endpoints=wanted_endpoints(making),
         kept_endpoints=frozenset(item.endpoint for item in status.retiring),
-        kept_revisions=_kept_revisions(bundle, making),
+        kept_revisions=kept_revisions(bundle, making),
         revoked=decision.effective.rank < before.stage.rank and before.stage in UNATTENDED,
     )
 
@@ -209,20 +200,20 @@ def _write_status(
             "copilot_since": before.copilot_since or (write_time(now) if decision.earned is Stage.COPILOT else ""),
             "pair": making.pair,
             "candidate": making.candidate,
-            "retiring": _retiring(moment, making),
+            "retiring": retiring_endpoints(before, making, now),
             "pipeline": making.pipeline,
             "certificates": encode_certificates(making.certificates),
             "certified_after": making.certified_after,
-            "tau": {c.stratum: _tau(c) for c in making.certificates},
+            "tau": {c.stratum: describe_tau(c) for c in making.certificates},
             "tau_summary": " ".join(f"{c.stratum}={c.tau:.3g}" for c in standing),
-            "precision": _least(c.bound for c in standing),
-            "coverage": _least(c.coverage for c in standing),
+            "precision": least(c.bound for c in standing),
+            "coverage": least(c.coverage for c in standing),
             "permit_epoch": moment.facts.permit_epoch,
             "metrics": {name: f"{value:.6g}" for name, value in (making.metrics or {}).items()},
             "transitions": _transitions(before, decision, now),
             "guardrails": readings_of(moment.bundle.gate, findings),
             "unmet": tuple(UnmetStatus(condition=u.need.value, have=u.have, need=u.wanted) for u in decision.unmet),
-            "conditions": _conditions(before, making, decision, now),
+            "conditions": list_conditions(before, making, decision, now),
         }
     )
 
@@ -278,90 +269,3 @@ def _reason_of_cap(before: ProcessClusterStatus, decision: StageDecision, first:
     if before.held_by:
         return f"no longer held by {before.held_by}"
     return "maxStage changed"
-
-
-# --- for people ------------------------------------------------------------------------------------------------------
-def _tau(certificate: Certificate) -> TauStatus:
-    return TauStatus(
-        tau=f"{certificate.tau:.6g}",
-        labels=certificate.n,
-        selected=certificate.selected,
-        errors=certificate.errors,
-        target=f"{certificate.target:.6g}",
-        delta=f"{certificate.delta:.6g}",
-        bound=f"{certificate.bound:.4f}",
-        coverage=f"{certificate.coverage:.4f}",
-        labels_from=certificate.labels_from,
-        issued_at=certificate.issued_at,
-    )
-
-
-def _least(values: Iterable[float]) -> str:
-    numbers = list(values)
-    return f"{min(numbers):.3f}" if numbers else ""
-
-
-def _conditions(
-    before: ProcessClusterStatus, making: Making, decision: StageDecision, now: float
-) -> tuple[Condition, ...]:
-    old = {condition.type: condition for condition in before.conditions}
-    found = []
-    for kind, status, reason, message in _find_conditions(making, decision, now):
-        same = kind in old and old[kind].status == status
-        since = old[kind].last_transition_time if same else write_time(now)
-        found.append(Condition(type=kind, status=status, reason=reason, message=message, last_transition_time=since))
-    return tuple(found)
-
-
-def _find_conditions(making: Making, decision: StageDecision, now: float) -> Iterator[tuple[str, str, str, str]]:
-    """Ready always; the others only while they hold."""
-    pipeline = making.pipeline
-    waits_for_endpoint = pipeline.phase in (Phase.POLICY_ENDPOINT, Phase.CRITIC_ENDPOINT)
-    late = waits_for_endpoint and now - read_time(pipeline.since) > STALLED_AFTER_SECONDS
-    failed = pipeline.state is PhaseState.FAILED
-    if decision.held_by is not None:
-        yield "Ready", "False", decision.held_by.value, ""
-    elif failed:
-        yield "Ready", "False", "JobFailed", pipeline.reason
-    else:
-        yield "Ready", "True", "Working", ""
-    if decision.rollback is not None:
-        yield "RolledBack", "True", "Latched", decision.rollback.reason
-    if pipeline.state is PhaseState.RUNNING or waits_for_endpoint:
-        yield "Reconciling", "True", pipeline.phase.value, pipeline.reason
-    if failed or late:
-        yield "Stalled", "True", "JobFailed" if failed else "EndpointNotReady", pipeline.reason
-
-
-# --- workloads -------------------------------------------------------------------------------------------------------
-def _endpoints_of(pair: PairStatus | None) -> list[WantedEndpoint]:
-    if pair is None:
-        return []
-    wanted = [WantedEndpoint(pair.policy_endpoint, JobPhase.POLICY, pair.revision)]
-    if pair.critic_endpoint:
-        wanted.append(WantedEndpoint(pair.critic_endpoint, JobPhase.CRITIC, pair.revision))
-    return wanted
-
-
-def _wanted_endpoints(making: Making) -> tuple[WantedEndpoint, ...]:
-    wanted = {endpoint.name: endpoint for endpoint in _endpoints_of(making.pair) + _endpoints_of(making.candidate)}
-    return tuple(wanted.values())
-
-
-def _retiring(moment: Moment, making: Making) -> tuple[Retiring, ...]:
-    before, now = moment.before, moment.now
-    wanted = {endpoint.name for endpoint in _wanted_endpoints(making)}
-    were = {endpoint.name for endpoint in _endpoints_of(before.pair) + _endpoints_of(before.candidate)}
-    kept = [item for item in before.retiring if now < read_time(item.until) and item.endpoint not in wanted]
-    known = {item.endpoint for item in before.retiring}
-    new = [
-        Retiring(endpoint=name, until=write_time(now + RETIREMENT_SECONDS)) for name in sorted(were - wanted - known)
-    ]
-    return tuple(kept + new)[-16:]
-
-
-def _kept_revisions(bundle: Bundle, making: Making) -> frozenset[str]:
-    newest = int(making.pipeline.revision[1:])
-    limit = bundle.policy_critic.revision_history_limit
-    recent = {f"r{number}" for number in range(max(1, newest - limit), newest + 1)}
-    return frozenset(recent | ({making.pair.revision} if making.pair else set()))

@@ -9,7 +9,7 @@ from pilotage_core.guardrail import Reading
 from pilotage_core.stage import Stage
 from pilotage_operator.api.status import Phase, read_time
 from pilotage_operator.decide.facts import EndpointFact, MonitorFact
-from pilotage_operator.decide.lifecycle import RETIREMENT_SECONDS
+from pilotage_operator.decide.workloads import RETIREMENT_SECONDS
 
 
 def names(world: MemoryWorld) -> list[str]:

@@ -1,0 +1,73 @@
+"""A status in short, for people: thresholds, conditions. Nothing here is read back by a decision."""
+
+from collections.abc import Iterable, Iterator
+
+from pilotage_core.certificate import Certificate
+from pilotage_core.stage import StageDecision
+from pilotage_operator.api.status import (
+    Condition,
+    Phase,
+    PhaseState,
+    ProcessClusterStatus,
+    TauStatus,
+    read_time,
+    write_time,
+)
+from pilotage_operator.decide.pipeline import Making
+
+STALLED_AFTER_SECONDS = 300.0
+
+
+def describe_tau(certificate: Certificate) -> TauStatus:
+    """A certificate in short."""
+    return TauStatus(
+        tau=f"{certificate.tau:.6g}",
+        labels=certificate.n,
+        selected=certificate.selected,
+        errors=certificate.errors,
+        target=f"{certificate.target:.6g}",
+        delta=f"{certificate.delta:.6g}",
+        bound=f"{certificate.bound:.4f}",
+        coverage=f"{certificate.coverage:.4f}",
+        labels_from=certificate.labels_from,
+        issued_at=certificate.issued_at,
+    )
+
+
+def least(values: Iterable[float]) -> str:
+    """The lowest of `values` with three decimals; empty without any."""
+    numbers = list(values)
+    return f"{min(numbers):.3f}" if numbers else ""
+
+
+def list_conditions(
+    before: ProcessClusterStatus, making: Making, decision: StageDecision, now: float
+) -> tuple[Condition, ...]:
+    """Conditions as in Kubernetes: the time of each is that of its last change."""
+    old = {condition.type: condition for condition in before.conditions}
+    found = []
+    for kind, status, reason, message in _find_conditions(making, decision, now):
+        same = kind in old and old[kind].status == status
+        since = old[kind].last_transition_time if same else write_time(now)
+        found.append(Condition(type=kind, status=status, reason=reason, message=message, last_transition_time=since))
+    return tuple(found)
+
+
+def _find_conditions(making: Making, decision: StageDecision, now: float) -> Iterator[tuple[str, str, str, str]]:
+    """Ready always; the others only while they hold."""
+    pipeline = making.pipeline
+    waits_for_endpoint = pipeline.phase in (Phase.POLICY_ENDPOINT, Phase.CRITIC_ENDPOINT)
+    late = waits_for_endpoint and now - read_time(pipeline.since) > STALLED_AFTER_SECONDS
+    failed = pipeline.state is PhaseState.FAILED
+    if decision.held_by is not None:
+        yield "Ready", "False", decision.held_by.value, ""
+    elif failed:
+        yield "Ready", "False", "JobFailed", pipeline.reason
+    else:
+        yield "Ready", "True", "Working", ""
+    if decision.rollback is not None:
+        yield "RolledBack", "True", "Latched", decision.rollback.reason
+    if pipeline.state is PhaseState.RUNNING or waits_for_endpoint:
+        yield "Reconciling", "True", pipeline.phase.value, pipeline.reason
+    if failed or late:
+        yield "Stalled", "True", "JobFailed" if failed else "EndpointNotReady", pipeline.reason
