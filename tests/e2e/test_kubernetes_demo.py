@@ -1,0 +1,102 @@
+"""Given a real Kubernetes, when `make demo` runs its main job on real dialogues: the life cycle, and what an SRE sees.
+
+One run serves all tests here; it takes minutes. Prometheus, the KServe controller and the API server are the real ones.
+"""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.kubernetes
+ROOT = Path(__file__).resolve().parents[2]
+LIMIT_SECONDS = 1500
+PLAY_SECONDS = 1080
+"""More than the demo needs: it ends by itself once the whole walk is done."""
+
+
+def kubectl(*words: str) -> str:
+    return subprocess.run(("kubectl", *words), capture_output=True, text=True, timeout=60, check=True).stdout
+
+
+@pytest.fixture(scope="module")
+def folder(star, tmp_path_factory) -> Path:
+    """The records of one run of hack/demo/kubernetes.sh."""
+    run = tmp_path_factory.mktemp("kubernetes") / "run"
+    command = ["hack/demo/kubernetes.sh", "--run", str(run), "--star", str(star), "--limit-seconds", str(PLAY_SECONDS)]
+    with (run.parent / "printed.txt").open("w+") as printed:
+        done = subprocess.run(command, cwd=ROOT, stdout=printed, stderr=printed, timeout=LIMIT_SECONDS, check=False)
+        printed.seek(0)
+        said = printed.read()[-6000:]
+    assert done.returncode == 0, said
+    return run
+
+
+@pytest.fixture(scope="module")
+def report(folder) -> dict[str, Any]:
+    command = [".venv/bin/pilotage", "report", "--json", "--run", str(folder)]
+    env = os.environ | {"COLUMNS": "200"}
+    return json.loads(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, env=env).stdout)
+
+
+@pytest.fixture(scope="module")
+def clusters(report) -> dict[str, Any]:
+    return {one["name"]: one for one in report["process_clusters"]}
+
+
+def stages(cluster: dict[str, Any]) -> list[str]:
+    return [one["stage"] for one in cluster["stages"]]
+
+
+def test_information_earns_automation_step_by_step_and_loses_it_within_seconds(clusters):
+    assert stages(clusters["information"])[:5] == ["Logging", "Copilot", "Calibration", "Automation", "Copilot"]
+    assert clusters["information"]["breach_to_copilot_seconds"] < 10
+    assert clusters["information"]["stages"][4]["reason"].startswith("guardrail ")
+
+
+def test_it_climbs_back_on_evidence_newer_than_the_breach(clusters):
+    back = clusters["information"]["stages"][5]
+    assert back["stage"] == "Calibration"
+    fell = clusters["information"]["stages"][4]["at"]
+    assert any(one["issued_at"] > fell for one in clusters["information"]["certificates"])
+
+
+def test_its_neighbours_are_untouched(clusters):
+    for name in ("bookings", "long-tail"):
+        assert clusters[name]["breaches"] == []
+    assert stages(clusters["long-tail"])[-1] in ("Logging", "Copilot")
+
+
+def test_nothing_ran_without_leave_or_twice(report):
+    assert report["unsafe_executions"] == 0
+
+
+def test_the_report_has_every_figure(clusters):
+    asked = {
+        "name", "stages", "certificates", "executed_critical", "strict_precision", "graded_precision", "coverage",
+        "automation_rate", "acceptance", "operator_seconds", "breach_to_copilot_seconds",
+    }  # fmt: skip
+    for cluster in clusters.values():
+        assert asked <= set(cluster)
+    assert clusters["information"]["executed_critical"] > 0
+    assert clusters["information"]["strict_precision"] <= clusters["information"]["graded_precision"]
+
+
+@pytest.mark.usefixtures("folder")
+def test_an_sre_sees_all_at_a_glance():
+    lines = kubectl("-n", "star", "get", "processclusters").splitlines()
+    assert lines[0].split("  ")[0] == "NAME"
+    for column in ("STAGE", "CEILING", "TAU", "PRECISION", "COVERAGE", "HELD BY", "AGE"):
+        assert column in lines[0]
+    assert len(lines) == 4
+
+
+@pytest.mark.usefixtures("folder")
+def test_explain_says_with_numbers_why_the_long_tail_stays():
+    command = [".venv/bin/pilotage", "explain", "long-tail"]
+    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert "500" in said or "100" in said
+    assert "long-tail" in said
