@@ -9,7 +9,17 @@ from collections.abc import Callable, Sequence
 from uuid_utils import uuid7
 
 from pilotage_core.errors import InvalidEventError, UnavailableError
-from pilotage_core.events import ActionTaken, Closing, Event, Happening, OutcomeReported, SessionClosed, SessionReviewed
+from pilotage_core.events import (
+    ActionTaken,
+    Closing,
+    Event,
+    FeedbackGiven,
+    Happening,
+    OutcomeReported,
+    SessionClosed,
+    SessionReviewed,
+    Verdict,
+)
 from pilotage_core.wire import PostEvents, Turn
 from pilotage_simulator.client import Gateway, SequenceConflict
 
@@ -103,6 +113,7 @@ def take_batch(events: Sequence[Event]) -> tuple[Event, ...]:
     """The first of `events` that go into one post.
 
     A gateway judges corrections and reviews by what it knows to be executed before the post: the outcome goes ahead.
+    An accept is the last of its post, also where it went unanswered and the operator has gone on since.
     """
     reported = False
     for position, event in enumerate(events[:EVENTS_A_POST]):
@@ -111,6 +122,8 @@ def take_batch(events: Sequence[Event]) -> tuple[Event, ...]:
         if judges and reported:
             return tuple(events[:position])
         reported = reported or isinstance(data, OutcomeReported)
+        if isinstance(data, FeedbackGiven) and data.verdict is Verdict.ACCEPT:
+            return tuple(events[: position + 1])
     return tuple(events[:EVENTS_A_POST])
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_api_client import PrometheusConnect
 
 pytestmark = pytest.mark.kubernetes
 ROOT = Path(__file__).resolve().parents[2]
@@ -100,3 +101,17 @@ def test_explain_says_with_numbers_why_the_long_tail_stays():
     said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert "500" in said or "100" in said
     assert "long-tail" in said
+
+
+@pytest.mark.usefixtures("folder")
+def test_the_real_prometheus_has_every_series_that_decisions_rest_on():
+    node = os.environ.get("PILOTAGE_NODE_IP", "198.18.1.2")
+    prometheus = PrometheusConnect(url=f"http://{node}:30990")
+    stages = prometheus.custom_query("pilotage_stage == 1")
+    assert {one["metric"]["process_cluster"] for one in stages} == {
+        "star/bookings",
+        "star/information",
+        "star/long-tail",
+    }
+    for series in ("pilotage_executed_critical_total", "pilotage_corrections_total", "pilotage_permit_epoch"):
+        assert prometheus.custom_query(series), series

@@ -14,8 +14,8 @@ from pilotage.report.write import write_report
 from pilotage.run import RunInfo
 from pilotage_core.errors import InvalidInputError, PilotageError
 
-LIMIT_SECONDS = {True: 75.0, False: 600.0}
-FAULTS_LIMIT_SECONDS = {True: 100.0, False: 660.0}
+LIMIT_SECONDS = {True: 240.0, False: 600.0}
+FAULTS_LIMIT_SECONDS = {True: 300.0, False: 660.0}
 
 
 def demo_command(

@@ -17,7 +17,7 @@ from rich.table import Table
 from pilotage.demo.collect import write_info
 from pilotage.demo.faults import GIVE_UP_SECONDS, FaultPlan, after_kill, after_recovery, next_to_kill
 from pilotage.demo.timeline import Timeline
-from pilotage.demo.world import Scene, World, is_at_work, is_complete, reached_in_words
+from pilotage.demo.world import Scene, World, is_at_work, is_complete, is_settled, reached_in_words
 from pilotage.report.times import in_words
 from pilotage.run import Fault, RunInfo
 from pilotage_core.errors import PilotageError
@@ -25,8 +25,6 @@ from pilotage_simulator.dialogue import GAP_CAP_SECONDS
 from pilotage_simulator.plan import read_plan
 
 LOOK_SECONDS = 0.4
-AFTER_COMPLETE_SECONDS = 5.0
-"""The demo plays on for a moment once its walk is complete, so that the last stage shows something."""
 
 
 class Interrupted(Exception):
@@ -92,8 +90,8 @@ def _play(world: World, timeline: Timeline, faults: bool, limit_seconds: float) 
         if is_complete(scene) and complete_at is None:
             complete_at = now
             timeline.say("the walk is complete: climbed, taken back, and climbed again")
-        faults_over = not plan.to_come and not plan.killed
-        if complete_at is not None and now - complete_at > AFTER_COMPLETE_SECONDS and faults_over:
+        lingered = complete_at is not None and (now - complete_at > world.linger_seconds or is_settled(scene))
+        if lingered and not plan.to_come and not plan.killed:
             return scene, felled
         if scene.failure or not (scene.playing or is_at_work(scene)):
             timeline.say(scene.failure or "every dialogue has been played, and nothing more is being made")

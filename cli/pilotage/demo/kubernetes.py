@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pilotage.demo.collect import collect_calibrations, collect_sessions, collect_status
+from pilotage.demo.killer import kill_pod_processes, start_killer, stop_killer
 from pilotage.demo.processes import Processes, end_stale
 from pilotage.demo.world import Scene
 from pilotage.run import object_key
@@ -25,6 +26,7 @@ class KubernetesWorld:
     """The current context, with the simulator as a process here."""
 
     mode = "kubernetes"
+    linger_seconds = 90.0
 
     def __init__(self, run: Path, plan: Path) -> None:
         self._run = run
@@ -35,7 +37,8 @@ class KubernetesWorld:
         self._gateway = GatewayApi(self.gateway_url)
         self._processes: Processes | None = None
         self._last = Scene()
-        self._killed: dict[str, str] = {}
+        self._restarts: dict[str, int] = {}
+        self._has_killer = False
 
     def start(self, dialogues: Path | None) -> None:
         """Wait for the gateway, and let the simulator play."""
@@ -74,28 +77,30 @@ class KubernetesWorld:
         return ("controller", "gateway", "prometheus", "model server")
 
     def kill(self, part: str) -> str:
-        """Force-delete the pod: the kubelet kills its processes at once, whatever they are at."""
-        namespace, selector = _where(part, self._last.process_clusters)
-        name = _kubectl("get", "pods", "-n", namespace, "-l", selector, "-o", "jsonpath={.items[0].metadata.name}")
-        if not name:
-            raise UnavailableError(f"no pod of {part} is running", where=selector)
-        self._killed[part] = name
-        _kubectl("delete", "pod", name, "-n", namespace, "--grace-period=0", "--force")
-        return f"pod {name}"
+        """SIGKILL everything in the part's pod, as the node sees it crash. Its container restarts."""
+        namespace, pod, restarts, _ = self._pod_of(part)
+        if not self._has_killer:
+            start_killer(_kubectl)
+            self._has_killer = True
+        self._restarts[part] = restarts
+        return f"{pod}, processes {kill_pod_processes(_kubectl, namespace, pod)} of the node"
 
     def is_back(self, part: str) -> bool:
-        """Whether another pod of it is Ready, and permits flow again."""
-        namespace, selector = _where(part, self._last.process_clusters)
-        ready = "jsonpath={range .items[*]}{.metadata.name}={.status.conditions[?(@.type=='Ready')].status} {end}"
-        pods = dict(
-            pod.split("=") for pod in _kubectl("get", "pods", "-n", namespace, "-l", selector, "-o", ready).split()
-        )
-        if not pods or self._killed[part] in pods or set(pods.values()) != {"True"}:
-            return False
+        """Whether its container was started again and is Ready, and permits flow."""
         try:
-            return self._gateway.status().permit_remaining_ms > 0
+            _, _, restarts, ready = self._pod_of(part)
+            return ready and restarts > self._restarts[part] and self._gateway.status().permit_remaining_ms > 0
         except PilotageError:
             return False  # not back is what is asked here
+
+    def _pod_of(self, part: str) -> tuple[str, str, int, bool]:
+        """Namespace and name of a part's pod, how often its container was restarted, whether it is Ready."""
+        namespace, selector = _where(part, self._last.process_clusters)
+        path = "{.items[0].metadata.name} {.items[0].status.containerStatuses[0]['restartCount','ready']}"
+        said = _kubectl("get", "pods", "-n", namespace, "-l", selector, "-o", f"jsonpath={path}").split()
+        if len(said) != 3:
+            raise UnavailableError(f"no pod of {part} is running", where=selector)
+        return namespace, said[0], int(said[1]), said[2] == "true"
 
     def stop_playing(self) -> None:
         """Let the sessions that have begun end."""
@@ -114,6 +119,8 @@ class KubernetesWorld:
         """End the processes here. The Kubernetes stays up: `make clean` takes it away."""
         if self._processes is not None:
             self._processes.end_all()
+        if self._has_killer:
+            stop_killer(_kubectl)
 
     def _running(self) -> Processes:
         if self._processes is None:
@@ -128,7 +135,7 @@ def _closed(item: ApiObject) -> int:
 def _where(part: str, items: Sequence[ApiObject]) -> tuple[str, str]:
     """Namespace and label selector of a part's pods."""
     if part == "prometheus":
-        return "monitoring", "app=prometheus"
+        return "monitoring", "app.kubernetes.io/name=prometheus"
     if part != "model server":
         return SYSTEM_NAMESPACE, f"app.kubernetes.io/name=pilotage-{part}"
     served = [item for item in items if (item.get("status") or {}).get("pair")]

@@ -29,9 +29,10 @@ class Scene(msgspec.Struct, frozen=True):
 
 
 class World(Protocol):
-    """Where the main job runs."""
+    """Where the main job runs. It plays on for `linger_seconds` at most once the walk is complete, or until settled."""
 
     mode: str
+    linger_seconds: float
     plan: Path
     gateway_url: str
     controller_url: str
@@ -106,6 +107,12 @@ def is_complete(scene: Scene) -> bool:
     """Whether one process cluster has climbed to Automation, was taken back, and acts unattended again."""
     walks = [walk_of(item) for item in scene.process_clusters]
     return any(walk.climbed and walk.fell and walk.recovered for walk in walks)
+
+
+def is_settled(scene: Scene) -> bool:
+    """Whether everything that has ever acted unattended is in Automation now."""
+    walks = [walk_of(item) for item in scene.process_clusters]
+    return all(walk.stages[-1] is Stage.AUTOMATION for walk in walks if UNATTENDED & set(walk.stages))
 
 
 def is_at_work(scene: Scene) -> bool:

@@ -26,6 +26,10 @@ EVIDENCE_KEPT = 12
 """Wrong proposals shown for each breach: the last ones before it."""
 
 
+Flips = list[dict[str, str]]
+"""Transitions as they stand in status, oldest first."""
+
+
 class Evidence(msgspec.Struct, frozen=True):
     """One wrong proposal: the state it was made in, whether it `ran` unattended, and what the operator did instead."""
 
@@ -43,9 +47,9 @@ class Evidence(msgspec.Struct, frozen=True):
 
 
 class Breach(msgspec.Struct, frozen=True):
-    """One rollback. `seconds` run from when the label that tipped the guardrail was stored to the later of the
-    controller's flip and the last action that ran unattended; `executed_after` counts such actions after the flip.
-    Times are seconds since the epoch.
+    """One rollback. `seconds` run from when the label that tipped the guardrail was stored to `copilot_at`: the latest
+    of the controller's flip, the gateway's first proposal in Copilot, and the last action that ran unattended.
+    `executed_after` counts such actions after the flip. Times are seconds since the epoch.
     """
 
     guardrail: str
@@ -82,39 +86,56 @@ def ran_alone(orders: Iterable[OrderReceived], key: str) -> list[OrderReceived]:
 
 def find_breaches(run: Run, key: str) -> Iterator[Breach]:
     """Every latched return to Copilot in the transitions of `key`, oldest first."""
-    item = run.process_clusters[key]
-    flips = sorted((item.get("status") or {}).get("transitions") or (), key=lambda flip: to_seconds(flip["at"]))
-    sessions = run.sessions.get(key, ())
-    for before, flip, later in zip(flips, flips[1:], [*(flips[n:] for n in range(2, len(flips))), []], strict=False):
+    status = run.process_clusters[key].get("status") or {}
+    flips = sorted(status.get("transitions") or (), key=lambda flip: to_seconds(flip["at"]))
+    for number in range(1, len(flips)):
+        before, flip = flips[number - 1], flips[number]
         fell = Stage(before["stage"]) in UNATTENDED and flip["stage"] == Stage.COPILOT
-        if not fell or not flip.get("reason", "").startswith("guardrail"):
-            continue
-        flipped_at = to_seconds(flip["at"])
-        guardrail = flip["reason"].removeprefix("guardrail ").split(" breached", 1)[0]
-        rule = _find_rule(run, item, guardrail)
-        if rule.get("builtin") == "PrecisionAlarm":
-            climbed_at = max((to_seconds(f["at"]) for f in flips if f["stage"] == Stage.CALIBRATION), default=0.0)
-            tipped_at = find_alarm(run, key, float(rule["threshold"]), climbed_at, flipped_at)
-        else:
-            tipped_at = find_tipping(list(_labels(sessions, rule)), rule, flipped_at)
-        again = next((f for f in later if Stage(f["stage"]) in UNATTENDED), None)
-        until = to_seconds(again["at"]) if again else float("inf")
-        after = [at for at in _unattended_times(run, key) if flipped_at < at < until]
-        copilot_at = max([flipped_at, *after])
-        yield Breach(
-            guardrail=guardrail,
-            reason=flip["reason"],
-            tipped_at=tipped_at,
-            copilot_at=copilot_at,
-            seconds=round(max(0.0, copilot_at - tipped_at), 3),
-            recovered_at=to_seconds(again["at"]) if again else None,
-            recovered_stage=again["stage"] if again else "",
-            executed_after=len(after),
-            changed_at=next(
-                (to_seconds(s.at) for s in run.ledger.begun if s.changed and s.process_cluster == key), None
-            ),
-            evidence=tuple(find_evidence(sessions, ran_alone(run.ledger.orders, key), flipped_at)),
-        )
+        if fell and flip.get("reason", "").startswith("guardrail"):
+            yield _build_breach(run, key, flips[:number], flip, flips[number + 1 :])
+
+
+def _build_breach(run: Run, key: str, earlier: Flips, flip: dict[str, str], later: Flips) -> Breach:
+    sessions, orders = run.sessions.get(key, ()), ran_alone(run.ledger.orders, key)
+    guardrail = flip["reason"].removeprefix("guardrail ").split(" breached", 1)[0]
+    again = next((one for one in later if Stage(one["stage"]) in UNATTENDED), None)
+    flipped_at = to_seconds(flip["at"])
+    until = to_seconds(again["at"]) if again else float("inf")
+    after = [at for at in (to_seconds(order.at) for order in orders) if flipped_at < at < until]
+    copilot_at = max([flipped_at, find_gateway_in_copilot(sessions, flipped_at, until), *after])
+    rule = _find_rule(run, run.process_clusters[key], guardrail)
+    if rule.get("builtin") == "PrecisionAlarm":
+        climbed_at = max((to_seconds(one["at"]) for one in earlier if one["stage"] == Stage.CALIBRATION), default=0.0)
+        tipped_at = find_alarm(run, key, float(rule["threshold"]), climbed_at, copilot_at)
+    else:
+        tipped_at = find_tipping(list(_labels(sessions, rule)), rule, copilot_at)
+    changes = (to_seconds(begun.at) for begun in run.ledger.begun if begun.changed and begun.process_cluster == key)
+    return Breach(
+        guardrail=guardrail,
+        reason=flip["reason"],
+        tipped_at=tipped_at,
+        copilot_at=copilot_at,
+        seconds=round(copilot_at - tipped_at, 3),
+        recovered_at=to_seconds(again["at"]) if again else None,
+        recovered_stage=again["stage"] if again else "",
+        executed_after=len(after),
+        changed_at=next(changes, None),
+        evidence=tuple(find_evidence(sessions, orders, flipped_at)),
+    )
+
+
+def find_gateway_in_copilot(sessions: Iterable[SessionRecord], flipped_at: float, until: float) -> float:
+    """When the gateway was first seen to work in Copilot for good: its first proposal there after the last one it made
+    in an unattended stage. The flip itself where it proposed nothing around it.
+    """
+    made = sorted(
+        (to_seconds(proposal.at), proposal.stage)
+        for session in sessions
+        for proposal in session.proposals
+        if flipped_at - 60 < to_seconds(proposal.at) < until
+    )
+    last = max((at for at, stage in made if stage in UNATTENDED), default=flipped_at)
+    return next((at for at, stage in made if at > last and stage is Stage.COPILOT), flipped_at)
 
 
 def find_tipping(labels: list[Label], rule: dict[str, Any], flipped_at: float) -> float:
@@ -276,7 +297,3 @@ def _correction_labels(event: Event, alone: set[str], corrected: set[str]) -> It
 def stored_at(event: Event) -> float:
     """When the gateway stored `event`; the adapter's own time where that was not recorded."""
     return to_seconds(event.received_at or event.at)
-
-
-def _unattended_times(run: Run, key: str) -> list[float]:
-    return [to_seconds(order.at) for order in ran_alone(run.ledger.orders, key)]

@@ -212,8 +212,9 @@ def _curves(run: Run, one: ProcessClusterFigures) -> Iterable[str]:
             for stratum, curve in calibration.curves.items():
                 if curve.points:
                     by_stratum.setdefault(stratum, []).append((calibration.revision, curve))
-    for stratum, curves in by_stratum.items():
-        none = "" if any(curve.tau is not None for _, curve in curves) else " (no τ certified)"
+    certified = {name for name, curves in by_stratum.items() if any(curve.tau is not None for _, curve in curves)}
+    for stratum, curves in sorted(by_stratum.items(), key=lambda item: (item[0] not in certified, item[0])):
+        none = "" if stratum in certified else " (no τ certified)"
         yield (
             f"<div><h3>Held-out precision against coverage: {escape(stratum)}{none}</h3>"
             f"{charts.draw_risk_coverage(curves)}</div>"
@@ -224,13 +225,14 @@ def _certificates(one: ProcessClusterFigures) -> str:
     if not one.certificates:
         return ""
     head = _row(
-        ("stratum", "τ", "labels", "≥ τ", "wrong", "bound", "target", "coverage", "design effect", "labels from"), "th"
+        ("stratum", "issued", "τ", "labels", "≥ τ", "wrong", "bound", "target", "coverage", "design effect", "from"),
+        "th",
     )
     rows = "".join(
         _row(
             (
-                c.stratum, f"{c.tau:.3f}", f"{c.n:,}", f"{c.selected:,}", f"{c.errors}", f"{c.bound:.3f}",
-                f"{c.target:g}", _percent(c.coverage), f"{c.design_effect:.2f}", c.labels_from,
+                c.stratum, c.issued_at[11:19], f"{c.tau:.3f}", f"{c.n:,}", f"{c.selected:,}", f"{c.errors}",
+                f"{c.bound:.3f}", f"{c.target:g}", _percent(c.coverage), f"{c.design_effect:.2f}", c.labels_from,
             )
         )
         for c in one.certificates
@@ -351,8 +353,8 @@ def _method(figures: Figures) -> str:
         f"Assumed, since no dialogue says it: a look costs an operator {a.get('look_seconds', 0):g} s and an "
         f"accept {a.get('accept_seconds', 0):g} s more; gaps are capped at {a.get('gap_cap_seconds', 60):g} s; "
         f"an operator accepts what the human did later with probability {a.get('accept_later_probability', 0.7):g}.",
-        "Seconds from breach to Copilot run from when the label that tipped the guardrail was stored to the later of "
-        "the controller’s flip and the last action that ran unattended, counted from the records.",
+        "Seconds from breach to Copilot run from when the label that tipped the guardrail was stored to the latest of "
+        "the controller’s flip, the gateway’s first proposal in Copilot and the last action that ran unattended.",
     ]
     items = "".join(f"<li>{escape(line)}</li>" for line in lines)
     return f"<section><h2>How this was counted</h2><ul class='note'>{items}</ul></section>"

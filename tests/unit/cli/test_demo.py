@@ -11,7 +11,7 @@ from stubs.run_records import process_cluster
 
 from pilotage.demo.faults import FaultPlan, after_kill, after_recovery, next_to_kill
 from pilotage.demo.processes import Processes, Recorded, end_stale, is_same_process, start_time, write_recorded
-from pilotage.demo.world import Scene, is_complete
+from pilotage.demo.world import Scene, is_at_work, is_complete, is_settled
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
 
@@ -33,6 +33,35 @@ def scene(*stages: str) -> Scene:
 )
 def test_a_walk_is_complete_once_it_climbed_fell_and_climbed_again(stages, complete):
     assert is_complete(scene(*stages)) is complete
+
+
+@pytest.mark.parametrize(
+    ("stages", "settled"),
+    [
+        (("Logging", "Copilot"), True),
+        (("Logging", "Calibration"), False),
+        (("Calibration", "Automation"), True),
+        (("Automation", "Copilot"), False),
+    ],
+)
+def test_the_demo_is_settled_once_what_ever_acted_is_in_automation(stages, settled):
+    assert is_settled(scene(*stages)) is settled
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "at_work"),
+    [
+        ({}, False),
+        ({"phase": "Feedback", "state": "Waiting"}, False),
+        ({"phase": "Critic", "state": "Running"}, True),
+        ({"phase": "CriticEndpoint", "state": "Waiting"}, True),
+        ({"phase": "Calibrate", "state": "Failed"}, False),
+    ],
+)
+def test_a_job_or_an_endpoint_may_flip_a_stage_without_another_session(pipeline, at_work):
+    looked_at = scene("Copilot")
+    looked_at.process_clusters[0]["status"]["pipeline"] = pipeline
+    assert is_at_work(looked_at) is at_work
 
 
 @pytest.mark.parametrize(
