@@ -8,7 +8,5 @@ hack/check.sh
 [ -x .venv/bin/python ] || "${PYTHON:-python3}" -m venv .venv
 .venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/dev.txt
 .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
-# With PYTHONDONTWRITEBYTECODE set, every start would compile scipy and scikit-learn anew: seconds for each Job.
-.venv/bin/python -m compileall -q -j 0 .venv/lib || true  # a few files of other Pythons do not compile
 rm -f .venv/.installed-*
 touch "$stamp"

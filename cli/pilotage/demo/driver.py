@@ -90,7 +90,8 @@ def _play(world: World, timeline: Timeline, faults: bool, limit_seconds: float) 
         if is_complete(scene) and complete_at is None:
             complete_at = now
             timeline.say("the walk is complete: climbed, taken back, and climbed again")
-        lingered = complete_at is not None and (now - complete_at > world.linger_seconds or is_settled(scene))
+        settled = is_settled(scene) and not is_at_work(scene)
+        lingered = complete_at is not None and (now - complete_at > world.linger_seconds or settled)
         if lingered and not plan.to_come and not plan.killed:
             return scene, felled
         if scene.failure or not (scene.playing or is_at_work(scene)):
