@@ -6,7 +6,7 @@ cd "$(dirname "$0")/../.."
 step=hack/step.sh
 kubectl_quiet() { kubectl "$@" >/dev/null; }
 
-hack/check.sh --demo || exit 2
+hack/check.sh --cluster || exit 2
 $step "Kubernetes" hack/cluster/up.sh
 eval "$(hack/cluster/up.sh --print-env)"
 $step "image from these sources" hack/cluster/images.sh
