@@ -57,7 +57,8 @@ class JobConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Everything a Job is told besides its window.
 
     `rules` class actions. `strata` share `delta` evenly, whether or not they have labels. A policy passes if its action
-    accuracy on development sessions reaches `min_action_accuracy`.
+    accuracy on development sessions reaches `min_action_accuracy`. It learns from the newest `rolling_window_sessions`
+    of its window at most (0: all).
     """
 
     rules: ActionRules = ActionRules()
@@ -65,6 +66,7 @@ class JobConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     precision_target: float = 0.9
     delta: float = 0.05
     min_action_accuracy: float = 0.0
+    rolling_window_sessions: int = 0
     evidence: Evidence = Evidence()
     policy: PolicySettings = PolicySettings()
     critic: CriticSettings = CriticSettings()

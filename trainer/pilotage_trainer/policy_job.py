@@ -20,7 +20,7 @@ from pilotage_trainer.window import LEAST_SESSIONS, Window, build_digests, requi
 
 def run_policy(window: Window, config: JobConfig) -> JobResult:
     """Fit a policy on the window, held-out sessions left out. Raises EvidenceError where there is too little."""
-    records, held_out = window.hold_out(window.read())
+    records, held_out = window.hold_out(window.read(config.rolling_window_sessions))
     require_sessions(records, "to learn from")
     chosen = _choose_sessions(records, window.fresh_after, config)
     older, newer = split_by_time(chosen, config.policy.development_share)

@@ -58,11 +58,13 @@ class Window:
         """Where the artefact of `phase` is."""
         return artefact_folder(self.out, self.process_cluster, self.revision, phase)
 
-    def read(self) -> list[SessionRecord]:
-        """The window's sessions, by closing time."""
+    def read(self, most: int = 0) -> list[SessionRecord]:
+        """The window's sessions, by closing time; with `most` only the newest that many (the rolling window)."""
         records = read_export(self.export, self.process_cluster, self.since, self.until)
-        tell(f"{len(records)} sessions of {self.process_cluster}")
-        return records
+        kept = records[-most:] if most else records
+        left_out = f", {len(records) - len(kept)} older ones left out" if len(kept) < len(records) else ""
+        tell(f"{len(kept)} sessions of {self.process_cluster}{left_out}")
+        return kept
 
     def hold_out(self, records: Sequence[SessionRecord]) -> tuple[list[SessionRecord], list[SessionRecord]]:
         """`records` in those to learn from and those held out.

@@ -52,6 +52,7 @@ def build_train_config(bundle: Bundle) -> str:
         "precision_target": float(gate.precision_target),
         "delta": float(gate.delta),
         "min_action_accuracy": float(made.evaluation.min_action_accuracy),
+        "rolling_window_sessions": bundle.cluster.supervision.rolling_window_sessions,
         "evidence": {
             "actions": digest_actions(bundle.cluster),
             "screens": digest_screens(bundle.screens),

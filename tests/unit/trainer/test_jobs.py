@@ -268,3 +268,13 @@ def test_exit_codes_tell_failures_apart(make_sessions, write_export, config, tmp
     (tmp_path / "file").write_text("")
     blocked = ("--process-cluster", KEY, "--revision", "r1", "--out", tmp_path / "file", "--config", config)
     assert run_cli("policy", "--export", export, *blocked)[0] == 7
+
+
+def test_a_policy_learns_from_the_newest_sessions_of_its_rolling_window(make_sessions, write_export, config, tmp_path):
+    sessions = make_sessions(120)
+    rolling = msgspec.structs.replace(read_config(config), rolling_window_sessions=70)
+    export = write_export(sessions)
+    policy = run_policy(window(export, tmp_path), rolling)
+    manifest = read_manifest(tmp_path / KEY / "r1" / "policy")
+    assert policy.metrics["sessions"] == 70
+    assert manifest.trained_since == sessions[50].closed_at
