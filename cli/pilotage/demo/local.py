@@ -63,7 +63,7 @@ class LocalWorld:
         return [
             _program("pilotage-controller"), "--local", str(self._controller_folder),
             "--manifests", str(self._manifests), "--listen", _address(self.controller_url),
-            "--gateway", self.gateway_url,
+            "--gateway", self.gateway_url, "--sweep-seconds", "0.5",
         ]  # fmt: skip
 
     def _gateway_argv(self) -> list[str]:
