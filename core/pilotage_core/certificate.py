@@ -78,11 +78,6 @@ def changed_digests(
     return tuple(changed)
 
 
-def is_valid_for(certificate: Certificate, current: EvidenceDigests, *, prompt_formats: Set[str] = frozenset()) -> bool:
-    """Whether `certificate` still stands; `changed_digests` says why not."""
-    return not changed_digests(certificate, current, prompt_formats=prompt_formats)
-
-
 def session_precision_bound(bound: float, session_actions: float) -> float:
     """Lower bound of P(no wrong action in a session of `session_actions` critical actions), given one for an action.
 

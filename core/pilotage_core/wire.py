@@ -190,6 +190,26 @@ class PermitReply(msgspec.Struct, frozen=True, omit_defaults=True):
     snapshot: Snapshot | None = None
 
 
+# --- controller → simulator ---
+class Pace(msgspec.Struct, frozen=True):
+    """`GET /v1/process-clusters` of the controller, one item: for whoever paces sessions.
+
+    `wants_sessions` is false while a Job or a server is awaited; `pipeline` is the phase of the pair being made.
+    """
+
+    name: str
+    namespace: str
+    stage: Stage
+    held_by: str
+    pipeline: str
+    wants_sessions: bool
+
+    @property
+    def key(self) -> str:
+        """`namespace/name`."""
+        return f"{self.namespace}/{self.name}"
+
+
 # --- Job → controller ---
 class JobResult(msgspec.Struct, frozen=True, omit_defaults=True):
     """A training Job's termination message (at most 4 KB): the digests, and the figures that a decision needs.

@@ -12,23 +12,12 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 
 from pilotage_core.errors import InvalidInputError, UnavailableError
 from pilotage_core.stage import Stage
-from pilotage_core.wire import PermitRequest, Problem
+from pilotage_core.wire import Pace, PermitRequest, Problem
 from pilotage_operator.permits import Authority
 
 log = logging.getLogger(__name__)
 LARGEST_BODY = 16_384
 DECODE_REQUEST = msgspec.json.Decoder(PermitRequest).decode
-
-
-class Pace(msgspec.Struct, frozen=True):
-    """One process cluster for whoever paces sessions: `wants_sessions` is false while a Job or a server is awaited."""
-
-    name: str
-    namespace: str
-    stage: Stage
-    held_by: str
-    pipeline: str
-    wants_sessions: bool
 
 
 class Metrics:

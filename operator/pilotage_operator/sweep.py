@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from pilotage_core.errors import InvalidInputError, PilotageError
-from pilotage_core.wire import Leave
+from pilotage_core.wire import Leave, Pace
 from pilotage_operator.api.status import Phase, PhaseState, ProcessClusterStatus
 from pilotage_operator.build.bundle import Object, build_bundle
 from pilotage_operator.build.snapshot import build_snapshot, build_watching_leave
@@ -20,7 +20,7 @@ from pilotage_operator.observe.figures import Figures, FigureSource, find_window
 from pilotage_operator.observe.labels import LabelFollower
 from pilotage_operator.observe.world import Sighting, World
 from pilotage_operator.permits import DEFAULT_TTL_SECONDS, Authority, boot_seconds
-from pilotage_operator.server import Metrics, Pace
+from pilotage_operator.server import Metrics
 
 log = logging.getLogger(__name__)
 PHASES_FED_BY_SESSIONS = frozenset({Phase.DEMONSTRATIONS, Phase.FEEDBACK, Phase.FRESH, Phase.CERTIFIED})

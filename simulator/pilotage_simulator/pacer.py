@@ -14,30 +14,17 @@ import msgspec
 
 from pilotage_core.errors import UnavailableError
 from pilotage_core.stage import Stage
+from pilotage_core.wire import Pace
 from pilotage_simulator.plan import Lane
 
 POLL_SECONDS = 0.5
 POLL_TIMEOUT_SECONDS = 2.0
 
 
-class ProcessClusterView(msgspec.Struct, frozen=True):
-    """What the simulator reads of one process cluster (`GET /v1/process-clusters`)."""
-
-    name: str
-    namespace: str
-    stage: Stage
-    wants_sessions: bool
-
-    @property
-    def key(self) -> str:
-        """`namespace/name`."""
-        return f"{self.namespace}/{self.name}"
-
-
 class Wishes(Protocol):
     """Where to ask what is wanted."""
 
-    async def fetch(self) -> Mapping[str, ProcessClusterView]:
+    async def fetch(self) -> Mapping[str, Pace]:
         """Process clusters by key. Raises UnavailableError."""
         ...
 
@@ -48,9 +35,9 @@ class ControllerWishes:
     def __init__(self, url: str, http: aiohttp.ClientSession) -> None:
         self._url = f"{url.rstrip('/')}/v1/process-clusters"
         self._http = http
-        self._decoder = msgspec.json.Decoder(list[ProcessClusterView])
+        self._decoder = msgspec.json.Decoder(list[Pace])
 
-    async def fetch(self) -> Mapping[str, ProcessClusterView]:
+    async def fetch(self) -> Mapping[str, Pace]:
         """Process clusters by key."""
         try:
             async with self._http.get(self._url, timeout=aiohttp.ClientTimeout(total=POLL_TIMEOUT_SECONDS)) as answer:
@@ -65,7 +52,7 @@ class Pacer:
 
     def __init__(self, wishes: Wishes | None) -> None:
         self._wishes = wishes
-        self._known: Mapping[str, ProcessClusterView] = {}
+        self._known: Mapping[str, Pace] = {}
         self._due: dict[str, float] = {}
         self._stage_seen: dict[tuple[str, Stage], int] = {}
         self.fault = ""

@@ -13,6 +13,7 @@ from pilotage_core.certificate import Certificate
 from pilotage_core.monitoring import Alarm, Monitor, MonitoredLabel, step
 from pilotage_core.record import Label
 from pilotage_core.stage import UNATTENDED
+from pilotage_core.wire import LabelPage
 from pilotage_operator.api.status import ProcessClusterStatus
 from pilotage_operator.decide.facts import MonitorFact
 from pilotage_operator.decide.pipeline import decode_certificates
@@ -21,13 +22,6 @@ log = logging.getLogger(__name__)
 TIMEOUT = aiohttp.ClientTimeout(total=3.0)
 PAGE = 2000
 PAGES_A_SWEEP = 10
-
-
-class LabelPage(msgspec.Struct, frozen=True):
-    """An answer of GET /v1/labels: `next` is where the next page begins."""
-
-    next: int
-    labels: tuple[Label, ...]
 
 
 DECODE_PAGE = msgspec.json.Decoder(LabelPage).decode

@@ -8,9 +8,10 @@ from facts import START, make_bundle, make_certificate
 
 from pilotage_core.record import Label
 from pilotage_core.stage import Stage
+from pilotage_core.wire import LabelPage
 from pilotage_operator.api.status import Baseline, PairStatus, ProcessClusterStatus
 from pilotage_operator.decide.pipeline import encode_certificates
-from pilotage_operator.observe.labels import LabelFollower, LabelPage
+from pilotage_operator.observe.labels import LabelFollower
 
 
 def label(accepted: bool, score: float | None = 0.9, critical: bool = True, stratum: str = "procedure") -> Label:

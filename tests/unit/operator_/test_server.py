@@ -5,10 +5,10 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from pilotage_core.stage import Stage
-from pilotage_core.wire import Leave, PermitReply, PermitRequest, Problem, Snapshot
+from pilotage_core.wire import Leave, Pace, PermitReply, PermitRequest, Problem, Snapshot
 from pilotage_operator.keys import make_key
 from pilotage_operator.permits import Authority
-from pilotage_operator.server import Metrics, Pace, build_app
+from pilotage_operator.server import Metrics, build_app
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from pilotage_core.errors import InvalidEventError, UnavailableError
 from pilotage_core.screen import ScreenSchema
 from pilotage_core.stage import Stage
-from pilotage_core.wire import PostEvents, Problem, Turn
+from pilotage_core.wire import Pace, PostEvents, Problem, Turn
 from pilotage_simulator.client import HttpGateway, SequenceConflict
 from pilotage_simulator.main import app
 from pilotage_simulator.pacer import ControllerWishes
@@ -85,14 +85,16 @@ async def test_nobody_listening_is_unavailability():
 
 
 async def test_the_controllers_list_is_read_by_key(serve):
-    listed = [{"name": "information", "namespace": "star", "stage": "Copilot", "held_by": "", "wants_sessions": False}]
-    url, http = await serve(200, json.dumps(listed).encode())
+    listed = [Pace("information", "star", Stage.COPILOT, "", "Critic", False)]
+    url, http = await serve(200, msgspec.json.encode(listed))
     found = await ControllerWishes(url, http).fetch()
     assert not found["star/information"].wants_sessions
 
 
 async def test_a_list_without_what_is_wanted_is_no_list(serve):
-    url, http = await serve(200, b'[{"name": "information", "namespace": "star", "stage": "Copilot"}]')
+    item = msgspec.to_builtins(Pace("information", "star", Stage.COPILOT, "", "Critic", False))
+    del item["wants_sessions"]
+    url, http = await serve(200, json.dumps([item]).encode())
     with pytest.raises(UnavailableError, match="wants_sessions"):
         await ControllerWishes(url, http).fetch()
 

@@ -8,10 +8,11 @@ import pytest
 from pilotage_core.errors import InvalidEventError, InvalidInputError, UnavailableError
 from pilotage_core.events import Closing, SessionClosed
 from pilotage_core.stage import Stage
+from pilotage_core.wire import Pace
 from pilotage_simulator import play as play_module
 from pilotage_simulator.bpm import Bpm
 from pilotage_simulator.ledger import Ledger, SessionBegun, SessionEnded, read_ledger
-from pilotage_simulator.pacer import Pacer, ProcessClusterView
+from pilotage_simulator.pacer import Pacer
 from pilotage_simulator.plan import ChangePoint, Lane, Plan, read_plan
 from pilotage_simulator.play import Played, Run, deal_scripts, describe_assumptions
 from pilotage_simulator.star import Star, load_star
@@ -162,8 +163,8 @@ async def watched(views):
 @pytest.mark.parametrize(
     ("views", "wait", "fault"),
     [
-        ([ProcessClusterView("information", "star", Stage.COPILOT, True)], 0.0, ""),
-        ([ProcessClusterView("information", "star", Stage.COPILOT, False)], 0.5, ""),
+        ([Pace("information", "star", Stage.COPILOT, "", "Feedback", True)], 0.0, ""),
+        ([Pace("information", "star", Stage.COPILOT, "", "Feedback", False)], 0.5, ""),
         ([], 0.5, ""),
         (None, 0.5, "gone"),
     ],
@@ -187,7 +188,7 @@ async def test_sessions_trickle_unless_they_are_known_to_be_wanted(views, wait, 
     ],
 )
 async def test_a_process_changes_at_a_session_or_so_many_sessions_after_a_stage(change, changed):
-    pacer = await watched([ProcessClusterView("information", "star", Stage.AUTOMATION, True)])
+    pacer = await watched([Pace("information", "star", Stage.AUTOMATION, "", "Feedback", True)])
     lane = Lane("star/information", change=change)
     assert [pacer.is_changed(lane, number) for number in (10, 11, 12, 13)] == changed
 
