@@ -3,6 +3,7 @@ SHELL := /usr/bin/env bash
 .DEFAULT_GOAL := help
 PY := .venv/bin/python
 STEP := hack/step.sh
+LOCK := .venv/bin/uv pip compile -q --no-header --no-emit-index-url --python-version 3.11 pyproject.toml
 export OMP_NUM_THREADS ?= 1
 
 .PHONY: help check setup demo demo-local demo-faults test test-long verify format generate bench cluster-up cluster-down clean lock
@@ -58,8 +59,9 @@ cluster-down: ## take it away again
 
 lock: setup ## requirements/*.txt from pyproject.toml
 	@$(PY) -m pip install --quiet uv
-	@.venv/bin/uv pip compile -q --no-header --no-emit-index-url --python-version 3.11 --all-extras pyproject.toml -o requirements/dev.txt
-	@.venv/bin/uv pip compile -q --no-header --no-emit-index-url --python-version 3.11 --extra operator --extra trainer pyproject.toml -o requirements/image.txt
+	@$(LOCK) --extra operator --extra trainer --extra dev -o requirements/dev.txt
+	@$(LOCK) --extra operator --extra trainer -c requirements/dev.txt -o requirements/image.txt
+	@$(LOCK) --extra operator --extra trainer --extra dev --extra transformers -c requirements/dev.txt -c requirements/torch.txt -o requirements/transformers.txt
 
 clean: ## leave nothing behind: cluster, caches, .venv, outputs
 	@hack/cluster/down.sh --purge

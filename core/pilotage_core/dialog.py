@@ -1,7 +1,8 @@
 """The one serialiser of a session for training and serving: append-only lines, so each prompt extends the last.
 
-A line starts with its kind: `@` case, `%` screen, `+`/`-` control or fact shown/gone, `$` announcement, `<` what the
-customer (or a bot) wrote, `>` an action as canonical JSON, `?` an error. The prompt ends with a lone `>`: the model
+A line starts with its kind: `@` case, `%` screen, `+`/`-` control, fact or announcement shown/gone, `<` what the
+customer (or a bot) wrote, `>` an action as canonical JSON, `?` an error. `%!` begins a screen that is written whole and
+makes all earlier ones void: the one shown when old lines were dropped. The prompt ends with a lone `>`: the model
 continues with the next action. Formats are versioned by digest (`DialogFormat.digest`).
 """
 
@@ -15,7 +16,7 @@ from pilotage_core.events import Author
 from pilotage_core.screen import Control, Screen
 from pilotage_core.state import State, is_identifier
 
-VERSION = "1"
+VERSION = "2"
 ACTION_MARK = ">"
 
 
@@ -24,7 +25,7 @@ class Snapshot(StrEnum):
 
     WHOLE = "whole"  # every line again
     DIFFERENCE = "difference"  # only lines that came or went
-    COMPACT = "compact"  # difference, and of a control only kind, id and value
+    COMPACT = "compact"  # difference, and of a control only kind, id and value; of a template message only the template
 
 
 class DialogFormat(msgspec.Struct, frozen=True):
@@ -54,8 +55,10 @@ class Trim(msgspec.Struct, frozen=True):
     chars: int
 
 
-def encode_action(action: Action) -> str:
-    """The canonical JSON of an action: what follows `>` and what a model is asked to write."""
+def encode_action(action: Action, form: DialogFormat = DEFAULT_FORMAT) -> str:
+    """The canonical JSON of an action: what follows `>`, what a policy is asked to write, and a critic to judge."""
+    if form.snapshot is Snapshot.COMPACT and action.control_id and action.text:
+        action = msgspec.structs.replace(action, text="")
     return msgspec.json.encode(action).decode()
 
 
@@ -89,19 +92,20 @@ class Dialog:
                 self._write(f"< {_one_line(message.text)}")
         if state.screen is not before.screen and state.screen != before.screen:
             self._write_screen(state.screen)
-        self._trim(state.version)
+        if self._chars > self.form.max_chars:
+            self._trim(state)
 
     def append_action(self, action: Action) -> None:
         """Write an action that was taken, before the state it led to is appended."""
-        self._write(ACTION_MARK + encode_action(action))
+        self._write(ACTION_MARK + encode_action(action, self.form))
 
     def prompt(self) -> str:
         """The text a model is asked to continue with the next action."""
         return "\n".join((*self.lines, ACTION_MARK))
 
-    def _write_screen(self, screen: Screen) -> None:
+    def _write_screen(self, screen: Screen, mark: str = "%") -> None:
         lines = dict.fromkeys(_screen_lines(screen, self.form.snapshot))
-        self._write(f"% {screen.name}")
+        self._write(f"{mark} {screen.name}")
         if self.form.snapshot is Snapshot.WHOLE:
             shown, gone = list(lines), []
         else:
@@ -117,9 +121,8 @@ class Dialog:
         self.lines.append(line)
         self._chars += len(line) + 1
 
-    def _trim(self, version: int) -> None:
-        if self._chars <= self.form.max_chars:
-            return
+    def _trim(self, state: State) -> None:
+        """Drop the oldest block, and write the screen shown whole: nothing may refer to lines that are gone."""
         kept_case = self.lines[0]
         dropped = chars = 0
         while chars < self.form.block_chars and dropped + 1 < len(self.lines):
@@ -127,8 +130,10 @@ class Dialog:
             dropped += 1
         self.lines = [kept_case, *self.lines[dropped + 1 :]]
         self._chars -= chars
-        self.trims.append(Trim(version, dropped, chars))
-        self._screen = {}  # after a trim the next screen is written whole: nothing may refer to lines that are gone
+        self.trims.append(Trim(state.version, dropped, chars))
+        self._screen = {}
+        if state.screen.name:
+            self._write_screen(state.screen, "%!")
 
 
 def _screen_lines(screen: Screen, snapshot: Snapshot) -> list[str]:

@@ -75,7 +75,9 @@ class Situation:
             case "@":
                 self.case = dict(item.partition("=")[::2] for item in _split_case(rest))
             case "%":
-                self.screen = rest
+                if line[1:2] == "!":
+                    self._forget_screen()
+                self.screen = line.partition(" ")[2]
             case "+":
                 self._show(rest)
             case "-":
@@ -86,6 +88,10 @@ class Situation:
                 self._act(decode_action(line[1:]))
             case "?":
                 self.failed = True
+
+    def _forget_screen(self) -> None:
+        for shown in (self.fields, self.controls, self.facts, self.announcements):
+            shown.clear()
 
     def _show(self, element: str) -> None:
         kind, _, rest = element.partition(" ")

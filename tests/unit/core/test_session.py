@@ -147,7 +147,7 @@ def test_the_dialog_is_the_text_the_format_promises():
         "+ button submit",
         "+ reply reply:hello=Hello, how can I help?",
         "+ button off disabled",
-        '>{"tool":"send_text_to_chat","control_id":"reply:hello","text":"Hello, how can I help?"}',
+        '>{"tool":"send_text_to_chat","control_id":"reply:hello"}',
         "< Chicago",
         ">",
     ]
@@ -194,10 +194,28 @@ def test_a_trim_is_recorded_and_keeps_the_case_line():
     assert Dialog(DialogFormat(max_chars=400)).form.digest != Dialog().form.digest
 
 
-@given(st.builds(Action, tool=st.sampled_from(Tool), control_id=texts, value=texts, text=texts))
-def test_an_action_survives_being_written(action):
-    assert decode_action(encode_action(action)) == action
-    assert "\n" not in encode_action(action)
+def test_after_a_trim_the_screen_shown_is_written_whole_and_marked():
+    walk = SessionWalk(DialogFormat(max_chars=300, block_chars=150))
+    shown = Screen(name="case", controls=(Control("submit", ControlKind.BUTTON, label="Submit"),))
+    chat = [MessagePosted(Author.CUSTOMER, "x" * 50) for _ in range(8)]
+    trimmed_at = 0
+    for event in events(OPENED, ScreenShown(screen=shown), *chat):
+        walk.step(event)
+        if len(walk.dialog.trims) > trimmed_at:
+            trimmed_at = len(walk.dialog.trims)
+            assert walk.dialog.lines[-2:] == ["%! case", "+ button submit"]
+    assert trimmed_at
+
+
+@given(
+    st.builds(Action, tool=st.sampled_from(Tool), control_id=texts, value=texts, text=texts), st.sampled_from(Snapshot)
+)
+def test_an_action_survives_being_written(action, snapshot):
+    written = encode_action(action, DialogFormat(snapshot=snapshot))
+    if snapshot is Snapshot.COMPACT and action.control_id:  # the template says it all
+        action = msgspec.structs.replace(action, text="")
+    assert decode_action(written) == action
+    assert "\n" not in written
 
 
 def test_the_schema_lists_only_what_is_visible_and_allowed():
