@@ -6,9 +6,11 @@ Decimals may be strings, as in the custom resources. Not here: the window, which
 from pathlib import Path
 
 import msgspec
+from pydantic import ValidationError
 
 from pilotage_core.actions import ActionRules
 from pilotage_core.errors import InvalidInputError
+from pilotage_core.training import BASE_MODEL, PreferenceTraining, PretrainTraining, Settings, TransformersSettings
 
 
 class PolicySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -58,7 +60,8 @@ class JobConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `rules` class actions. `strata` share `delta` evenly, whether or not they have labels. A policy passes if its action
     accuracy on development sessions reaches `min_action_accuracy`. It learns from the newest `rolling_window_sessions`
-    of its window at most (0: all).
+    of its window at most (0: all). `base_model` ("": from scratch) and `transformers` are for that
+    backend; `pretraining` and `preference` are for commands that people start, not the controller.
     """
 
     rules: ActionRules = ActionRules()
@@ -70,6 +73,15 @@ class JobConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     evidence: Evidence = Evidence()
     policy: PolicySettings = PolicySettings()
     critic: CriticSettings = CriticSettings()
+    base_model: str = BASE_MODEL
+    transformers: TransformersSettings = TransformersSettings()
+    pretraining: PretrainTraining = PretrainTraining()
+    preference: PreferenceTraining = PreferenceTraining()
+
+
+def encode_config(config: JobConfig) -> bytes:
+    """`config` as canonical JSON: what its digest is over."""
+    return msgspec.json.encode(config, order="deterministic", enc_hook=_encode_settings)
 
 
 def read_config(text_or_path: str) -> JobConfig:
@@ -77,8 +89,24 @@ def read_config(text_or_path: str) -> JobConfig:
     text = text_or_path.strip()
     try:
         data = text if text.startswith("{") or not text else Path(text).read_text()
-        return msgspec.json.decode(data or "{}", type=JobConfig, strict=False)
+        return msgspec.json.decode(data or "{}", type=JobConfig, strict=False, dec_hook=_decode_settings)
     except OSError as error:
         raise InvalidInputError(f"cannot be read: {error.strerror}", where=f"--config {text}") from error
     except msgspec.DecodeError as error:
         raise InvalidInputError(f"is no configuration: {error}", where="--config") from error
+
+
+def _encode_settings(value: object) -> object:
+    if isinstance(value, Settings):
+        return value.model_dump(mode="json")
+    raise NotImplementedError(type(value).__name__)
+
+
+def _decode_settings(kind: type, given: object) -> object:
+    """Settings of core/training.py out of JSON; what pydantic says is told as msgspec tells it, with the field."""
+    try:
+        return kind.model_validate(given) if issubclass(kind, Settings) else given
+    except ValidationError as error:
+        first = error.errors()[0]
+        path = ".".join(str(part) for part in first["loc"])
+        raise msgspec.ValidationError(f"{first['msg']} - at `{path or kind.__name__}`") from error

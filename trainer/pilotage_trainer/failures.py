@@ -2,7 +2,12 @@
 
 EvidenceError
 ├── OneClassError            all examples or labels are of one class
-└── DamagedArtefactError     an artefact is missing, half-written, altered, or another one than it should be
+├── DamagedArtefactError     an artefact is missing, half-written, altered, or another one than it should be
+├── NotANumberError          a loss was not a number
+├── SplitLabelError          a tokenizer splits `accept` or `reject`
+└── BaseModelError           a base model cannot be loaded, or does not fit
+UnavailableError
+└── WorkerDiedError          one of the processes that train together ended before the others
 """
 
 import errno
@@ -18,10 +23,31 @@ class DamagedArtefactError(EvidenceError):
     """An artefact is missing, half-written, altered, or another one than it should be."""
 
 
+class NotANumberError(EvidenceError):
+    """A loss was not a number: nothing that was learned after it means anything."""
+
+
+class SplitLabelError(EvidenceError):
+    """A tokenizer splits `accept` or `reject`, so no single token can be a critic's verdict."""
+
+
+class BaseModelError(EvidenceError):
+    """A base model cannot be loaded, or does not fit."""
+
+
+class WorkerDiedError(UnavailableError):
+    """One of the processes that train together ended before the others."""
+
+
 EXIT_USAGE, EXIT_TOO_LITTLE, EXIT_ONE_CLASS, EXIT_UNREACHABLE, EXIT_DAMAGED, EXIT_DISK = 2, 3, 4, 5, 6, 7
+EXIT_NOT_A_NUMBER, EXIT_SPLIT_LABEL, EXIT_BASE_MODEL, EXIT_WORKER_DIED = 8, 9, 10, 11
 EXIT_CODES: tuple[tuple[type[Exception], int], ...] = (
     (OneClassError, EXIT_ONE_CLASS),
     (DamagedArtefactError, EXIT_DAMAGED),
+    (NotANumberError, EXIT_NOT_A_NUMBER),
+    (SplitLabelError, EXIT_SPLIT_LABEL),
+    (BaseModelError, EXIT_BASE_MODEL),
+    (WorkerDiedError, EXIT_WORKER_DIED),
     (EvidenceError, EXIT_TOO_LITTLE),
     (UnavailableError, EXIT_UNREACHABLE),
     (InvalidInputError, EXIT_USAGE),

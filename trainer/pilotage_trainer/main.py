@@ -3,7 +3,8 @@
 Metrics of a JobResult: policy: sessions, points, tool_accuracy, action_accuracy, … (evaluation.py); critic: labels,
 accept_rate, auroc, confidence_auroc, …; calibrate: n:<stratum>, accept_rate:<stratum>, coverage:<stratum>.
 Exit codes: 0 done (`passed` may be false), 2 usage, 3 too little data, 4 one class only, 5 export or model server
-unreachable, 6 artefact damaged, 7 disk (results.py).
+unreachable, 6 artefact damaged, 7 disk, 8 a loss that is no number, 9 tokenizer splits accept or reject, 10 base model
+cannot be loaded, 11 a worker died (failures.py).
 """
 
 from collections.abc import Callable
@@ -32,6 +33,7 @@ class Backend(StrEnum):
     """What learns."""
 
     COUNTS = "counts"
+    TRANSFORMERS = "transformers"
 
 
 Export = Annotated[str, typer.Option(help="a gateway's address, or an NDJSON file (.gz too)")]

@@ -13,7 +13,7 @@ from pilotage_core.dialog import DEFAULT_FORMAT
 from pilotage_core.errors import EvidenceError, InvalidInputError
 from pilotage_core.record import SessionRecord
 from pilotage_trainer.artefact import Manifest, artefact_folder, digest_bytes, digest_code
-from pilotage_trainer.config import JobConfig
+from pilotage_trainer.config import JobConfig, encode_config
 from pilotage_trainer.dataset import closed_after, closed_by, read_export, read_time, split_by_time
 from pilotage_trainer.results import tell
 
@@ -100,7 +100,7 @@ class Window:
             revision=self.revision,
             backend=BACKEND,
             data=digest_records(records),
-            config=digest_bytes(msgspec.json.encode(config, order="deterministic")),
+            config=digest_bytes(encode_config(config)),
             prompt_format=DEFAULT_FORMAT.digest,
             code=digest_code(),
             files={},

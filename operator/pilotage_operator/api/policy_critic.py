@@ -5,6 +5,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from pilotage_core.training import TransformersSettings
 from pilotage_operator.api.fields import ApiModel, InnerShare, Quantity, Share, cel, cel_extra
 
 KIND = "PolicyCritic"
@@ -22,15 +23,16 @@ Strength = Annotated[
 
 
 class Backend(StrEnum):
-    """What learns: back-off counts on a CPU (transformers come with the trainer that knows them)."""
+    """What learns: back-off counts on a CPU, or transformers."""
 
     COUNTS = "counts"
+    TRANSFORMERS = "transformers"
 
 
 class Policy(ApiModel):
-    """The policy's own settings: `strength` is the inverse of the L2 penalty, `rarest` the fewest examples of a trait.
+    """A policy of counts: `strength` is the inverse of the L2 penalty, `rarest` the fewest examples of a trait.
 
-    The newest `developmentShare` of its sessions judges it.
+    The newest `developmentShare` of its sessions judges it, whatever the backend.
     """
 
     strength: Strength = "0.3"
@@ -40,7 +42,7 @@ class Policy(ApiModel):
 
 
 class Critic(ApiModel):
-    """The critic's own settings. `folds`: parts in which a policy is judged by what it has not seen.
+    """A critic of counts. `folds`: parts in which a policy is judged by what it has not seen.
 
     `certainty`: share of bootstrap draws in which it has to beat the policy's own confidence to be the score.
     """
@@ -75,14 +77,22 @@ class Training(ApiModel):
 
 
 class PolicyCriticSpec(ApiModel):
-    """How a pair is made and served."""
+    """How a pair is made and served.
+
+    `baseModel` is what backend `transformers` starts from: a name or a folder, left out the paper's, empty none (a
+    model from scratch of `transformers.shape`).
+    """
 
     model_config = cel(
-        ("self.backend != 'counts' || self.baseModel == ''", "backend counts has no base model: leave it empty")
+        (
+            "self.backend != 'counts' || !has(self.baseModel) || self.baseModel == ''",
+            "backend counts has no base model: leave it empty",
+        )
     )
 
     backend: Backend
-    base_model: Annotated[str, Field(max_length=253)] = ""
+    base_model: Annotated[str, Field(max_length=253)] | None = None
+    transformers: TransformersSettings = TransformersSettings()
     policy: Policy = Policy()
     critic: Critic = Critic()
     evaluation: Evaluation = Evaluation()

@@ -9,6 +9,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from pilotage_core.training import write_decimal
+
 Schema = dict[str, Any]
 REBUILT = ("title", "$defs", "additionalProperties", "properties", "items")
 
@@ -29,6 +31,8 @@ def _structural(node: Schema, definitions: dict[str, Schema]) -> Schema:
         beside = {key: value for key, value in node.items() if key not in ("anyOf", "default")}
         return _structural(kept | beside, definitions)
     schema = {key: value for key, value in node.items() if key not in REBUILT}
+    if schema.get("type") == "string" and isinstance(schema.get("default"), float):  # a decimal of core/training.py
+        schema["default"] = write_decimal(schema["default"])
     if "description" in schema:
         schema["description"] = " ".join(schema["description"].split())
     if isinstance(node.get("additionalProperties"), dict):

@@ -7,7 +7,9 @@ from typing import Any
 
 import msgspec
 
+from pilotage_core.training import BASE_MODEL
 from pilotage_operator.api.fields import API_VERSION
+from pilotage_operator.api.policy_critic import Backend
 from pilotage_operator.build.digests import digest_actions, digest_screens
 from pilotage_operator.build.rules import build_action_rules
 from pilotage_operator.decide.facts import Bundle, JobPhase, WantedJob
@@ -17,8 +19,8 @@ LABEL_REVISION = "pilotage.dev/revision"
 LABEL_PHASE = "pilotage.dev/phase"
 ARTEFACTS_CLAIM = "artefacts"
 ARTEFACTS_PATH = "/artefacts"
-DATA_EXIT_CODES = [2, 3, 4]
-"""Exit codes another try cannot mend: usage, and data that does not carry it."""
+DATA_EXIT_CODES = [2, 3, 4, 9, 10]
+"""Exit codes another try cannot mend: usage, data that does not carry it, a tokenizer or base model that cannot."""
 
 
 def build_train_command(bundle: Bundle, job: WantedJob, *, export: str, out: str, result: str = "") -> list[str]:
@@ -46,7 +48,7 @@ def build_train_command(bundle: Bundle, job: WantedJob, *, export: str, out: str
 def build_train_config(bundle: Bundle) -> str:
     """The trainer's configuration (its JobConfig) as canonical JSON: rules, targets, settings, digests only we know."""
     gate, made = bundle.gate, bundle.policy_critic
-    config = {
+    config: dict[str, Any] = {
         "rules": build_action_rules(bundle.cluster),
         "strata": [{"name": s.name, "target": float(s.precision_target or 0)} for s in gate.strata],
         "precision_target": float(gate.precision_target),
@@ -72,6 +74,9 @@ def build_train_config(bundle: Bundle) -> str:
             "certainty": float(made.critic.certainty),
         },
     }
+    if made.backend is Backend.TRANSFORMERS:
+        config["base_model"] = BASE_MODEL if made.base_model is None else made.base_model
+        config["transformers"] = made.transformers.model_dump(mode="json", exclude_defaults=True)
     return msgspec.json.encode(config, order="deterministic").decode()
 
 

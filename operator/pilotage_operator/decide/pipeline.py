@@ -20,6 +20,19 @@ from pilotage_operator.decide.evidence import find_void
 from pilotage_operator.decide.facts import Bundle, CounterFacts, Facts, JobFact, JobPhase, JobState, WantedJob
 
 DATA_EXIT_CODES = frozenset({3, 4})
+EXIT_TEXTS = {
+    2: "its command line or configuration was refused",
+    3: "too little data",
+    4: "all data is of one class",
+    5: "the export or a model server did not answer",
+    6: "an artefact is damaged",
+    7: "the disk is full or cannot be written",
+    8: "a loss is not a number",
+    9: "the tokenizer splits accept or reject",
+    10: "the base model cannot be loaded or does not fit",
+    11: "one of its workers died",
+}
+"""What the trainer's exit codes mean, for where a Job left no words of its own."""
 """The trainer's word that the sessions do not carry it (too few, one class): more are needed, not another try."""
 LONGEST_BACKOFF_SECONDS = 300.0
 SETTLING_SECONDS = 30.0
@@ -151,7 +164,8 @@ def _watch_job(bundle: Bundle, making: Making, counts: CounterFacts, facts: Fact
 
 
 def _on_failed_job(making: Making, counts: CounterFacts, job: JobFact, now: float) -> Making:
-    reason = job.reason or ("no result" if job.state is JobState.SUCCEEDED else f"exit code {job.exit_code}")
+    told = EXIT_TEXTS.get(job.exit_code or 0, f"exit code {job.exit_code}")
+    reason = job.reason or ("no result" if job.state is JobState.SUCCEEDED else told)
     if job.exit_code in DATA_EXIT_CODES:
         return _wait_for_more(making, counts, reason, now)
     failures = making.pipeline.failures + 1

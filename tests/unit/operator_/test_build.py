@@ -2,12 +2,14 @@
 
 import importlib
 import json
+from dataclasses import replace
 
 import pytest
 from facts import make_bundle, make_certificate
 
 from pilotage_core.stage import Stage
 from pilotage_core.wire import Leave, find_leave
+from pilotage_operator.api.policy_critic import PolicyCriticSpec
 from pilotage_operator.api.status import PairStatus
 from pilotage_operator.build.digests import digest_actions
 from pilotage_operator.build.inference_service import build_inference_service
@@ -46,6 +48,20 @@ def test_the_trainer_takes_every_option_it_is_given(phase):
     assert context.params["revision"] == "r2"
 
 
+def test_the_trainer_is_told_of_transformers_in_the_same_types():
+    config = pytest.importorskip("pilotage_trainer.config")
+    policy = {"learningRate": "0.001", "lora": {"rank": 16}}
+    spec = {"backend": "transformers", "transformers": {"policy": policy, "dataset": {"balancing": "tool"}}}
+    bundle = replace(make_bundle(), policy_critic=PolicyCriticSpec.model_validate(spec))
+    command = build_train_command(bundle, wanted(JobPhase.POLICY), export="http://g", out="/artefacts")
+    read = config.read_config(build_train_config(bundle))
+    assert command[-2:] == ["--backend", "transformers"]
+    assert read.transformers == bundle.policy_critic.transformers
+    assert (read.base_model, read.transformers.policy.learning_rate) == ("Qwen/Qwen2.5-7B-Instruct", 0.001)
+    scratch = replace(bundle, policy_critic=PolicyCriticSpec.model_validate(spec | {"baseModel": ""}))
+    assert config.read_config(build_train_config(scratch)).base_model == ""
+
+
 def test_the_trainer_reads_its_configuration_and_gets_the_digests_only_we_know():
     config = pytest.importorskip("pilotage_trainer.config")
     bundle = make_bundle()
@@ -68,7 +84,7 @@ def test_a_job_is_owned_labelled_small_and_fails_at_once_on_data_that_does_not_c
     assert pod["containers"][0]["image"] == IMAGE
     assert pod["securityContext"]["runAsNonRoot"]
     assert pod["automountServiceAccountToken"] is False
-    assert job["spec"]["podFailurePolicy"]["rules"][0]["onExitCodes"]["values"] == [2, 3, 4]
+    assert job["spec"]["podFailurePolicy"]["rules"][0]["onExitCodes"]["values"] == [2, 3, 4, 9, 10]
     assert job["spec"]["activeDeadlineSeconds"] == 3600
 
 
