@@ -1,7 +1,7 @@
 """The critic: P(an operator accepts this action), from the prompt and the action alone.
 
 Logistic regression over what the policy thinks of the action and over acceptance rates. What a server needs, no
-scikit-learn; fitting is in critic_training.py. Where the critic does not beat the policy's own confidence on sessions
+scipy; fitting is in critic_training.py. Where the critic does not beat the policy's own confidence on sessions
 it has not seen, that confidence is the score (`Source`).
 """
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 import numpy.typing as npt
-from sklearn.linear_model import LogisticRegression
 
 from pilotage_core.actions import ActionRules, classify_action
 from pilotage_core.errors import EvidenceError
@@ -31,9 +30,13 @@ from pilotage_trainer.evaluation import stratified_auroc
 from pilotage_trainer.failures import OneClassError
 from pilotage_trainer.features import Situation, name_step, step_action
 from pilotage_trainer.labels import Moment, list_moments
+from pilotage_trainer.logistic import fit_logistic
 from pilotage_trainer.policy import Policy
-from pilotage_trainer.policy_training import build_sparse, fit_policy
+from pilotage_trainer.policy_training import Lessons, build_sparse
 from pilotage_trainer.schema import allowed_on
+
+MOST_ITERATIONS = 1000
+TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True)
@@ -67,22 +70,32 @@ def judge_sessions(
     records: Sequence[SessionRecord], policy: Policy, policy_digest: str, rules: ActionRules, first: int = 0
 ) -> list[Judged]:
     """Labels of critical proposals in `records`, sessions numbered from `first`: live ones, else replayed."""
-    return [
-        judged
-        for number, record in enumerate(records, first)
-        for moment, situation in read_points(list_moments(record, policy_digest))
-        if (judged := _judge_moment(number, moment, situation, policy, rules)) is not None
-    ]
+    (judged,) = judge_by_each(records, (policy,), policy_digest, rules, first)
+    return judged
+
+
+def judge_by_each(
+    records: Sequence[SessionRecord], policies: Sequence[Policy], policy_digest: str, rules: ActionRules, first: int = 0
+) -> list[list[Judged]]:
+    """What `judge_sessions` gives for each of `policies`, the sessions read once."""
+    judged: list[list[Judged]] = [[] for _ in policies]
+    for number, record in enumerate(records, first):
+        for moment, situation in read_points(list_moments(record, policy_digest)):
+            for policy, labels in zip(policies, judged, strict=True):
+                label = _judge_moment(number, moment, situation, policy, rules)
+                if label is not None:
+                    labels.append(label)
+    return judged
 
 
 def judge_crossfitted(
     records: Sequence[SessionRecord], rules: ActionRules, settings: CriticSettings, policy_settings: PolicySettings
 ) -> list[Judged]:
     """Labels of sessions that the policy learned from: each judged with a policy fitted on the other folds."""
-    examples = build_examples(records)
+    lessons = Lessons(build_examples(records))
     judged: list[Judged] = []
     for fold in range(settings.folds):
-        without = fit_policy([e for e in examples if e.session % settings.folds != fold], policy_settings)
+        without = lessons.fit(lessons.sessions % settings.folds != fold, policy_settings)
         for number in range(fold, len(records), settings.folds):
             judged += judge_sessions([records[number]], without, "", rules, first=number)
     return sorted(judged, key=lambda each: each.session)
@@ -103,11 +116,19 @@ def fit_critic(policy: Policy, labels: Sequence[Judged], settings: CriticSetting
     rows = _with_crossfitted_rates(labels, settings.folds)
     seen = Counter(name for row in rows for name in row)
     names = sorted(name for name, n in seen.items() if n >= settings.rarest)
-    model = LogisticRegression(C=settings.strength, max_iter=1000)
-    model.fit(build_sparse(rows, names), accepted, sample_weight=[each.weight for each in labels])
-    weights = {name: float(weight) for name, weight in zip(names, model.coef_[0], strict=True)}
-    stored = StoredCritic(Source.CRITIC, float(model.intercept_[0]), weights, count_rates(labels))
-    return Critic(policy, stored)
+    fitted = fit_logistic(
+        build_sparse(rows, names).astype(np.float64),
+        np.array(accepted, dtype=np.intp),
+        strength=settings.strength
+        / 2.0,  # two classes share what is one weight here: each has half, its square a quarter
+        iterations=MOST_ITERATIONS,
+        tolerance=TOLERANCE,
+        importance=np.array([each.weight for each in labels]),
+    )
+    told = (fitted.weights[:, 1] - fitted.weights[:, 0]).tolist()
+    intercept = float(fitted.intercepts[1] - fitted.intercepts[0])
+    weights = dict(zip(names, told, strict=True))
+    return Critic(policy, StoredCritic(Source.CRITIC, intercept, weights, count_rates(labels)))
 
 
 def fit_better(policy: Policy, labels: Sequence[Judged], settings: CriticSettings) -> tuple[Critic, Comparison]:

@@ -1,6 +1,6 @@
 """The policy: back-off counts mixed with a log-linear model over traits, and the action it proposes for a prompt.
 
-What a server needs to answer, and no more: numpy, no scikit-learn. Fitting is in policy_training.py.
+What a server needs to answer, and no more: numpy, no scipy. Fitting is in policy_training.py.
 """
 
 import math

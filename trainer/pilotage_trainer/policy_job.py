@@ -9,11 +9,11 @@ from pilotage_core.record import SessionRecord
 from pilotage_core.wire import JobResult
 from pilotage_trainer.artefact import write_artefact
 from pilotage_trainer.config import JobConfig
-from pilotage_trainer.critic_training import Judged, judge_sessions
+from pilotage_trainer.critic_training import Judged, judge_by_each
 from pilotage_trainer.dataset import build_examples, closed_after, closed_by, split_by_time
 from pilotage_trainer.evaluation import count_at_precision, measure_accuracy, predict_sessions
 from pilotage_trainer.models import POLICY_FILE
-from pilotage_trainer.policy_training import choose_share, fit_policy
+from pilotage_trainer.policy_training import Lessons, choose_share
 from pilotage_trainer.results import tell
 from pilotage_trainer.window import LEAST_SESSIONS, Window, build_digests, require_sessions
 
@@ -22,13 +22,16 @@ def run_policy(window: Window, config: JobConfig) -> JobResult:
     """Fit a policy on the window, held-out sessions left out. Raises EvidenceError where there is too little."""
     records, held_out = window.hold_out(window.read(config.rolling_window_sessions))
     require_sessions(records, "to learn from")
-    chosen = _choose_sessions(records, window.fresh_after, config)
+    lessons = Lessons(build_examples(records))
+    chosen = _choose_sessions(records, lessons, window.fresh_after, config)
+    first = len(records) - len(chosen)  # those chosen are the newest, and lessons number all
     older, newer = split_by_time(chosen, config.policy.development_share)
     require_sessions(older, "to learn from beside the development sessions")
-    trial = predict_sessions(newer, fit_policy(build_examples(older), config.policy))
+    is_chosen = lessons.sessions >= first
+    trial = predict_sessions(newer, lessons.fit(is_chosen & (lessons.sessions < first + len(older)), config.policy))
     share = choose_share(trial)
     metrics = measure_accuracy([(prediction.remix(share), step) for prediction, step in trial]).metrics()
-    policy = fit_policy(build_examples(chosen), config.policy, share)
+    policy = lessons.fit(is_chosen, config.policy, share)
     described = window.describe("policy", config, chosen)
     manifest = write_artefact(window.folder("policy"), described, {POLICY_FILE: policy.encode()})
     reached = metrics["action_accuracy"]
@@ -53,32 +56,45 @@ def run_policy(window: Window, config: JobConfig) -> JobResult:
     )
 
 
-def _choose_sessions(records: Sequence[SessionRecord], fresh_after: str, config: JobConfig) -> list[SessionRecord]:
+def _choose_sessions(
+    records: Sequence[SessionRecord], lessons: Lessons, fresh_after: str, config: JobConfig
+) -> list[SessionRecord]:
     """All of `records`; or, after a rollback, only the fresh ones, unless older ones help with the fresh ones.
 
     Decided by risk and coverage on the fresh sessions that may be learned from, each judged by policies fitted without
-    it. Held-out sessions are not among `records`.
+    it. Held-out sessions are not among `records`. `lessons` are those of all `records`.
     """
     if not fresh_after:
         return list(records)
-    stale, fresh = closed_by(records, fresh_after), closed_after(records, fresh_after)
+    fresh = closed_after(records, fresh_after)
+    stale = len(records) - len(fresh)
     if len(fresh) < LEAST_SESSIONS * config.critic.folds or not stale:
         tell(f"{len(fresh)} fresh sessions are too few to learn from alone: older ones are used too")
         return list(records)
-    alone, both = (_count_within_target(judge_fresh(before, fresh, config), config) for before in ([], stale))
+    alone, both = (_count_within_target(labels, config) for labels in _judge_fresh(records, stale, lessons, config))
     tell(f"right at the target precision on {len(fresh)} fresh sessions: {alone} learned from them, {both} from all")
     return list(records) if both > alone else fresh
 
 
-def judge_fresh(before: Sequence[SessionRecord], fresh: Sequence[SessionRecord], config: JobConfig) -> list[Judged]:
-    """Labels of `fresh` sessions, by policies that learned from `before` and from the other folds of `fresh`."""
-    known, folds = build_examples(before), config.critic.folds
-    examples = build_examples(fresh)
-    judged: list[Judged] = []
+def _judge_fresh(
+    records: Sequence[SessionRecord], stale: int, lessons: Lessons, config: JobConfig
+) -> tuple[list[Judged], list[Judged]]:
+    """Labels of the sessions after the first `stale`: by policies that learned from their other folds, and from all.
+
+    "All" are the other folds and the stale ones. `lessons` are those of `records`.
+    """
+    folds = config.critic.folds
+    place = lessons.sessions - stale
+    alone: list[Judged] = []
+    both: list[Judged] = []
     for fold in range(folds):
-        policy = fit_policy(known + [e for e in examples if e.session % folds != fold], config.policy)
-        judged += judge_sessions(fresh[fold::folds], policy, "", config.rules)
-    return judged
+        others = (place >= 0) & (place % folds != fold)
+        policies = [lessons.fit(which, config.policy) for which in (others, others | (place < 0))]
+        for labels, judged in zip(
+            (alone, both), judge_by_each(records[stale + fold :: folds], policies, "", config.rules), strict=True
+        ):
+            labels += judged
+    return alone, both
 
 
 def _count_within_target(labels: Sequence[Judged], config: JobConfig) -> int:
