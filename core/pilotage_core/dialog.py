@@ -18,6 +18,8 @@ from pilotage_core.state import State, is_identifier
 
 VERSION = "2"
 ACTION_MARK = ">"
+VERDICT_MARK = "\n!"
+"""What follows a proposed action where a critic is asked: the line whose one word is accept or reject."""
 
 
 class Snapshot(StrEnum):

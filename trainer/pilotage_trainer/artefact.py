@@ -7,7 +7,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -18,15 +18,20 @@ from pilotage_trainer.failures import DamagedArtefactError
 FORMAT = 1
 """Version of the layout and of every file in it; a reader takes no other."""
 MANIFEST = "manifest.json"
-SCORING_SOURCES = ("features.py", "counts.py", "policy.py", "critic.py")
-"""The modules that turn a prompt into a score."""
+COUNTS, TRANSFORMERS = "counts", "transformers"
+SCORING_SOURCES = {
+    COUNTS: ("features.py", "counts.py", "policy.py", "critic.py"),
+    TRANSFORMERS: ("neural/tokenizer.py", "neural/trunk.py", "neural/grammar.py", "neural/inference.py"),
+}
+"""The modules of each backend that turn a prompt into a score."""
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What an artefact is and was made of. `digest` names it everywhere else; it covers all the other fields.
 
     `files` maps names to digests. `policy` is the digest of the policy a critic or a calibration belongs to, `critic`
-    that of the calibration's critic. All it learned from closed from `trained_since` to `trained_until`, both included.
+    that of the calibration's critic, `base` that of the model it was tuned from (empty: none). All it learned from
+    closed from `trained_since` to `trained_until`, both included.
     """
 
     kind: str
@@ -42,6 +47,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     trained_until: str = ""
     policy: str = ""
     critic: str = ""
+    base: str = ""
     format: int = FORMAT
     digest: str = ""
 
@@ -56,16 +62,32 @@ def write_artefact(folder: Path, manifest: Manifest, files: Mapping[str, bytes])
 
     The manifest is completed with the files' digests and its own.
     """
-    manifest = msgspec.structs.replace(
-        manifest, files={n: digest_bytes(d) for n, d in sorted(files.items())}, digest=""
-    )
-    manifest = msgspec.structs.replace(manifest, digest=digest_manifest(manifest))
+
+    def fill(temporary: Path) -> None:
+        for name, data in files.items():
+            (temporary / name).write_bytes(data)
+
+    return place_artefact(folder, manifest, fill)
+
+
+def place_artefact(folder: Path, manifest: Manifest, fill: Callable[[Path], None]) -> Manifest:
+    """Have `fill` write files into a new folder, and put that and the manifest at `folder`, as `write_artefact` does.
+
+    For files too large to hold in memory. Raises OSError, and what `fill` raises.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         temporary.chmod(0o755)  # mkdtemp's 0700 would lock out a model server that runs as another user
-        for name, data in (*files.items(), (MANIFEST, msgspec.json.format(msgspec.json.encode(manifest)))):
-            _write_durably(temporary / name, data)
+        fill(temporary)
+        found = {path.relative_to(temporary).as_posix(): path for path in temporary.rglob("*") if path.is_file()}
+        manifest = msgspec.structs.replace(
+            manifest, files={name: digest_file(path) for name, path in sorted(found.items())}, digest=""
+        )
+        manifest = msgspec.structs.replace(manifest, digest=digest_manifest(manifest))
+        (temporary / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest)))
+        for path in (*found.values(), temporary / MANIFEST):
+            _make_durable(path)
         _put_in_place(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -88,7 +110,25 @@ def read_artefact(folder: Path, kind: str) -> tuple[Manifest, dict[str, bytes]]:
     return manifest, files
 
 
-def read_manifest(folder: Path) -> Manifest:
+def check_artefact(folder: Path, kind: str, prompt_format: str = DEFAULT_FORMAT.digest) -> Manifest:
+    """The manifest of a `kind` artefact at `folder`, every file's digest checked. Raises DamagedArtefactError.
+
+    For files too large to hold in memory: they are read in blocks.
+    """
+    manifest = read_manifest(folder, prompt_format)
+    if manifest.kind != kind:
+        raise DamagedArtefactError(f"is a {manifest.kind}, not a {kind}", where=str(folder))
+    for name, digest in manifest.files.items():
+        try:
+            found = digest_file(folder / name)
+        except OSError as error:
+            raise DamagedArtefactError(f"cannot be read: {error.strerror}", where=str(folder / name)) from error
+        if found != digest:
+            raise DamagedArtefactError("is not what its manifest says", where=str(folder / name), remedy="train again")
+    return manifest
+
+
+def read_manifest(folder: Path, prompt_format: str = DEFAULT_FORMAT.digest) -> Manifest:
     """The manifest at `folder`, checked against itself, the format and the serialiser. Raises DamagedArtefactError."""
     path = folder / MANIFEST
     try:
@@ -101,9 +141,9 @@ def read_manifest(folder: Path) -> Manifest:
         raise DamagedArtefactError("was altered: its digest is another", where=str(path), remedy="train again")
     if manifest.format != FORMAT:
         raise DamagedArtefactError(f"has format {manifest.format}, not {FORMAT}", where=str(path), remedy="train again")
-    if manifest.prompt_format != DEFAULT_FORMAT.digest:
+    if manifest.prompt_format != prompt_format:
         raise DamagedArtefactError(
-            f"was trained on prompt format {manifest.prompt_format}, this is {DEFAULT_FORMAT.digest}",
+            f"was trained on prompt format {manifest.prompt_format}, this is {prompt_format}",
             where=str(path),
             remedy="train again, or serve it with the image that made it",
         )
@@ -112,7 +152,10 @@ def read_manifest(folder: Path) -> Manifest:
 
 def digest_manifest(manifest: Manifest) -> str:
     """Identity of an artefact: of everything in its manifest but the digest itself."""
-    return digest_bytes(msgspec.json.encode(msgspec.structs.replace(manifest, digest=""), order="sorted"))
+    fields = msgspec.to_builtins(msgspec.structs.replace(manifest, digest=""))
+    if not manifest.base:  # manifests from before there was a base keep their digest
+        del fields["base"]
+    return digest_bytes(msgspec.json.encode(fields, order="sorted"))
 
 
 def digest_bytes(data: bytes) -> str:
@@ -120,16 +163,20 @@ def digest_bytes(data: bytes) -> str:
     return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
-def digest_code() -> str:
+def digest_file(path: Path) -> str:
+    """`digest_bytes` of what `path` holds, read in blocks. Raises OSError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+
+
+def digest_code(backend: str = COUNTS) -> str:
     """Identity of the code that turns prompts into scores."""
     here = Path(__file__).parent
-    return digest_bytes(b"\0".join((here / name).read_bytes() for name in SCORING_SOURCES))
+    return digest_bytes(b"\0".join((here / name).read_bytes() for name in SCORING_SOURCES[backend]))
 
 
-def _write_durably(path: Path, data: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
+def _make_durable(path: Path) -> None:
+    with path.open("rb") as file:
         os.fsync(file.fileno())
 
 
