@@ -1,0 +1,199 @@
+"""A dialogue as the session record it would have left, without a gateway: logs of operators who worked unassisted.
+
+Two views. `record_work`: as this BPM plays it (bpm.py), screens read from their HTML, typing before each submit.
+`record_choices`: as STAR's authors score it, each `query` and each message one choice made from what was said and found
+so far; what a query filled in shows afterwards. Not here: HTTP, assisted sessions.
+"""
+
+import uuid
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+
+from pilotage_core.actions import Action, Tool
+from pilotage_core.events import (
+    ActionTaken,
+    Author,
+    Closing,
+    Event,
+    Happening,
+    MessagePosted,
+    ScreenShown,
+    SessionClosed,
+    SessionOpened,
+)
+from pilotage_core.record import SessionRecord
+from pilotage_core.screen import Control, ControlKind, Screen, read_screen
+from pilotage_simulator.case import Case
+from pilotage_simulator.dialogue import CLICK_SECONDS, ROWS_SHOWN, Script, StepKind, build_script
+from pilotage_simulator.forms import build_result, read_constraints
+from pilotage_simulator.screens import SCHEMAS, Renderer
+from pilotage_simulator.star import COMMON_REPLIES, Dialogue, Procedure, StarEvent
+
+EPOCH = datetime(2020, 1, 1, tzinfo=UTC)
+"""When a dialogue without times begins."""
+NAMESPACE = uuid.UUID("6f1c5d3e-9a55-4a0b-8f7e-3f3f0d3f9f7b")
+"""Event ids are made of it and the dialogue: the same dialogue gives the same record."""
+
+
+class _Log:
+    """Events in the order they happen; the clock only goes forward."""
+
+    def __init__(self, dialogue: Dialogue) -> None:
+        times = [e.unix_time for e in dialogue.events if e.unix_time is not None]
+        self._identity = str(dialogue.dialogue_id)
+        self._now = datetime.fromtimestamp(times[0], UTC) if times else EPOCH
+        self.events: list[Event] = []
+
+    def move_to(self, unix_time: float | None) -> None:
+        if unix_time is not None:
+            self._now = max(self._now, datetime.fromtimestamp(unix_time, UTC))
+
+    def wait(self, seconds: float) -> None:
+        self._now += timedelta(seconds=seconds)
+
+    def add(self, data: Happening) -> None:
+        number = len(self.events)
+        identity = str(uuid.uuid5(NAMESPACE, f"{self._identity}:{number}"))
+        self.events.append(Event(identity, number, self._now.isoformat(), data))
+
+    def record(self, process_cluster: str) -> SessionRecord:
+        return SessionRecord(
+            session_id=f"star-{self._identity}",
+            process_cluster=process_cluster,
+            opened_at=self.events[0].at,
+            events=tuple(self.events),
+            closed_at=self._now.isoformat(),
+        )
+
+
+# --- as this BPM plays it ---------------------------------------------------------------------------------------------
+def record_work(
+    dialogue: Dialogue, procedures: Mapping[str, Procedure], renderer: Renderer, process_cluster: str
+) -> SessionRecord | None:
+    """The session that an unassisted operator's work on `dialogue` leaves; None where too little happens in it."""
+    script = build_script(dialogue, procedures)
+    if script is None:
+        return None
+    log, case, shown = _Log(dialogue), Case(script, renderer), ""
+    log.add(_open(script.domains, script.dialogue_id, script.segment))
+
+    def show(messages: tuple[str, ...]) -> None:
+        nonlocal shown
+        html = case.html()
+        if html != shown:
+            shown = html
+            log.add(ScreenShown(screen=_read(html)))
+        for text in messages:
+            log.add(MessagePosted(Author.CUSTOMER, text))
+
+    show(script.opening)
+    while not case.closed:
+        index, step = case.next_step()
+        if step.procedure != case.procedure and step.procedure in procedures and step.kind is not StepKind.OPEN:
+            _take(log, (Action(Tool.OPEN_PROCEDURE, f"procedure:{step.procedure}"),), script, CLICK_SECONDS)
+            case.procedure, case.error = step.procedure, ""
+            show(())
+        _take(log, step.actions, script, step.active_seconds)
+        case.tick(index)
+        for action in step.actions:
+            case.apply(action, step)
+        if not case.closed:
+            show(step.replies)
+    transferred = script.steps[-1].actions[0].tool is Tool.TRANSFER_CHAT
+    log.add(SessionClosed(Closing.TRANSFERRED if transferred else Closing.CLOSED))
+    return log.record(process_cluster)
+
+
+def _take(log: _Log, actions: tuple[Action, ...], script: Script, seconds: float) -> None:
+    log.wait(seconds)
+    log.add(ActionTaken(actions, script.operator, seconds))
+
+
+@lru_cache(maxsize=4096)
+def _read(html: str) -> Screen:
+    return read_screen(html, SCHEMAS)
+
+
+def _open(domains: tuple[str, ...], dialogue_id: str, segment: str = "") -> SessionOpened:
+    metadata = {"domains": ",".join(domains), "line_of_business": "support", "dialogue_id": dialogue_id}
+    return SessionOpened(metadata, {"segment": segment} if segment else {})
+
+
+# --- as STAR's authors score it ---------------------------------------------------------------------------------------
+def record_choices(
+    dialogue: Dialogue, procedures: Mapping[str, Procedure], process_cluster: str
+) -> SessionRecord | None:
+    """The wizard's choices in `dialogue`; None where there are none. A single-task wizard has its procedure open."""
+    tasks = [c.task for c in dialogue.scenario.capabilities if c.task in procedures]
+    log = _Log(dialogue)
+    desk = _Desk(procedures, tuple(dict.fromkeys(tasks)))
+    if tasks and not dialogue.scenario.multi_task:
+        desk.procedure = tasks[0]
+    log.add(_open(dialogue.domains, str(dialogue.dialogue_id)))
+    log.add(ScreenShown(screen=desk.screen()))
+    chosen = 0
+    for event in dialogue.events:
+        log.move_to(event.unix_time)
+        for happening in desk.follow(event, dialogue.wizard):
+            chosen += isinstance(happening, ActionTaken)
+            log.add(happening)
+    log.add(SessionClosed(Closing.CLOSED))
+    return log.record(process_cluster) if chosen else None
+
+
+class _Desk:
+    """What the wizard has in front of them: the procedure open, what the last query filled in and found."""
+
+    def __init__(self, procedures: Mapping[str, Procedure], tasks: tuple[str, ...]) -> None:
+        self._procedures = procedures
+        self._tasks = tasks
+        self.procedure = ""
+        self._facts: tuple[tuple[str, str], ...] = ()
+        self._filled: tuple[tuple[str, str], ...] = ()
+
+    def follow(self, event: StarEvent, wizard: str) -> Iterator[Happening]:
+        """What `event` is in a session."""
+        text = (event.text or "").strip()
+        match event.agent, event.action:
+            case "User", "utter" if text:
+                yield MessagePosted(Author.CUSTOMER, text)
+            case "Wizard", "pick_suggestion" | "utter" if text:
+                control = f"reply:{event.label}" if event.action == "pick_suggestion" and event.label else ""
+                yield ActionTaken((Action(Tool.SEND_TEXT_TO_CHAT, control, text=text),), wizard)
+            case "Wizard", "select_task" if event.task in self._procedures and event.task != self.procedure:
+                yield ActionTaken((Action(Tool.OPEN_PROCEDURE, f"procedure:{event.task}"),), wizard)
+                self.procedure, self._facts, self._filled = event.task, (), ()
+                yield ScreenShown(screen=self.screen())
+            case "Wizard", "query":
+                values, button = read_constraints(event.constraints)
+                self._filled = tuple(sorted(values.items()))
+                yield ActionTaken((Action(Tool.CLICK_CONTROL, button),), wizard)
+            case "KnowledgeBase", _:
+                self._facts = build_result(event).facts
+                yield ScreenShown(screen=self.screen())
+
+    def screen(self) -> Screen:
+        """The screen as it is now."""
+        facts = (("procedure", self.procedure), *self._facts, *((f"form {k}", v) for k, v in self._filled))
+        opened = self._procedures.get(self.procedure)
+        controls = _desk_controls(
+            self._tasks, opened.submits if opened else (), tuple(opened.replies.items()) if opened else ()
+        )
+        return Screen("case" if opened else "search", controls=controls, facts=tuple(f for f in facts if f[1]))
+
+
+@lru_cache(maxsize=1024)
+def _desk_controls(
+    tasks: tuple[str, ...], submits: tuple[str, ...], replies: tuple[tuple[str, str], ...]
+) -> tuple[Control, ...]:
+    rows = range(1, ROWS_SHOWN + 1) if submits else ()
+    return (
+        *(Control(f"procedure:{task}", ControlKind.PROCEDURE, label=task) for task in tasks),
+        *(Control(button, ControlKind.BUTTON, label=button) for button in submits),
+        *(Control(f"row:{number}", ControlKind.ROW, label=str(number)) for number in rows),
+        *(
+            Control(f"reply:{k}", ControlKind.REPLY, label=text)
+            for k, text in {**COMMON_REPLIES, **dict(replies)}.items()
+        ),
+    )

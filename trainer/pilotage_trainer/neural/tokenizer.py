@@ -1,0 +1,105 @@
+"""Tokenizers: one learned from dialogs (a model from scratch), or a base model's own, made to respect what we rely on.
+
+Relied on: "\\n>" and "\\n!" are pieces of their own, so that the tokens of a prompt begin the tokens of every longer
+one; NOTHING, `accept` and `reject` are one token each. Not here: which tokens carry loss (sequences.py).
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from pilotage_trainer.failures import SplitLabelError
+
+NOTHING = '{"tool":""}'
+"""What a policy writes when it has nothing to propose (pilotage_core.proposal)."""
+ACCEPT, REJECT = "accept", "reject"
+VERDICT_MARK = "\n!"
+"""The line that asks a critic for its verdict: the token after it is ACCEPT or REJECT."""
+END, PAD = "<|end|>", "<|pad|>"
+MARKS = Regex(r"\n[>!]")
+CHAT_TEMPLATE = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
+"""A chat is the dialog and nothing else: nothing is put around it or after it."""
+
+ACTION = r'\{"tool":"[a-z_]*"(?:,"control_id":"[^"\\\n]*")?(?:\}|,"(?:value|text)":")'
+"""An action whole, or up to its free text."""
+PIECES = Regex(
+    r"\n[>!]|" + ACTION + r'|"\}'
+    r"|\n< ?"
+    r"|\n[+-] (?:fact|announcement|input|select|combo_box) [^=\n]*=?"  # what comes after = is words
+    r"|\n[+-] [^\n]*|\n%!? [^\n]*"
+    r"| ?\p{L}+(?:'\p{L}+)?| ?\p{N}{1,3}| ?[^\s\p{L}\p{N}]+|[^\S\n]+|\n"
+)
+"""Screen lines, marks and actions are one piece each and may become one token each; all else is split into words."""
+
+
+def learn_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer learned from dialogs, `vocabulary` tokens at most.
+
+    Any text survives it: what was never seen falls back to bytes. Deterministic in the order of `texts`.
+    """
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(MARKS, "isolated"),
+            pre_tokenizers.Split(PIECES, "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary,
+        min_frequency=2,
+        special_tokens=[PAD, END],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END, pad_token=PAD)
+    return _complete(wrapped)
+
+
+def adapt_tokenizer(base: str | Path) -> PreTrainedTokenizerFast:
+    """The tokenizer of the base model `base`, with our marks kept apart and NOTHING one token.
+
+    Raises SplitLabelError where it splits `accept` or `reject`.
+    """
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    backend = tokenizer.backend_tokenizer
+    backend.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Split(MARKS, "isolated"), backend.pre_tokenizer])
+    if tokenizer.pad_token is None:
+        tokenizer.add_special_tokens({"pad_token": PAD})
+    return _complete(tokenizer, learned=False)
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
+    """The tokenizer of an artefact. Raises SplitLabelError where it is none of ours."""
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
+    label_token_ids(tokenizer)
+    return tokenizer
+
+
+def label_token_ids(tokenizer: PreTrainedTokenizerFast) -> tuple[int, int]:
+    """The ids of `accept` and `reject`. Raises SplitLabelError where one of them is not exactly one token."""
+    found = []
+    for word in (ACCEPT, REJECT):
+        ids = tokenizer(word, add_special_tokens=False)["input_ids"]
+        if len(ids) != 1:
+            raise SplitLabelError(
+                f"the tokenizer splits {word!r} into {len(ids)} tokens",
+                where=str(tokenizer.name_or_path) or "tokenizer",
+                remedy="use a base model whose tokenizer knows it, or let one be learned from the data",
+            )
+        found.append(ids[0])
+    return found[0], found[1]
+
+
+def _complete(tokenizer: PreTrainedTokenizerFast, learned: bool = True) -> PreTrainedTokenizerFast:
+    added = [AddedToken(NOTHING, normalized=False)]
+    if learned:
+        added += [AddedToken(word, single_word=True, normalized=False) for word in (ACCEPT, REJECT)]
+    tokenizer.add_tokens(added)
+    tokenizer.chat_template = CHAT_TEMPLATE
+    label_token_ids(tokenizer)
+    return tokenizer
