@@ -42,7 +42,7 @@ def run_calibrate(window: Window, config: JobConfig, urls: tuple[str, str] | Non
     policy, critic = load_policy(window.folder("policy")), load_critic(window.folder("critic"))
     held_out_after = window.held_out_after or critic.manifest.trained_until
     _require_unseen(held_out_after, policy, critic)
-    records = closed_after(window.read(), held_out_after)
+    records = closed_after(window.read(since=held_out_after), held_out_after)
     scorer: Scorer = InProcess(policy, critic) if urls is None else _connect(urls, policy, critic)
     labels = score_sessions(records, policy.manifest.digest, scorer, config)
     results = calibrate_strata(labels, config)

@@ -13,7 +13,7 @@ from pilotage_trainer.artefact import write_artefact
 from pilotage_trainer.config import JobConfig
 from pilotage_trainer.critic import Source
 from pilotage_trainer.critic_training import Comparison, Judged, fit_better, judge_crossfitted, judge_sessions
-from pilotage_trainer.dataset import closed_after, closed_by, read_time
+from pilotage_trainer.dataset import closed_after, closed_by
 from pilotage_trainer.models import CRITIC_FILE, POLICY_FILE, ServedPolicy, load_policy
 from pilotage_trainer.window import LEAST_SESSIONS, Window, build_digests
 
@@ -24,10 +24,9 @@ def run_critic(window: Window, config: JobConfig) -> JobResult:
     Raises EvidenceError where there is too little, DamagedArtefactError where the policy cannot be loaded.
     """
     served = load_policy(window.folder("policy"))
-    records = window.read()
+    records = window.read(since=served.manifest.trained_since)
     known = closed_by(records, served.manifest.trained_until)
     newer, held_out = window.hold_out(closed_after(records, served.manifest.trained_until))
-    known = [r for r in known if read_time(r.closed_at) >= read_time(served.manifest.trained_since)]
     labels = _collect_labels(known, newer, served, config)
     critic, compared = fit_better(served.policy, labels, config.critic)
     described = window.describe("critic", config, known + newer, policy=served.manifest)

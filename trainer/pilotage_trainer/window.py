@@ -58,9 +58,13 @@ class Window:
         """Where the artefact of `phase` is."""
         return artefact_folder(self.out, self.process_cluster, self.revision, phase)
 
-    def read(self, most: int = 0) -> list[SessionRecord]:
-        """The window's sessions, by closing time; with `most` only the newest that many (the rolling window)."""
-        records = read_export(self.export, self.process_cluster, self.since, self.until)
+    def read(self, most: int = 0, since: str = "") -> list[SessionRecord]:
+        """The window's sessions, by closing time; with `most` only the newest that many (the rolling window).
+
+        With `since` only those that closed from then on: an export is as long as its sessions.
+        """
+        begin = max((time for time in (self.since, since) if time), key=read_time, default="")
+        records = read_export(self.export, self.process_cluster, begin, self.until)
         kept = records[-most:] if most else records
         left_out = f", {len(records) - len(kept)} older ones left out" if len(kept) < len(records) else ""
         tell(f"{len(kept)} sessions of {self.process_cluster}{left_out}")
