@@ -21,8 +21,6 @@ MEMORY = 10
 SUFFICIENT = 1e-4
 """The share of the promised decrease that a step has to bring (Armijo)."""
 HALVINGS = 20
-TYPICAL_VARIANCE = 0.1
-"""A guess of p(1 − p): how much a row bends the loss in each class."""
 SETTLED = 1e-9
 """Where a step lowers the loss by a smaller share than this, nothing more is to be had."""
 
@@ -50,8 +48,7 @@ def fit_logistic(
     """
     columns, kinds = rows.shape[1], int(classes.max()) + 1
     loss = _build_loss(rows, classes, kinds, strength, importance)
-    start = np.zeros((columns + 1) * kinds, dtype=rows.dtype)
-    found = minimise(loss, start, _guess_scales(rows, kinds, strength), iterations, tolerance)
+    found = minimise(loss, np.zeros((columns + 1) * kinds, dtype=rows.dtype), iterations, tolerance)
     table = found.reshape(columns + 1, kinds)
     return Fitted(table[:-1], table[-1])
 
@@ -90,28 +87,17 @@ def _build_loss(
     return loss
 
 
-def _guess_scales(rows: sp.csr_matrix, kinds: int, strength: float) -> Array:
-    """How far each weight may go before the loss bends: far for a rare column, with which a slope is small too."""
-    often = np.append(np.asarray(rows.power(2).mean(axis=0)).ravel(), 1.0)
-    bend = TYPICAL_VARIANCE * often
-    bend[:-1] += 1.0 / (strength * rows.shape[0])
-    return np.repeat(1.0 / bend, kinds).astype(rows.dtype)
-
-
-def minimise(loss: Loss, start: Array, scales: Array, iterations: int, tolerance: float) -> Array:
-    """L-BFGS with backtracking, for a smooth convex `loss`. Source: Nocedal and Wright 2006, algorithm 7.5.
-
-    `scales` are a first guess of the inverse curvature, one for each place of `start`.
-    """
+def minimise(loss: Loss, start: Array, iterations: int, tolerance: float) -> Array:
+    """L-BFGS with backtracking, for a smooth convex `loss`. Source: Nocedal and Wright 2006, algorithm 7.5."""
     x = start
     value, slope = loss(x)
     steps: deque[tuple[Array, Array, float]] = deque(maxlen=MEMORY)
     for _ in range(iterations):
         if float(np.abs(slope).max()) <= tolerance:
             break
-        direction = _turn(slope, scales, steps)
+        direction = _turn(slope, steps)
         descent = float(np.dot(direction, slope))
-        length = 1.0
+        length = 1.0 if steps else min(1.0, 1.0 / float(np.linalg.norm(slope)))
         for _ in range(HALVINGS):
             moved = x + x.dtype.type(length) * direction
             new_value, new_slope = loss(moved)
@@ -130,7 +116,7 @@ def minimise(loss: Loss, start: Array, scales: Array, iterations: int, tolerance
     return x
 
 
-def _turn(slope: Array, scales: Array, steps: deque[tuple[Array, Array, float]]) -> Array:
+def _turn(slope: Array, steps: deque[tuple[Array, Array, float]]) -> Array:
     """The direction of descent: minus the slope, times what the former steps tell of the inverse curvature."""
     direction = -slope
     parts = []
@@ -138,10 +124,9 @@ def _turn(slope: Array, scales: Array, steps: deque[tuple[Array, Array, float]])
         part = float(np.dot(step, direction)) / bend
         direction -= slope.dtype.type(part) * change
         parts.append(part)
-    direction *= scales
     if steps:
         _, change, bend = steps[-1]
-        direction *= slope.dtype.type(bend / float(np.dot(change, scales * change)))
+        direction *= slope.dtype.type(bend / float(np.dot(change, change)))
     for (step, change, bend), part in zip(steps, reversed(parts), strict=True):
         direction += slope.dtype.type(part - float(np.dot(change, direction)) / bend) * step
     return direction

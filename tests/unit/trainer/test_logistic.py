@@ -68,5 +68,5 @@ def test_without_columns_intercepts_are_the_shares():
 
 
 def test_a_start_at_the_minimum_stays_there():
-    found = minimise(lambda x: (float(x @ x) / 2.0, x), np.zeros(3), np.ones(3), 10, 1e-6)
+    found = minimise(lambda x: (float(x @ x) / 2.0, x), np.zeros(3), 10, 1e-6)
     assert (found == 0.0).all()
