@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from pilotage_core.actions import ActionRules, classify_action
 from pilotage_core.errors import EvidenceError
 from pilotage_core.record import SessionRecord
+from pilotage_trainer.comparison import Comparison, compare_scores
 from pilotage_trainer.config import CriticSettings, PolicySettings
 from pilotage_trainer.critic import (
     Critic,
@@ -26,7 +26,6 @@ from pilotage_trainer.critic import (
     build_rate_traits,
 )
 from pilotage_trainer.dataset import build_examples, read_points
-from pilotage_trainer.evaluation import stratified_auroc
 from pilotage_trainer.failures import OneClassError
 from pilotage_trainer.features import Situation, name_step, step_action
 from pilotage_trainer.labels import Moment, list_moments
@@ -51,19 +50,6 @@ class Judged:
     confidence: float
     traits: dict[str, float]
     rate_contexts: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Critic against confidence on development sessions. AUROCs count pairs within a stratum only.
-
-    `share_better` is the share of bootstrap draws in which the critic's is the higher one.
-    """
-
-    labels: int
-    auroc: float
-    confidence_auroc: float
-    share_better: float
 
 
 def judge_sessions(
@@ -150,22 +136,14 @@ def compare_with_confidence(policy: Policy, labels: Sequence[Judged], settings: 
     if len({each.accepted for each in older}) < 2 or len(older) < settings.least_labels or not newer:
         return Comparison(len(newer), 0.5, 0.5, 0.0)
     critic = fit_critic(policy, older, settings)
-    scores = np.array([score_judged(critic, each) for each in newer])
-    confidences = np.array([each.confidence for each in newer])
-    accepted = np.array([each.accepted for each in newer])
-    strata = np.unique([each.stratum for each in newer], return_inverse=True)[1]
-    groups = _positions_by_session(newer)
-    random = np.random.default_rng(settings.seed)
-    better = 0
-    for _ in range(settings.draws):
-        drawn = np.concatenate([groups[i] for i in random.integers(len(groups), size=len(groups))])
-        of = accepted[drawn], strata[drawn]
-        better += stratified_auroc(scores[drawn], *of) > stratified_auroc(confidences[drawn], *of)
-    return Comparison(
-        labels=len(newer),
-        auroc=stratified_auroc(scores, accepted, strata),
-        confidence_auroc=stratified_auroc(confidences, accepted, strata),
-        share_better=better / settings.draws,
+    return compare_scores(
+        [score_judged(critic, each) for each in newer],
+        [each.confidence for each in newer],
+        [each.accepted for each in newer],
+        [each.stratum for each in newer],
+        [each.session for each in newer],
+        settings.draws,
+        settings.seed,
     )
 
 
@@ -221,10 +199,3 @@ def _judge_moment(
 def _with_crossfitted_rates(labels: Sequence[Judged], folds: int) -> list[dict[str, float]]:
     rates = [count_rates(each for each in labels if each.session % folds != fold) for fold in range(folds)]
     return [each.traits | build_rate_traits(rates[each.session % folds].of(each.rate_contexts)) for each in labels]
-
-
-def _positions_by_session(labels: Sequence[Judged]) -> list[npt.NDArray[np.intp]]:
-    positions: dict[int, list[int]] = {}
-    for position, each in enumerate(labels):
-        positions.setdefault(each.session, []).append(position)
-    return [np.array(each, dtype=np.intp) for each in positions.values()]

@@ -4,7 +4,7 @@ A session in which this very policy proposed gives live labels only; any other i
 acted, the policy is asked, and anything but what the person did counts as rejected. Not here: scores (critic.py).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import msgspec
 
@@ -56,17 +56,19 @@ def is_same_step(proposed: Action, taken: Action) -> bool:
     return name_step(proposed) == name_step(taken) and proposed.value == taken.value
 
 
-def list_moments(record: SessionRecord, policy_digest: str) -> list[Moment]:
-    """The moments of `record` in which the policy of `policy_digest` can be judged."""
+def list_moments(
+    record: SessionRecord, policy_digest: str, grades: Mapping[Grade | None, float] = GRADE_WEIGHTS
+) -> list[Moment]:
+    """The moments of `record` in which the policy of `policy_digest` can be judged; rejections weigh by `grades`."""
     if any(p.policy_digest == policy_digest for p in record.proposals):
-        return list(_live_moments(record, policy_digest))
+        return list(_live_moments(record, policy_digest, grades))
     return [
         Moment(point.session_id, point.prompt, point.state.screen, point.operator, taken=point.taken)
         for point in human_points(record)
     ]
 
 
-def _live_moments(record: SessionRecord, policy_digest: str) -> Iterator[Moment]:
+def _live_moments(record: SessionRecord, policy_digest: str, grades: Mapping[Grade | None, float]) -> Iterator[Moment]:
     verdicts: dict[str, Label] = {label.proposal_id: label for label in read_labels(record)}  # a later review wins
     wanted = {p.at_version: p for p in record.proposals if p.policy_digest == policy_digest}
     actions = {p.proposal_id: p.action for p in record.proposals}
@@ -82,12 +84,12 @@ def _live_moments(record: SessionRecord, policy_digest: str) -> Iterator[Moment]
                 operator=label.operator,
                 proposed=proposal.action,
                 accepted=label.accepted,
-                weight=_weigh(label),
+                weight=_weigh(label, grades),
                 propensity=label.propensity,
             )
         walk.step(event, actions.get(event.data.proposal_id) if isinstance(event.data, OutcomeReported) else None)
 
 
-def _weigh(label: Label) -> float:
-    graded = 1.0 if label.accepted else GRADE_WEIGHTS.get(label.grade, 1.0)
+def _weigh(label: Label, grades: Mapping[Grade | None, float]) -> float:
+    graded = 1.0 if label.accepted else grades.get(label.grade, 1.0)
     return graded * min(1.0 / label.propensity, HEAVIEST)
