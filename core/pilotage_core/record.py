@@ -50,6 +50,22 @@ class SessionRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     closed_at: str = ""
 
 
+class ArchiveRow(msgspec.Struct, frozen=True):
+    """One session as a row of a Parquet archive: what a reader chooses by, and the line of the export whole."""
+
+    session_id: str
+    process_cluster: str
+    opened_at: str
+    closed_at: str
+    record: bytes
+
+
+def build_archive_row(record: SessionRecord) -> ArchiveRow:
+    """The row that holds `record`."""
+    line = msgspec.json.encode(record)
+    return ArchiveRow(record.session_id, record.process_cluster, record.opened_at, record.closed_at, line)
+
+
 class Label(msgspec.Struct, frozen=True):
     """An operator's word on one proposal: the unit of τ, guardrails and monitors.
 

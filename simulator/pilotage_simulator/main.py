@@ -1,8 +1,9 @@
-"""`pilotage-simulate`: play STAR dialogues as sessions of a BPM against a gateway."""
+"""`pilotage-simulate`: play STAR dialogues as sessions of a BPM against a gateway, or write them down as records."""
 
 import asyncio
 import signal
 import time
+from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
@@ -17,8 +18,10 @@ from pilotage_simulator.ledger import Ledger, count_unsafe, mend_ledger, read_le
 from pilotage_simulator.pacer import ControllerWishes, Pacer
 from pilotage_simulator.plan import ChangePoint, Plan, read_plan
 from pilotage_simulator.play import Played, Run, deal_scripts, describe_assumptions
+from pilotage_simulator.recording import ALL_DOMAINS, View, read_star_records
 from pilotage_simulator.screens import SCHEMAS
 from pilotage_simulator.star import Star, find_star, load_star
+from pilotage_simulator.written import write_records
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 
@@ -46,6 +49,23 @@ def run(
         chosen = _with_options(read_plan(plan), concurrency, change_cluster, change_at)
         found = load_star(find_star(star or None))
         asyncio.run(_run(gateway, controller, chosen, found, ledger, limit, seed))
+    except PilotageError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from error
+
+
+@app.command()
+def record(
+    out: Annotated[Path, typer.Argument(help="FILE.ndjson, FILE.ndjson.gz or FILE.parquet")],
+    star: Annotated[str, typer.Option(help="folder or file of dialogues; empty: STAR=, else the data set")] = "",
+    view: Annotated[View, typer.Option(help="the wizard's choices, or the work screen by screen")] = View.CHOICES,
+    process_cluster: Annotated[str, typer.Option(help="namespace/name; a lane's name takes its domains")] = ALL_DOMAINS,
+    limit: Annotated[int | None, typer.Option(help="sessions to write at most")] = None,
+) -> None:
+    """Write dialogues down as session records, as an export of a gateway would hold them; no gateway is needed."""
+    try:
+        records = islice(read_star_records(star, view, process_cluster), limit)
+        typer.echo(f"{write_records(out, records)} sessions in {out}")
     except PilotageError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from error

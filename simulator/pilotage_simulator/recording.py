@@ -2,13 +2,16 @@
 
 Two views. `record_work`: as this BPM plays it (bpm.py), screens read from their HTML, typing before each submit.
 `record_choices`: as STAR's authors score it, each `query` and each message one choice made from what was said and found
-so far; what a query filled in shows afterwards. Not here: HTTP, assisted sessions.
+so far; what a query filled in shows afterwards. `read_star_records` is a whole file in either view, and what the entry
+points of group `pilotage.records` lead to. Not here: HTTP, assisted sessions, the played BPM itself (records.py).
 """
 
 import uuid
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from functools import lru_cache
+from pathlib import Path
 
 from pilotage_core.actions import Action, Tool
 from pilotage_core.events import (
@@ -28,29 +31,91 @@ from pilotage_simulator.case import Case
 from pilotage_simulator.dialogue import CLICK_SECONDS, ROWS_SHOWN, Script, StepKind, build_script
 from pilotage_simulator.forms import build_result, read_constraints
 from pilotage_simulator.screens import SCHEMAS, Renderer
-from pilotage_simulator.star import COMMON_REPLIES, Dialogue, Procedure, StarEvent
+from pilotage_simulator.star import COMMON_REPLIES, Dialogue, Procedure, StarEvent, find_star, load_star, read_dialogues
 
 EPOCH = datetime(2020, 1, 1, tzinfo=UTC)
-"""When a dialogue without times begins."""
+"""When a dialogue without times begins, and the first one of a file that is read as a whole."""
+BETWEEN_SESSIONS = timedelta(hours=1)
+"""From the beginning of one session of a file to the next; each ends before the next begins."""
+ALL_DOMAINS = "star/all"
+LANES: Mapping[str, tuple[str, ...]] = {
+    "star/information": ("weather", "trivia", "spaceship", "bank"),
+    "star/bookings": ("hotel", "plane", "ride", "trip", "restaurant", "doctor", "apartment"),
+}
+"""Process clusters that take the dialogues of some domains only, as in the demo's plans."""
+LONG_TAIL = "star/long-tail"
+"""What no lane takes."""
 NAMESPACE = uuid.UUID("6f1c5d3e-9a55-4a0b-8f7e-3f3f0d3f9f7b")
 """Event ids are made of it and the dialogue: the same dialogue gives the same record."""
 
 
-class _Log:
-    """Events in the order they happen; the clock only goes forward."""
+class View(StrEnum):
+    """What of a dialogue becomes a session."""
 
-    def __init__(self, dialogue: Dialogue) -> None:
+    CHOICES = "choices"  # as STAR's authors score it
+    WORK = "work"  # as this BPM plays it
+
+
+def read_star_records(
+    path: str | Path,
+    view: str = View.CHOICES,
+    process_cluster: str = ALL_DOMAINS,
+    part: tuple[int, int] = (0, 1),
+) -> Iterator[SessionRecord]:
+    """The dialogues of `path` (a file, a folder, or empty: see `find_star`) as closed sessions, in the file's order.
+
+    Sessions begin an hour apart in that order (STAR's own times part the domains); within one the gaps are the recorded
+    ones. `star/bookings`, `star/information` and `star/long-tail` take their domains, any other name takes all. `part`
+    (i, n) gives every n-th dialogue from the i-th on. Raises InvalidInputError naming file and line.
+    """
+    star, wanted = load_star(find_star(str(path))), View(view)
+    renderer = Renderer(star.procedures)
+    for number, dialogue in enumerate(read_dialogues(star.dialogues)):
+        if number % part[1] != part[0] or not _takes(process_cluster, dialogue):
+            continue
+        begins = EPOCH + number * BETWEEN_SESSIONS
+        if wanted is View.WORK:
+            record = record_work(dialogue, star.procedures, renderer, process_cluster, begins)
+        else:
+            record = record_choices(dialogue, star.procedures, process_cluster, begins)
+        if record is not None:
+            yield record
+
+
+def read_star_work(
+    path: str | Path, process_cluster: str = ALL_DOMAINS, part: tuple[int, int] = (0, 1)
+) -> Iterator[SessionRecord]:
+    """`read_star_records` in the view of the work, screen by screen."""
+    return read_star_records(path, View.WORK, process_cluster, part)
+
+
+def _takes(process_cluster: str, dialogue: Dialogue) -> bool:
+    domains = set(dialogue.domains)
+    lane = next((name for name, own in LANES.items() if domains and domains <= set(own)), LONG_TAIL)
+    return process_cluster == lane or process_cluster not in (*LANES, LONG_TAIL)
+
+
+class _Log:
+    """Events in the order they happen; the clock only goes forward. `begins` moves all of it there."""
+
+    def __init__(self, dialogue: Dialogue, begins: datetime | None) -> None:
         times = [e.unix_time for e in dialogue.events if e.unix_time is not None]
+        first = datetime.fromtimestamp(times[0], UTC) if times else EPOCH
         self._identity = str(dialogue.dialogue_id)
-        self._now = datetime.fromtimestamp(times[0], UTC) if times else EPOCH
+        self._now = begins or first
+        self._moved = self._now - first
+        self._latest = begins + BETWEEN_SESSIONS - timedelta(seconds=1) if begins else None
         self.events: list[Event] = []
 
     def move_to(self, unix_time: float | None) -> None:
         if unix_time is not None:
-            self._now = max(self._now, datetime.fromtimestamp(unix_time, UTC))
+            self._set(max(self._now, datetime.fromtimestamp(unix_time, UTC) + self._moved))
 
     def wait(self, seconds: float) -> None:
-        self._now += timedelta(seconds=seconds)
+        self._set(self._now + timedelta(seconds=seconds))
+
+    def _set(self, time: datetime) -> None:
+        self._now = min(time, self._latest) if self._latest else time
 
     def add(self, data: Happening) -> None:
         number = len(self.events)
@@ -69,13 +134,20 @@ class _Log:
 
 # --- as this BPM plays it ---------------------------------------------------------------------------------------------
 def record_work(
-    dialogue: Dialogue, procedures: Mapping[str, Procedure], renderer: Renderer, process_cluster: str
+    dialogue: Dialogue,
+    procedures: Mapping[str, Procedure],
+    renderer: Renderer,
+    process_cluster: str,
+    begins: datetime | None = None,
 ) -> SessionRecord | None:
-    """The session that an unassisted operator's work on `dialogue` leaves; None where too little happens in it."""
+    """The session that an unassisted operator's work on `dialogue` leaves; None where too little happens in it.
+
+    It begins when the dialogue did, or at `begins`.
+    """
     script = build_script(dialogue, procedures)
     if script is None:
         return None
-    log, case, shown = _Log(dialogue), Case(script, renderer), ""
+    log, case, shown = _Log(dialogue, begins), Case(script, renderer), ""
     log.add(_open(script.domains, script.dialogue_id, script.segment))
 
     def show(messages: tuple[str, ...]) -> None:
@@ -117,16 +189,17 @@ def _read(html: str) -> Screen:
 
 def _open(domains: tuple[str, ...], dialogue_id: str, segment: str = "") -> SessionOpened:
     metadata = {"domains": ",".join(domains), "line_of_business": "support", "dialogue_id": dialogue_id}
-    return SessionOpened(metadata, {"segment": segment} if segment else {})
+    profile = {"segment": segment, "customer_id": f"customer-{dialogue_id}"} if segment else {}
+    return SessionOpened(metadata, profile)
 
 
 # --- as STAR's authors score it ---------------------------------------------------------------------------------------
 def record_choices(
-    dialogue: Dialogue, procedures: Mapping[str, Procedure], process_cluster: str
+    dialogue: Dialogue, procedures: Mapping[str, Procedure], process_cluster: str, begins: datetime | None = None
 ) -> SessionRecord | None:
     """The wizard's choices in `dialogue`; None where there are none. A single-task wizard has its procedure open."""
     tasks = [c.task for c in dialogue.scenario.capabilities if c.task in procedures]
-    log = _Log(dialogue)
+    log = _Log(dialogue, begins)
     desk = _Desk(procedures, tuple(dict.fromkeys(tasks)))
     if tasks and not dialogue.scenario.multi_task:
         desk.procedure = tasks[0]
