@@ -23,8 +23,10 @@ BoolArray = npt.NDArray[np.bool_]
 GRID_STEPS = 200  # prefixes tested; registered here, before any data (DESIGN, section 8)
 LEAST_SELECTED = 60
 LEAST_SELECTED_SHARE = 0.1
+MOST_UNKNOWN_SHARE = 0.5  # of labels whose operator is not known
 SCORE_BINS = 30  # for acceptance by score, with at least this many labels each:
 LEAST_IN_BIN = 50
+UNSEEN_ERRORS = 0.25  # of the heaviest weight, where weights differ
 CAUTION = 0.25  # standard errors; the least that kept every simulated world within delta (docs/decisions)
 
 
@@ -35,6 +37,9 @@ class CalibrationReason(StrEnum):
     NO_LABELS = "NoLabels"
     TOO_FEW_LABELS = "TooFewLabels"  # fewer than the first prefix needs
     NONE_ACCEPTED = "NoneAccepted"
+    OPERATORS_UNKNOWN = (
+        "OperatorsUnknown"  # too many labels are by nobody knows whom: how operators differ is not known
+    )
     FIRST_PREFIX_FAILED = "FirstPrefixFailed"  # even the highest scores do not reach the target with confidence
 
 
@@ -44,7 +49,8 @@ class Labels:
 
     `scores` in [0, 1]; `accepted` is y (an unedited accept); `operators` and `sessions` are ids of any kind that
     sorts. An audited item that nobody answered is by no operator: give each an id of its own. `propensities` in (0, 1]
-    are the chances with which each was looked at (None: every proposal was).
+    are the chances with which each was looked at (None: every proposal was). `known` says whose operator is known
+    (None: everyone's): the others count as one more operator, the worst case, and tell nothing of how operators differ.
     """
 
     scores: FloatArray
@@ -52,6 +58,7 @@ class Labels:
     operators: IntArray
     sessions: IntArray
     propensities: FloatArray | None = None
+    known: BoolArray | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +98,7 @@ def calibrate(
     target: float,
     delta: float,
     propensities: npt.ArrayLike | None = None,
+    known: npt.ArrayLike | None = None,
 ) -> TauResult:
     """Certify the laxest τ at which precision ≥ `target`, wrong with probability ≤ `delta`.
 
@@ -103,18 +111,21 @@ def calibrate(
     Source: fixed-sequence testing (Maurer, Hothorn, Lehmacher 1995; Angelopoulos et al. 2021, "Learn then test");
     binomial test at the effective sample size, with a t-quantile (Korn, Graubard 1998).
     """
-    labels = _validated(scores, accepted, operators, sessions, propensities, target, delta)
+    labels = _validated(scores, accepted, operators, sessions, propensities, known, target, delta)
     n = len(labels.scores)
     needed = least_selected(n, target=target, delta=delta)
     empty = TauResult(None, CalibrationReason.NO_LABELS, target, delta, n=n, needed=needed)
     if n == 0:
         return empty
-    people = _codes(labels.operators)
-    empty = replace(empty, operators=int(people.max()) + 1)
+    people, counted = _name_operators(labels)
+    empty = replace(empty, operators=counted)
     if n < needed:
         return replace(empty, reason=CalibrationReason.TOO_FEW_LABELS)
     if not labels.accepted.any():
         return replace(empty, reason=CalibrationReason.NONE_ACCEPTED)
+    unknown = 0.0 if labels.known is None else float(np.mean(~labels.known))
+    if unknown > MOST_UNKNOWN_SHARE or (unknown and counted < 2):
+        return replace(empty, reason=CalibrationReason.OPERATORS_UNKNOWN)
     order = np.argsort(-labels.scores, kind="stable")
     ranked = Labels(
         labels.scores[order],
@@ -122,6 +133,7 @@ def calibrate(
         people[order],
         _codes(labels.sessions)[order],
         None if labels.propensities is None else labels.propensities[order],
+        None if labels.known is None else labels.known[order],
     )
     return _walk(ranked, needed, empty)
 
@@ -147,6 +159,7 @@ def calibrate_strata(
             target=target,
             delta=delta / len(labels_by_stratum),
             propensities=labels.propensities,
+            known=labels.known,
         )
     return results
 
@@ -177,12 +190,16 @@ def _walk(ranked: Labels, needed: int, empty: TauResult) -> TauResult:
     spread = np.cumsum(weights * weights)[ends]  # Σw²: with weights, n labels say as much as (Σw)² / Σw² (Kish)
     expected = _acceptance_by_score(ranked, block_end)
     icc, inflation = 0.0, np.ones(len(ends))
-    for groups in (ranked.sessions, ranked.operators):
-        variance = log_odds_variance(groups, ranked.accepted, expected)
+    everyone = np.ones(n, dtype=np.bool_)
+    told = everyone if ranked.known is None else ranked.known
+    for groups, telling in ((ranked.sessions, everyone), (ranked.operators, told)):
+        variance = log_odds_variance(groups[telling], ranked.accepted[telling], expected[telling])
         icc = min(variance * empty.target * (1.0 - empty.target), 1.0)  # few errors, all in one group, give more than 1
         squares = _sum_of_squares(groups, weights)[ends]
         inflation = np.maximum(inflation, _inflation(icc, squares / spread, totals**2 / squares, empty.delta))
     effective = totals**2 / spread / inflation
+    if ranked.propensities is not None:
+        effective *= spread / totals / _weight_of_errors(weights, ranked.accepted, ends)
     effective_errors = effective * error_rates
     p_values = betainc(np.maximum(effective - effective_errors, 1e-9), effective_errors + 1.0, empty.target)
     first = _first_with_power(effective, empty)
@@ -233,6 +250,22 @@ def _inflation(icc: float, mean_size: FloatArray, effective_groups: FloatArray, 
     return np.where(design_effect > 1.0, design_effect * quantile_ratio**2, 1.0)
 
 
+def _weight_of_errors(weights: FloatArray, accepted: BoolArray, ends: IntArray) -> FloatArray:
+    """Mean weight of errors, each counted by its weight, for each prefix; at least that of all labels.
+
+    Kish's Σw² / Σw takes errors to be as heavy as other labels. Where rarely looked at actions err more, the error rate
+    scatters more than that: by the larger of this mean among all errors and among the prefix's, a quarter of an error
+    of the heaviest kind added, since few heavy labels may show no error by luck (docs/decisions/design-effect.md).
+    """
+    heavy = weights * ~accepted
+    squares, sums = np.cumsum(weights * heavy), np.cumsum(heavy)
+    heaviest = np.maximum.accumulate(weights)[ends]
+    in_prefix = (squares[ends] + UNSEEN_ERRORS * heaviest**2) / (sums[ends] + UNSEEN_ERRORS * heaviest)
+    overall = float(squares[-1] / sums[-1]) if sums[-1] > 0.0 else 0.0
+    of_all = np.cumsum(weights * weights)[ends] / np.cumsum(weights)[ends]
+    return np.maximum(np.maximum(in_prefix, overall), of_all)
+
+
 def log_odds_variance(groups: IntArray, accepted: BoolArray, expected: FloatArray) -> float:
     """Variance between groups of the log-odds of acceptance, beyond what `expected` says of each label; never negative.
 
@@ -276,6 +309,18 @@ def _sum_of_squares(groups: IntArray, weights: FloatArray) -> FloatArray:
     return np.cumsum(weights * (2.0 * before + weights))
 
 
+def _name_operators(labels: Labels) -> tuple[IntArray, int]:
+    """Operators renamed to 0 … k−1, whoever is not known being one more; and k, how many are known."""
+    if labels.known is None or labels.known.all():
+        codes = _codes(labels.operators)
+        return codes, int(codes.max()) + 1
+    codes = np.zeros(len(labels.operators), dtype=np.int64)
+    if labels.known.any():
+        codes[labels.known] = _codes(labels.operators[labels.known])
+        codes[~labels.known] = codes.max() + 1
+    return codes, len(np.unique(codes[labels.known]))
+
+
 def _codes(ids: IntArray) -> IntArray:
     """`ids` renamed to 0 … k−1."""
     return np.unique(ids, return_inverse=True)[1].astype(np.int64)
@@ -287,6 +332,7 @@ def _validated(
     operators: npt.ArrayLike,
     sessions: npt.ArrayLike,
     propensities: npt.ArrayLike | None,
+    known: npt.ArrayLike | None,
     target: float,
     delta: float,
 ) -> Labels:
@@ -300,8 +346,9 @@ def _validated(
         np.asarray(operators),
         np.asarray(sessions),
         None if propensities is None else np.asarray(propensities, dtype=np.float64),
+        None if known is None else np.asarray(known, dtype=np.bool_),
     )
-    for name in ("accepted", "operators", "sessions", "propensities"):
+    for name in ("accepted", "operators", "sessions", "propensities", "known"):
         array = getattr(labels, name)
         if array is not None and array.shape != labels.scores.shape:
             raise InvalidInputError(f"has shape {array.shape}, scores have {labels.scores.shape}", where=name)

@@ -19,10 +19,22 @@ import typer
 
 from pilotage_core.errors import InvalidInputError, PilotageError
 from pilotage_core.wire import JobResult
-from pilotage_trainer.calibration_job import run_calibrate
 from pilotage_trainer.config import JobConfig, read_config
-from pilotage_trainer.evaluation_job import run_evaluate
+from pilotage_trainer.evaluation_command import AsJson as EvaluationAsJson
+from pilotage_trainer.evaluation_command import Form, PolicyFolder, StarFile, run_star_command
+from pilotage_trainer.evaluation_command import choose_form as choose_evaluation
 from pilotage_trainer.failures import explain_error, find_exit_code
+from pilotage_trainer.feedback_command import (
+    AsJson,
+    Delta,
+    Feedback,
+    InForceFile,
+    MonitorFrom,
+    Strata,
+    Target,
+    choose_form,
+    run_feedback,
+)
 from pilotage_trainer.results import tell, write_result
 from pilotage_trainer.window import Window
 
@@ -65,7 +77,7 @@ def policy(
     backend: BackendOption = Backend.COUNTS,
 ) -> None:
     """Learn what comes next from what operators did."""
-    from pilotage_trainer.policy_job import run_policy  # only the two fitting Jobs wait for scikit-learn
+    from pilotage_trainer.policy_job import run_policy  # here as below: each command waits for its own imports alone
 
     window = partial(
         Window, export, process_cluster, revision, out, since, until, fresh_after, held_out_share=held_out_share
@@ -98,10 +110,11 @@ def critic(
 
 @app.command()
 def calibrate(
-    export: Export,
-    process_cluster: ProcessCluster,
-    revision: Revision,
-    out: Out,
+    context: typer.Context,
+    export: Export = "",
+    process_cluster: ProcessCluster = "",
+    revision: Revision = "",
+    out: Out = Path(),
     since: Since = "",
     until: Until = "",
     held_out_after: HeldOutAfter = "",
@@ -111,8 +124,28 @@ def calibrate(
     config: Config = "",
     result: Result = None,
     backend: BackendOption = Backend.COUNTS,
+    feedback: Feedback = None,
+    target: Target = 0.9,
+    delta: Delta = 0.05,
+    strata: Strata = 0,
+    monitor_from: MonitorFrom = "",
+    in_force: InForceFile = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Certify a τ for each stratum on held-out sessions, with the served models' scores."""
+    """Certify a τ for each stratum: on held-out sessions with the served models' scores, or on a table of labels.
+
+    The Job needs --export, --process-cluster, --revision and --out. A table (--feedback alone) has the columns
+    process_cluster, stratum, score in [0, 1], accepted (an unedited accept), propensity (the chance in (0, 1] with
+    which the proposal was looked at: a label weighs 1 / propensity), operator, session_id and at. Labels without
+    operator count as one more operator, the worst case; those without session_id as one session of their operator.
+    Anything else that is empty or wrong stops the run and is named by its row. A time without offset is UTC. A column
+    least_propensity may say the smallest propensity in force at the time, for --monitor-from.
+    """
+    if choose_form(context) and feedback is not None:
+        run_feedback(feedback, target, delta, strata, monitor_from, in_force, as_json)
+        return
+
+    from pilotage_trainer.calibration_job import run_calibrate
 
     def job(window: Window, settings: JobConfig) -> JobResult:
         if local == bool(policy_url and critic_url):
@@ -130,17 +163,29 @@ def calibrate(
 
 @app.command()
 def evaluate(
-    export: Export,
-    process_cluster: ProcessCluster,
-    revision: Revision,
-    out: Out,
+    context: typer.Context,
+    export: Export = "",
+    process_cluster: ProcessCluster = "",
+    revision: Revision = "",
+    out: Out = Path(),
     since: Since = "",
     until: Until = "",
     held_out_after: HeldOutAfter = "",
     config: Config = "",
     result: Result = None,
+    star: StarFile = None,
+    policy: PolicyFolder = None,
+    as_json: EvaluationAsJson = False,
 ) -> None:
-    """Measure a revision on sessions it has not seen."""
+    """Measure a revision on sessions it has not seen, or a policy on STAR's published measure.
+
+    The Job needs --export, --process-cluster, --revision and --out; STAR needs --star and --policy.
+    """
+    if choose_evaluation(context) is Form.STAR and star and policy:
+        run_star_command(star, policy, as_json)
+        return
+
+    from pilotage_trainer.evaluation_job import run_evaluate
 
     window = partial(Window, export, process_cluster, revision, out, since, until, held_out_after=held_out_after)
     run_job("evaluation", window, run_evaluate, config, result)

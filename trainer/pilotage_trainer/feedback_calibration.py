@@ -1,0 +1,294 @@
+"""What a table of labels certifies, gate by gate, and what newer labels say of a τ in force.
+
+Here: how δ is shared, which labels calibrate and which are monitored, caveats. Not here: reading the table
+(feedback_table.py, feedback_gates.py), the tests themselves (pilotage_core), the command's output (feedback_report.py).
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from pilotage_core.calibration import TauResult, calibrate
+from pilotage_core.errors import InvalidInputError
+from pilotage_core.monitoring import Alarm, Monitor, MonitoredLabel, has_earned_looser, step
+from pilotage_trainer.feedback_gates import Rows, gather_gates
+from pilotage_trainer.feedback_table import FeedbackTable, parse_microseconds
+
+FEW_OPERATORS = 3
+"""From so many operators on, simulated violations stay within δ (bench/calibration.py)."""
+
+
+class Caveat(StrEnum):
+    """What a result does not speak for, or leans on."""
+
+    ONE_OPERATOR = "OneOperator"  # it speaks for this operator only: others may differ
+    FEW_OPERATORS = "FewOperators"  # two operators tell too little of how others differ
+    OPERATORS_MISSING = "OperatorsMissing"  # labels without operator count as one more operator, the worst case
+    SESSIONS_MISSING = "SessionsMissing"  # labels without session count as one session for each operator
+
+
+class Step(StrEnum):
+    """What monitoring calls for."""
+
+    KEEP = "Keep"
+    TIGHTEN = "Tighten"
+    LOOSEN = "Loosen"
+    ROLL_BACK = "RollBack"
+
+
+class Monitoring(msgspec.Struct, frozen=True):
+    """What labels in order say of `tau` in force (pilotage_core.monitoring.Monitor, whose fields these are).
+
+    `ignored` labels score below the next looser step and say nothing of `tau`. `next_tau` is where `step` leads.
+    """
+
+    tau: float
+    target: float
+    labels: int
+    ignored: int
+    r: float
+    r_peak: float
+    k: float
+    k_peak: float
+    audits_all: bool
+    tightenings: int
+    alarm: Alarm
+    step: Step
+    next_tau: float | None
+
+
+class GateResult(msgspec.Struct, frozen=True):
+    """One gate: the fields of pilotage_core.calibration.TauResult, and what newer labels say.
+
+    `looked_at_least` is the smallest propensity among the labels that calibrated.
+    """
+
+    process_cluster: str
+    stratum: str
+    tau: float | None
+    n: int
+    selected: int
+    errors: int
+    bound: float
+    coverage: float
+    reason: str
+    target: float
+    delta: float
+    needed: int
+    design_effect: float
+    icc: float
+    operators: int
+    looked_at_least: float
+    tau_tighter: float | None
+    tau_looser: float | None
+    caveats: tuple[Caveat, ...]
+    monitor: Monitoring | None
+
+
+class InForce(msgspec.Struct, frozen=True):
+    """A τ in force, as this command wrote it."""
+
+    process_cluster: str
+    stratum: str
+    tau: float | None
+    target: float
+    delta: float
+    tau_tighter: float | None = None
+    tau_looser: float | None = None
+
+
+@dataclass(frozen=True)
+class FeedbackRequest:
+    """What `calibrate --feedback` was asked for. Raises InvalidInputError for what cannot be meant."""
+
+    path: Path
+    target: float
+    delta: float
+    strata: int = 0
+    monitor_from: str = ""
+    in_force: Path | None = None
+
+    def __post_init__(self) -> None:
+        for option, value in (("--target", self.target), ("--delta", self.delta)):
+            if not 0.0 < value < 1.0:
+                raise InvalidInputError(f"{value} is not between 0 and 1", where=option)
+        if self.strata < 0:
+            raise InvalidInputError(f"{self.strata} is not positive", where="--strata")
+
+    def read_monitor_from(self) -> int | None:
+        """The time in microseconds."""
+        if not self.monitor_from:
+            return None
+        try:
+            return parse_microseconds(self.monitor_from)
+        except ValueError as error:
+            raise InvalidInputError(f"{self.monitor_from!r} is no RFC 3339 time", where="--monitor-from") from error
+
+
+Key = tuple[str, str]
+
+
+def calibrate_table(request: FeedbackRequest) -> list[GateResult]:
+    """A result for each gate of the table, by process cluster and stratum.
+
+    Raises what FeedbackTable raises, and InvalidInputError for a τ in force that does not read.
+    """
+    since = request.read_monitor_from()
+    in_force = {} if request.in_force is None else read_in_force(request.in_force)
+    table = FeedbackTable(request.path, gates={key: number for number, key in enumerate(in_force)})
+    found: dict[Key, GateResult] = {}
+    keys: list[Key] = []
+    strata: Mapping[str, int] = {}
+    for number, rows in gather_gates(table.read_batches()):
+        if not keys:
+            keys = list(table.gates)
+            strata = _count_strata(keys, request.strata)
+        found[keys[number]] = _judge_gate(keys[number], rows, request, strata, since, in_force)
+    nothing = np.zeros(0, dtype=rows.dtype)
+    for key in keys:
+        if key not in found:
+            found[key] = _judge_gate(key, nothing, request, strata, since, in_force)
+    return [found[key] for key in sorted(found)]
+
+
+def read_in_force(path: Path) -> dict[Key, InForce]:
+    """The gates of an earlier result. Raises InvalidInputError where it is none."""
+    try:
+        gates = msgspec.json.decode(path.read_bytes(), type=list[InForce])
+    except OSError as error:
+        raise InvalidInputError(f"cannot be read: {error.strerror}", where=f"--in-force {path}") from error
+    except msgspec.MsgspecError as error:
+        remedy = "give the JSON that calibrate --feedback wrote"
+        raise InvalidInputError(str(error), where=f"--in-force {path}", remedy=remedy) from error
+    return {(gate.process_cluster, gate.stratum): gate for gate in gates}
+
+
+def _count_strata(keys: list[Key], told: int) -> dict[str, int]:
+    """Strata among which δ of each process cluster is shared."""
+    strata = dict(Counter(process_cluster for process_cluster, _ in keys))
+    for process_cluster, count in strata.items():
+        if told and count > told:
+            raise InvalidInputError(f"{process_cluster} has {count} strata", where=f"--strata {told}")
+    return dict.fromkeys(strata, told) if told else strata
+
+
+def _judge_gate(
+    key: Key,
+    rows: Rows,
+    request: FeedbackRequest,
+    strata: Mapping[str, int],
+    since: int | None,
+    in_force: Mapping[Key, InForce],
+) -> GateResult:
+    """Calibrate on the labels before `since` (all, without it), and monitor what is in force on those from then on."""
+    before = rows if since is None else rows[rows["at"] < since]
+    delta = request.delta / strata[key[0]]
+    result = calibrate_rows(before, request.target, delta)
+    standing = in_force.get(key)
+    if request.in_force is None:
+        standing = InForce(*key, result.tau, result.target, delta, result.tau_tighter, result.tau_looser)
+    monitor = None
+    if standing is not None and standing.tau is not None and (since is not None or request.in_force is not None):
+        newer = rows if since is None else rows[rows["at"] >= since]
+        monitor = monitor_rows(newer, standing)
+    return GateResult(
+        process_cluster=key[0],
+        stratum=key[1],
+        tau=result.tau,
+        n=result.n,
+        selected=result.selected,
+        errors=result.errors,
+        bound=result.bound,
+        coverage=result.coverage,
+        reason=result.reason,
+        target=result.target,
+        delta=result.delta,
+        needed=result.needed,
+        design_effect=result.design_effect,
+        icc=result.icc,
+        operators=result.operators,
+        looked_at_least=float(before["propensity"].min(initial=1.0)),
+        tau_tighter=result.tau_tighter,
+        tau_looser=result.tau_looser,
+        caveats=_find_caveats(before, result),
+        monitor=monitor,
+    )
+
+
+def calibrate_rows(rows: Rows, target: float, delta: float) -> TauResult:
+    """τ on the labels of one gate. A label without session belongs to one session of all such labels by its operator:
+    what the labels of an operator have in common is then still counted, and the session is not taken for independent.
+    """
+    known = rows["operator"] != 0
+    propensities = rows["propensity"]
+    return calibrate(
+        rows["score"],
+        rows["accepted"],
+        rows["operator"],
+        np.where(rows["session"] != 0, rows["session"], rows["operator"]),
+        target=target,
+        delta=delta,
+        propensities=None if (propensities == 1.0).all() else propensities,
+        known=None if known.all() else known,
+    )
+
+
+def monitor_rows(rows: Rows, standing: InForce) -> Monitoring:
+    """R and K over `rows` by time (equal times in file order), for the τ of `standing`.
+
+    Without a column least_propensity, each label's own propensity is taken for the smallest of its time, as the
+    controller does: true where one audit share holds for all actions at a time.
+    """
+    assert standing.tau is not None
+    floor = standing.tau if standing.tau_looser is None else standing.tau_looser
+    heard = rows[rows["score"] >= floor]
+    heard = heard[np.argsort(heard["at"], kind="stable")]
+    monitor = Monitor(target=standing.target)
+    columns = ("accepted", "propensity", "least_propensity", "score")
+    for accepted, propensity, least, score in zip(*(heard[name].tolist() for name in columns), strict=True):
+        monitor = step(monitor, MonitoredLabel(accepted, propensity, least, score < standing.tau))
+    taken, next_tau = _decide_step(monitor, standing)
+    return Monitoring(
+        tau=standing.tau,
+        target=standing.target,
+        labels=monitor.labels,
+        ignored=len(rows) - len(heard),
+        r=monitor.r,
+        r_peak=monitor.r_peak,
+        k=monitor.k,
+        k_peak=monitor.k_peak,
+        audits_all=monitor.audits_all,
+        tightenings=monitor.tightenings,
+        alarm=monitor.alarm,
+        step=taken,
+        next_tau=next_tau,
+    )
+
+
+def _decide_step(monitor: Monitor, standing: InForce) -> tuple[Step, float | None]:
+    """What to do with τ, and the τ that leads to. K speaks of a looser step only where there is one."""
+    if monitor.alarm is Alarm.ROLL_BACK:
+        return Step.ROLL_BACK, None
+    if monitor.alarm is Alarm.TIGHTEN:
+        return Step.TIGHTEN, standing.tau_tighter
+    if standing.tau_looser is not None and has_earned_looser(monitor, standing.delta):
+        return Step.LOOSEN, standing.tau_looser
+    return Step.KEEP, standing.tau
+
+
+def _find_caveats(rows: Rows, result: TauResult) -> tuple[Caveat, ...]:
+    caveats = []
+    if result.n and not (rows["operator"] != 0).all():
+        caveats.append(Caveat.OPERATORS_MISSING)
+    if result.operators == 1:
+        caveats.append(Caveat.ONE_OPERATOR)
+    elif 1 < result.operators < FEW_OPERATORS:
+        caveats.append(Caveat.FEW_OPERATORS)
+    if not (rows["session"] != 0).all():
+        caveats.append(Caveat.SESSIONS_MISSING)
+    return tuple(caveats)

@@ -1,0 +1,107 @@
+"""Labels of many gates, in any order, gathered gate by gate in bounded memory.
+
+Rows are dealt to PARTS by gate as they are read. What does not fit in memory goes to temporary files (TMPDIR; some 53
+bytes a label), and one part at a time comes back. Not here: the table (feedback_table.py), what labels say.
+"""
+
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from pilotage_trainer.feedback_table import Batch
+
+PARTS = 256
+MEMORY_BYTES = 32 << 20
+"""Rows held before they go to files."""
+ROW = np.dtype(
+    [
+        ("gate", "u4"),
+        ("accepted", "?"),
+        ("score", "f8"),
+        ("propensity", "f8"),
+        ("least_propensity", "f8"),
+        ("operator", "u8"),
+        ("session", "u8"),
+        ("at", "i8"),
+    ]
+)
+Rows = npt.NDArray[np.void]
+
+
+def gather_gates(batches: Iterable[Batch], memory_bytes: int = MEMORY_BYTES) -> Iterator[tuple[int, Rows]]:
+    """The rows of each gate, in file order. Nothing comes before all of `batches` are read.
+
+    Raises OSError where temporary files find no room.
+    """
+    with tempfile.TemporaryDirectory(prefix="pilotage-train-") as folder:
+        parts = _Parts(Path(folder))
+        for batch in batches:
+            parts.add(_build_rows(batch))
+            if parts.held_bytes > memory_bytes:
+                parts.spill()
+        for part in range(PARTS):
+            rows = parts.take(part)
+            rows = rows[np.argsort(rows["gate"], kind="stable")]
+            bounds = np.flatnonzero(np.diff(rows["gate"])) + 1
+            for of_gate in np.split(rows, bounds) if len(rows) else []:
+                yield int(of_gate["gate"][0]), of_gate
+
+
+class _Parts:
+    """Rows by part: those held, and those in files."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._held: list[list[Rows]] = [[] for _ in range(PARTS)]
+        self.held_bytes = 0
+
+    def add(self, rows: Rows) -> None:
+        """Deal `rows` to their parts, keeping their order."""
+        part = (rows["gate"] % PARTS).astype(np.uint8)  # small integers are sorted by radix
+        rows = rows[np.argsort(part, kind="stable")]
+        bounds = np.concatenate([[0], np.cumsum(np.bincount(part, minlength=PARTS))])
+        for number in np.unique(part).tolist():
+            self._held[number].append(rows[bounds[number] : bounds[number + 1]])
+        self.held_bytes += rows.nbytes
+
+    def spill(self) -> None:
+        """Append what is held to the files."""
+        for number, held in enumerate(self._held):
+            if held:
+                with self._path(number).open("ab") as file:
+                    for rows in held:
+                        file.write(rows.view(np.uint8).data)
+        self._held = [[] for _ in range(PARTS)]
+        self.held_bytes = 0
+
+    def take(self, number: int) -> Rows:
+        """All rows of a part, which are let go of."""
+        path, held = self._path(number), self._held[number]
+        self._held[number] = []
+        if path.exists():
+            held.insert(0, np.fromfile(path, dtype=ROW))
+            path.unlink()
+        return np.concatenate(held) if held else np.zeros(0, dtype=ROW)
+
+    def _path(self, number: int) -> Path:
+        return self._folder / f"{number}.rows"
+
+
+def _build_rows(batch: Batch) -> Rows:
+    rows = np.empty(len(batch.gates), dtype=ROW)
+    columns = (
+        batch.gates,
+        batch.accepted,
+        batch.scores,
+        batch.propensities,
+        batch.least_propensities,
+        batch.operators,
+        batch.sessions,
+        batch.at,
+    )
+    for name, values in zip(ROW.names or (), columns, strict=True):
+        rows[name] = values
+    return rows
