@@ -1,6 +1,8 @@
 """The regression: it finds what can be worked out otherwise, in either precision, and the same every time."""
 
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -70,3 +72,10 @@ def test_without_columns_intercepts_are_the_shares():
 def test_a_start_at_the_minimum_stays_there():
     found = minimise(lambda x: (float(x @ x) / 2.0, x), np.zeros(3), 10, 1e-6)
     assert (found == 0.0).all()
+
+
+def test_the_fitting_jobs_do_not_wait_for_scikit_learn():
+    code = "import sys, pilotage_trainer.main, pilotage_trainer.policy_job, pilotage_trainer.critic_job as _; "
+    code += "print({'sklearn', 'torch', 'pyarrow', 'aiohttp', 'pandas'} & sys.modules.keys())"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == "set()"
