@@ -36,7 +36,7 @@ class GatewayApi:
 
     def total(self, counter: str) -> int:
         """Sum of one of its counters over all labels."""
-        lines = _get(f"{self.url}/metrics").decode().splitlines()
+        lines = _get(f"{self.url}/metrics?{urlencode({'name[]': counter})}").decode().splitlines()
         return round(sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{counter}{{")))
 
     def is_ready(self) -> bool:

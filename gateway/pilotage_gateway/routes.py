@@ -156,13 +156,15 @@ async def get_status(request: Request) -> Response:
 
 
 async def get_metrics(request: Request) -> Response:
-    """`GET /metrics`, for Prometheus."""
+    """`GET /metrics?name[]=`, for Prometheus; with names, these samples only (as the official clients have it)."""
     turns = _turns(request)
     metrics = turns.metrics
     metrics.permit_epoch.set(turns.permits.highest_epoch)
     metrics.permit_remaining_seconds.set(turns.permits.remaining_ms() / 1000)
     metrics.live_sessions.set(len(turns.live))
-    return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+    names = request.query_params.getlist("name[]")
+    wanted = metrics.registry.restricted_registry(names) if names else metrics.registry
+    return Response(generate_latest(wanted), media_type=CONTENT_TYPE_LATEST)
 
 
 async def get_health(_request: Request) -> Response:

@@ -7,6 +7,7 @@ look: fewer samples, never more.
 import time
 from collections import deque
 from collections.abc import Iterator
+from urllib.parse import urlencode
 
 import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
@@ -34,7 +35,8 @@ class GatewayMetrics:
     """Figures from the gateway at `url`."""
 
     def __init__(self, url: str, client: aiohttp.ClientSession) -> None:
-        self._url = url.rstrip("/") + "/metrics"
+        names = urlencode([("name[]", f"pilotage_{name}_total") for name in sorted(COUNTED)])
+        self._url = f"{url.rstrip('/')}/metrics?{names}"
         self._client = client
         self._history: deque[tuple[float, Values]] = deque()
         self._last: Figures | None = None

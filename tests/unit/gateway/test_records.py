@@ -196,3 +196,13 @@ async def test_a_write_that_fails_takes_no_other_with_it(tmp_path):
     )
     assert [r if isinstance(r, int) else type(r) for r in results] == [1, 1, ConflictError, 1]
     await store.close()
+
+
+async def test_a_scrape_may_ask_for_some_samples_only(world):
+    async with world.gateway() as gateway:
+        text = (await gateway.get("/metrics?name[]=pilotage_executed_critical_total&name[]=pilotage_live_sessions"))[1]
+        whole = (await gateway.get("/metrics"))[1]
+    names = {line.partition("{")[0].partition(" ")[0] for line in text.splitlines() if not line.startswith("#")}
+    assert names == {"pilotage_executed_critical_total", "pilotage_live_sessions"}
+    assert "pilotage_labels_total" in whole
+    assert "_created" not in whole
