@@ -1,48 +1,41 @@
-"""From an export to examples: reading sessions, choosing those of a window, splitting them by time.
+"""From an export to examples: choosing the sessions of a window, splitting them by time, reading examples off them.
 
-In: the gateway's export API or a file in its format (NDJSON, plain or gzip). Not here: fitting, labels.
+Not here: what an export can be (sources.py), fitting, labels.
 """
 
-import gzip
-import http.client
-import urllib.error
-import urllib.parse
-import urllib.request
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
-from pathlib import Path
 from typing import Protocol, TypeVar
 
-import msgspec
-
 from pilotage_core.collector import nothing_collected
-from pilotage_core.errors import EvidenceError, UnavailableError
+from pilotage_core.errors import EvidenceError
 from pilotage_core.record import SessionRecord
 from pilotage_core.walk import Point, walk_session
 from pilotage_trainer.counts import Example, build_contexts
 from pilotage_trainer.features import Situation, build_traits, name_step
-
-EXPORT_TIMEOUT_SECONDS = 120.0
+from pilotage_trainer.sources import read_records
 
 
 def read_export(source: str, process_cluster: str, since: str = "", until: str = "") -> list[SessionRecord]:
     """Closed sessions of `process_cluster` that closed in [since, until), by closing time.
 
-    `source` is a gateway's address or a file. Raises UnavailableError where it cannot be read, EvidenceError for a
-    damaged line (naming it).
+    `source` is what sources.py reads: a gateway's address, NDJSON, Parquet, or a format that a package brings. Raises
+    UnavailableError where it cannot be read, EvidenceError for a damaged line (naming it).
     """
-    if source.startswith(("http://", "https://")):
-        lines = _fetch_lines(source, process_cluster, since, until)
-    else:
-        lines = _read_lines(Path(source))
-    wanted = []
     with nothing_collected():
-        for number, line in enumerate(lines, 1):
-            record = _decode_line(line, number, source)
-            if record.process_cluster == process_cluster and record.closed_at and _within(record, since, until):
-                wanted.append(record)
+        wanted = list(
+            select_records(read_records(source, process_cluster, since, until), process_cluster, since, until)
+        )
     return sorted(wanted, key=lambda r: (read_time(r.closed_at), r.session_id))
+
+
+def select_records(
+    records: Iterable[SessionRecord], process_cluster: str, since: str = "", until: str = ""
+) -> Iterator[SessionRecord]:
+    """Those of `records` that are of `process_cluster` and closed in [since, until)."""
+    for record in records:
+        if record.process_cluster == process_cluster and record.closed_at and _within(record, since, until):
+            yield record
 
 
 def read_time(text: str) -> datetime:
@@ -121,33 +114,3 @@ def read_points(points: Iterable[Asked]) -> Iterator[tuple[Asked, Situation]]:
 def _within(record: SessionRecord, since: str, until: str) -> bool:
     closed = read_time(record.closed_at)
     return (not since or closed >= read_time(since)) and (not until or closed < read_time(until))
-
-
-def _decode_line(line: bytes, number: int, source: str) -> SessionRecord:
-    try:
-        return msgspec.json.decode(line, type=SessionRecord)
-    except msgspec.DecodeError as error:
-        raise EvidenceError(f"is no session record: {error}", where=f"{source}, line {number}") from error
-
-
-def _read_lines(path: Path) -> list[bytes]:
-    try:
-        data = path.read_bytes()
-        text = gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
-    except (OSError, EOFError, zlib.error) as error:
-        raise UnavailableError(f"cannot be read: {error}", where=str(path)) from error
-    return [line for line in text.splitlines() if line]
-
-
-def _fetch_lines(address: str, process_cluster: str, since: str, until: str) -> list[bytes]:
-    base = address if urllib.parse.urlsplit(address).path.rstrip("/") else address.rstrip("/") + "/v1/export"
-    query = {"process_cluster": process_cluster, "since": since, "until": until, "closed": "true"}
-    url = f"{base}?{urllib.parse.urlencode({k: v for k, v in query.items() if v})}"
-    request = urllib.request.Request(url, headers={"Accept-Encoding": "gzip"})
-    try:
-        with urllib.request.urlopen(request, timeout=EXPORT_TIMEOUT_SECONDS) as reply:
-            data = reply.read()
-        text = gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
-    except (OSError, EOFError, zlib.error, http.client.HTTPException, urllib.error.URLError) as error:
-        raise UnavailableError(f"the export does not answer: {error}", where=url) from error
-    return [line for line in text.splitlines() if line]
