@@ -1,9 +1,11 @@
 """Is τ what it promises, how much does it leave on the table, how fast do alarms come, and what does it cost?
 
-    python bench/calibration.py [--runs 10000] [--output bench/results/calibration.json]
+    python bench/calibration.py [--runs 10000] [--only WORDS] [--output bench/results/calibration.json]
 
 Simulated operators judge actions with log-odds a + b·x + u, x ~ N(0, 1) what the critic sees, u ~ N(0, s²) the
-operator's own severity. True precision is that of the population of operators, by quadrature. One process, one thread.
+operator's own severity. True precision is that of the population of operators, by quadrature. A drifting critic's score
+moves while labels come in, and the truth is that of the whole window; what comes after is for the alarms. With --only,
+worlds whose name does not contain one of WORDS (comma between) keep the figures in the output. One process, one thread.
 """
 
 import argparse
@@ -23,7 +25,13 @@ import scipy
 from scipy.special import expit
 
 from pilotage_core.calibration import calibrate
-from pilotage_core.monitoring import ROLL_BACK_AT, SHIRYAEV_ROBERTS_BET, TIGHTEN_AT
+from pilotage_core.monitoring import (
+    AUDIT_ALL_AT,
+    AUDIT_SHARE_BELOW,
+    ROLL_BACK_AT,
+    SHIRYAEV_ROBERTS_BET,
+    TIGHTEN_AT,
+)
 
 TARGET, DELTA, LABELS, SESSION_ACTIONS = 0.9, 0.05, 3000, 8
 GRID = np.linspace(-7.0, 7.0, 70_001)
@@ -40,10 +48,16 @@ class World:
     sizes: str = "even"  # or "zipf": the i-th operator gives 1 / i as many labels
     a: float = 1.338  # with b = 1.368: accept rate 0.73, AUROC 0.80
     b: float = 1.368
-    critic: str = "calibrated"  # or "tied" (20 values), "overconfident" (log-odds × 4 + 3 in bfloat16), "blind"
+    critic: str = "calibrated"  # or "tied" (20 values), "overconfident" (log-odds × 4 + 3 in bfloat16), "blind",
+    # "drifting" (log-odds rise by DRIFT from the first label to the last)
     lapse: float = 0.0
+    seldom: float = 0.0  # share of actions that are looked at with propensity `rare`, all others with 1 …
+    rare: float = 1.0
+    harder: float = 0.0  # … and whose log-odds of acceptance are lower by this
+    unnamed: float = 0.0  # share of labels without operator
 
 
+DRIFT = 1.0
 EASY = {"a": 2.060, "b": 1.017}  # accept rate 0.85, AUROC 0.75
 WORLDS = (
     World("no differences, 8 operators", 8),
@@ -64,6 +78,15 @@ WORLDS = (
     World("s.d. 0.6, 60 uneven operators", 60, 0.6, "zipf"),
     World("s.d. 0.6, 8 operators, accept rate 0.85", 8, 0.6, **EASY),
     World("s.d. 0.6, 20 operators, accept rate 0.85", 20, 0.6, **EASY),
+    World("drifting critic", 20, critic="drifting"),
+    World("drifting critic, s.d. 0.5, 12 operators", 12, 0.5, critic="drifting"),
+    World("audited: half looked at with 0.2", 20, seldom=0.5, rare=0.2),
+    World("audited: a tenth looked at with 0.1, and err more", 20, seldom=0.1, rare=0.1, harder=2.5),
+    World("audited: half looked at with 0.1, and err more", 20, seldom=0.5, rare=0.1, harder=1.6),
+    World("audited: half looked at with 0.2, s.d. 0.5, 12 operators", 12, 0.5, seldom=0.5, rare=0.2),
+    World("a fifth of labels unnamed, s.d. 0.5, 12 operators", 12, 0.5, unnamed=0.2),
+    World("s.d. 0.5, 4 operators", 4, 0.5),
+    World("beyond the promise: s.d. 0.5, 2 operators", 2, 0.5),
     World("beyond the promise: random rejects 3 %, 8 operators", 8, lapse=0.03),
     World("beyond the promise: random rejects 3 %, 20 operators", 20, lapse=0.03),
 )
@@ -84,22 +107,43 @@ def scores_of(world: World, x: np.ndarray) -> np.ndarray:
 def true_precision(world: World) -> tuple[np.ndarray, np.ndarray]:
     """Precision and coverage of acting on x ≥ each point of GRID, for the population of operators."""
     nodes, weights = np.polynomial.hermite_e.hermegauss(41)
-    accept = expit(world.a + world.b * GRID[:, None] + world.spread * nodes) @ (weights / weights.sum())
+    weights = weights / weights.sum()
+    accept = (1.0 - world.seldom) * expit(world.a + world.b * GRID[:, None] + world.spread * nodes) @ weights
+    if world.seldom:
+        accept += (
+            world.seldom * expit(world.a - world.harder + world.b * GRID[:, None] + world.spread * nodes) @ weights
+        )
     above = np.cumsum(DENSITY[::-1])[::-1]
-    precision = np.cumsum((DENSITY * accept)[::-1])[::-1] / above * (1.0 - world.lapse)
-    return precision, above / above[0]
+    right = np.cumsum((DENSITY * accept)[::-1])[::-1]
+    if world.critic == "drifting":  # at each time x ≥ t − shift is acted on
+        shifts = DRIFT * (np.arange(50) + 0.5) / 50
+        above, right = (np.mean([np.interp(GRID - shift, GRID, y) for shift in shifts], axis=0) for y in (above, right))
+    return right / above * (1.0 - world.lapse), above / above[0]
 
 
-def draw(world: World, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
-    """Scores, accepted, operators and sessions of one calibration; a session belongs to one operator."""
+def draw(world: World, rng: np.random.Generator) -> tuple[tuple[np.ndarray, ...], dict[str, np.ndarray]]:
+    """Scores, accepted, operators and sessions of one calibration, and what else `calibrate` is told.
+
+    A session belongs to one operator. Of actions seldom looked at fewer become labels.
+    """
     x = rng.standard_normal(LABELS)
     shares = 1.0 / np.arange(1, world.operators + 1) if world.sizes == "zipf" else np.ones(world.operators)
     sessions = np.arange(LABELS) // SESSION_ACTIONS
     who = rng.choice(world.operators, sessions[-1] + 1, p=shares / shares.sum())[sessions]
     severity = world.spread * rng.standard_normal(world.operators)
     attentive = 1.0 - np.minimum(rng.gamma(1.0, world.lapse, world.operators), 1.0) if world.lapse else np.ones(1)
-    accepted = rng.random(LABELS) < expit(world.a + world.b * x + severity[who]) * attentive[who % len(attentive)]
-    return scores_of(world, x), accepted, who, sessions
+    told, log_odds = {}, world.a + world.b * x + severity[who]
+    if world.seldom:
+        among_labels = world.seldom * world.rare / (world.seldom * world.rare + 1.0 - world.seldom)
+        seldom = rng.random(LABELS) < among_labels
+        log_odds -= world.harder * seldom
+        told["propensities"] = np.where(seldom, world.rare, 1.0)
+    accepted = rng.random(LABELS) < expit(log_odds) * attentive[who % len(attentive)]
+    if world.unnamed:
+        told["known"] = rng.random(LABELS) >= world.unnamed
+    if world.critic == "drifting":
+        x = x + DRIFT * np.arange(LABELS) / LABELS
+    return (scores_of(world, x), accepted, who, sessions), told
 
 
 def measure_promise(
@@ -117,9 +161,9 @@ def measure_promise(
     violations, covered = 0, 0.0
     one, own = np.zeros(LABELS, dtype=np.int64), np.arange(LABELS)
     for _ in range(runs):
-        scores, accepted, who, sessions = draw(world, rng)
+        (scores, accepted, who, sessions), told = draw(world, rng)
         groups = (one, own) if plain else (who, sessions)
-        tau = calibrate(scores, accepted, *groups, target=TARGET, delta=delta).tau
+        tau = calibrate(scores, accepted, *groups, target=TARGET, delta=delta, **({} if plain else told)).tau
         if tau is not None:
             at = min(int(np.searchsorted(scores_on_grid, tau)), len(GRID) - 1)
             violations += precision[at] < TARGET
@@ -173,11 +217,69 @@ def measure_alarms(runs: int, seed: int) -> dict[str, dict[str, float]]:
     return found
 
 
+def measure_drift(runs: int, seed: int, falls_over: int = 1000) -> dict[str, float]:
+    """A critic drifts after certification: precision falls from 0.95 to 0.70 over `falls_over` labels, and stays there.
+
+    Delays count from the label at which precision falls below target.
+    """
+    rng = np.random.default_rng(seed)
+    r, crossed = np.zeros(runs), round(falls_over * (0.95 - TARGET) / (0.95 - 0.70))
+    first = {"tighten": np.zeros(runs), "roll_back": np.zeros(runs)}
+    label = 0
+    while not first["roll_back"].all():
+        precision = max(0.95 - 0.25 * label / falls_over, 0.70)
+        label += 1
+        r = (r + 1.0) * (1.0 + SHIRYAEV_ROBERTS_BET * (TARGET - (rng.random(runs) < precision)))
+        for name, level in (("tighten", TIGHTEN_AT), ("roll_back", ROLL_BACK_AT)):
+            first[name][(r >= level) & (first[name] == 0)] = label
+    return {
+        **{f"median_delay_to_{name}": float(np.median(labels)) - crossed for name, labels in first.items()},
+        "alarms_before_precision_is_below_target": float(np.mean(first["tighten"] < crossed)),
+        "precision_at_median_roll_back": round(max(0.95 - 0.25 * np.median(first["roll_back"]) / falls_over, 0.70), 3),
+    }
+
+
+def measure_audits(runs: int, seed: int, share: float = 0.1) -> dict[str, float]:
+    """Executed actions audited with `share`, or with all while R ≥ AUDIT_ALL_AT (until below AUDIT_SHARE_BELOW).
+
+    Wrong actions until the roll-back where precision is 0.70, and the share audited where it is 0.93.
+    """
+    found = {}
+    for adaptive in (False, True):
+        rng = np.random.default_rng(seed)
+        wrong = _audited(rng, 0.70, runs, share, adaptive, actions=None)[0]
+        audited = _audited(rng, 0.93, min(runs, 2000), share, adaptive, actions=2000)[1]
+        name = "adaptive" if adaptive else "fixed"
+        found[f"median_wrong_actions_until_roll_back_{name}"] = float(np.median(wrong))
+        found[f"share_audited_at_0.93_{name}"] = round(float(audited.mean()), 4)
+    return found
+
+
+def _audited(
+    rng: np.random.Generator, precision: float, runs: int, share: float, adaptive: bool, actions: int | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Wrong actions until R rolls back, and the share of actions audited; `actions` of them, or until all are done."""
+    r, looks_at_all = np.zeros(runs), np.zeros(runs, dtype=bool)
+    wrong, audits, executed = np.zeros(runs), np.zeros(runs), np.zeros(runs)
+    going = np.ones(runs, dtype=bool)
+    while going.any() and (actions is None or executed.max() < actions):
+        right = rng.random(runs) < precision
+        audited = going & (looks_at_all | (rng.random(runs) < share))
+        executed += going
+        wrong += going & ~right
+        audits += audited
+        r = np.where(audited, (r + 1.0) * (1.0 + SHIRYAEV_ROBERTS_BET * (TARGET - right)), r)
+        if adaptive:
+            looks_at_all = (r >= AUDIT_ALL_AT) | (looks_at_all & (r >= AUDIT_SHARE_BELOW))
+        going &= r < ROLL_BACK_AT
+    return wrong, audits / executed
+
+
 # --- cost -------------------------------------------------------------------------------------------------------------
 def measure_cost(gates: int, seed: int) -> dict[str, float]:
     """Wall and CPU seconds for `gates` calibrations of 3,000 labels each, sorting included; drawing them is not."""
     rng = np.random.default_rng(seed)
-    drawn = [draw(WORLDS[2], rng) for _ in range(200)]
+    drawn = [draw(WORLDS[2], rng)[0] for _ in range(200)]
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     wall, cpu = time.perf_counter(), time.process_time()
     for gate in range(gates):
@@ -222,22 +324,33 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=10_000, help="calibrations per world")
     parser.add_argument("--seed", type=int, default=20250301)
+    parser.add_argument("--only", default="", help="worlds by words in their names; the others keep their figures")
     parser.add_argument("--output", type=Path, default=Path("bench/results/calibration.json"))
     options = parser.parse_args()
     runs, seed = options.runs, options.seed
+    words = [word for word in options.only.split(",") if word]
+    before = json.loads(options.output.read_text()) if words else {}
     report = {
-        "command": f"python bench/calibration.py --runs {runs} --seed {seed}",
+        "command": f"python bench/calibration.py --runs {runs} --seed {seed}"
+        + (f" --only '{options.only}'" * bool(words)),
         "commit": current_commit(),
         "machine": describe_machine(),
         "versions": {"python": platform.python_version(), "numpy": np.__version__, "scipy": scipy.__version__},
         "setting": {"target": TARGET, "delta": DELTA, "labels": LABELS},
-        "cost": timed("cost", lambda: measure_cost(10_000, seed)),
-        "alarms": timed("alarms", lambda: measure_alarms(min(runs, 10_000), seed)),
-        "ceiling": timed("ceiling", lambda: measure_ceiling(WORLDS[2], runs, seed)),
+        "cost": timed("cost", lambda: measure_cost(10_000, seed)) if not words else before["cost"],
+        "alarms": timed("alarms", lambda: measure_alarms(min(runs, 10_000), seed)) if not words else before["alarms"],
+        "drift_after_certification": timed("drift", lambda: measure_drift(runs, seed)),
+        "audits": timed("audits", lambda: measure_audits(runs, seed)),
+        "ceiling": timed("ceiling", lambda: measure_ceiling(WORLDS[2], runs, seed)) if not words else before["ceiling"],
         "promise": {},
     }
     for world in WORLDS:
+        known = before.get("promise", {}).get(world.name)
+        if known is not None and not any(word in world.name for word in words):
+            report["promise"][world.name] = {"commit": before["commit"], **known}
+            continue
         report["promise"][world.name] = {
+            "commit": report["commit"],
             **asdict(world),
             **timed(world.name, lambda world=world: measure_promise(world, runs, seed)),
             "plain_test": timed("… plain", lambda world=world: measure_promise(world, runs // 10, seed, plain=True)),
