@@ -117,7 +117,7 @@ class DatasetSettings(Settings):
 
     `logs_per_rejection`: how many logged actions there are for each corrected proposal (0: all of both).
     `rejections`: at most that many corrected proposals, the newest (0: all). One of the two at most. `max_tokens`
-    bounds a sequence and a packed row (Table 5: 32,768). `snapshot` is the dialog's; serving writes prompts the same way.
+    bounds a sequence and a packed row (Table 5: 32,768). `snapshot` is the dialog's; served prompts have it too.
     """
 
     model_config = ConfigDict(
