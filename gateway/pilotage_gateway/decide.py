@@ -90,7 +90,7 @@ async def ask_models(models: Models, metrics: Metrics, session: LiveSession, lea
         return asked
     started = time.perf_counter()
     try:
-        score = await models.score(pair.critic_url, prompt + encode_action(action))
+        score = await models.score(pair.critic_url, pair.critic_digest, prompt + encode_action(action))
     except ModelError as error:
         metrics.count("model_errors", model="critic", **labels)
         log.info("no score: %s", error)

@@ -3,6 +3,7 @@
 In: a prompt and a schema. Out: a typed reply or ModelError. What a reply is worth is decided in decide.py.
 """
 
+import asyncio
 import math
 import time
 from dataclasses import dataclass
@@ -11,14 +12,14 @@ from typing import Any
 import aiohttp
 import msgspec
 
+from pilotage_core.dialog import VERDICT_MARK
 from pilotage_core.errors import UnavailableError
 
 TIMEOUT_SECONDS = 1.0
 FAILURES_TO_OPEN = 5
 PROBE_AFTER_SECONDS = 2.0
 MAX_TOKENS = 512
-ACCEPT_TOKEN_ID = 1
-REJECT_TOKEN_ID = 0
+ACCEPT, REJECT = "accept", "reject"
 JSON_HEADERS = {"Content-Type": "application/json"}
 
 
@@ -53,6 +54,10 @@ class _Score(msgspec.Struct):
 
 class _ScoringReply(msgspec.Struct):
     data: list[_Score]
+
+
+class _TokenizeReply(msgspec.Struct):
+    tokens: list[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +108,8 @@ class Models:
         self._encode = msgspec.json.Encoder().encode
         self._chat = msgspec.json.Decoder(_ChatReply)
         self._scoring = msgspec.json.Decoder(_ScoringReply)
+        self._tokens = msgspec.json.Decoder(_TokenizeReply)
+        self._labels: dict[tuple[str, str], list[int]] = {}
 
     async def open(self) -> None:
         """Make the client (inside a running loop)."""
@@ -133,19 +140,37 @@ class Models:
         choice = reply.choices[0]
         return PolicyReply(choice.message.content, read_confidence(choice.logprobs))
 
-    async def score(self, url: str, query: str) -> float:
-        """P(accept) of what `query` ends with. May be any float: the gate judges it. Raises ModelError."""
+    async def score(self, url: str, critic: str, query: str) -> float:
+        """P(accept) of what `query` ends with, by the critic of digest `critic`. Raises ModelError.
+
+        May be any float: the gate judges it. The verdict is asked for in an item of its own: vLLM turns query and item
+        into tokens apart, and so they were in training.
+        """
         body = {
             "model": "critic",
             "query": query,
-            "items": [""],
-            "label_token_ids": [ACCEPT_TOKEN_ID, REJECT_TOKEN_ID],
+            "items": [VERDICT_MARK],
+            "label_token_ids": await self._find_labels(url, critic),
             "apply_softmax": True,
+            "add_special_tokens": False,
         }
         reply: _ScoringReply = await self._ask(url, "/generative_scoring", body, self._scoring)
         if not reply.data:
             raise ModelError("the critic gave no score", where=url)
         return reply.data[0].score
+
+    async def _find_labels(self, url: str, critic: str) -> list[int]:
+        """The ids of accept and reject, asked for once: another critic at the same address may have others."""
+        if (url, critic) not in self._labels:
+            bodies = [{"model": "critic", "prompt": word, "add_special_tokens": False} for word in (ACCEPT, REJECT)]
+            replies: list[_TokenizeReply] = await asyncio.gather(
+                *(self._ask(url, "/tokenize", body, self._tokens) for body in bodies)
+            )
+            if any(len(reply.tokens) != 1 for reply in replies):
+                raise ModelError(f"the critic splits {ACCEPT!r} or {REJECT!r}", where=url)
+            self._labels = {key: ids for key, ids in self._labels.items() if key[0] != url}
+            self._labels[url, critic] = [reply.tokens[0] for reply in replies]
+        return self._labels[url, critic]
 
     async def _ask(self, url: str, path: str, body: dict[str, Any], decoder: msgspec.json.Decoder[Any]) -> Any:
         breaker = self._breakers.setdefault(url + path, Breaker())

@@ -200,11 +200,19 @@ class StubModels:
         self.requests.append(await request.json())
         return web.json_response({"data": [{"index": 0, "object": "score", "score": self.score}]})
 
+    async def tokenize(self, request: web.Request) -> web.Response:
+        token = ("reject", "accept").index((await request.json())["prompt"])
+        return web.json_response({"count": 1, "max_model_len": 1, "tokens": [token], "token_strs": None})
+
 
 @asynccontextmanager
 async def run_models() -> AsyncIterator[StubModels]:
     models = StubModels()
-    routes = [web.post("/v1/chat/completions", models.chat), web.post("/generative_scoring", models.scoring)]
+    routes = [
+        web.post("/v1/chat/completions", models.chat),
+        web.post("/generative_scoring", models.scoring),
+        web.post("/tokenize", models.tokenize),
+    ]
     async with serve(routes) as models.url:
         yield models
 

@@ -21,7 +21,7 @@ MANIFEST = "manifest.json"
 COUNTS, TRANSFORMERS = "counts", "transformers"
 SCORING_SOURCES = {
     COUNTS: ("features.py", "counts.py", "policy.py", "critic.py"),
-    TRANSFORMERS: ("neural/tokenizer.py", "neural/trunk.py", "neural/grammar.py", "neural/inference.py"),
+    TRANSFORMERS: tuple(f"neural/{name}.py" for name in ("tokenizer", "trunk", "grammar", "inference", "verdict")),
 }
 """The modules of each backend that turn a prompt into a score."""
 
@@ -78,7 +78,6 @@ def place_artefact(folder: Path, manifest: Manifest, fill: Callable[[Path], None
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
-        temporary.chmod(0o755)  # mkdtemp's 0700 would lock out a model server that runs as another user
         fill(temporary)
         found = {path.relative_to(temporary).as_posix(): path for path in temporary.rglob("*") if path.is_file()}
         manifest = msgspec.structs.replace(
@@ -86,7 +85,9 @@ def place_artefact(folder: Path, manifest: Manifest, fill: Callable[[Path], None
         )
         manifest = msgspec.structs.replace(manifest, digest=digest_manifest(manifest))
         (temporary / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest)))
+        temporary.chmod(0o755)  # mkdtemp's 0700 would lock out a model server that runs as another user
         for path in (*found.values(), temporary / MANIFEST):
+            path.chmod(0o644)  # as safetensors' 0600 would
             _make_durable(path)
         _put_in_place(temporary, folder)
     finally:

@@ -6,14 +6,17 @@ Certificates rest on the served model's scores; in-process scoring is for a quic
 import asyncio
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import aiohttp
 import msgspec
 
+from pilotage_core.dialog import VERDICT_MARK
 from pilotage_core.errors import EvidenceError, UnavailableError
 from pilotage_trainer import vllm
-from pilotage_trainer.models import ServedCritic, ServedPolicy
+from pilotage_trainer.artefact import read_manifest
+from pilotage_trainer.backend import AnyCritic, AnyPolicy
 
 AT_ONCE = 8
 ATTEMPTS = 5
@@ -42,17 +45,17 @@ class Scorer(Protocol):
 class InProcess:
     """The models loaded here."""
 
-    def __init__(self, policy: ServedPolicy, critic: ServedCritic) -> None:
+    def __init__(self, policy: AnyPolicy, critic: AnyCritic) -> None:
         self.policy = policy
         self.critic = critic
 
     def propose_all(self, asks: Sequence[Ask]) -> list[str]:
         """The policy's reply (JSON) to each prompt under its schema."""
-        return [self.policy.propose(prompt, schema)[0] for prompt, schema in asks]
+        return [reply for reply, _ in self.policy.propose_many(asks)]
 
     def score_all(self, queries: Sequence[str]) -> list[float]:
         """The critic's P(accept) of the action at the end of each query."""
-        return [self.critic.score(query) for query in queries]
+        return self.critic.score_many(queries)
 
 
 class Served:
@@ -82,7 +85,14 @@ class Served:
         """The critic's P(accept) of the action at the end of each query."""
         labels = [self.find_token(vllm.VOCABULARY[token]) for token in (vllm.ACCEPT_TOKEN_ID, vllm.REJECT_TOKEN_ID)]
         bodies = [
-            {"model": vllm.CRITIC, "query": query, "items": [""], "label_token_ids": labels, "apply_softmax": True}
+            {
+                "model": vllm.CRITIC,
+                "query": query,
+                "items": [VERDICT_MARK],
+                "label_token_ids": labels,
+                "apply_softmax": True,
+                "add_special_tokens": False,
+            }
             for query in queries
         ]
         replies = asyncio.run(_post_all(self.critic_url + "/generative_scoring", bodies, vllm.ScoringReply))
@@ -101,11 +111,17 @@ class Served:
         return reply.tokens[0]
 
     def read_digests(self) -> dict[str, str]:
-        """The artefact digest of each model served at the two addresses."""
+        """The artefact digest of each model served at the two addresses.
+
+        pilotage-serve tells the digest; vLLM tells the folder it serves, whose manifest has it: a Job sees the same
+        volume at the same path. Raises DamagedArtefactError.
+        """
         found: dict[str, str] = {}
         for url in dict.fromkeys((self.policy_url, self.critic_url)):
             listed = asyncio.run(_get(url + "/v1/models", vllm.ModelList))
-            found |= {card.id: card.root for card in listed.data}
+            for card in listed.data:
+                is_folder = "/" in card.root
+                found[card.id] = read_manifest(Path(card.root)).digest if is_folder else card.root
         return found
 
 

@@ -1,7 +1,7 @@
 """vLLM's HTTP interface as types: the requests and replies that Pilotage uses, in vLLM's own shape.
 
 Shape of /generative_scoring: vLLM's entrypoints/generate/generative_scoring; of the rest: its OpenAI-compatible server.
-Fields that a count model has no use for are accepted and passed over, as vLLM does with unknown ones.
+Fields that our models have no use for are accepted and passed over, as vLLM does with unknown ones.
 """
 
 from typing import Any
@@ -15,7 +15,8 @@ VOCABULARY = ("reject", "accept")
 POLICY = "policy"
 CRITIC = "critic"
 LONGEST_PROMPT = 1 << 20
-"""What is told as max_model_len; in characters, since a count model reads lines, not tokens."""
+"""A count model's max_model_len; in characters, since it reads lines, not tokens."""
+LONGEST_REPLY = 512
 
 
 # --- requests ---------------------------------------------------------------------------------------------------------
@@ -54,6 +55,7 @@ class ChatRequest(msgspec.Struct):
     model: str = POLICY
     response_format: ResponseFormat | None = None
     logprobs: bool | None = None
+    max_tokens: int | None = None
     stream: bool | None = None
 
 
@@ -64,6 +66,7 @@ class CompletionRequest(msgspec.Struct):
     model: str = POLICY
     response_format: ResponseFormat | None = None
     logprobs: int | None = None
+    max_tokens: int | None = None
     stream: bool | None = None
 
 

@@ -250,8 +250,8 @@ async def test_a_pair_that_changed_while_it_was_asked_does_not_execute(world):
         turns = gateway.app.state.turns
         ask = turns.models.score
 
-        async def change_the_pair_meanwhile(url: str, query: str) -> float:
-            score = await ask(url, query)
+        async def change_the_pair_meanwhile(url: str, critic: str, query: str) -> float:
+            score = await ask(url, critic, query)
             world.publish(Stage.CALIBRATION, pair=PairRef("r2", "p1", "c1", world.models.url, world.models.url))
             await gateway.until(lambda status: status["process_clusters"][STAR]["pair"] == "r2")
             return score

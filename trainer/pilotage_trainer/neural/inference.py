@@ -197,7 +197,7 @@ class CriticModel(Reader):
     def score_many(self, queries: Sequence[str]) -> list[float]:
         """P(accept) for each query: the softmax of accept over accept and reject. Sessions are read once."""
         told = self.read_labels([(query, VERDICT_MARK) for query in queries], self.labels)
-        return [1.0 / (1.0 + math.exp(reject - accept)) for accept, reject in told]
+        return [weigh_first(logprobs) for logprobs in told]
 
     def read_labels(self, parts: Sequence[tuple[str, str]], labels: Sequence[int]) -> list[list[float]]:
         """The log probability of each of `labels` (token ids) as the token after each pair of texts, joined as tokens.
@@ -220,6 +220,11 @@ class CriticModel(Reader):
                 found |= zip(chain[part], raw[:, list(labels)].tolist(), strict=True)
                 trunk.cut()
         return [found[index] for index in range(len(parts))]
+
+
+def weigh_first(logprobs: Sequence[float]) -> float:
+    """The softmax of the first of `logprobs` over all of them."""
+    return 1.0 / sum(math.exp(min(logprob - logprobs[0], 700.0)) for logprob in logprobs)
 
 
 def find_chains(texts: Sequence[str]) -> Iterator[list[int]]:
