@@ -60,9 +60,27 @@ class Evaluation(ApiModel):
     min_action_accuracy: Share = "0.0"
 
 
-class Serving(ApiModel):
-    """The model servers' size. One server for the policy, one for the critic."""
+class Runtime(StrEnum):
+    """What serves a pair."""
 
+    PILOTAGE = "pilotage"  # pilotage-serve: count models, and transformers of a few million weights on a CPU
+    VLLM = "vllm"
+
+
+class Serving(ApiModel):
+    """The model servers. One for the policy, one for the critic.
+
+    `image`: what they run; left empty, what the controller runs, which has no vLLM. `gpus` of each.
+    """
+
+    model_config = cel(
+        ("self.runtime != 'vllm' || self.image != ''", "runtime vllm needs an image that has vLLM"),
+        ("self.gpus == 0 || self.runtime == 'vllm'", "only runtime vllm uses GPUs"),
+    )
+
+    runtime: Runtime = Runtime.PILOTAGE
+    image: Annotated[str, Field(max_length=512)] = ""
+    gpus: Annotated[int, Field(ge=0, le=16)] = 0
     replicas: Annotated[int, Field(ge=1, le=32)] = 1
     cpu: Quantity = "100m"
     memory: Quantity = "256Mi"
@@ -87,7 +105,8 @@ class PolicyCriticSpec(ApiModel):
         (
             "self.backend != 'counts' || !has(self.baseModel) || self.baseModel == ''",
             "backend counts has no base model: leave it empty",
-        )
+        ),
+        ("self.backend != 'counts' || self.serving.runtime == 'pilotage'", "vLLM serves no count models"),
     )
 
     backend: Backend

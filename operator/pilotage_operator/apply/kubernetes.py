@@ -191,7 +191,7 @@ class KubernetesWorld:
                 item = build_job(bundle, job, image=self.serving_image, export=self._gateway)
                 await self._api.create(f"{JOBS}/namespaces/{bundle.namespace}/jobs", item)
         for endpoint in decision.endpoints:
-            await self._apply_service(build_inference_service(bundle, endpoint, image=self.serving_image), services)
+            await self._apply_service(build_inference_service(bundle, endpoint, image=bundle.serving_image), services)
         kept = {endpoint.name for endpoint in decision.endpoints} | decision.kept_endpoints
         for name in _find_made(services, bundle):
             if name not in kept:

@@ -32,16 +32,17 @@ def build_bundle(cluster: Object, objects: Lookup, serving_image: str) -> Bundle
     critic = _find(objects, "PolicyCritic", namespace, spec.policy_critic_ref.name, f"{where}: spec.policyCriticRef")
     gate = _find(objects, "AutomationGate", namespace, spec.gate_ref.name, f"{where}: spec.gateRef")
     try:
+        pair = PolicyCriticSpec.model_validate(critic["spec"])
         return Bundle(
             namespace=namespace,
             name=name,
             uid=metadata.get("uid", ""),
             generation=metadata.get("generation", 1),
             cluster=spec,
-            policy_critic=PolicyCriticSpec.model_validate(critic["spec"]),
+            policy_critic=pair,
             gate=AutomationGateSpec.model_validate(gate["spec"]),
             screens=_read_screens(objects, namespace, spec.screens.config_map, where),
-            serving_image=serving_image,
+            serving_image=pair.serving.image or serving_image,
         )
     except ValidationError as error:
         raise _invalid(error, where) from error

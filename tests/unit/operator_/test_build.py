@@ -115,6 +115,25 @@ def test_kserves_own_models_take_the_inference_service():
     ]
 
 
+def test_vllm_serves_the_artefact_as_it_is_from_an_image_of_its_own_and_may_take_long_to_start():
+    serving = {"runtime": "vllm", "image": "vllm:1", "gpus": 2, "memory": "64Gi"}
+    pair = PolicyCriticSpec.model_validate({"backend": "transformers", "serving": serving})
+    bundle = replace(make_bundle(), policy_critic=pair)
+    service = build_inference_service(bundle, WantedEndpoint("one-r2-policy", JobPhase.POLICY, "r2"), image="vllm:1")
+    container = service["spec"]["predictor"]["containers"][0]
+    assert container["command"][:5] == [
+        "vllm",
+        "serve",
+        "/artefacts/star/one/r2/policy",
+        "--served-model-name",
+        "policy",
+    ]
+    assert json.loads(container["command"][-1]) == {"backend": "xgrammar", "disable_any_whitespace": True}
+    assert {"name": "HF_HUB_OFFLINE", "value": "1"} in container["env"]
+    assert container["resources"]["limits"] == {"memory": "64Gi", "nvidia.com/gpu": "2"}
+    assert container["startupProbe"]["failureThreshold"] >= 600
+
+
 @pytest.mark.parametrize("stage", list(Stage))
 def test_a_leave_carries_certificates_only_where_they_may_be_used(stage):
     bundle = make_bundle()
