@@ -1,7 +1,7 @@
-"""What a table of labels certifies, gate by gate, and what newer labels say of a τ in force.
+"""What a table of labels certifies, gate by gate.
 
-Here: how δ is shared, which labels calibrate and which are monitored, caveats. Not here: reading the table
-(feedback_table.py, feedback_gates.py), the tests themselves (pilotage_core), the command's output (feedback_report.py).
+Here: how δ is shared, which labels calibrate and which are monitored (feedback_monitoring.py), caveats. Not here: the
+table (feedback_table.py, feedback_gates.py), the tests themselves (pilotage_core), the output (feedback_report.py).
 """
 
 from collections import Counter
@@ -15,8 +15,8 @@ import numpy as np
 
 from pilotage_core.calibration import TauResult, calibrate
 from pilotage_core.errors import InvalidInputError
-from pilotage_core.monitoring import Alarm, Monitor, MonitoredLabel, has_earned_looser, step
 from pilotage_trainer.feedback_gates import Rows, gather_gates
+from pilotage_trainer.feedback_monitoring import InForce, Key, Monitoring, monitor_rows, read_in_force
 from pilotage_trainer.feedback_table import FeedbackTable, parse_microseconds
 
 FEW_OPERATORS = 3
@@ -30,36 +30,6 @@ class Caveat(StrEnum):
     FEW_OPERATORS = "FewOperators"  # two operators tell too little of how others differ
     OPERATORS_MISSING = "OperatorsMissing"  # labels without operator count as one more operator, the worst case
     SESSIONS_MISSING = "SessionsMissing"  # labels without session count as one session for each operator
-
-
-class Step(StrEnum):
-    """What monitoring calls for."""
-
-    KEEP = "Keep"
-    TIGHTEN = "Tighten"
-    LOOSEN = "Loosen"
-    ROLL_BACK = "RollBack"
-
-
-class Monitoring(msgspec.Struct, frozen=True):
-    """What labels in order say of `tau` in force (pilotage_core.monitoring.Monitor, whose fields these are).
-
-    `ignored` labels score below the next looser step and say nothing of `tau`. `next_tau` is where `step` leads.
-    """
-
-    tau: float
-    target: float
-    labels: int
-    ignored: int
-    r: float
-    r_peak: float
-    k: float
-    k_peak: float
-    audits_all: bool
-    tightenings: int
-    alarm: Alarm
-    step: Step
-    next_tau: float | None
 
 
 class GateResult(msgspec.Struct, frozen=True):
@@ -90,18 +60,6 @@ class GateResult(msgspec.Struct, frozen=True):
     monitor: Monitoring | None
 
 
-class InForce(msgspec.Struct, frozen=True):
-    """A τ in force, as this command wrote it."""
-
-    process_cluster: str
-    stratum: str
-    tau: float | None
-    target: float
-    delta: float
-    tau_tighter: float | None = None
-    tau_looser: float | None = None
-
-
 @dataclass(frozen=True)
 class FeedbackRequest:
     """What `calibrate --feedback` was asked for. Raises InvalidInputError for what cannot be meant."""
@@ -130,9 +88,6 @@ class FeedbackRequest:
             raise InvalidInputError(f"{self.monitor_from!r} is no RFC 3339 time", where="--monitor-from") from error
 
 
-Key = tuple[str, str]
-
-
 def calibrate_table(request: FeedbackRequest) -> list[GateResult]:
     """A result for each gate of the table, by process cluster and stratum.
 
@@ -154,18 +109,6 @@ def calibrate_table(request: FeedbackRequest) -> list[GateResult]:
         if key not in found:
             found[key] = _judge_gate(key, nothing, request, strata, since, in_force)
     return [found[key] for key in sorted(found)]
-
-
-def read_in_force(path: Path) -> dict[Key, InForce]:
-    """The gates of an earlier result. Raises InvalidInputError where it is none."""
-    try:
-        gates = msgspec.json.decode(path.read_bytes(), type=list[InForce])
-    except OSError as error:
-        raise InvalidInputError(f"cannot be read: {error.strerror}", where=f"--in-force {path}") from error
-    except msgspec.MsgspecError as error:
-        remedy = "give the JSON that calibrate --feedback wrote"
-        raise InvalidInputError(str(error), where=f"--in-force {path}", remedy=remedy) from error
-    return {(gate.process_cluster, gate.stratum): gate for gate in gates}
 
 
 def _count_strata(keys: list[Key], told: int) -> dict[str, int]:
@@ -236,49 +179,6 @@ def calibrate_rows(rows: Rows, target: float, delta: float) -> TauResult:
         propensities=None if (propensities == 1.0).all() else propensities,
         known=None if known.all() else known,
     )
-
-
-def monitor_rows(rows: Rows, standing: InForce) -> Monitoring:
-    """R and K over `rows` by time (equal times in file order), for the τ of `standing`.
-
-    Without a column least_propensity, each label's own propensity is taken for the smallest of its time, as the
-    controller does: true where one audit share holds for all actions at a time.
-    """
-    assert standing.tau is not None
-    floor = standing.tau if standing.tau_looser is None else standing.tau_looser
-    heard = rows[rows["score"] >= floor]
-    heard = heard[np.argsort(heard["at"], kind="stable")]
-    monitor = Monitor(target=standing.target)
-    columns = ("accepted", "propensity", "least_propensity", "score")
-    for accepted, propensity, least, score in zip(*(heard[name].tolist() for name in columns), strict=True):
-        monitor = step(monitor, MonitoredLabel(accepted, propensity, least, score < standing.tau))
-    taken, next_tau = _decide_step(monitor, standing)
-    return Monitoring(
-        tau=standing.tau,
-        target=standing.target,
-        labels=monitor.labels,
-        ignored=len(rows) - len(heard),
-        r=monitor.r,
-        r_peak=monitor.r_peak,
-        k=monitor.k,
-        k_peak=monitor.k_peak,
-        audits_all=monitor.audits_all,
-        tightenings=monitor.tightenings,
-        alarm=monitor.alarm,
-        step=taken,
-        next_tau=next_tau,
-    )
-
-
-def _decide_step(monitor: Monitor, standing: InForce) -> tuple[Step, float | None]:
-    """What to do with τ, and the τ that leads to. K speaks of a looser step only where there is one."""
-    if monitor.alarm is Alarm.ROLL_BACK:
-        return Step.ROLL_BACK, None
-    if monitor.alarm is Alarm.TIGHTEN:
-        return Step.TIGHTEN, standing.tau_tighter
-    if standing.tau_looser is not None and has_earned_looser(monitor, standing.delta):
-        return Step.LOOSEN, standing.tau_looser
-    return Step.KEEP, standing.tau
 
 
 def _find_caveats(rows: Rows, result: TauResult) -> tuple[Caveat, ...]:

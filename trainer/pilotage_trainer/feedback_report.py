@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from pilotage_trainer.feedback_calibration import Caveat, GateResult, Monitoring, Step
+from pilotage_trainer.feedback_calibration import Caveat, GateResult
+from pilotage_trainer.feedback_monitoring import Monitoring, Step
 
 NUMBERS = ("tau", "coverage", "selected", "errors", "bound", "n", "operators", "deff")
 HEADINGS = ("process cluster", "stratum", *NUMBERS, "reason")

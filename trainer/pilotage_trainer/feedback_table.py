@@ -1,7 +1,7 @@
 """A table of labels (CSV or Parquet), read in batches of bounded memory into arrays; what is wrong is named by its row.
 
 In: one row a label, columns as in COLUMNS. Out: `Batch`es of codes and numbers. Not here: gathering the labels of one
-gate (feedback_gates.py), what they certify (feedback_calibration.py). pyarrow is imported here and only here.
+gate (feedback_gates.py), what they certify (feedback_calibration.py). Nor hashing (feedback_ids.py).
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -19,6 +19,7 @@ import pyarrow.parquet
 
 from pilotage_core.errors import EvidenceError, InvalidInputError, UnavailableError
 from pilotage_trainer.failures import DamagedArtefactError
+from pilotage_trainer.feedback_ids import Ids, hash_ids
 
 COLUMNS = ("process_cluster", "stratum", "score", "accepted", "propensity", "operator", "session_id", "at")
 LEAST_PROPENSITY = "least_propensity"
@@ -31,7 +32,6 @@ VERDICTS: Mapping[object, bool] = {
 MILLISECONDS_FROM = 1e11
 """Numbers in `at` are Unix seconds; from here on (the year 5138) they must be milliseconds."""
 
-Ids = npt.NDArray[np.uint64]
 Floats = npt.NDArray[np.float64]
 Times = npt.NDArray[np.int64]
 
@@ -260,40 +260,6 @@ def parse_microseconds(text: str) -> int:
             raise
         return int(number * (1e3 if abs(number) >= MILLISECONDS_FROM else 1e6))
     return round((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() * 1e6)
-
-
-def hash_ids(values: pa.Array) -> Ids:
-    """A 64-bit hash of each id, 0 for an empty one. Two of a million ids share one with a chance of 3e-8."""
-    if pa.types.is_dictionary(values.type):
-        hashed = np.append(hash_ids(values.dictionary), np.uint64(0))
-        at = values.indices.fill_null(len(hashed) - 1).to_numpy(zero_copy_only=False)
-        return np.asarray(hashed[at], dtype=np.uint64)
-    if pa.types.is_floating(values.type):
-        values = pc.if_else(pc.is_nan(values), None, values)
-    texts = values.cast(pa.large_string()).fill_null("")
-    ends = np.frombuffer(texts.buffers()[1], dtype=np.int64)[texts.offset : texts.offset + len(texts) + 1]
-    starts, lengths = ends[:-1] - ends[0], np.diff(ends)
-    letters = texts.buffers()[2]
-    data = np.zeros(int(ends[-1] - ends[0]) + 8, dtype=np.uint8)
-    if letters is not None:
-        data[:-8] = np.frombuffer(letters, dtype=np.uint8)[ends[0] : ends[-1]]
-    words = np.lib.stride_tricks.as_strided(data.view(np.uint8)[:8].view(np.uint64), (len(data) - 7,), (1,))
-    return _mix_words(words, starts, lengths)
-
-
-def _mix_words(words: Ids, starts: Times, lengths: Times) -> Ids:
-    """Eight bytes at a time; `words[i]` are the eight bytes from i on."""
-    masks = np.array([(1 << 8 * size) - 1 for size in range(9)], dtype=np.uint64)
-    hashed = lengths.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-    longest = int(lengths.max(initial=0))
-    for done in range(0, longest, 8):
-        live = slice(None) if int(lengths.min()) > done else np.flatnonzero(lengths > done)
-        mixed = words[starts[live] + done] & masks[np.minimum(lengths[live] - done, 8)]
-        mixed = (hashed[live] ^ mixed) * np.uint64(0xBF58476D1CE4E5B9)
-        mixed ^= mixed >> np.uint64(31)
-        mixed *= np.uint64(0x94D049BB133111EB)
-        hashed[live] = mixed ^ (mixed >> np.uint64(29))
-    return hashed
 
 
 def _trimmed(values: pa.Array) -> pa.Array:

@@ -19,7 +19,8 @@ from typer.testing import CliRunner
 from pilotage_core.calibration import calibrate
 from pilotage_trainer.feedback_calibration import FeedbackRequest, calibrate_table
 from pilotage_trainer.feedback_gates import gather_gates
-from pilotage_trainer.feedback_table import COLUMNS, FeedbackTable, hash_ids, parse_microseconds
+from pilotage_trainer.feedback_ids import hash_ids
+from pilotage_trainer.feedback_table import COLUMNS, FeedbackTable, parse_microseconds
 from pilotage_trainer.main import app
 
 GATE = {"process_cluster": "shop/refunds", "stratum": "message"}

@@ -1,0 +1,113 @@
+"""What newer labels of a table say of a τ in force: R and K replayed, and the step they call for.
+
+Here: τ in force as an earlier run wrote them, which labels speak of them. Not here: R and K (pilotage_core.monitoring).
+"""
+
+from enum import StrEnum
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from pilotage_core.errors import InvalidInputError
+from pilotage_core.monitoring import Alarm, Monitor, MonitoredLabel, has_earned_looser, step
+from pilotage_trainer.feedback_gates import Rows
+
+Key = tuple[str, str]
+
+
+class Step(StrEnum):
+    """What monitoring calls for."""
+
+    KEEP = "Keep"
+    TIGHTEN = "Tighten"
+    LOOSEN = "Loosen"
+    ROLL_BACK = "RollBack"
+
+
+class Monitoring(msgspec.Struct, frozen=True):
+    """What labels in order say of `tau` in force (pilotage_core.monitoring.Monitor, whose fields these are).
+
+    `ignored` labels score below the next looser step and say nothing of `tau`. `next_tau` is where `step` leads.
+    """
+
+    tau: float
+    target: float
+    labels: int
+    ignored: int
+    r: float
+    r_peak: float
+    k: float
+    k_peak: float
+    audits_all: bool
+    tightenings: int
+    alarm: Alarm
+    step: Step
+    next_tau: float | None
+
+
+class InForce(msgspec.Struct, frozen=True):
+    """A τ in force, as this command wrote it."""
+
+    process_cluster: str
+    stratum: str
+    tau: float | None
+    target: float
+    delta: float
+    tau_tighter: float | None = None
+    tau_looser: float | None = None
+
+
+def read_in_force(path: Path) -> dict[Key, InForce]:
+    """The gates of an earlier result. Raises InvalidInputError where it is none."""
+    try:
+        gates = msgspec.json.decode(path.read_bytes(), type=list[InForce])
+    except OSError as error:
+        raise InvalidInputError(f"cannot be read: {error.strerror}", where=f"--in-force {path}") from error
+    except msgspec.MsgspecError as error:
+        remedy = "give the JSON that calibrate --feedback wrote"
+        raise InvalidInputError(str(error), where=f"--in-force {path}", remedy=remedy) from error
+    return {(gate.process_cluster, gate.stratum): gate for gate in gates}
+
+
+def monitor_rows(rows: Rows, standing: InForce) -> Monitoring:
+    """R and K over `rows` by time (equal times in file order), for the τ of `standing`.
+
+    Without a column least_propensity, each label's own propensity is taken for the smallest of its time, as the
+    controller does: true where one audit share holds for all actions at a time.
+    """
+    assert standing.tau is not None
+    floor = standing.tau if standing.tau_looser is None else standing.tau_looser
+    heard = rows[rows["score"] >= floor]
+    heard = heard[np.argsort(heard["at"], kind="stable")]
+    monitor = Monitor(target=standing.target)
+    columns = ("accepted", "propensity", "least_propensity", "score")
+    for accepted, propensity, least, score in zip(*(heard[name].tolist() for name in columns), strict=True):
+        monitor = step(monitor, MonitoredLabel(accepted, propensity, least, score < standing.tau))
+    taken, next_tau = _decide_step(monitor, standing)
+    return Monitoring(
+        tau=standing.tau,
+        target=standing.target,
+        labels=monitor.labels,
+        ignored=len(rows) - len(heard),
+        r=monitor.r,
+        r_peak=monitor.r_peak,
+        k=monitor.k,
+        k_peak=monitor.k_peak,
+        audits_all=monitor.audits_all,
+        tightenings=monitor.tightenings,
+        alarm=monitor.alarm,
+        step=taken,
+        next_tau=next_tau,
+    )
+
+
+def _decide_step(monitor: Monitor, standing: InForce) -> tuple[Step, float | None]:
+    """What to do with τ, and the τ that leads to. K speaks of a looser step only where there is one."""
+    if monitor.alarm is Alarm.ROLL_BACK:
+        return Step.ROLL_BACK, None
+    if monitor.alarm is Alarm.TIGHTEN:
+        return Step.TIGHTEN, standing.tau_tighter
+    if standing.tau_looser is not None and has_earned_looser(monitor, standing.delta):
+        return Step.LOOSEN, standing.tau_looser
+    return Step.KEEP, standing.tau
