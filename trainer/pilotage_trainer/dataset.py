@@ -32,9 +32,9 @@ def read_export(source: str, process_cluster: str, since: str = "", until: str =
 def select_records(
     records: Iterable[SessionRecord], process_cluster: str, since: str = "", until: str = ""
 ) -> Iterator[SessionRecord]:
-    """Those of `records` that are of `process_cluster` and closed in [since, until)."""
+    """Those of `records` that are of `process_cluster` (empty: of any) and closed in [since, until)."""
     for record in records:
-        if record.process_cluster == process_cluster and record.closed_at and _within(record, since, until):
+        if process_cluster in ("", record.process_cluster) and record.closed_at and _within(record, since, until):
             yield record
 
 

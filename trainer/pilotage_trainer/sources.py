@@ -31,7 +31,7 @@ GZIP = b"\x1f\x8b"
 class RecordReader(Protocol):
     """What an entry point of GROUP leads to."""
 
-    def __call__(self, path: str, *, process_cluster: str, part: tuple[int, int]) -> Iterator[SessionRecord]:
+    def __call__(self, path: str, *, process_cluster: str = ..., part: tuple[int, int]) -> Iterator[SessionRecord]:
         """Closed sessions of `path` for `process_cluster`; of `part` (i, n) every n-th from the i-th on."""
         ...
 
@@ -41,11 +41,11 @@ def read_records(
 ) -> Iterator[SessionRecord]:
     """Sessions of `source`, in its order; of `part` (i, n) every n-th from the i-th on.
 
-    A gateway chooses by process cluster and time itself, others may give more than was asked for. Raises
-    UnavailableError where a source cannot be read, DamagedArtefactError for a Parquet file that is not whole,
-    EvidenceError for a line that is no record (naming it).
+    An empty `process_cluster` stands for all. A gateway chooses by process cluster and time itself, others may give
+    more than was asked for. Raises UnavailableError where a source cannot be read, DamagedArtefactError for a Parquet
+    file that is not whole, EvidenceError for a line that is no record (naming it).
     """
-    if source.startswith(("http://", "https://")):
+    if is_gateway(source):
         with tempfile.TemporaryFile() as spool:
             where = _fetch(source, process_cluster, since, until, spool)
             yield from _decode_lines(_unpack_lines(spool, where), where, part)
@@ -66,7 +66,8 @@ def read_records(
 def _read_brought(
     reader: RecordReader, path: str, process_cluster: str, part: tuple[int, int]
 ) -> Iterator[SessionRecord]:
-    yield from reader(path, process_cluster=process_cluster, part=part)
+    named = {"process_cluster": process_cluster} if process_cluster else {}
+    yield from reader(path, part=part, **named)
 
 
 def _find_reader(source: str) -> RecordReader | None:
@@ -106,6 +107,17 @@ def _unpack_lines(file: BinaryIO, where: str) -> Iterator[bytes]:
 def _open_file(source: str) -> BinaryIO:
     with _reading(source):
         return Path(source).open("rb")
+
+
+def is_gateway(source: str) -> bool:
+    """Whether `source` is an address."""
+    return source.startswith(("http://", "https://"))
+
+
+def fetch_export(address: str, process_cluster: str, since: str, until: str, path: Path) -> None:
+    """Write the export of a gateway to `path`, as it comes. Raises UnavailableError, OSError."""
+    with path.open("w+b") as file:
+        _fetch(address, process_cluster, since, until, file)
 
 
 def _fetch(address: str, process_cluster: str, since: str, until: str, spool: BinaryIO) -> str:

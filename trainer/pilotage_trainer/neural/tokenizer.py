@@ -10,15 +10,16 @@ from pathlib import Path
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from pilotage_trainer.failures import SplitLabelError
+from pilotage_trainer.failures import BaseModelError, SplitLabelError
+from pilotage_trainer.neural.sequences import NOTHING
 
-NOTHING = '{"tool":""}'
-"""What a policy writes when it has nothing to propose (pilotage_core.proposal)."""
 ACCEPT, REJECT = "accept", "reject"
 VERDICT_MARK = "\n!"
 """The line that asks a critic for its verdict: the token after it is ACCEPT or REJECT."""
 END, PAD = "<|end|>", "<|pad|>"
 MARKS = Regex(r"\n[>!]")
+LINE_MARKS = Regex(r"\n[>!]|\n")
+"""For a base's own tokenizer: many would make one token of the end of an action and the line break after it."""
 CHAT_TEMPLATE = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
 """A chat is the dialog and nothing else: nothing is put around it or after it."""
 
@@ -56,18 +57,32 @@ def learn_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenize
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
-    wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END, pad_token=PAD)
+    wrapped = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token=END, pad_token=PAD, split_special_tokens=True
+    )
     return _complete(wrapped)
 
 
 def adapt_tokenizer(base: str | Path) -> PreTrainedTokenizerFast:
     """The tokenizer of the base model `base`, with our marks kept apart and NOTHING one token.
 
-    Raises SplitLabelError where it splits `accept` or `reject`.
+    Raises SplitLabelError where it splits `accept` or `reject`, BaseModelError where it cannot be loaded or does not
+    work on bytes (a dialog has to survive it).
     """
-    tokenizer = AutoTokenizer.from_pretrained(base)
-    backend = tokenizer.backend_tokenizer
-    backend.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Split(MARKS, "isolated"), backend.pre_tokenizer])
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(base, split_special_tokens=True)
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise BaseModelError(f"has no tokenizer that can be loaded: {reason}", where=str(base)) from error
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None or backend.pre_tokenizer is None:
+        raise BaseModelError(
+            "its tokenizer is none that works piece by piece on bytes",
+            where=str(base),
+            remedy="use a base model with a byte-level BPE tokenizer (tokenizer.json), as Qwen2.5 or SmolLM2",
+        )
+    own = pre_tokenizers.Split(LINE_MARKS, "isolated")
+    backend.pre_tokenizer = pre_tokenizers.Sequence([own, backend.pre_tokenizer])
     if tokenizer.pad_token is None:
         tokenizer.add_special_tokens({"pad_token": PAD})
     return _complete(tokenizer, learned=False)
