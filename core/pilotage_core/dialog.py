@@ -4,9 +4,13 @@ A line starts with its kind: `@` case, `%` screen, `+`/`-` control, fact or anno
 customer (or a bot) wrote, `>` an action as canonical JSON, `?` an error. `%!` begins a screen that is written whole and
 makes all earlier ones void: the one shown when old lines were dropped. The prompt ends with a lone `>`: the model
 continues with the next action. Formats are versioned by digest (`DialogFormat.digest`).
+
+Compact tells of a control only kind, id and value, of what is gone only its name, of a value that changed only the new
+one, and of a template message only the template.
 """
 
 import hashlib
+from collections.abc import Iterator
 from enum import StrEnum
 
 import msgspec
@@ -27,7 +31,7 @@ class Snapshot(StrEnum):
 
     WHOLE = "whole"  # every line again
     DIFFERENCE = "difference"  # only lines that came or went
-    COMPACT = "compact"  # difference, and of a control only kind, id and value; of a template message only the template
+    COMPACT = "compact"  # difference, told shortly: see below
 
 
 class DialogFormat(msgspec.Struct, frozen=True):
@@ -77,7 +81,7 @@ class Dialog:
         self.lines: list[str] = []
         self.trims: list[Trim] = []
         self._chars = 0
-        self._screen: dict[str, None] = {}
+        self._screen: dict[str, list[str]] = {}
         self._seen = State()
 
     def append(self, state: State) -> None:
@@ -106,18 +110,19 @@ class Dialog:
         return "\n".join((*self.lines, ACTION_MARK))
 
     def _write_screen(self, screen: Screen, mark: str = "%") -> None:
-        lines = dict.fromkeys(_screen_lines(screen, self.form.snapshot))
+        lines: dict[str, list[str]] = {}
+        for name, line in _screen_lines(screen, self.form.snapshot):
+            lines.setdefault(name, []).append(line)
         self._write(f"{mark} {screen.name}")
-        if self.form.snapshot is Snapshot.WHOLE:
-            shown, gone = list(lines), []
-        else:
-            shown = [line for line in lines if line not in self._screen]
-            gone = [line for line in self._screen if line not in lines]
-        for line in gone:
-            self._write(f"- {line}")
-        for line in shown:
-            self._write(f"+ {line}")
-        self._screen = lines
+        for name, before in self._screen.items():
+            after = lines.get(name, [])
+            if not after or (before != after and len(before) + len(after) > 2):  # several of one name: told anew
+                self._write(f"- {name}")
+        for name, after in lines.items():
+            if self.form.snapshot is Snapshot.WHOLE or self._screen.get(name) != after:
+                for line in after:
+                    self._write(f"+ {line}")
+        self._screen = {} if self.form.snapshot is Snapshot.WHOLE else lines
 
     def _write(self, line: str) -> None:
         self.lines.append(line)
@@ -138,11 +143,19 @@ class Dialog:
             self._write_screen(state.screen, "%!")
 
 
-def _screen_lines(screen: Screen, snapshot: Snapshot) -> list[str]:
-    lines = [_control_line(c, snapshot) for c in screen.controls if c.visible]
-    lines += [f"fact {_one_line(k)}={_one_line(v)}" for k, v in screen.facts]
-    lines += [f"announcement {_one_line(text)}" for text in screen.announcements]
-    return lines
+def _screen_lines(screen: Screen, snapshot: Snapshot) -> Iterator[tuple[str, str]]:
+    """Every element shown, with the name it has in the dialog: in a difference a changed line is another element."""
+    compact = snapshot is Snapshot.COMPACT
+    for control in screen.controls:
+        if control.visible:
+            line = _control_line(control, snapshot)
+            yield f"{control.kind} {control.control_id}" if compact else line, line
+    for key, value in screen.facts:
+        line = f"fact {_one_line(key)}={_one_line(value)}"
+        yield f"fact {_one_line(key)}" if compact else line, line
+    for text in screen.announcements:
+        line = f"announcement {_one_line(text)}"
+        yield line, line
 
 
 def _control_line(control: Control, snapshot: Snapshot) -> str:

@@ -107,6 +107,8 @@ class Situation:
                 self.fields[control_id] = value
             if enabled:
                 self.controls[control_id] = kind
+            else:
+                self.controls.pop(control_id, None)
 
     def _hide(self, element: str) -> None:
         kind, _, rest = element.partition(" ")

@@ -289,3 +289,44 @@ def test_rules_class_actions_by_tool_and_control(action, critical, finalizing, s
 
 def test_the_empty_state_is_not_open():
     assert not State().is_open
+
+
+shown_controls = st.builds(
+    Control,
+    control_id=st.sampled_from("abc"),
+    kind=st.sampled_from([ControlKind.BUTTON, ControlKind.INPUT]),
+    value=st.sampled_from(["", "1", "2"]),
+    enabled=st.booleans(),
+)
+shown_facts = st.tuples(st.sampled_from("kl"), st.sampled_from("xy"))
+screens = st.builds(
+    Screen,
+    name=st.just("case"),
+    controls=st.lists(shown_controls, max_size=4).map(tuple),
+    facts=st.lists(shown_facts, max_size=3).map(tuple),
+    announcements=st.lists(st.sampled_from(["one", "two"]), max_size=1).map(tuple),
+)
+
+
+@given(st.lists(screens, min_size=1, max_size=6), st.sampled_from([60, 24_000]))
+def test_a_reader_of_differences_knows_every_element_of_the_screen_shown(shown, max_chars):
+    walk = SessionWalk(DialogFormat(max_chars=max_chars, block_chars=40))
+    for event in events(OPENED, *(ScreenShown(screen=screen) for screen in shown)):
+        walk.step(event)
+    read: dict[str, list[str]] = {}
+    fresh: set[str] = set()
+    for line in walk.dialog.lines:
+        name = line[2:].partition("=")[0].removesuffix(" disabled")
+        match line[0]:
+            case "%":
+                read, fresh = {} if line[1] == "!" else read, set()
+            case "-":
+                read.pop(name, None)
+            case "+":
+                read[name] = [*(read.get(name, []) if name in fresh else []), line[2:]]
+                fresh.add(name)
+    whole = SessionWalk(DialogFormat(snapshot=Snapshot.COMPACT))
+    for event in events(OPENED, ScreenShown(screen=shown[-1])):
+        whole.step(event)
+    expected = [line[2:] for line in whole.dialog.lines if line[0] == "+"]
+    assert sorted(line for lines in read.values() for line in lines) == sorted(expected)
