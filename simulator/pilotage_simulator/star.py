@@ -67,6 +67,7 @@ class Scenario(msgspec.Struct, frozen=True):
     """What a dialogue was about."""
 
     domains: tuple[str | None, ...] = msgspec.field(name="Domains", default=())
+    happy: bool = msgspec.field(name="Happy", default=False)
     multi_task: bool = msgspec.field(name="MultiTask", default=False)
     capabilities: tuple[Capability, ...] = msgspec.field(name="WizardCapabilities", default=())
 

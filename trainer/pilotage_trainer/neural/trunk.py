@@ -103,10 +103,21 @@ class Trunk:
 
         Gives the logits `[len(branches), vocabulary]` of the token that follows each. Raises InvalidInputError.
         """
+        ends = torch.tensor([len(ids) for ids in new]).cumsum(0) - 1
+        return self._grow(branches, new, ends)
+
+    def grow_each(self, branches: Sequence[Branch], new: Sequence[Sequence[int]]) -> torch.Tensor:
+        """As `grow`, with the logits after every one of the new tokens, `[sum of lengths, vocabulary]`."""
+        return self._grow(branches, new, torch.arange(sum(map(len, new))))
+
+    def cut(self) -> None:
+        """Forget all branches."""
+        self._drop_after(len(self.ids))
+
+    def _grow(self, branches: Sequence[Branch], new: Sequence[Sequence[int]], wanted: torch.Tensor) -> torch.Tensor:
         device = self.model.device
         owners: list[Branch] = []
         positions: list[int] = []
-        ends: list[int] = []
         for branch, ids in zip(branches, new, strict=True):
             start = branch.base + len(branch.ids)
             if not ids:
@@ -117,16 +128,11 @@ class Trunk:
                 )
             owners += [branch] * len(ids)
             positions += range(start, start + len(ids))
-            ends.append(len(owners) - 1)
         mask = self._mask(owners)
         for branch, ids in zip(branches, new, strict=True):
             branch.ids += ids
         flat = torch.tensor([[token for ids in new for token in ids]], device=device)
-        return self._forward(flat, mask, torch.tensor([positions], device=device), torch.tensor(ends, device=device))
-
-    def cut(self) -> None:
-        """Forget all branches."""
-        self._drop_after(len(self.ids))
+        return self._forward(flat, mask, torch.tensor([positions], device=device), wanted.to(device))
 
     def _mask(self, owners: Sequence[Branch]) -> torch.Tensor:
         """What each new token of `owners` sees: `[1, 1, new, trunk + branches + new]`, True where seen."""
