@@ -15,6 +15,7 @@ from typing import Self
 
 import torch
 from accelerate import Accelerator, FullyShardedDataParallelPlugin
+from accelerate.state import PartialState
 from accelerate.utils import DistributedType
 from torch.distributed.fsdp import MixedPrecisionPolicy
 from transformers import PreTrainedModel
@@ -44,7 +45,7 @@ def open_accelerator(settings: Optimisation, model: PreTrainedModel) -> Accelera
         model.enable_input_require_grads()
     accelerator = Accelerator(cpu=cpu, mixed_precision=mixed, fsdp_plugin=None if cpu else plugin)
     if plugin is not None and cpu:  # accelerate shards on accelerators only, unless its state says otherwise
-        accelerator.state.distributed_type = DistributedType.FSDP
+        accelerator.state.distributed_type = PartialState().distributed_type = DistributedType.FSDP
         accelerator.state.fsdp_plugin = plugin
     return accelerator
 
