@@ -15,6 +15,7 @@ from pilotage_core.errors import InvalidInputError
 from pilotage_core.wire import JobResult
 from pilotage_trainer import vllm
 from pilotage_trainer.artefact import digest_bytes, write_artefact
+from pilotage_trainer.backend import AnyCritic, AnyPolicy
 from pilotage_trainer.config import JobConfig
 from pilotage_trainer.dataset import closed_after, read_time
 from pilotage_trainer.failures import DamagedArtefactError
@@ -26,7 +27,7 @@ from pilotage_trainer.held_out import (
     explain_results,
     score_sessions,
 )
-from pilotage_trainer.models import ServedCritic, ServedPolicy, load_critic, load_policy
+from pilotage_trainer.models import open_critic, open_policy
 from pilotage_trainer.scorers import InProcess, Scorer, Served
 from pilotage_trainer.window import Window, build_digests
 
@@ -39,7 +40,7 @@ def run_calibrate(window: Window, config: JobConfig, urls: tuple[str, str] | Non
     Raises InvalidInputError where held-out sessions were learned from, DamagedArtefactError where the servers hold
     other artefacts than the revision's, UnavailableError where they do not answer.
     """
-    policy, critic = load_policy(window.folder("policy")), load_critic(window.folder("critic"))
+    policy, critic = open_policy(window.folder("policy")), open_critic(window.folder("critic"))
     held_out_after = window.held_out_after or critic.manifest.trained_until
     _require_unseen(held_out_after, policy, critic)
     records = closed_after(window.read(since=held_out_after), held_out_after)
@@ -67,7 +68,7 @@ def run_calibrate(window: Window, config: JobConfig, urls: tuple[str, str] | Non
     )
 
 
-def _require_unseen(held_out_after: str, policy: ServedPolicy, critic: ServedCritic) -> None:
+def _require_unseen(held_out_after: str, policy: AnyPolicy, critic: AnyCritic) -> None:
     """Refuse to certify on sessions that the pair has learned from, or for a pair that is none."""
     if critic.manifest.policy != policy.manifest.digest:
         raise DamagedArtefactError(
@@ -83,7 +84,7 @@ def _require_unseen(held_out_after: str, policy: ServedPolicy, critic: ServedCri
         )
 
 
-def _connect(urls: tuple[str, str], policy: ServedPolicy, critic: ServedCritic) -> Served:
+def _connect(urls: tuple[str, str], policy: AnyPolicy, critic: AnyCritic) -> Served:
     """The served pair, once it is known to be this one."""
     served = Served(*urls)
     told = served.read_digests()
@@ -98,7 +99,7 @@ def _connect(urls: tuple[str, str], policy: ServedPolicy, critic: ServedCritic) 
 
 
 def _build_evidence(
-    labels: Sequence[ScoredLabel], policy: ServedPolicy, critic: ServedCritic, config: JobConfig
+    labels: Sequence[ScoredLabel], policy: AnyPolicy, critic: AnyCritic, config: JobConfig
 ) -> EvidenceDigests:
     return EvidenceDigests(
         data=digest_bytes(msgspec.json.encode(labels)),

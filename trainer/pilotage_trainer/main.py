@@ -18,11 +18,13 @@ import msgspec
 import typer
 
 from pilotage_core.errors import InvalidInputError, PilotageError
+from pilotage_core.training import PreferenceLoss
 from pilotage_core.wire import JobResult
 from pilotage_trainer.config import JobConfig, read_config
 from pilotage_trainer.evaluation_command import AsJson as EvaluationAsJson
 from pilotage_trainer.evaluation_command import Form, PolicyFolder, StarFile, run_star_command
 from pilotage_trainer.evaluation_command import choose_form as choose_evaluation
+from pilotage_trainer.dataset_command import dataset
 from pilotage_trainer.failures import explain_error, find_exit_code
 from pilotage_trainer.feedback_command import (
     AsJson,
@@ -60,6 +62,9 @@ HeldOutShare = Annotated[float, typer.Option(help="else the newest share that is
 Config = Annotated[str, typer.Option(help="the Job's configuration: JSON, or a file")]
 Result = Annotated[Path | None, typer.Option(help="where the result goes as well [default: the termination log]")]
 BackendOption = Annotated[Backend, typer.Option(help="what learns")]
+
+
+app.command()(dataset)
 
 
 @app.command()
@@ -101,11 +106,45 @@ def critic(
     backend: BackendOption = Backend.COUNTS,
 ) -> None:
     """Learn which proposals of the revision's policy operators accept."""
-    from pilotage_trainer.critic_job import run_critic
+    if backend is Backend.TRANSFORMERS:
+        from pilotage_trainer.neural.critic_job import run_critic
+    else:
+        from pilotage_trainer.critic_job import run_critic
 
     times = (since, until, fresh_after, held_out_after)
     window = partial(Window, export, process_cluster, revision, out, *times, held_out_share)
     run_job("critic", window, run_critic, config, result)
+
+
+@app.command()
+def preference(
+    export: Export,
+    process_cluster: ProcessCluster,
+    revision: Annotated[str, typer.Option(help="the new policy's: r1-dpo, …")],
+    out: Out,
+    policy: Annotated[Path, typer.Option(help="the folder of the policy that is tuned, and the reference")],
+    loss: Annotated[PreferenceLoss | None, typer.Option(help="instead of the configuration's")] = None,
+    replayed: Annotated[
+        bool, typer.Option(help="also learn from its own proposals on sessions it has not seen")
+    ] = False,
+    since: Since = "",
+    until: Until = "",
+    held_out_after: HeldOutAfter = "",
+    held_out_share: HeldOutShare = 0.0,
+    config: Config = "",
+    result: Result = None,
+) -> None:
+    """Tune a transformer on proposals that operators overrode (an ablation): DPO, APO-zero or APO-down."""
+    from pilotage_trainer.neural.preference_job import run_preference
+
+    def job(window: Window, settings: JobConfig) -> JobResult:
+        wanted = settings.preference.model_copy(update={"loss": loss or settings.preference.loss})
+        return run_preference(window, msgspec.structs.replace(settings, preference=wanted), policy, replayed)
+
+    times = (since, until, "", held_out_after)
+    run_job(
+        "policy", partial(Window, export, process_cluster, revision, out, *times, held_out_share), job, config, result
+    )
 
 
 @app.command()

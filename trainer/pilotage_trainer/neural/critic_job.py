@@ -1,0 +1,139 @@
+"""The critic Job of transformers: labels for the revision's policy, a critic from its weights, and which is the score.
+
+Only sessions that the policy has not learned from give labels (docs/decisions/learning.md). Not here: the command line
+(main.py), labels (critic_data.py), fitting and comparing (critic_fit.py).
+"""
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+import torch
+
+from pilotage_core.record import SessionRecord
+from pilotage_core.wire import JobResult
+from pilotage_trainer.artefact import Manifest, digest_bytes
+from pilotage_trainer.config import JobConfig, encode_config
+from pilotage_trainer.critic import Source
+from pilotage_trainer.dataset import closed_after
+from pilotage_trainer.models import CRITIC_FILE
+from pilotage_trainer.neural.critic_data import Judging, judge_sessions, require_labels
+from pilotage_trainer.neural.critic_fit import Fitted, fit_better
+from pilotage_trainer.neural.export import write_transformer
+from pilotage_trainer.neural.inference import PolicyModel
+from pilotage_trainer.neural.metrics_file import METRICS
+from pilotage_trainer.neural.verdict import SERVED_BY_US, Measure
+from pilotage_trainer.window import Window, build_digests, digest_records
+
+TRAINING = "training.json"
+
+
+def run_critic(window: Window, config: JobConfig) -> JobResult:
+    """Train a critic for the revision's policy on sessions that are not held out and that the policy has not seen.
+
+    Raises EvidenceError where there is too little, OneClassError, DamagedArtefactError where the policy cannot be
+    loaded, SplitLabelError, NotANumberError, WorkerDiedError, OSError.
+    """
+    folder = window.folder("policy")
+    policy = PolicyModel.load(folder, find_device())
+    made, tokenizer = _require(policy.manifest), policy.tokenizer
+    newer, held_out = window.hold_out(closed_after(window.read(since=made.trained_until), made.trained_until))
+    training = config.transformers.critic
+    judging = judge_sessions(newer, policy, made.digest, config.rules, training)
+    require_labels(judging.labels, config.critic.least_labels)
+    del policy
+    described = window.describe("critic", config, newer, policy=made)
+    work = window.folder("critic").with_name("critic-training")
+    identity = f"{made.digest} {digest_records(newer)} {digest_bytes(encode_config(config))}"
+    fitted = fit_better(
+        lambda: PolicyModel.load(folder, find_device()),
+        judging.labels,
+        training,
+        config.critic,
+        work,
+        identity,
+        config.precision_target,
+    )
+    files = {CRITIC_FILE: msgspec.json.encode(fitted.card), TRAINING: training.model_dump_json(indent=1).encode()}
+    files |= _read_figures(work)
+    if not fitted.card.is_plain:
+        files["config.json"] = build_refused_config(fitted)
+    manifest = write_transformer(
+        window.folder("critic"),
+        msgspec.structs.replace(described, base=made.base),
+        fitted.model,
+        tokenizer,
+        extra=files,
+    )
+    shutil.rmtree(work, ignore_errors=True)
+    return build_result(window, manifest, judging, fitted, newer, held_out)
+
+
+def find_device() -> str:
+    """Where models run."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def build_refused_config(fitted: Fitted) -> bytes:
+    """The model's config.json with an architecture that vLLM refuses: it would answer something else than the score."""
+    told = json.loads(fitted.model.config.to_json_string())
+    return json.dumps({**told, "architectures": [SERVED_BY_US]}, indent=2).encode()
+
+
+def build_result(
+    window: Window,
+    manifest: Manifest,
+    judging: Judging,
+    fitted: Fitted,
+    newer: Sequence[SessionRecord],
+    held_out: Sequence[SessionRecord],
+) -> JobResult:
+    """What the Job came to. The metrics' keys are those of the counts' critic, and some more."""
+    labels, compared = judging.labels, fitted.compared
+    return JobResult(
+        phase="critic",
+        revision=window.revision,
+        passed=True,
+        reason=explain(fitted),
+        digests={"critic": manifest.digest, "policy": manifest.policy, **build_digests(manifest)},
+        metrics={
+            "sessions": float(len(newer)),
+            "held_out_sessions": float(len(held_out)),
+            "labels": float(len(labels)),
+            "live_labels": float(sum(label.live for label in labels)),
+            "unreadable": float(judging.unreadable),
+            "accept_rate": sum(label.accepted for label in labels) / len(labels),
+            "auroc": compared.auroc,
+            "confidence_auroc": compared.confidence_auroc,
+            "share_better": compared.share_better,
+            "beats_confidence": float(fitted.card.source is Source.CRITIC),
+            "step": float(fitted.step),
+            **{f"confidence_auroc:{measure}": auroc for measure, auroc in fitted.measures.items()},
+            **fitted.figures,
+        },
+        held_out_after=manifest.trained_until,
+    )
+
+
+def explain(fitted: Fitted) -> str:
+    """In plain words, what the score is and why."""
+    compared, names = fitted.compared, {Measure.WHOLE: "whole sequence", Measure.MEAN: "mean", Measure.LEAST: "least"}
+    is_critic = fitted.card.source is Source.CRITIC
+    score = "critic" if is_critic else f"action confidence ({names[fitted.card.measure]})"
+    told = (
+        f"the score is the {score}: AUROC {compared.auroc:.3f}, confidence {compared.confidence_auroc:.3f}, better in "
+        f"{compared.share_better:.1%} of draws over {compared.labels} labels"
+    )
+    return told if fitted.card.is_plain else f"{told}; only pilotage-serve answers it, vLLM refuses the artefact"
+
+
+def _require(manifest: Manifest | None) -> Manifest:
+    assert manifest is not None  # it was loaded from an artefact
+    return manifest
+
+
+def _read_figures(work: Path) -> dict[str, bytes]:
+    path = work / METRICS
+    return {METRICS: path.read_bytes()} if path.exists() else {}
