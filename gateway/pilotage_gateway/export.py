@@ -8,8 +8,7 @@ from functools import partial
 import msgspec
 
 from pilotage_core.errors import InvalidInputError
-from pilotage_core.record import SessionRecord
-from pilotage_gateway.queries import ExportCursor, read_export, read_open
+from pilotage_gateway.queries import ExportCursor, ExportedRecord, read_export, read_open
 from pilotage_gateway.store import Store
 
 SESSIONS_AT_ONCE = 50
@@ -64,7 +63,7 @@ async def stream_open(store: Store, process_cluster: str) -> AsyncIterator[bytes
         after = records[-1].session_id
 
 
-def _lines(records: list[SessionRecord]) -> bytes:
+def _lines(records: list[ExportedRecord]) -> bytes:
     return b"".join(msgspec.json.encode(record) + b"\n" for record in records)
 
 

@@ -19,6 +19,17 @@ DECODE_PROPOSAL = msgspec.json.Decoder(ProposalRecord).decode
 DECODE_LABEL = msgspec.json.Decoder(Label).decode
 
 
+class ExportedRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A SessionRecord to be written out: its events as they are stored, which is as they are exported."""
+
+    session_id: str
+    process_cluster: str
+    opened_at: str
+    events: tuple[msgspec.Raw, ...]
+    proposals: tuple[ProposalRecord, ...] = ()
+    closed_at: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class ExportCursor:
     """Where an export stands: closed sessions after this time and id."""
@@ -65,17 +76,34 @@ def _record(connection: Connection, row: Row[tuple[object, ...]], with_html: boo
     events = [DECODE_EVENT(event.body) for event in stored]
     if with_html:
         events = [_with_html(event, kept.html) for event, kept in zip(events, stored, strict=True)]
-    proposals = connection.execute(
-        select(t.proposals.c.body, t.proposals.c.executed)
-        .where(t.proposals.c.session_id == row.session_id)
-        .order_by(t.proposals.c.at_version)
-    )
     return SessionRecord(
         session_id=row.session_id,
         process_cluster=row.process_cluster,
         opened_at=row.opened_at,
         events=tuple(events),
-        proposals=tuple(msgspec.structs.replace(DECODE_PROPOSAL(p.body), executed=p.executed) for p in proposals),
+        proposals=_proposals(connection, row.session_id),
+        closed_at=row.closed_at,
+    )
+
+
+def _proposals(connection: Connection, session_id: str) -> tuple[ProposalRecord, ...]:
+    proposals = connection.execute(
+        select(t.proposals.c.body, t.proposals.c.executed)
+        .where(t.proposals.c.session_id == session_id)
+        .order_by(t.proposals.c.at_version)
+    )
+    return tuple(msgspec.structs.replace(DECODE_PROPOSAL(p.body), executed=p.executed) for p in proposals)
+
+
+def _exported(connection: Connection, row: Row[tuple[object, ...]]) -> ExportedRecord:
+    mine = t.events.c.session_id == row.session_id
+    bodies = connection.execute(select(t.events.c.body).where(mine).order_by(t.events.c.sequence)).scalars()
+    return ExportedRecord(
+        session_id=row.session_id,
+        process_cluster=row.process_cluster,
+        opened_at=row.opened_at,
+        events=tuple(msgspec.Raw(body) for body in bodies),
+        proposals=_proposals(connection, row.session_id),
         closed_at=row.closed_at,
     )
 
@@ -88,7 +116,7 @@ def _with_html(event: Event, html: str) -> Event:
 
 def read_export(
     connection: Connection, process_cluster: str, since: str, until: str, after: ExportCursor | None, limit: int
-) -> list[SessionRecord]:
+) -> list[ExportedRecord]:
     """Closed sessions with `closed_at` in [since, until), by it and then by id: at most `limit`, from `after` on."""
     s = t.sessions.c
     within = [s.process_cluster == process_cluster, s.closed_at != "", s.closed_at >= since]
@@ -98,10 +126,10 @@ def read_export(
         same = and_(s.closed_at == after.closed_at, s.session_id > after.session_id)
         within.append(or_(s.closed_at > after.closed_at, same))
     rows = connection.execute(select(t.sessions).where(*within).order_by(s.closed_at, s.session_id).limit(limit)).all()
-    return [_record(connection, row, False) for row in rows]
+    return [_exported(connection, row) for row in rows]
 
 
-def read_open(connection: Connection, process_cluster: str, after: str, limit: int) -> list[SessionRecord]:
+def read_open(connection: Connection, process_cluster: str, after: str, limit: int) -> list[ExportedRecord]:
     """Sessions that are not closed, by id: at most `limit` after the id `after`."""
     s = t.sessions.c
     rows = connection.execute(
@@ -110,7 +138,7 @@ def read_open(connection: Connection, process_cluster: str, after: str, limit: i
         .order_by(s.session_id)
         .limit(limit)
     ).all()
-    return [_record(connection, row, False) for row in rows]
+    return [_exported(connection, row) for row in rows]
 
 
 def read_labels_after(
