@@ -17,7 +17,8 @@ def hash_ids(values: pa.Array) -> Ids:
         return np.asarray(hashed[at], dtype=np.uint64)
     if pa.types.is_floating(values.type):
         values = pc.if_else(pc.is_nan(values), None, values)
-    texts = values.cast(pa.large_string()).fill_null("")
+    is_bytes = pa.types.is_fixed_size_binary(values.type) or pa.types.is_binary(values.type)
+    texts = values.cast(pa.large_binary() if is_bytes else pa.large_string()).fill_null(b"" if is_bytes else "")
     ends = np.frombuffer(texts.buffers()[1], dtype=np.int64)[texts.offset : texts.offset + len(texts) + 1]
     starts, lengths = ends[:-1] - ends[0], np.diff(ends)
     letters = texts.buffers()[2]

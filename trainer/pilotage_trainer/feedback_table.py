@@ -31,6 +31,7 @@ VERDICTS: Mapping[object, bool] = {
 }
 MILLISECONDS_FROM = 1e11
 """Numbers in `at` are Unix seconds; from here on (the year 5138) they must be milliseconds."""
+LATEST_MILLISECONDS = 9e15  # times are 64-bit microseconds
 
 Floats = npt.NDArray[np.float64]
 Times = npt.NDArray[np.int64]
@@ -152,8 +153,8 @@ class FeedbackTable:
             accepted=self._read_verdicts(batch),
             propensities=propensities,
             least_propensities=least,
-            operators=hash_ids(batch.column("operator")),
-            sessions=hash_ids(batch.column("session_id")),
+            operators=self._read_ids(batch, "operator"),
+            sessions=self._read_ids(batch, "session_id"),
             at=self._read_times(batch),
         )
 
@@ -180,6 +181,13 @@ class FeedbackTable:
             gate = (names[0][pair // len(names[1])], names[1][pair % len(names[1])])
             numbers[pair] = self.gates.setdefault(gate, len(self.gates))
         return np.asarray(numbers[pairs], dtype=np.uint32)
+
+    def _read_ids(self, batch: pa.RecordBatch, column: str) -> Ids:
+        try:
+            return hash_ids(batch.column(column))
+        except pa.ArrowException as error:
+            what = f"{batch.column(column).type} is no kind of id"
+            raise InvalidInputError(what, where=f"{self.path}, column {column}") from error
 
     def _read_share(self, batch: pa.RecordBatch, column: str) -> Floats:
         """A column of numbers in [0, 1]."""
@@ -217,7 +225,9 @@ class FeedbackTable:
             stamps = values.cast(pa.timestamp("us", getattr(values.type, "tz", None)), safe=False)
             return np.asarray(stamps.cast(pa.int64()).to_numpy(), dtype=np.int64)
         numbers = self._cast(batch, "at", pa.float64(), "is no time").to_numpy()
-        _raise_first(~np.isfinite(numbers), lambda row: self._refuse("at", row, f"{numbers[row]} is no time"))
+        _raise_first(
+            ~(np.abs(numbers) < LATEST_MILLISECONDS), lambda row: self._refuse("at", row, f"{numbers[row]} is no time")
+        )
         return np.asarray(numbers * np.where(np.abs(numbers) >= MILLISECONDS_FROM, 1e3, 1e6), dtype=np.int64)
 
     def _read_time(self, text: str, row: int) -> int:
@@ -256,7 +266,7 @@ def parse_microseconds(text: str) -> int:
         time = datetime.fromisoformat(text.strip())
     except ValueError:
         number = float(text)
-        if not np.isfinite(number):
+        if not abs(number) < LATEST_MILLISECONDS:
             raise
         return int(number * (1e3 if abs(number) >= MILLISECONDS_FROM else 1e6))
     return round((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() * 1e6)

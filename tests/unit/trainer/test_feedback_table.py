@@ -285,6 +285,35 @@ def test_an_empty_cell_in_parquet_is_named_too(tmp_path, column):
     assert f"column {column}, row 18: is empty" in found.stderr
 
 
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [
+        ("at", [1e300] * 300),
+        ("at", [float("nan")] * 300),
+        ("score", [[0.5]] * 300),
+        ("session_id", [["s"]] * 300),
+        ("operator", [{"name": "ann"}] * 300),
+        ("accepted", [2] * 300),
+    ],
+)
+def test_a_column_of_the_wrong_kind_is_named(tmp_path, column, values):
+    found = run(write_parquet(tmp_path / "t.parquet", {**drawn(1, 300), column: values}))
+    assert found.exit_code == 2
+    assert f"column {column}" in found.stderr
+
+
+@pytest.mark.parametrize("name", [int, str, lambda i: i.to_bytes(16, "big")])
+def test_ids_may_be_numbers_text_or_bytes(tmp_path, name):
+    table = drawn(1, 600, operators=8, spread=0.6)
+    ids = {
+        "operator": [name(int(o[3:])) for o in table["operator"]],
+        "session_id": [name(i // 8 + 1) for i in range(600)],
+    }
+    [gate], [plain] = (read(write_parquet(tmp_path / f"{i}", t)) for i, t in enumerate(({**table, **ids}, table)))
+    assert gate["design_effect"] == pytest.approx(plain["design_effect"])
+    assert (gate["operators"], gate["icc"]) == (8, pytest.approx(plain["icc"]))
+
+
 @pytest.mark.parametrize("column", COLUMNS)
 @pytest.mark.parametrize("write", [write_csv, write_parquet])
 def test_a_missing_column_is_named(tmp_path, column, write):
