@@ -1,0 +1,100 @@
+"""What a data set is asked to be, and which sessions and decisions it is then made of.
+
+Not here: the rules of the choice (selection.py), the work on dialogs (dialog_spool.py), the folder (dataset_folder.py).
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pilotage_core.dialog import DialogFormat
+from pilotage_core.errors import EvidenceError
+from pilotage_core.training import DatasetSettings
+from pilotage_trainer.dataset import read_time
+from pilotage_trainer.neural.dialog_spool import Told
+from pilotage_trainer.neural.selection import Decision, Mix, Split, choose_decisions, split_sessions
+from pilotage_trainer.neural.sequences import Target
+from pilotage_trainer.results import tell
+from pilotage_trainer.window import LEAST_SESSIONS
+
+CHARS_PER_TOKEN = 3
+"""What a token holds at least, nearly always: dialogs come to 3.5 to 10. What exceeds max_tokens even so is cut."""
+
+
+@dataclass(frozen=True)
+class DatasetRequest:
+    """What is wanted. `base`: whose tokenizer (empty: one of `vocabulary` tokens is learned from the training side).
+
+    `max_chars` bounds a dialog (0: what max_tokens has room for). An empty process cluster stands for all of them.
+    """
+
+    export: str
+    out: Path
+    process_cluster: str = ""
+    since: str = ""
+    until: str = ""
+    base: str = ""
+    vocabulary: int = 4096
+    settings: DatasetSettings = field(default_factory=DatasetSettings)
+    development_share: float = 0.05
+    held_out_share: float = 0.0
+    max_chars: int = 0
+    workers: int = 2
+
+    @property
+    def form(self) -> DialogFormat:
+        """How sessions are written: trimmed in blocks of a third, as everywhere."""
+        chars = self.max_chars or CHARS_PER_TOKEN * self.settings.max_tokens
+        return DialogFormat(self.settings.snapshot, chars, chars // 3)
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The sessions by closing time, each on its side, and the decisions that carry loss on each side."""
+
+    sessions: list[Told]
+    sides: list[Split]
+    decisions: dict[Split, list[Decision]]
+    left_out: dict[Split, int]
+    repeated: int
+
+
+def choose(told: Sequence[Told], request: DatasetRequest) -> Chosen:
+    """Sides and decisions. Raises EvidenceError where there is too little, InvalidInputError for impossible shares."""
+    latest: dict[tuple[str, str], Told] = {}
+    for session in sorted(told, key=lambda t: (read_time(t.closed_at), t.session_id, t.digest)):
+        latest[session.process_cluster, session.session_id] = session  # exported twice: as it was last
+    sessions = sorted(latest.values(), key=lambda t: (read_time(t.closed_at), t.session_id))
+    if len(sessions) < LEAST_SESSIONS:
+        raise EvidenceError(
+            f"{len(sessions)} closed sessions are too few for a data set",
+            where="window",
+            remedy=f"at least {LEAST_SESSIONS} are needed: widen the window or wait",
+        )
+    closed = [read_time(session.closed_at) for session in sessions]
+    sides = split_sessions(closed, request.development_share, request.held_out_share)
+    decisions: dict[Split, list[Decision]] = {}
+    left_out = {}
+    settings = request.settings
+    for side in Split:
+        found = [d for n, session in enumerate(sessions) if sides[n] is side for d in _read_decisions(n, session)]
+        decisions[side] = found
+        if side is Split.TRAIN:  # the others measure: they stay as they came
+            mix = Mix(settings.logs_per_rejection, settings.rejections)
+            if not any(d.rejected for d in found) and (mix.rejections or mix.logs_per_rejection):
+                tell("no proposal was rejected or edited in these sessions: there is nothing to mix")
+            decisions[side] = choose_decisions(found, mix, settings.balancing, settings.seed)
+        left_out[side] = len(found) - len(decisions[side])
+    if not decisions[Split.TRAIN]:
+        raise EvidenceError("no action of an operator is left to learn from", where="window", remedy="widen it")
+    return Chosen(sessions, sides, decisions, left_out, len(told) - len(sessions))
+
+
+def _read_decisions(number: int, session: Told) -> Iterator[Decision]:
+    place = 0
+    for segment, spans in enumerate(session.segments):
+        for index, span in enumerate(spans):
+            if span.target is not Target.SILENT:
+                name = f"{session.session_id}:{place}"
+                yield Decision(number, segment, index, span.tool, span.screen, span.rejected, name)
+                place += 1
