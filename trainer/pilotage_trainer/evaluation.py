@@ -34,7 +34,10 @@ class Accuracy:
 
     def add(self, prediction: Prediction, step: str) -> None:
         """Take in one point."""
-        best = prediction.ranked[0]
+        self.count(prediction.ranked[0], step)
+
+    def count(self, best: str, step: str) -> None:
+        """Take in one point: the likeliest step, and the one taken."""
         hit = best == step
         self.points += 1
         self.tool_hits += tool_of(best) == tool_of(step)

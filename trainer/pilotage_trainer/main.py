@@ -21,10 +21,10 @@ from pilotage_core.errors import InvalidInputError, PilotageError
 from pilotage_core.training import PreferenceLoss
 from pilotage_core.wire import JobResult
 from pilotage_trainer.config import JobConfig, read_config
+from pilotage_trainer.dataset_command import dataset
 from pilotage_trainer.evaluation_command import AsJson as EvaluationAsJson
 from pilotage_trainer.evaluation_command import Form, PolicyFolder, StarFile, run_star_command
 from pilotage_trainer.evaluation_command import choose_form as choose_evaluation
-from pilotage_trainer.dataset_command import dataset
 from pilotage_trainer.failures import explain_error, find_exit_code
 from pilotage_trainer.feedback_command import (
     AsJson,
@@ -62,6 +62,9 @@ HeldOutShare = Annotated[float, typer.Option(help="else the newest share that is
 Config = Annotated[str, typer.Option(help="the Job's configuration: JSON, or a file")]
 Result = Annotated[Path | None, typer.Option(help="where the result goes as well [default: the termination log]")]
 BackendOption = Annotated[Backend, typer.Option(help="what learns")]
+Dataset = Annotated[Path | None, typer.Option(help="a folder of `dataset` [default: one is made of the sessions]")]
+Processes = Annotated[int, typer.Option(help="that train together on this machine, one a GPU", min=1)]
+TimeBudget = Annotated[int, typer.Option(help="the schedule ends within it [default: the configuration's]", min=0)]
 
 
 app.command()(dataset)
@@ -80,14 +83,29 @@ def policy(
     config: Config = "",
     result: Result = None,
     backend: BackendOption = Backend.COUNTS,
+    dataset: Dataset = None,
+    processes: Processes = 1,
+    time_budget_seconds: TimeBudget = 0,
 ) -> None:
     """Learn what comes next from what operators did."""
-    from pilotage_trainer.policy_job import run_policy  # here as below: each command waits for its own imports alone
+    job: Callable[[Window, JobConfig], JobResult]
+    if backend is Backend.TRANSFORMERS:
+        from pilotage_trainer.launch import launch_processes
 
+        launch_processes(processes)
+        from pilotage_trainer.neural.policy_job import run_policy as run_transformer
+
+        job = partial(_within_budget, partial(run_transformer, dataset=dataset), time_budget_seconds)
+    else:
+        from pilotage_trainer.policy_job import (
+            run_policy,
+        )  # here as below: each command waits for its own imports alone
+
+        job = run_policy
     window = partial(
         Window, export, process_cluster, revision, out, since, until, fresh_after, held_out_share=held_out_share
     )
-    run_job("policy", window, run_policy, config, result)
+    run_job("policy", window, job, config, result)
 
 
 @app.command()
@@ -104,9 +122,13 @@ def critic(
     config: Config = "",
     result: Result = None,
     backend: BackendOption = Backend.COUNTS,
+    processes: Processes = 1,
 ) -> None:
     """Learn which proposals of the revision's policy operators accept."""
     if backend is Backend.TRANSFORMERS:
+        from pilotage_trainer.launch import launch_processes
+
+        launch_processes(processes)
         from pilotage_trainer.neural.critic_job import run_critic
     else:
         from pilotage_trainer.critic_job import run_critic
@@ -228,6 +250,17 @@ def evaluate(
 
     window = partial(Window, export, process_cluster, revision, out, since, until, held_out_after=held_out_after)
     run_job("evaluation", window, run_evaluate, config, result)
+
+
+def _within_budget(
+    job: Callable[[Window, JobConfig], JobResult], seconds: int, window: Window, config: JobConfig
+) -> JobResult:
+    """`job` with a policy's training in `seconds`, where that is given."""
+    if seconds:
+        policy = config.transformers.policy.model_copy(update={"time_budget_seconds": seconds})
+        settings = config.transformers.model_copy(update={"policy": policy})
+        config = msgspec.structs.replace(config, transformers=settings)
+    return job(window, config)
 
 
 PHASES = {"policy": "policy", "critic": "critic", "calibration": "calibrate", "evaluation": "evaluate"}

@@ -1,0 +1,68 @@
+"""The policy Job of transformers: from an export to an artefact that proposes, resumed where it was killed."""
+
+import json
+from pathlib import Path
+
+import msgspec
+import pytest
+from unit.trainer.conftest import KEY
+
+from pilotage_core.errors import EvidenceError
+from pilotage_trainer.config import read_config
+from pilotage_trainer.neural.inference import PolicyModel
+from pilotage_trainer.neural.policy_job import run_policy
+from pilotage_trainer.window import Window
+
+POLICY = {
+    "epochs": 16, "global_batch": 1, "learning_rate": 4e-3, "warm_up_batches": 4, "evaluate_every": 60, "candidates": 2,
+    "precision": "fp32", "activation_checkpointing": False,
+}  # fmt: skip
+SHAPE = {"hidden": 64, "layers": 2, "heads": 2, "key_value_heads": 1, "intermediate": 128, "vocabulary": 600}
+
+
+@pytest.fixture
+def settings(config):
+    given = json.loads(config) | {"base_model": ""}
+    transformers = {"policy": POLICY, "shape": SHAPE, "dataset": {"max_tokens": 1024}}
+    return read_config(json.dumps(given | {"transformers": transformers}))
+
+
+def test_a_transformer_is_learned_from_an_export_and_proposes(make_sessions, write_export, settings, tmp_path):
+    records = make_sessions(60)
+    window = Window(write_export(records), KEY, "r1", tmp_path / "out", held_out_share=0.1)
+    result = run_policy(window, settings)
+    policy = PolicyModel.load(window.folder("policy"))
+    assert result.passed, result.reason
+    assert result.metrics["action_accuracy"] > 0.5
+    assert result.metrics["held_out_sessions"] == 6.0
+    assert result.metrics["steps"] > 10
+    assert {name.partition(":")[0] for name in result.metrics} >= {
+        "coverage_at_target",
+        "proposable_accuracy",
+        "points",
+    }
+    assert policy.manifest is not None
+    assert policy.manifest.digest == result.digests["policy"]
+    assert result.held_out_after == records[53].closed_at
+    files = {path.name for path in Path(window.folder("policy")).iterdir()}
+    assert files >= {"model.safetensors", "tokenizer.json", "training.json", "metrics.jsonl", "manifest.json"}
+    assert not window.folder("policy").with_name("policy-training").exists()
+
+
+def test_too_few_sessions_are_said_before_anything_is_trained(make_sessions, write_export, settings, tmp_path):
+    window = Window(write_export(make_sessions(4)), KEY, "r1", tmp_path / "out")
+    with pytest.raises(EvidenceError, match="too few to learn from"):
+        run_policy(window, settings)
+
+
+def test_a_time_budget_ends_the_schedule_in_time(make_sessions, write_export, settings, tmp_path):
+    policy = settings.transformers.policy.model_copy(update={"epochs": 1000, "time_budget_seconds": 2})
+    settings = msgspec.structs.replace(
+        settings, transformers=settings.transformers.model_copy(update={"policy": policy}), min_action_accuracy=0.0
+    )
+    window = Window(write_export(make_sessions(30)), KEY, "r1", tmp_path / "out")
+    result = run_policy(window, settings)
+    lines = [json.loads(line) for line in (window.folder("policy") / "metrics.jsonl").read_text().splitlines()]
+    rates = [line["learning_rate"] for line in lines if "learning_rate" in line]
+    assert 1.5 < result.metrics["training_seconds"] < 20
+    assert rates[-1] < 0.5 * max(rates)

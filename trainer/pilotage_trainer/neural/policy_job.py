@@ -1,0 +1,238 @@
+"""The policy Job of transformers: a data set, training, the candidate whose confidence is worth most, its artefact.
+
+Every process of several runs this; the first makes the data set, chooses and writes. Not here: the command line
+(main.py), the data set (dataset_job.py), the loop (sft.py), the choice (choosing.py).
+"""
+
+import gzip
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import torch
+from accelerate import PartialState
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+
+from pilotage_core.dialog import DEFAULT_FORMAT
+from pilotage_core.errors import InvalidInputError
+from pilotage_core.record import SessionRecord
+from pilotage_core.wire import JobResult
+from pilotage_trainer.artefact import MANIFEST, Manifest, check_artefact
+from pilotage_trainer.config import JobConfig
+from pilotage_trainer.dataset import closed_by, read_time
+from pilotage_trainer.neural.choosing import Judged, choose_candidate
+from pilotage_trainer.neural.data_card import CARD, Card
+from pilotage_trainer.neural.dataset_choice import DatasetRequest
+from pilotage_trainer.neural.dataset_folder import KIND, TOKENIZER
+from pilotage_trainer.neural.dataset_job import run_dataset
+from pilotage_trainer.neural.export import digest_base, write_transformer
+from pilotage_trainer.neural.inference import PolicyModel
+from pilotage_trainer.neural.metrics_file import METRICS
+from pilotage_trainer.neural.model import build_model
+from pilotage_trainer.neural.sft import Candidate, Trained, train
+from pilotage_trainer.neural.shards import Rows, read_rows
+from pilotage_trainer.neural.tokenizer import load_tokenizer
+from pilotage_trainer.results import tell
+from pilotage_trainer.window import Window, build_digests, digest_records, require_sessions
+
+MOST_JUDGED = 200
+"""Development sessions that candidates are asked about, the newest: enough to tell them apart, minutes on a CPU."""
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a policy learns from. `records` are the sessions behind it by closing time, `development` the newest.
+
+    None of those closed by `trained_until`: they only choose the revision, so a critic may learn from them.
+    """
+
+    train: Rows
+    development_rows: Rows
+    tokenizer: PreTrainedTokenizerFast
+    records: Sequence[SessionRecord]
+    development: Sequence[SessionRecord]
+    trained_until: str
+    identity: str
+
+
+def run_policy(window: Window, config: JobConfig, dataset: Path | None = None) -> JobResult:
+    """Train a policy on the window, held-out sessions left out, or on the rows of `dataset`.
+
+    Raises EvidenceError where there is too little, BaseModelError, SplitLabelError, NotANumberError, WorkerDiedError,
+    DamagedArtefactError, OSError.
+    """
+    state = PartialState(cpu=not torch.cuda.is_available())
+    settings, work = config.transformers.policy, window.folder("policy").with_name("policy-training")
+    records, held_out = window.hold_out(window.read(config.rolling_window_sessions))
+    require_sessions(records, "to learn from")
+    with state.main_process_first():
+        material = read_material(dataset, records) if dataset else make_material(window, config, records, work)
+    model = build_model(
+        config.base_model,
+        config.transformers.shape,
+        material.tokenizer,
+        settings,
+        longest=config.transformers.dataset.max_tokens,
+        processes=state.num_processes,
+    )
+    identity = f"{material.identity} {config.base_model} {config.transformers.shape.model_dump_json()}"
+    trained = train(model, material.train, settings, work, material.development_rows, identity=identity)
+    del model
+    if not state.is_main_process:
+        sys.exit(0)  # choosing and writing is the first process's
+    best, judged = choose_candidate(
+        trained.candidates, lambda each: load_candidate(each, material.tokenizer, config), material.development, config
+    )
+    described = msgspec.structs.replace(
+        window.describe("policy", config, material.records),
+        base=digest_base_of(config.base_model),
+        trained_until=material.trained_until,
+    )
+    manifest = write_candidate(window, described, best.candidate, material.tokenizer, config, work)
+    shutil.rmtree(work, ignore_errors=True)
+    stale = len(closed_by(material.records, window.fresh_after)) if window.fresh_after else 0
+    counted = {
+        "sessions": float(len(material.records)),
+        "development_sessions": float(len(material.development)),
+        "held_out_sessions": float(len(held_out)),
+        "sessions_before_rollback": float(stale),
+    }
+    result = build_result(window, config, manifest, best, judged, trained, counted)
+    return msgspec.structs.replace(result, held_out_after=material.records[-1].closed_at)
+
+
+def make_material(window: Window, config: JobConfig, records: Sequence[SessionRecord], work: Path) -> Material:
+    """A data set of `records`, in `work`; one that a killed Job made of the same is taken as it is."""
+    folder, settings = work / "dataset", config.transformers
+    digest = digest_records(records)
+    made = work / "dataset-of"
+    wanted = f"{digest} {settings.dataset.model_dump_json()} {config.base_model} {settings.shape.vocabulary}"
+    if not (folder / MANIFEST).exists() or not made.exists() or made.read_text() != wanted:
+        work.mkdir(parents=True, exist_ok=True)
+        export = work / "sessions.ndjson.gz"
+        export.write_bytes(gzip.compress(b"".join(msgspec.json.encode(r) + b"\n" for r in records), 1))
+        run_dataset(
+            DatasetRequest(
+                str(export),
+                folder,
+                window.process_cluster,
+                base=config.base_model,
+                vocabulary=settings.shape.vocabulary,
+                settings=settings.dataset,
+                development_share=config.policy.development_share,
+                max_chars=DEFAULT_FORMAT.max_chars,
+                workers=1,
+            )
+        )
+        export.unlink()
+        made.write_text(wanted)
+    return read_material(folder, records)
+
+
+def read_material(folder: Path, records: Sequence[SessionRecord]) -> Material:
+    """The data set at `folder`, with those of `records` it was made of.
+
+    Raises DamagedArtefactError, EvidenceError where it has no development side, InvalidInputError where it was written
+    in another format than is served or is of none of `records`.
+    """
+    check_artefact(folder, KIND)
+    card = msgspec.json.decode((folder / CARD).read_bytes(), type=Card)
+    if card.prompt_format != DEFAULT_FORMAT.digest:
+        raise InvalidInputError(
+            f"is written in format {card.prompt_format}, gateways ask in {DEFAULT_FORMAT.digest}",
+            where=f"--dataset {folder}",
+            remedy=f"make it with --snapshot {DEFAULT_FORMAT.snapshot} --max-chars {DEFAULT_FORMAT.max_chars}",
+        )
+    train_rows, development_rows = read_rows(folder, "train"), read_rows(folder, "development")
+    first, last = (read_time(card.splits[s].closed_until) for s in ("train", "development"))
+    known = [record for record in records if read_time(record.closed_at) <= last]
+    development = [record for record in known if read_time(record.closed_at) > first]
+    if not development:
+        raise InvalidInputError(
+            "none of its development sessions is in the window", where=f"--dataset {folder}", remedy="see --export"
+        )
+    tokenizer = load_tokenizer(folder / TOKENIZER)
+    ends = card.splits["train"].closed_until
+    return Material(train_rows, development_rows, tokenizer, known, development[-MOST_JUDGED:], ends, card.digest)
+
+
+def load_candidate(candidate: Candidate, tokenizer: PreTrainedTokenizerFast, config: JobConfig) -> PolicyModel:
+    """A candidate as it would be served, on the device there is."""
+    return PolicyModel(read_weights(candidate, config, "candidate").to(find_device()), tokenizer)
+
+
+def read_weights(candidate: Candidate, config: JobConfig, adapter: str) -> torch.nn.Module:
+    """The candidate's weights; with adapters, its base with the one called `adapter`. In bf16 on a GPU."""
+    dtype = torch.bfloat16 if torch.cuda.is_available() else torch.float32
+    if not config.transformers.policy.lora.rank:
+        return AutoModelForCausalLM.from_pretrained(candidate.folder, dtype=dtype)
+    base = AutoModelForCausalLM.from_pretrained(config.base_model, dtype=dtype)
+    return PeftModel.from_pretrained(base, candidate.folder, adapter_name=adapter)
+
+
+def find_device() -> str:
+    """Where models run."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def digest_base_of(base_model: str) -> str:
+    """What a manifest says of the base: a folder's digest, a name as it is, nothing for none."""
+    return digest_base(base_model) if Path(base_model).is_dir() else base_model
+
+
+def write_candidate(
+    window: Window,
+    described: Manifest,
+    candidate: Candidate,
+    tokenizer: PreTrainedTokenizerFast,
+    config: JobConfig,
+    work: Path,
+) -> Manifest:
+    """The artefact of `candidate`, with the settings and figures of its training."""
+    extra = {
+        "training.json": config.transformers.model_dump_json(indent=1).encode(),
+        METRICS: (work / METRICS).read_bytes(),
+    }
+    model = read_weights(candidate, config, window.revision)
+    return write_transformer(window.folder("policy"), described, model, tokenizer, extra=extra)
+
+
+def build_result(
+    window: Window,
+    config: JobConfig,
+    manifest: Manifest,
+    best: Judged,
+    judged: Sequence[Judged],
+    trained: Trained,
+    counted: dict[str, float],
+) -> JobResult:
+    """What the Job came to. The metrics' keys are those of the counts' policy, and some more."""
+    metrics = best.accuracy.metrics()
+    reached = metrics["action_accuracy"]
+    passed = reached >= config.min_action_accuracy
+    others = {f"{name}:{each.candidate.step}": value for each in judged for name, value in each.metrics().items()}
+    tell(f"batch {best.candidate.step} of {trained.steps} is served")
+    return JobResult(
+        phase="policy",
+        revision=window.revision,
+        passed=passed,
+        reason=f"action accuracy {reached:.3f} {'reaches' if passed else 'is below'} {config.min_action_accuracy:g} "
+        f"on {counted['development_sessions']:.0f} development sessions; batch {best.candidate.step} of "
+        f"{trained.steps}, coverage {best.coverage:.3f} at precision {config.precision_target:g}",
+        digests={"policy": manifest.digest, **build_digests(manifest)},
+        metrics={
+            **counted,
+            **metrics,
+            "coverage_at_target": best.coverage,
+            "critical_proposals": float(best.critical),
+            "step": float(best.candidate.step),
+            "steps": float(trained.steps),
+            "tokens": float(trained.tokens),
+            "training_seconds": trained.seconds,
+            **others,
+        },
+    )
