@@ -131,6 +131,24 @@ def replay(
 
 
 @app.command()
+def forecast(
+    logs: Annotated[Path, typer.Argument(help="an export (NDJSON, Parquet), or dialogues in STAR's format")],
+    process_cluster: Annotated[str, typer.Option(help="namespace/name (default: all sessions together)")] = "",
+    target: Annotated[list[float] | None, typer.Option(help="a precision to certify; may be given often")] = None,
+    delta: Annotated[float, typer.Option(help="chance that any τ is wrong, shared by the strata")] = 0.05,
+    config: Annotated[
+        str, typer.Option(help="a training Job's configuration, for its action rules: JSON or file")
+    ] = "",
+    out: Annotated[Path, typer.Option(help="the page")] = Path("out/forecast.html"),
+    json: Annotated[bool, typer.Option("--json", help="the figures as JSON on standard output")] = False,
+) -> None:
+    """What a history of sessions promises, before any Kubernetes: what could be certified, and what is missing."""
+    from pilotage.forecast_page import run_forecast
+
+    run_forecast(logs, process_cluster, tuple(target or ()), delta, config, out, json)
+
+
+@app.command()
 def demo(
     local: Annotated[bool, typer.Option("--local", help="as plain local processes: no Kubernetes, no root")] = False,
     star: Annotated[Path | None, typer.Option(help="other dialogues in STAR's format (file or folder)")] = None,

@@ -43,7 +43,7 @@ def draw_lanes(lanes: Sequence[Lane], length: float) -> str:
             parts.append(text("process changes", x - 4, top + 42, size=10, anchor="end", colour=FAINT))
         for at, anchor in lane.breaches:
             parts.append(_flag(left + at * scale, top, anchor))
-    return _svg(width, 44 + len(lanes) * height, "Stage of each process cluster over time", parts)
+    return build_svg(width, 44 + len(lanes) * height, "Stage of each process cluster over time", parts)
 
 
 def _span(stage: str, start: float, end: float, top: float) -> str:
@@ -88,7 +88,7 @@ def draw_shares(rows: Iterable[tuple[str, float, str]]) -> str:
         parts.append(f'<rect x="{left}" y="{top + 2}" width="{full}" height="16" rx="3" fill="#eef1f6"/>')
         parts.append(f'<rect x="{left}" y="{top + 2}" width="{full * share:.1f}" height="16" rx="3" fill="{BLUE}"/>')
         parts.append(text(note, left + full + 8, top + 14, size=12))
-    return _svg(width, 8 + len(rows) * height, "Acceptance by tool", parts)
+    return build_svg(width, 8 + len(rows) * height, "Acceptance by tool", parts)
 
 
 def draw_risk_coverage(curves: Sequence[tuple[str, Curve]]) -> str:
@@ -112,7 +112,7 @@ def draw_risk_coverage(curves: Sequence[tuple[str, Curve]]) -> str:
     y = place(0, target)[1]
     parts.append(f'<line x1="{left}" y1="{y:.1f}" x2="{left + width}" y2="{y:.1f}" class="target"/>')
     parts.append(text(f"target {target:g}", left + width - 4, y - 4, anchor="end", size=11, colour=RED))
-    return _svg(left + width + 14, top + height + 38, "Precision against coverage", parts)
+    return build_svg(left + width + 14, top + height + 38, "Precision against coverage", parts)
 
 
 def _threshold(name: str, curve: Curve, place: Place, colour: str) -> list[str]:
@@ -162,7 +162,7 @@ def draw_times(rows: Sequence[tuple[str, float, float | None, float | None]]) ->
         end = left + max(value, high or 0.0) * scale
         amount = f"{value / 3600:,.1f} h" if value >= 7200 else f"{value / 60:,.1f} min"
         parts.append(text(amount, end + 8, top + 15, size=12, weight=600))
-    return _svg(width, 10 + len(rows) * height, "Operators' active time", parts)
+    return build_svg(width, 10 + len(rows) * height, "Operators' active time", parts)
 
 
 def text(
@@ -182,7 +182,8 @@ def text(
     )
 
 
-def _svg(width: float, height: float, title: str, parts: Iterable[str]) -> str:
+def build_svg(width: float, height: float, title: str, parts: Iterable[str]) -> str:
+    """A drawing of `parts`, named `title` for those who do not see it."""
     return (
         f'<svg viewBox="0 0 {width:g} {height:g}" width="{width:g}" role="img" aria-label="{escape(title)}">'
         f"{''.join(parts)}</svg>"
