@@ -27,7 +27,7 @@ class LocalWorld:
     """Processes of one run; their databases, keys and artefacts are in RUN/live."""
 
     mode = "local"
-    linger_seconds = 5.0
+    linger_seconds = 3.0
 
     def __init__(self, run: Path, manifests: Path, plan: Path) -> None:
         self._run = run
