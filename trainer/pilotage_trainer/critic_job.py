@@ -10,9 +10,10 @@ import msgspec
 from pilotage_core.record import SessionRecord
 from pilotage_core.wire import JobResult
 from pilotage_trainer.artefact import write_artefact
+from pilotage_trainer.comparison import Comparison
 from pilotage_trainer.config import JobConfig
 from pilotage_trainer.critic import Source
-from pilotage_trainer.critic_training import Comparison, Judged, fit_better, judge_crossfitted, judge_sessions
+from pilotage_trainer.critic_training import Judged, fit_better, judge_crossfitted, judge_sessions
 from pilotage_trainer.dataset import closed_after, closed_by
 from pilotage_trainer.models import CRITIC_FILE, POLICY_FILE, ServedPolicy, load_policy
 from pilotage_trainer.window import LEAST_SESSIONS, Window, build_digests
