@@ -14,11 +14,13 @@ import msgspec
 from pilotage_core.actions import Action, classify_action
 from pilotage_core.calibration import TauResult, build_certificate, calibrate
 from pilotage_core.certificate import Certificate, EvidenceDigests, LabelsFrom
+from pilotage_core.errors import InvalidActionError
 from pilotage_core.proposal import build_action_schema, read_reply
 from pilotage_core.record import SessionRecord
 from pilotage_trainer.config import JobConfig
 from pilotage_trainer.labels import Moment, list_moments
 from pilotage_trainer.models import build_query
+from pilotage_trainer.results import tell
 from pilotage_trainer.scorers import Scorer
 
 CURVE_POINTS = 300
@@ -69,8 +71,18 @@ def _find_actions(moments: Sequence[Moment], scorer: Scorer, config: JobConfig) 
     """What was proposed in each moment; where nothing is recorded, what the policy proposes now."""
     asked = [moment for moment in moments if not moment.is_live]
     replies = scorer.propose_all([(m.prompt, build_action_schema(config.rules, m.screen)) for m in asked])
-    replayed = iter([read_reply(reply, moment.screen) for moment, reply in zip(asked, replies, strict=True)])
-    return [moment.proposed if moment.is_live else next(replayed) for moment in moments]
+    replayed: list[Action | None] = []
+    unreadable = 0
+    for moment, reply in zip(asked, replies, strict=True):
+        try:
+            replayed.append(read_reply(reply, moment.screen))
+        except InvalidActionError:  # cut off in a free text: a gateway proposes nothing then
+            replayed.append(None)
+            unreadable += 1
+    if unreadable:
+        tell(f"{unreadable} of {len(replies)} replies are no action: skipped")
+    known = iter(replayed)
+    return [moment.proposed if moment.is_live else next(known) for moment in moments]
 
 
 def calibrate_strata(labels: Sequence[ScoredLabel], config: JobConfig) -> dict[str, TauResult]:

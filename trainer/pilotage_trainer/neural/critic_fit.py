@@ -5,6 +5,7 @@ the policy's confidence, so that neither looks at what the other was decided by.
 Not here: labels and rows (critic_data.py), the Job (critic_job.py), the loop (sft.py).
 """
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate import PartialState
 from peft import PeftModel
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM, PreTrainedModel
@@ -126,6 +128,8 @@ def train_critic(
         model = add_adapters(model, training.lora)
     loss = partial(sum_verdict_losses, tokens=label_token_ids(policy.tokenizer))
     trained = train(model, rows, training, work, development, loss, identity)
+    if not PartialState().is_main_process:
+        sys.exit(0)  # choosing and comparing is the first process's
     found: list[tuple[float, float, int]] = []
     for candidate in trained.candidates:
         critic = load_candidate(candidate, load_policy, dtype, card)

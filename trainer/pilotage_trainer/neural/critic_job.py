@@ -1,20 +1,23 @@
 """The critic Job of transformers: labels for the revision's policy, a critic from its weights, and which is the score.
 
-Only sessions that the policy has not learned from give labels (docs/decisions/learning.md). Not here: the command line
-(main.py), labels (critic_data.py), fitting and comparing (critic_fit.py).
+Only sessions that the policy has not learned from give labels (docs/decisions/learning.md). Every process of several
+runs this; the first judges, compares and writes. Not here: the command line (main.py), labels (critic_data.py), fitting
+and comparing (critic_fit.py).
 """
 
 import json
 import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 import torch
+from accelerate import PartialState
 
 from pilotage_core.record import SessionRecord
 from pilotage_core.wire import JobResult
-from pilotage_trainer.artefact import Manifest, digest_bytes
+from pilotage_trainer.artefact import Manifest, check_artefact, digest_bytes
 from pilotage_trainer.config import JobConfig, encode_config
 from pilotage_trainer.critic import Source
 from pilotage_trainer.dataset import closed_after
@@ -24,10 +27,18 @@ from pilotage_trainer.neural.critic_fit import Fitted, fit_better
 from pilotage_trainer.neural.export import write_transformer
 from pilotage_trainer.neural.inference import PolicyModel
 from pilotage_trainer.neural.metrics_file import METRICS
+from pilotage_trainer.neural.tokenizer import load_tokenizer
 from pilotage_trainer.neural.verdict import SERVED_BY_US, Measure
 from pilotage_trainer.window import Window, build_digests, digest_records
 
-TRAINING = "training.json"
+TRAINING, LABELS = "training.json", "labels.msgpack"
+
+
+class Kept(msgspec.Struct):
+    """Labels as they are kept in the work folder."""
+
+    identity: str
+    judging: Judging
 
 
 def run_critic(window: Window, config: JobConfig) -> JobResult:
@@ -36,17 +47,14 @@ def run_critic(window: Window, config: JobConfig) -> JobResult:
     Raises EvidenceError where there is too little, OneClassError, DamagedArtefactError where the policy cannot be
     loaded, SplitLabelError, NotANumberError, WorkerDiedError, OSError.
     """
-    folder = window.folder("policy")
-    policy = PolicyModel.load(folder, find_device())
-    made, tokenizer = _require(policy.manifest), policy.tokenizer
+    state = PartialState(cpu=not torch.cuda.is_available())
+    folder, work = window.folder("policy"), window.folder("critic").with_name("critic-training")
+    made, training = check_artefact(folder, "policy"), config.transformers.critic
     newer, held_out = window.hold_out(closed_after(window.read(since=made.trained_until), made.trained_until))
-    training = config.transformers.critic
-    judging = judge_sessions(newer, policy, made.digest, config.rules, training)
-    require_labels(judging.labels, config.critic.least_labels)
-    del policy
-    described = window.describe("critic", config, newer, policy=made)
-    work = window.folder("critic").with_name("critic-training")
     identity = f"{made.digest} {digest_records(newer)} {digest_bytes(encode_config(config))}"
+    with state.main_process_first():
+        judging = judge_once(work, identity, folder, newer, config)
+    require_labels(judging.labels, config.critic.least_labels)
     fitted = fit_better(
         lambda: PolicyModel.load(folder, find_device()),
         judging.labels,
@@ -56,6 +64,10 @@ def run_critic(window: Window, config: JobConfig) -> JobResult:
         identity,
         config.precision_target,
     )
+    if not state.is_main_process:
+        sys.exit(0)  # writing is the first process's
+    tokenizer = load_tokenizer(folder)
+    described = window.describe("critic", config, newer, policy=made)
     files = {CRITIC_FILE: msgspec.json.encode(fitted.card), TRAINING: training.model_dump_json(indent=1).encode()}
     files |= _read_figures(work)
     if not fitted.card.is_plain:
@@ -69,6 +81,24 @@ def run_critic(window: Window, config: JobConfig) -> JobResult:
     )
     shutil.rmtree(work, ignore_errors=True)
     return build_result(window, manifest, judging, fitted, newer, held_out)
+
+
+def judge_once(work: Path, identity: str, folder: Path, newer: Sequence[SessionRecord], config: JobConfig) -> Judging:
+    """Labels of `newer`; those that another process, or a Job that was killed, has left in `work` are taken."""
+    path = work / LABELS
+    try:
+        kept = msgspec.msgpack.decode(path.read_bytes(), type=Kept)
+        if kept.identity == identity:
+            return kept.judging
+    except (FileNotFoundError, msgspec.DecodeError):
+        pass  # none, or a half of one: judge
+    policy = PolicyModel.load(folder, find_device())
+    digest = check_artefact(folder, "policy").digest
+    judging = judge_sessions(newer, policy, digest, config.rules, config.transformers.critic)
+    work.mkdir(parents=True, exist_ok=True)
+    path.with_suffix(".part").write_bytes(msgspec.msgpack.encode(Kept(identity, judging)))
+    path.with_suffix(".part").replace(path)
+    return judging
 
 
 def find_device() -> str:
@@ -127,11 +157,6 @@ def explain(fitted: Fitted) -> str:
         f"{compared.share_better:.1%} of draws over {compared.labels} labels"
     )
     return told if fitted.card.is_plain else f"{told}; only pilotage-serve answers it, vLLM refuses the artefact"
-
-
-def _require(manifest: Manifest | None) -> Manifest:
-    assert manifest is not None  # it was loaded from an artefact
-    return manifest
 
 
 def _read_figures(work: Path) -> dict[str, bytes]:

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from unit.trainer.conftest import KEY, RULES, Script, play
 from unit.trainer.neural.learned import QUICK, describe_rules, write_policy
 
+from pilotage_core.dialog import VERDICT_MARK
 from pilotage_core.events import FeedbackGiven, Grade
 from pilotage_core.training import CriticTraining, GradeWeights
 from pilotage_trainer.artefact import read_manifest
@@ -26,6 +27,7 @@ from pilotage_trainer.neural.critic_data import build_rows, crossfit_rates, judg
 from pilotage_trainer.neural.critic_fit import fit_better, split_labels
 from pilotage_trainer.neural.critic_job import run_critic
 from pilotage_trainer.neural.inference import PolicyModel
+from pilotage_trainer.neural.tokenizer import ACCEPT, REJECT
 from pilotage_trainer.neural.tree import read_targets, use_trees
 from pilotage_trainer.neural.verdict import SERVED_BY_US, Card, Measure, Verdict, score_replies, tell_rates
 from pilotage_trainer.window import Window
@@ -134,12 +136,12 @@ def test_rates_come_from_other_folds(labels):
 
 # --- fitting ----------------------------------------------------------------------------------------------------------
 def test_a_critic_that_knows_more_is_the_score(folder, labels, tmp_path):
-    """Operators here accept nothing for Detroit, of which the policy knows nothing."""
-    told = [dataclasses.replace(each, accepted="Detroit" not in each.query) for each in labels]
-    told = [each for each in told if each.stratum == "procedure"]
+    """Operators here accept every submit and nothing else, however sure the policy is."""
+    told = [dataclasses.replace(each, stratum="all", accepted="submit" in each.reply.reply) for each in labels]
     fitted = fit_better(lambda: PolicyModel.load(folder), told, TRAINING, CHOOSING, tmp_path)
-    assert fitted.compared.auroc > 0.9 > fitted.compared.confidence_auroc
-    assert fitted.compared.share_better == 1.0
+    assert fitted.compared.auroc > 0.95
+    assert fitted.compared.auroc > fitted.compared.confidence_auroc
+    assert fitted.compared.share_better >= 0.95
     assert fitted.card == Card(Source.CRITIC)
     split = split_labels(told, CHOOSING.development_share)
     critic = Verdict(fitted.model, PolicyModel.load(folder).tokenizer, None, fitted.card)
@@ -203,7 +205,12 @@ def check_confidence(given, folder, measure):
     policy, critic = PolicyModel.load(folder), open_critic(given.folder("critic"))
     query = "@ domains=weather\n% weather_form\n+ button submit\n>" + '{"tool":"click_control","control_id":"submit"}'
     (reply,) = score_replies(policy, [query])
-    assert critic.score_many([query]) == [pytest.approx(measure.of(reply), rel=1e-5)]
+    wanted = [pytest.approx(measure.of(reply), rel=1e-5)]
+    assert critic.score_many([query]) == wanted
+    asked, labels = [(query, VERDICT_MARK)], [critic.tokenize(word)[0] for word in (ACCEPT, REJECT)]
+    assert critic.weigh(asked, labels, apply_softmax=True) == wanted  # as it is asked over HTTP
+    assert critic.weigh(asked, labels, apply_softmax=False) == wanted
+    assert critic.weigh(asked, labels[::-1], apply_softmax=True) == [pytest.approx(1.0 - measure.of(reply), rel=1e-4)]
 
 
 @pytest.mark.parametrize(
