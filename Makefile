@@ -6,7 +6,7 @@ STEP := hack/step.sh
 LOCK := .venv/bin/uv pip compile -q --no-header --no-emit-index-url --python-version 3.11 pyproject.toml
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help check setup demo demo-local demo-faults test test-long verify format generate bench cluster-up cluster-down clean lock
+.PHONY: help check setup demo demo-local demo-faults test test-long verify format generate bench bench-mfu cluster-up cluster-down clean lock
 
 help: ## what there is
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,9 @@ generate: setup ## crds/ from operator/pilotage_operator/api
 
 bench: setup ## figures into bench/results
 	@for b in bench/*.py; do $(STEP) "$$b" $(PY) $$b || exit 1; done
+
+bench-mfu: setup ## MFU of the 7B shape on one GPU; says "not measured" where there is none
+	@$(STEP) "bench/mfu.py" $(PY) bench/mfu.py
 
 cluster-up: ## a real Kubernetes: kind where Docker answers, else a control plane and node of its own
 	@hack/cluster/up.sh

@@ -42,5 +42,5 @@ def run_workers(command: list[str], processes: int) -> int:
             tell(f"worker {rank} (process {first.pid}) was killed by {name}; start again to go on from the checkpoint")
             return EXIT_WORKER_DIED
         tell(f"worker {rank} (process {first.pid}) failed with exit code {first.exitcode}; the others were stopped")
-        return first.exitcode
+        return int(first.exitcode)
     return 0

@@ -71,6 +71,28 @@ app.command()(dataset)
 
 
 @app.command()
+def pretrain(
+    text: Annotated[list[Path], typer.Option(help="a plain text file; give it several times for several")],
+    out: Annotated[Path, typer.Option(help="the folder of the model that comes out: a baseModel")],
+    max_tokens: Annotated[int, typer.Option(help="of a document and of a row", min=16)] = 4096,
+    processes: Processes = 1,
+    config: Config = "",
+) -> None:
+    """Go on pretraining the base model on plain text of the domain, before the policy (optional)."""
+    from pilotage_trainer.launch import launch_processes
+
+    launch_processes(processes)
+    try:
+        from pilotage_trainer.neural.pretrain_job import run_pretrain
+
+        run_pretrain(text, out, read_config(config), max_tokens)
+    except (PilotageError, OSError) as error:
+        tell(explain_error(error))
+        raise typer.Exit(find_exit_code(error)) from error
+    tell(f"{out} may be a baseModel now")
+
+
+@app.command()
 def policy(
     export: Export,
     process_cluster: ProcessCluster,

@@ -13,7 +13,7 @@ import torch
 
 IGNORED = -100
 """The label of a token that carries no loss."""
-Row = Mapping[str, Sequence[int] | Sequence[float]]
+Row = Mapping[str, Any]
 Rows = Sequence[Row]
 
 

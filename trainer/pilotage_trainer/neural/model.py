@@ -5,9 +5,10 @@ Not here: the optimiser, the loop (sft.py), how a trained model is read again (i
 
 import copy
 from pathlib import Path
+from typing import Any
 
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model
 from torch.nn.functional import cross_entropy
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, Qwen2Config, Qwen2ForCausalLM
 from transformers import PreTrainedTokenizerFast as Tokenizer
@@ -132,6 +133,13 @@ def add_adapters(model: PreTrainedModel, lora: Lora) -> PreTrainedModel:
         raise BaseModelError(
             f"has none of {', '.join(lora.targets)}", where="lora.targets", remedy="name modules of this model"
         ) from error
+
+
+def read_candidate(folder: Path, base: str = "", adapter: str = "default") -> Any:
+    """The weights at `folder`; where they are adapters, `base` with the one called `adapter`. In bf16 on a GPU."""
+    dtype = torch.bfloat16 if torch.cuda.is_available() else torch.float32
+    model = AutoModelForCausalLM.from_pretrained(base or folder, dtype=dtype)
+    return PeftModel.from_pretrained(model, folder, adapter_name=adapter) if base else model
 
 
 def build_shell(model: PreTrainedModel) -> PreTrainedModel:

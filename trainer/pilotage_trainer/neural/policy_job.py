@@ -10,12 +10,12 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import torch
 from accelerate import PartialState
-from peft import PeftModel
-from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from pilotage_core.dialog import DEFAULT_FORMAT
 from pilotage_core.errors import InvalidInputError
@@ -32,7 +32,7 @@ from pilotage_trainer.neural.dataset_job import run_dataset
 from pilotage_trainer.neural.export import digest_base, write_transformer
 from pilotage_trainer.neural.inference import PolicyModel
 from pilotage_trainer.neural.metrics_file import METRICS
-from pilotage_trainer.neural.model import build_model
+from pilotage_trainer.neural.model import build_model, read_candidate
 from pilotage_trainer.neural.sft import Candidate, Trained, train
 from pilotage_trainer.neural.shards import Rows, read_rows
 from pilotage_trainer.neural.tokenizer import load_tokenizer
@@ -165,13 +165,10 @@ def load_candidate(candidate: Candidate, tokenizer: PreTrainedTokenizerFast, con
     return PolicyModel(read_weights(candidate, config, "candidate").to(find_device()), tokenizer)
 
 
-def read_weights(candidate: Candidate, config: JobConfig, adapter: str) -> torch.nn.Module:
-    """The candidate's weights; with adapters, its base with the one called `adapter`. In bf16 on a GPU."""
-    dtype = torch.bfloat16 if torch.cuda.is_available() else torch.float32
-    if not config.transformers.policy.lora.rank:
-        return AutoModelForCausalLM.from_pretrained(candidate.folder, dtype=dtype)
-    base = AutoModelForCausalLM.from_pretrained(config.base_model, dtype=dtype)
-    return PeftModel.from_pretrained(base, candidate.folder, adapter_name=adapter)
+def read_weights(candidate: Candidate, config: JobConfig, adapter: str) -> Any:
+    """The candidate's weights; with adapters, its base with the one called `adapter`."""
+    base = config.base_model if config.transformers.policy.lora.rank else ""
+    return read_candidate(candidate.folder, base, adapter)
 
 
 def find_device() -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from pilotage_trainer.artefact import MANIFEST
 from pilotage_trainer.failures import BaseModelError, SplitLabelError
 from pilotage_trainer.neural.sequences import NOTHING
 
@@ -66,9 +67,12 @@ def learn_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenize
 def adapt_tokenizer(base: str | Path) -> PreTrainedTokenizerFast:
     """The tokenizer of the base model `base`, with our marks kept apart and NOTHING one token.
 
+    One that was made here (`pretrain`) is taken as it is: transformers would rebuild it as its model's kind has it.
     Raises SplitLabelError where it splits `accept` or `reject`, BaseModelError where it cannot be loaded or does not
     work on bytes (a dialog has to survive it).
     """
+    if (Path(base) / MANIFEST).exists():
+        return load_tokenizer(Path(base))
     try:
         tokenizer = AutoTokenizer.from_pretrained(base, split_special_tokens=True)
     except (OSError, ValueError, KeyError) as error:
