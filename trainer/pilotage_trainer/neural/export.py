@@ -6,6 +6,7 @@ the manifest of every artefact (artefact.py).
 """
 
 import errno
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,13 @@ import msgspec
 import torch
 from peft import PeftConfig, PeftModel
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 
 from pilotage_core.dialog import ACTION_MARK, DEFAULT_FORMAT
 from pilotage_trainer.artefact import (
@@ -31,8 +38,10 @@ from pilotage_trainer.neural.tokenizer import label_token_ids, load_tokenizer
 
 ADAPTER_CONFIG = "adapter_config.json"
 SHARD_SIZE = "4GB"
+TOKENIZER_CONFIG = "tokenizer_config.json"
 PROBE = "@ a=b\n" + ACTION_MARK
 """A prompt in small: what a tokenizer has to keep as it is."""
+ACTED = PROBE + '{"tool":"close_chat"}\n< it\'s 12 of <|end|>\n% form\n!'
 
 
 def write_transformer(
@@ -60,7 +69,7 @@ def write_transformer(
         plain.generation_config = GenerationConfig(eos_token_id=end, pad_token_id=pad, do_sample=False)
         plain.config.eos_token_id, plain.config.pad_token_id, plain.config.bos_token_id = end, pad, None
         _save_weights(model, temporary, state)
-        tokenizer.save_pretrained(temporary)
+        _save_tokenizer(tokenizer, temporary)
         for name, data in (extra or {}).items():
             (temporary / name).write_bytes(data)
 
@@ -92,7 +101,7 @@ def check_tokenizer(tokenizer: PreTrainedTokenizerFast, vocabulary: int) -> None
     """
     label_token_ids(tokenizer)
     prompt = tokenizer(PROBE, add_special_tokens=False)["input_ids"]
-    longer = tokenizer(PROBE + '{"tool":"close_chat"}\n', add_special_tokens=False)["input_ids"]
+    longer = tokenizer(ACTED, add_special_tokens=False)["input_ids"]
     chat = tokenizer.apply_chat_template([{"role": "user", "content": PROBE}], tokenize=False)
     faults = {
         f"joins {ACTION_MARK!r} to what follows it": longer[: len(prompt)] != prompt,
@@ -134,6 +143,22 @@ def _save_weights(model: Any, folder: Path, state: Mapping[str, torch.Tensor] | 
         for path in named.iterdir():  # peft puts an adapter with a name into a folder of that name, vLLM looks above it
             path.rename(folder / path.name)
         named.rmdir()
+
+
+def _save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+    """The tokenizer, so that vLLM reads it as it is. Raises BaseModelError where transformers would not.
+
+    AutoTokenizer, which vLLM asks, puts Qwen2's own splitting of text in the place of ours wherever config.json says
+    qwen2. A class of our own, which nobody may load, makes it go by `tokenizer_class` (transformers 5.16 to 5.23).
+    """
+    tokenizer.save_pretrained(folder)
+    path = folder / TOKENIZER_CONFIG
+    told = json.loads(path.read_text())
+    told |= {"tokenizer_class": "PreTrainedTokenizerFast", "auto_map": {"AutoTokenizer": [None, "pilotage.AsItIs"]}}
+    path.write_text(json.dumps(told, indent=2, sort_keys=True))
+    read = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    if read(ACTED)["input_ids"] != tokenizer(ACTED)["input_ids"]:
+        raise BaseModelError("transformers reads back another tokenizer than was written", where=type(read).__name__)
 
 
 def _load_whole(folder: Path) -> PreTrainedModel:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from unit.trainer.neural.tiny import SCHEMA, build_model, build_prompts, build_tokenizer
 
 from pilotage_core.dialog import DEFAULT_FORMAT
@@ -58,6 +58,14 @@ def test_the_manifest_names_every_file_and_the_code(folder):
         "training.json",
     }  # fmt: skip
     assert (manifest.backend, len(manifest.code)) == ("transformers", 32)
+
+
+@pytest.mark.parametrize("added", [False, True])
+def test_whoever_asks_transformers_for_the_tokenizer_gets_ours(folder, tokenizer, added):
+    text = build_prompts(3)[-1] + '{"tool":"close_chat"}\n< it is 12 o\'clock, <|end|> accept'
+    read = AutoTokenizer.from_pretrained(folder)  # as vLLM does; for a qwen2 it would make a tokenizer of its own
+    assert read(text, add_special_tokens=added)["input_ids"] == tokenizer(text)["input_ids"]
+    assert read.apply_chat_template([{"role": "user", "content": text}], tokenize=False) == text
 
 
 def test_a_base_models_own_generation_settings_are_left_behind(tmp_path, tokenizer):
