@@ -14,7 +14,7 @@ from unit.trainer.neural.learned import QUICK, describe_rules, write_policy
 
 from pilotage_core.dialog import VERDICT_MARK
 from pilotage_core.events import FeedbackGiven, Grade
-from pilotage_core.training import CriticTraining, GradeWeights
+from pilotage_core.training import CriticTraining, GradeWeights, Lora
 from pilotage_trainer.artefact import read_manifest
 from pilotage_trainer.calibration_job import run_calibrate
 from pilotage_trainer.config import CriticSettings, read_config
@@ -24,7 +24,7 @@ from pilotage_trainer.main import app
 from pilotage_trainer.models import open_critic
 from pilotage_trainer.neural.batches import collate
 from pilotage_trainer.neural.critic_data import build_rows, crossfit_rates, judge_sessions
-from pilotage_trainer.neural.critic_fit import fit_better, split_labels
+from pilotage_trainer.neural.critic_fit import fit_better, split_labels, train_critic
 from pilotage_trainer.neural.critic_job import run_critic
 from pilotage_trainer.neural.inference import PolicyModel
 from pilotage_trainer.neural.tokenizer import ACCEPT, REJECT
@@ -148,6 +148,19 @@ def test_a_critic_that_knows_more_is_the_score(folder, labels, tmp_path):
     again = critic.score_many([each.query for each in split.comparing])
     right = [(score > 0.5) == each.accepted for score, each in zip(again, split.comparing, strict=True)]
     assert sum(right) / len(right) > 0.8  # what was compared is what is served
+
+
+def test_adapters_are_merged_into_what_is_served(folder, labels, tmp_path):
+    lora = TRAINING.model_copy(update={"lora": Lora(rank=4), "epochs": 1})
+    critic, step = train_critic(lambda: PolicyModel.load(folder), split_labels(labels, 0.35), lora, tmp_path)
+    plain = PolicyModel.load(folder).model.state_dict()
+    served = critic.model.state_dict()
+    assert step > 0
+    assert set(served) == set(plain)
+    assert not torch.equal(
+        served["model.layers.0.self_attn.q_proj.weight"], plain["model.layers.0.self_attn.q_proj.weight"]
+    )
+    assert torch.equal(served["model.embed_tokens.weight"], plain["model.embed_tokens.weight"])
 
 
 def test_too_few_older_labels_leave_confidence(folder, labels, tmp_path):

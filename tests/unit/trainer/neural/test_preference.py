@@ -4,7 +4,7 @@ import random
 
 import msgspec
 import pytest
-from unit.trainer.conftest import KEY, Script, play
+from unit.trainer.conftest import KEY, RULES, Script, play
 from unit.trainer.neural.learned import QUICK, describe_rules, write_policy
 
 from pilotage_core.errors import EvidenceError
@@ -13,7 +13,7 @@ from pilotage_core.training import PreferenceTraining
 from pilotage_trainer.config import read_config
 from pilotage_trainer.failures import NotANumberError
 from pilotage_trainer.neural.inference import PolicyModel
-from pilotage_trainer.neural.preference_job import list_overrides, run_preference, summarise, tune
+from pilotage_trainer.neural.preference_job import list_overrides, replay_pairs, run_preference, summarise, tune
 from pilotage_trainer.window import Window
 
 SETTINGS = {**QUICK, "learning_rate": 5e-4, "global_batch": 8, "micro_batch": 8, "warm_up_batches": 1}
@@ -44,6 +44,13 @@ def test_pairs_are_what_was_done_and_what_was_proposed_instead(sessions, pairs):
         assert pair.chosen == '{"tool":"send_text_to_chat","control_id":"reply:ask_city"}'
         assert pair.rejected == '{"tool":"click_control","control_id":"submit"}'
     assert not [pair for record in sessions[:40] for pair in list_overrides(record)]
+
+
+def test_replayed_proposals_make_pairs_where_the_operator_did_another_thing(policy_folder, sessions):
+    policy = PolicyModel.load(policy_folder)
+    found = replay_pairs(sessions[40:44], policy, RULES)
+    assert found
+    assert all(pair.chosen != pair.rejected and pair.prompt.endswith("\n>") for pair in found)
 
 
 def test_an_acceptable_proposal_makes_no_pair(sessions):
