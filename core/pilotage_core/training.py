@@ -206,7 +206,7 @@ class Optimisation(Settings):
     evaluate_every: Count = 500
     evaluation_batches: Count = 20
     candidates: Annotated[int, Field(ge=1, le=100)] = 4
-    checkpoint_every: CountOrNone = 0
+    checkpoint_every: CountOrNone = 100
     keep_checkpoints: Annotated[int, Field(ge=1, le=100)] = 2
     time_budget_seconds: CountOrNone = 0
     precision: Precision = Precision.BF16

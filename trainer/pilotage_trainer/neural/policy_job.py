@@ -65,6 +65,12 @@ def run_policy(window: Window, config: JobConfig, dataset: Path | None = None) -
     Raises EvidenceError where there is too little, BaseModelError, SplitLabelError, NotANumberError, WorkerDiedError,
     DamagedArtefactError, OSError.
     """
+    if config.transformers.policy.lora.rank and not Path(config.base_model).is_dir():
+        raise InvalidInputError(
+            "adapters are served beside the base they were trained on, so it has to be a folder",
+            where=f"baseModel {config.base_model!r}",
+            remedy="download it (hf download) and name the folder, or set lora.rank to 0",
+        )
     state = PartialState(cpu=not torch.cuda.is_available())
     settings, work = config.transformers.policy, window.folder("policy").with_name("policy-training")
     records, held_out = window.hold_out(window.read(config.rolling_window_sessions))

@@ -7,7 +7,8 @@ import msgspec
 import pytest
 from unit.trainer.conftest import KEY
 
-from pilotage_core.errors import EvidenceError
+from pilotage_core.errors import EvidenceError, InvalidInputError
+from pilotage_core.training import Lora
 from pilotage_trainer.config import read_config
 from pilotage_trainer.neural.inference import PolicyModel
 from pilotage_trainer.neural.policy_job import run_policy
@@ -66,3 +67,31 @@ def test_a_time_budget_ends_the_schedule_in_time(make_sessions, write_export, se
     rates = [line["learning_rate"] for line in lines if "learning_rate" in line]
     assert 1.5 < result.metrics["training_seconds"] < 20
     assert rates[-1] < 0.5 * max(rates)
+
+
+def test_adapters_need_a_base_that_is_a_folder(make_sessions, write_export, settings, tmp_path):
+    policy = settings.transformers.policy.model_copy(update={"lora": Lora(rank=4)})
+    transformers = settings.transformers.model_copy(update={"policy": policy})
+    settings = msgspec.structs.replace(settings, transformers=transformers, base_model="someone/some-model")
+    window = Window(write_export(make_sessions(12)), KEY, "r1", tmp_path / "out")
+    with pytest.raises(InvalidInputError, match="has to be a folder"):
+        run_policy(window, settings)
+
+
+def test_adapters_on_a_base_become_a_policy(make_sessions, write_export, settings, tmp_path):
+    records = make_sessions(30)
+    policy = settings.transformers.policy.model_copy(update={"epochs": 3})
+    quick = settings.transformers.model_copy(update={"policy": policy})
+    whole = msgspec.structs.replace(settings, transformers=quick)
+    base = Window(write_export(records), KEY, "base", tmp_path / "out")
+    run_policy(base, whole)
+    adapted = quick.model_copy(update={"policy": policy.model_copy(update={"lora": Lora(rank=4)})})
+    window = Window(write_export(records), KEY, "r2", tmp_path / "out")
+    folder = str(base.folder("policy"))
+    result = run_policy(window, msgspec.structs.replace(whole, transformers=adapted, base_model=folder))
+    files = {path.name for path in window.folder("policy").iterdir()}
+    assert "adapter_model.safetensors" in files
+    assert "model.safetensors" not in files
+    loaded = PolicyModel.load(window.folder("policy"))
+    assert loaded.manifest is not None
+    assert loaded.manifest.digest == result.digests["policy"]
