@@ -22,8 +22,22 @@ from pilotage_core.training import PreferenceLoss
 from pilotage_core.wire import JobResult
 from pilotage_trainer.config import JobConfig, read_config
 from pilotage_trainer.dataset_command import dataset
+from pilotage_trainer.evaluation_command import (
+    SAMPLE,
+    CriticFolder,
+    Form,
+    Likeness,
+    ModelName,
+    PageFile,
+    PolicyFolder,
+    Sample,
+    SessionsRequest,
+    StarFile,
+    ZeroShotUrl,
+    run_sessions_command,
+    run_star_command,
+)
 from pilotage_trainer.evaluation_command import AsJson as EvaluationAsJson
-from pilotage_trainer.evaluation_command import Form, PolicyFolder, StarFile, run_star_command
 from pilotage_trainer.evaluation_command import choose_form as choose_evaluation
 from pilotage_trainer.failures import explain_error, find_exit_code
 from pilotage_trainer.feedback_command import (
@@ -258,14 +272,29 @@ def evaluate(
     result: Result = None,
     star: StarFile = None,
     policy: PolicyFolder = None,
+    critic: CriticFolder = None,
+    report: PageFile = None,
+    likeness: Likeness = 0.8,
+    zero_shot: ZeroShotUrl = "",
+    model: ModelName = "",
+    sample: Sample = SAMPLE,
     as_json: EvaluationAsJson = False,
 ) -> None:
-    """Measure a revision on sessions it has not seen, or a policy on STAR's published measure.
+    """Measure a revision on sessions it has not seen, a policy on any sessions, or on STAR's published measure.
 
-    The Job needs --export, --process-cluster, --revision and --out; STAR needs --star and --policy.
+    The Job needs --export, --process-cluster, --revision and --out. A policy needs --policy, and either --export
+    (accuracies, confidence, --critic, --zero-shot, slices; --report for a page) or --star (the published measure).
     """
-    if choose_evaluation(context) is Form.STAR and star and policy:
+    form = choose_evaluation(context)
+    if form is Form.STAR and star and policy:
         run_star_command(star, policy, as_json)
+        return
+    if form is Form.SESSIONS and policy:
+        request = SessionsRequest(
+            export, policy, process_cluster, since, until, held_out_after, config, critic,
+            likeness, zero_shot, model, sample,
+        )  # fmt: skip
+        run_sessions_command(request, report, as_json)
         return
 
     from pilotage_trainer.evaluation_job import run_evaluate

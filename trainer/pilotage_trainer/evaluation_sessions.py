@@ -1,0 +1,164 @@
+"""From sessions to what is measured: each point with what was done and what a policy of any backend proposes there.
+
+Also the labels a critic is judged on. Not here: measures (measures.py), the report (evaluation_report.py).
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+from pilotage_core.actions import Action, ActionRules, classify_action
+from pilotage_core.errors import InvalidActionError
+from pilotage_core.events import SessionOpened
+from pilotage_core.proposal import build_action_schema, read_reply
+from pilotage_core.record import SessionRecord
+from pilotage_core.screen import Screen
+from pilotage_core.state import is_identifier
+from pilotage_core.walk import Point, walk_session
+from pilotage_trainer.artefact import TRANSFORMERS
+from pilotage_trainer.backend import AnyCritic, AnyPolicy, Ask
+from pilotage_trainer.labels import list_moments
+from pilotage_trainer.models import build_query
+
+LOGS, COPILOT, AUTOMATED = "logs", "copilot", "automated"
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """What a policy says at a point, and how sure it is of it.
+
+    `confidence` is what a gateway is told (exp of the mean log probability of its tokens), `mean`, `least` and `whole`
+    are the mean and least probability of a token and that of the whole reply. A count model's reply is one token.
+    """
+
+    text: str
+    confidence: float = 0.0
+    mean: float = 0.0
+    least: float = 0.0
+    whole: float = 0.0
+
+
+class Asker(Protocol):
+    """Anything that answers prompts with actions."""
+
+    def ask(self, asks: Sequence[Ask]) -> list[Reply]:
+        """The reply to each prompt under its schema."""
+        ...
+
+
+class PolicyAsker:
+    """A policy of any backend."""
+
+    def __init__(self, policy: AnyPolicy) -> None:
+        self.policy = policy
+
+    def ask(self, asks: Sequence[Ask]) -> list[Reply]:
+        """The reply to each prompt under its schema."""
+        if self.policy.manifest.backend == TRANSFORMERS:
+            from pilotage_trainer.neural.evaluate_policy import ask_transformer
+
+            return ask_transformer(self.policy, asks)
+        return [Reply(text, p, p, p, p) for text, p in self.policy.propose_many(asks)]
+
+
+class Judged(msgspec.Struct, frozen=True):
+    """One point: what was done (`taken`), what was proposed (None: nothing), and where it stands.
+
+    `source` is logs, copilot or automated; `rejected` says that the operator did `taken` instead of a live proposal.
+    """
+
+    session_id: str
+    operator: str
+    issue: str
+    at: str
+    source: str
+    rejected: bool
+    taken: Action
+    proposed: Action | None
+    reply: Reply
+    invalid: bool = False
+
+
+def judge_points(records: Iterable[SessionRecord], asker: Asker, rules: ActionRules) -> list[Judged]:
+    """Every point of `records` at which something was done, with the reply of `asker`."""
+    points = [(record, point) for record in records for point in walk_session(record)]
+    replies = asker.ask([(point.prompt, build_action_schema(rules, point.state.screen)) for _, point in points])
+    issues: dict[str, str] = {}
+    found = []
+    for (record, point), reply in zip(points, replies, strict=True):
+        if record.session_id not in issues:
+            issues[record.session_id] = name_issue(record)
+        proposed, invalid = read_proposal(reply.text, point.state.screen)
+        found.append(
+            Judged(
+                session_id=point.session_id,
+                operator=point.operator or "nobody",
+                issue=issues[record.session_id],
+                at=point.at,
+                source=name_source(point),
+                rejected=was_rejected(point),
+                taken=point.taken,
+                proposed=proposed,
+                reply=reply,
+                invalid=invalid,
+            )
+        )
+    return found
+
+
+def read_proposal(text: str, screen: Screen) -> tuple[Action | None, bool]:
+    """The action of a reply (None: nothing is proposed), and whether the reply is none at all."""
+    try:
+        return read_reply(text, screen), False
+    except (InvalidActionError, AttributeError):
+        return None, True
+
+
+def name_source(point: Point) -> str:
+    """Which traffic a point is of: unassisted logs, an assisted operator, or an action that ran unattended."""
+    if not point.operator:
+        return AUTOMATED
+    return LOGS if point.proposal is None else COPILOT
+
+
+def was_rejected(point: Point) -> bool:
+    """Whether an operator saw a proposal here and did something else."""
+    return bool(point.operator) and point.proposal is not None and point.proposal.action != point.taken
+
+
+def name_issue(record: SessionRecord) -> str:
+    """The session's metadata in one line, ids left out."""
+    opened = next((e.data for e in record.events if isinstance(e.data, SessionOpened)), None)
+    metadata: dict[str, Any] = dict(opened.metadata) if opened else {}
+    return " ".join(f"{k}={v}" for k, v in sorted(metadata.items()) if not is_identifier(k)) or "none"
+
+
+# --- labels of a critic -----------------------------------------------------------------------------------------------
+class CriticLabel(msgspec.Struct, frozen=True):
+    """One label of a critical action: the critic's score, the policy's confidences, and whether it was accepted."""
+
+    session_id: str
+    stratum: str
+    tool: str
+    score: float
+    reply: Reply
+    accepted: bool
+    live: bool
+
+
+def score_labels(
+    records: Iterable[SessionRecord], policy: AnyPolicy, critic: AnyCritic, rules: ActionRules
+) -> list[CriticLabel]:
+    """Labels of critical actions: live feedback to this policy, else its replay; as calibration takes them."""
+    moments = [m for record in records for m in list_moments(record, policy.manifest.digest)]
+    replies = PolicyAsker(policy).ask([(m.prompt, build_action_schema(rules, m.screen)) for m in moments])
+    critical = []
+    for moment, reply in zip(moments, replies, strict=True):
+        action = moment.proposed or read_proposal(reply.text, moment.screen)[0]
+        if action is not None and (kind := classify_action(rules, action, moment.screen.name)).critical:
+            critical.append((moment, action, kind.stratum, reply))
+    scores = critic.score_many([build_query(moment.prompt, action) for moment, action, _, _ in critical])
+    return [
+        CriticLabel(m.session_id, stratum, action.tool, score, reply, m.judge(action), m.is_live)
+        for (m, action, stratum, reply), score in zip(critical, scores, strict=True)
+    ]
