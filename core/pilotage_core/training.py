@@ -154,6 +154,13 @@ class Sharding(StrEnum):
     NONE = "none"  # each keeps all of it (DDP)
 
 
+class Optimizer(StrEnum):
+    """What turns gradients into steps."""
+
+    DECOUPLED_ADAMW = "decoupledAdamW"  # the paper's
+    MUON = "muon"  # for the hidden layers' matrices (Jordan et al. 2024), AdamW for the rest: models from scratch
+
+
 class Lora(Settings):
     """Low-rank adapters instead of all weights (Hu et al. 2021). `rank` 0: all weights are trained.
 
@@ -179,7 +186,8 @@ class Optimisation(Settings):
 
     A *batch* is `global_batch` packed rows over all processes; each takes `micro_batch` of them at a time. `clip` is
     the largest norm of a batch's gradient. AdamW is decoupled (Loshchilov & Hutter 2019): the weights shrink by
-    `weight_decay` × schedule, whatever the learning rate. The rate rises over `warm_up_batches` and falls as a cosine
+    `weight_decay` × schedule, whatever the learning rate. `optimizer` muon learns a small model from scratch in a third
+    of the tokens; it steps whole matrices, so it does not go with sharding `full` over several processes. The rate rises over `warm_up_batches` and falls as a cosine
     to `final_share` of itself. Every `evaluate_every` batches the loss of `evaluation_batches` development batches is
     taken, and a checkpoint becomes a candidate for serving; `checkpoint_every` (0: no more often) are only for
     resuming. `time_budget_seconds` (0: none) shortens the schedule to what fits. `sharded_state_dict` and the
@@ -196,6 +204,7 @@ class Optimisation(Settings):
     global_batch: Annotated[int, Field(ge=1, le=65536)] = 32
     micro_batch: Annotated[int, Field(ge=1, le=4096)] = 1
     clip: Positive = 2.0
+    optimizer: Optimizer = Optimizer.DECOUPLED_ADAMW
     learning_rate: Positive = 2e-6
     beta_1: Momentum = 0.9
     beta_2: Momentum = 0.95
@@ -226,7 +235,13 @@ class Optimisation(Settings):
 
 
 class PolicyTraining(Optimisation):
-    """Supervised fine-tuning of the policy: Table 5 as it stands."""
+    """Supervised fine-tuning of the policy: Table 5 as it stands, with loss on actions only.
+
+    `text_weight`: how much the rest of the dialog counts beside the actions at the start, falling to nothing at the end
+    of the schedule. A model from scratch has to learn the language from it (0.5); a base model knows it (0).
+    """
+
+    text_weight: Share = 0.0
 
 
 class PretrainTraining(Optimisation):

@@ -13,6 +13,8 @@ import torch
 
 IGNORED = -100
 """The label of a token that carries no loss."""
+TEXT_DRAWN = 0.25
+"""The share of other tokens that a batch learns from where it does: logits cost most of a small model's time."""
 Row = Mapping[str, Any]
 Rows = Sequence[Row]
 
@@ -22,8 +24,9 @@ class Batch:
     """Rows one behind the other, and what is to be predicted in them.
 
     `input_ids`, `position_ids` `[1, T]`; `lengths` of the sequences in it and `offsets` between them; `places` `[n]`
-    are where the model predicts `targets` `[n]` (the token before each), `weights` `[n]` what each loss counts. Without
-    `counts` it only keeps step with other processes: none of its losses is one.
+    are where the model predicts `targets` `[n]` (the token before each), `weights` `[n]` what each loss counts, and the
+    first `actions` of them are what was to be learned: the rest is the dialog's text. Without `counts` it only keeps
+    step with other processes: none of its losses is one.
     """
 
     input_ids: torch.Tensor
@@ -33,6 +36,7 @@ class Batch:
     places: torch.Tensor
     targets: torch.Tensor
     weights: torch.Tensor
+    actions: int
     counts: bool = True
 
     def to(self, device: torch.device) -> Self:
@@ -45,8 +49,12 @@ class Batch:
         return type(self)(**{**vars(self), "weights": torch.zeros_like(self.weights), "counts": False})
 
 
-def collate(rows: Sequence[Row]) -> Batch:
-    """`rows` as one batch. The first token of a sequence is never a target: nothing before it belongs to it."""
+def collate(rows: Sequence[Row], text_weight: float = 0.0, seed: tuple[int, ...] = (0,)) -> Batch:
+    """`rows` as one batch. The first token of a sequence is never a target: nothing before it belongs to it.
+
+    With `text_weight` a quarter of all other tokens, drawn by `seed`, are targets too; together they count
+    `text_weight` times what the labelled ones do.
+    """
     ids, positions, labels = (
         np.concatenate([np.asarray(row[name], dtype=np.int64) for row in rows])
         for name in ("input_ids", "position_ids", "labels")
@@ -55,6 +63,14 @@ def collate(rows: Sequence[Row]) -> Batch:
     starts = np.flatnonzero(positions == 0)
     offsets = np.append(starts, len(ids)).astype(np.int32)
     places = np.flatnonzero((labels != IGNORED) & (positions > 0))
+    weights, actions = weights[places], len(places)
+    if text_weight:
+        drawn = np.random.default_rng(seed).random(len(ids)) < TEXT_DRAWN
+        text = np.flatnonzero((labels == IGNORED) & (positions > 0) & drawn)
+        share = text_weight * float(weights.sum()) / max(len(text), 1)
+        labels = np.where(labels == IGNORED, ids, labels)
+        places = np.concatenate([places, text])
+        weights = np.concatenate([weights, np.full(len(text), share, dtype=np.float32)])
     return Batch(
         input_ids=torch.from_numpy(ids)[None],
         position_ids=torch.from_numpy(positions)[None],
@@ -62,7 +78,8 @@ def collate(rows: Sequence[Row]) -> Batch:
         offsets=torch.from_numpy(offsets),
         places=torch.from_numpy(places - 1),
         targets=torch.from_numpy(labels[places]),
-        weights=torch.from_numpy(weights[places]),
+        weights=torch.from_numpy(weights),
+        actions=actions,
     )
 
 

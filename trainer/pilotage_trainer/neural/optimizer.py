@@ -1,11 +1,12 @@
-"""Decoupled AdamW and the learning rate's schedule: both closed forms, so that nothing of them needs to be restored."""
+"""Decoupled AdamW, Muon, and the learning rate's schedule: closed forms of a step's number, nothing to restore."""
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 
-from pilotage_core.training import Optimisation
+from pilotage_core.training import Optimisation, Optimizer
 
 
 class DecoupledAdamW(torch.optim.AdamW):
@@ -35,17 +36,64 @@ class DecoupledAdamW(torch.optim.AdamW):
             group["lr"] = group["initial_lr"] * factor
 
 
-def build_optimizer(model: torch.nn.Module, settings: Optimisation) -> DecoupledAdamW:
+class MuonWithAdamW(torch.optim.Optimizer):
+    """Muon for matrices of hidden layers, AdamW for embeddings and vectors; one optimiser to whoever steps or saves it.
+
+    Steps are scaled to AdamW's root mean square (Liu et al. 2025), so one learning rate serves both; weights shrink by
+    `weight_decay` × schedule in both. torch.optim.Muon and torch.optim.AdamW do the work on shared groups and state.
+    """
+
+    def __init__(
+        self,
+        matrices: list[torch.nn.Parameter],
+        others: list[torch.nn.Parameter],
+        lr: float,
+        betas: tuple[float, float],
+        eps: float,
+        weight_decay: float,
+    ) -> None:
+        self.parts: tuple[torch.optim.Optimizer, ...] = (
+            torch.optim.Muon(matrices, lr=lr, weight_decay=weight_decay / lr, adjust_lr_fn="match_rms_adamw"),
+            torch.optim.AdamW(others, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay / lr, fused=True),
+        )
+        super().__init__([group for part in self.parts for group in part.param_groups], {})
+        for group in self.param_groups:
+            group["initial_lr"] = lr
+        self._share()
+
+    def set_factor(self, factor: float) -> None:
+        """Go by `factor` × the initial learning rate from now on."""
+        for group in self.param_groups:
+            group["lr"] = group["initial_lr"] * factor
+
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        """One step of each."""
+        for part in self.parts:
+            part.step()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from `state_dict`."""
+        super().load_state_dict(state_dict)
+        self._share()
+
+    def _share(self) -> None:
+        for part, group in zip(self.parts, self.param_groups, strict=True):
+            part.param_groups, part.state = [group], self.state
+
+
+def build_optimizer(model: torch.nn.Module, settings: Optimisation) -> DecoupledAdamW | MuonWithAdamW:
     """The optimiser of those weights of `model` that are trained."""
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    return DecoupledAdamW(
-        trained,
-        lr=settings.learning_rate,
-        betas=(settings.beta_1, settings.beta_2),
-        eps=settings.epsilon,
-        weight_decay=settings.weight_decay,
-        fused=True,
-    )
+    betas = (settings.beta_1, settings.beta_2)
+    rate, epsilon, decay = settings.learning_rate, settings.epsilon, settings.weight_decay
+    trained = {name: each for name, each in model.named_parameters() if each.requires_grad}
+    if settings.optimizer is Optimizer.DECOUPLED_ADAMW:
+        return DecoupledAdamW(trained.values(), rate, betas, epsilon, decay, fused=True)
+    matrices = {name for name, each in trained.items() if each.ndim == 2 and "embed" not in name and "head" not in name}
+    return MuonWithAdamW(
+        [trained[name] for name in trained if name in matrices],
+        [trained[name] for name in trained if name not in matrices],
+        rate, betas, epsilon, decay,
+    )  # fmt: skip
 
 
 def schedule_factor(done: float, total: float, warm_up: float, final_share: float) -> float:

@@ -21,7 +21,8 @@ from torch.distributed.fsdp import MixedPrecisionPolicy
 from transformers import PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
 
-from pilotage_core.training import Optimisation, Precision, Sharding
+from pilotage_core.errors import InvalidInputError
+from pilotage_core.training import Optimisation, Optimizer, Precision, Sharding
 from pilotage_trainer.failures import BaseModelError, WorkerDiedError
 from pilotage_trainer.results import tell
 
@@ -39,6 +40,10 @@ def open_accelerator(settings: Optimisation, model: PreTrainedModel) -> Accelera
     mixed = "bf16" if settings.precision is Precision.BF16 and has_bf16() else "no"
     processes = torch.distributed.get_world_size() if torch.distributed.is_initialized() else _count_processes()
     sharded = processes > 1 and settings.sharding is Sharding.FULL
+    if sharded and settings.optimizer is Optimizer.MUON:
+        raise InvalidInputError(
+            "muon steps whole matrices, sharding full cuts them", where="optimizer", remedy="sharding none, or AdamW"
+        )
     plugin = build_sharding(settings, model) if sharded else None
     if settings.activation_checkpointing and not sharded:
         model.gradient_checkpointing_enable({"use_reentrant": False})

@@ -135,16 +135,17 @@ class _Run:
 
     def train_batch(self) -> None:
         """One step of the optimiser."""
-        progress, accelerator = self.progress, self.accelerator
+        progress, accelerator, settings = self.progress, self.accelerator, self.settings
         indices = self.order[progress.step]
         factor = self.find_factor()
         self.optimizer.optimizer.set_factor(factor)
-        batches = self.build_batches(self.rows, indices)
+        text = getattr(settings, "text_weight", 0.0) * max(1.0 - self.share_done(), 0.0)
+        batches = self.build_batches(self.rows, indices, text)
         own = [b for b in batches if b.counts]
         targets, tokens, squares = map(
             int,
             self.add_up(
-                sum(len(b.targets) for b in own),
+                sum(b.actions for b in own),
                 sum(b.input_ids.shape[1] for b in own),
                 sum(n * n for b in own for n in b.lengths),
             ),
@@ -221,16 +222,21 @@ class _Run:
         with torch.no_grad():
             for batch in self.build_batches(self.development, range(most)):
                 total += float(self.loss(self.model, batch.to(self.accelerator.device)))
-                targets += len(batch.targets) if batch.counts else 0
+                targets += batch.actions if batch.counts else 0
         self.model.train()
         total, targets = self.add_up(total, targets)
         return total / max(targets, 1.0)
 
-    def build_batches(self, rows: Rows, indices: Sequence[int]) -> list[Batch]:
+    def build_batches(self, rows: Rows, indices: Sequence[int], text_weight: float = 0.0) -> list[Batch]:
         """This process's micro-batches of the batch of `indices`."""
         accelerator = self.accelerator
         shares = share_out(indices, accelerator.process_index, accelerator.num_processes, self.settings.micro_batch)
-        return [collate([rows[i] for i in s]) if s else collate([rows[indices[0]]]).silence() for s in shares]
+        return [
+            collate([rows[i] for i in share], text_weight, (self.settings.seed, self.progress.step, *share))
+            if share
+            else collate([rows[indices[0]]]).silence()
+            for share in shares
+        ]
 
     def add_up(self, *values: float) -> list[float]:
         """Each of `values`, summed over the processes."""

@@ -71,3 +71,12 @@ def test_a_shell_has_no_weights_and_ties_what_was_tied():
     assert {parameter.device.type for parameter in shell.parameters()} == {"meta"}
     assert shell.lm_head.weight is shell.model.embed_tokens.weight
     assert {parameter.device.type for parameter in model.parameters()} == {"cpu"}
+
+
+def test_with_a_text_weight_other_tokens_count_that_much_of_what_is_labelled():
+    row = build_rows(1)[0]
+    plain, mixed = collate([row]), collate([row], text_weight=0.5, seed=(3,))
+    assert mixed.actions == plain.actions == len(plain.targets) < len(mixed.targets)
+    assert mixed.weights.sum().item() == pytest.approx(1.5 * plain.weights.sum().item())
+    assert (mixed.targets[: plain.actions] == plain.targets).all()
+    assert (mixed.targets[plain.actions :] == mixed.input_ids[0][mixed.places[plain.actions :] + 1]).all()

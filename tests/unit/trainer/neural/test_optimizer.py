@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pilotage_core.training import PolicyTraining
-from pilotage_trainer.neural.optimizer import DecoupledAdamW, build_optimizer, schedule_factor
+from pilotage_trainer.neural.optimizer import DecoupledAdamW, MuonWithAdamW, build_optimizer, schedule_factor
 
 ETA, BETAS, EPSILON, DECAY = 3e-3, (0.9, 0.95), 1e-8, 1e-2
 
@@ -88,3 +88,37 @@ def test_the_schedule_is_the_closed_form(done, factor):
 def test_the_schedule_has_no_division_by_nothing():
     assert schedule_factor(0, 10, 0, 0.1) == 1.0
     assert schedule_factor(5, 5, 5, 0.1) == pytest.approx(1.0)
+
+
+def build_layers():
+    torch.manual_seed(0)
+    return torch.nn.ModuleDict({"embed": torch.nn.Embedding(6, 4), "hidden": torch.nn.Linear(4, 4)})
+
+
+def test_muon_steps_the_hidden_matrices_and_adamw_the_rest_and_both_go_on_from_their_state():
+    settings = PolicyTraining(optimizer="muon", learning_rate=ETA, weight_decay=DECAY)
+    ours, theirs = build_layers(), build_layers()
+    optimizer = build_optimizer(ours, settings)
+    matrix = [theirs["hidden"].weight]
+    rest = [theirs["embed"].weight, theirs["hidden"].bias]
+    separate = (
+        torch.optim.Muon(matrix, lr=ETA, weight_decay=DECAY / ETA, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(rest, lr=ETA, betas=BETAS, eps=EPSILON, weight_decay=DECAY / ETA),
+    )
+    for step in range(6):
+        if step == 3:  # saved, loaded into a new one, gone on with
+            saved = optimizer.state_dict()
+            optimizer = build_optimizer(ours, settings)
+            assert isinstance(optimizer, MuonWithAdamW)
+            optimizer.load_state_dict(saved)
+        for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+            one.grad = torch.randn_like(one)
+            other.grad = one.grad.clone()
+        optimizer.set_factor(0.5)
+        optimizer.step()
+        for each in separate:
+            for group in each.param_groups:
+                group["lr"] = ETA * 0.5
+            each.step()
+    for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)

@@ -50,7 +50,8 @@ def test_activation_checkpointing_changes_nothing(tmp_path):
     assert read_losses(tmp_path / "checkpointing") == pytest.approx(read_losses(tmp_path / "plain"), rel=1e-6)
 
 
-def test_a_stopped_run_goes_on_to_the_very_same_losses(tmp_path):
+@pytest.mark.parametrize("changed", [{}, {"optimizer": "muon", "text_weight": 0.5}])
+def test_a_stopped_run_goes_on_to_the_very_same_losses(tmp_path, changed):
     class Stopped(Exception):
         pass
 
@@ -63,11 +64,11 @@ def test_a_stopped_run_goes_on_to_the_very_same_losses(tmp_path):
             raise Stopped
         return sum_losses(*given)
 
-    run(tmp_path / "whole")
+    run(tmp_path / "whole", **changed)
     with pytest.raises(Stopped):
-        run(tmp_path / "stopped", loss=stops)
+        run(tmp_path / "stopped", loss=stops, **changed)
     assert len(read_losses(tmp_path / "stopped")) == 4
-    run(tmp_path / "stopped")
+    run(tmp_path / "stopped", **changed)
     assert read_losses(tmp_path / "stopped") == read_losses(tmp_path / "whole")
 
 
