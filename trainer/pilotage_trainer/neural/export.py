@@ -60,6 +60,7 @@ def write_transformer(
     SplitLabelError, BaseModelError, OSError.
     """
     check_tokenizer(tokenizer, model.config.vocab_size)
+    _check_heads(model.config)
     manifest = msgspec.structs.replace(manifest, backend=TRANSFORMERS, code=digest_code(TRANSFORMERS))
 
     def fill(temporary: Path) -> None:
@@ -130,6 +131,15 @@ def digest_base(base: str | Path) -> str:
     if not found:
         raise BaseModelError("there is no model", where=str(base), remedy="name a folder that holds one")
     return digest_bytes(b"\0".join(f"{path.name}={digest_file(path)}".encode() for path in found))
+
+
+def _check_heads(config: Any) -> None:
+    """vLLM's Qwen2 divides width by heads, whatever `head_dim` says, and loads other weights without a word."""
+    size = getattr(config, "head_dim", None)
+    if config.model_type == "qwen2" and size and size * config.num_attention_heads != config.hidden_size:
+        raise BaseModelError(
+            f"{config.num_attention_heads} heads of {size} are not {config.hidden_size}", where="model"
+        )
 
 
 def _save_weights(model: Any, folder: Path, state: Mapping[str, torch.Tensor] | None) -> None:

@@ -160,6 +160,13 @@ def test_a_tokenizer_that_puts_a_frame_around_a_chat_or_outgrows_the_model_is_re
         check_tokenizer(build_tokenizer(), 100)
 
 
+def test_heads_that_vllm_would_misread_are_refused(tmp_path, tokenizer):
+    model = build_model(len(tokenizer))
+    model.config.head_dim = 32
+    with pytest.raises(BaseModelError, match="2 heads of 32 are not 128"):
+        write_transformer(tmp_path / "policy", MADE, model, tokenizer)
+
+
 def test_a_count_models_manifest_keeps_the_digest_it_had_before_there_were_bases():
     told = msgspec.to_builtins(msgspec.structs.replace(MADE, backend="counts"))
     assert "base" in told

@@ -53,12 +53,11 @@ def build_model(vocabulary: int, seed: int = 0, scale: float = 0.2) -> Qwen2ForC
     torch.manual_seed(seed)
     config = Qwen2Config(
         vocab_size=vocabulary,
-        hidden_size=64,
+        hidden_size=128,  # heads of 64: vLLM takes no smaller ones, and for Qwen2 no others than hidden / heads
         intermediate_size=128,
         num_hidden_layers=2,
         num_attention_heads=2,
         num_key_value_heads=1,
-        head_dim=64,
         max_position_embeddings=2048,
         tie_word_embeddings=True,
         initializer_range=scale,
