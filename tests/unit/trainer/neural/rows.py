@@ -1,6 +1,6 @@
 """Rows that a tiny model can learn something from, and a run over them that other processes can start.
 
-`python rows.py OUT '{"epochs": 2}' [kill STEP | nan | exit RANK]`: what the tests of killed and several processes run.
+`python rows.py OUT '{"epochs": 2}' [batch N | write N]`: what the tests of killed and several processes run.
 """
 
 import json
@@ -73,7 +73,7 @@ def main(out: str, settings: str, fault: str = "", value: str = "0") -> None:
     from pilotage_trainer.neural import checkpoint, model, sft
 
     torch.set_num_threads(1)
-    calls = 0
+    calls = written = 0
 
     def counted(*args: object) -> torch.Tensor:
         nonlocal calls
@@ -86,9 +86,9 @@ def main(out: str, settings: str, fault: str = "", value: str = "0") -> None:
         original = checkpoint._list_sizes
 
         def killed(folder: Path) -> dict[str, int]:
-            nonlocal calls
-            calls += 1
-            if calls == int(value):
+            nonlocal written
+            written += 1
+            if written == int(value):
                 os.kill(os.getpid(), signal.SIGKILL)
             return original(folder)
 
