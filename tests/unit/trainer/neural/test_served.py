@@ -1,4 +1,4 @@
-"""A transformer behind pilotage-serve: loaded by its manifest's backend, answered off the loop, never queued for long."""
+"""A transformer behind pilotage-serve: loaded by its manifest's backend, answered off the loop, never kept waiting."""
 
 import asyncio
 import json
