@@ -6,7 +6,7 @@ STEP := hack/step.sh
 LOCK := .venv/bin/uv pip compile -q --no-header --no-emit-index-url --python-version 3.11 pyproject.toml
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help check setup demo demo-local demo-faults test test-long verify format generate bench bench-mfu cluster-up cluster-down clean lock
+.PHONY: help check setup setup-transformers demo demo-local demo-faults test test-long verify format generate bench bench-star bench-mfu cluster-up cluster-down clean lock
 
 help: ## what there is
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -16,6 +16,9 @@ check: ## what this machine lacks
 
 setup: ## .venv with locked requirements
 	@$(STEP) "set up .venv (locked requirements)" hack/setup.sh
+
+setup-transformers: ## the same with torch, transformers and what goes with them (5 GB)
+	@$(STEP) "set up .venv (locked requirements, transformers)" hack/setup.sh --transformers
 
 demo: check setup ## the main job on a real Kubernetes, ends in out/demo/report.html
 	@hack/demo/kubernetes.sh $(if $(STAR),--star "$(STAR)")
@@ -30,7 +33,7 @@ demo-faults: check setup ## SIGKILL controller, gateway, Prometheus and model se
 test: ## everything, e2e on a real Kubernetes included
 	@hack/test.sh
 
-verify: setup ## format, lint, types, layers, generated files, docs links, unit tests
+verify: setup-transformers ## format, lint, types, layers, generated files, docs links, unit tests
 	@$(STEP) "format" .venv/bin/ruff format --check .
 	@$(STEP) "lint" .venv/bin/ruff check .
 	@$(STEP) "types" .venv/bin/mypy
@@ -48,10 +51,13 @@ format: setup ## format and mend what can be mended
 generate: setup ## crds/ from operator/pilotage_operator/api
 	@$(PY) -m pilotage_operator.api.generate
 
-bench: setup ## figures into bench/results
+bench: setup-transformers ## figures into bench/results
 	@for b in bench/*.py; do $(STEP) "$$b" $(PY) $$b || exit 1; done
 
-bench-mfu: setup ## MFU of the 7B shape on one GPU; says "not measured" where there is none
+bench-star: setup-transformers ## STAR's published benchmark: ten minutes of training on two cores, beside the count models
+	@$(STEP) "bench/star.py" $(PY) bench/star.py $(if $(STAR),--star "$(STAR)") $(if $(WHOLE),--whole)
+
+bench-mfu: setup-transformers ## MFU of the 7B shape on one GPU; says "not measured" where there is none
 	@$(STEP) "bench/mfu.py" $(PY) bench/mfu.py
 
 cluster-up: ## a real Kubernetes: kind where Docker answers, else a control plane and node of its own

@@ -6,9 +6,10 @@ step=hack/step.sh
 hack/check.sh || exit 2
 hack/cluster/check.sh
 cluster=$?
-$step "set up .venv (locked requirements)" hack/setup.sh || exit 1
+$step "set up .venv (locked requirements, transformers)" hack/setup.sh --transformers || exit 1
 make --no-print-directory verify || exit 1
-$step "contract tests" .venv/bin/python -m pytest -q tests/contract -m "not kubernetes" || exit 1
+$step "contract tests" .venv/bin/python -m pytest -q tests/contract -m "not kubernetes and not vllm" || exit 1
+hack/vllm/test.sh || exit 1
 $step "e2e, local processes" .venv/bin/python -m pytest -q tests/e2e -m "not kubernetes" || exit 1
 if [ "$cluster" -ne 0 ]; then
   echo "all other tests passed; e2e on Kubernetes DID NOT RUN: no Kubernetes can be had here (what is missing is said above)"

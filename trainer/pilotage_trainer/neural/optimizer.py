@@ -66,7 +66,7 @@ class MuonWithAdamW(torch.optim.Optimizer):
         for group in self.param_groups:
             group["lr"] = group["initial_lr"] * factor
 
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+    def step(self, closure: Any = None) -> None:
         """One step of each."""
         for part in self.parts:
             part.step()
