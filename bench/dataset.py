@@ -3,8 +3,8 @@
     python bench/dataset.py [--star PATH] [--workers 2] [--out bench/results/dataset.json]
 
 The command is run as a user runs it, from dialogues to shards and card, in both views of a dialogue. Memory is the sum
-over its processes five times a second, shared pages counted in each (RSS) and once (PSS). Wall time is of this machine as busy
-as it was: CPU seconds of all processes stand beside it.
+over its processes five times a second, shared pages counted in each (RSS) and once (PSS). Wall time is of this machine
+as busy as it was: CPU seconds of all processes stand beside it.
 """
 
 import argparse
