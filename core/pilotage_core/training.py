@@ -187,11 +187,11 @@ class Optimisation(Settings):
     A *batch* is `global_batch` packed rows over all processes; each takes `micro_batch` of them at a time. `clip` is
     the largest norm of a batch's gradient. AdamW is decoupled (Loshchilov & Hutter 2019): the weights shrink by
     `weight_decay` × schedule, whatever the learning rate. `optimizer` muon learns a small model from scratch in a third
-    of the tokens; it steps whole matrices, so it does not go with sharding `full` over several processes. The rate rises over `warm_up_batches` and falls as a cosine
-    to `final_share` of itself. Every `evaluate_every` batches the loss of `evaluation_batches` development batches is
-    taken, and a checkpoint becomes a candidate for serving; `checkpoint_every` (0: no more often) are only for
-    resuming. `time_budget_seconds` (0: none) shortens the schedule to what fits. `sharded_state_dict` and the
-    prefetches are for sharding `full` over several processes.
+    of the tokens; it steps whole matrices, so it does not go with sharding `full` over several processes. The rate
+    rises over `warm_up_batches` and falls as a cosine to `final_share` of itself. Every `evaluate_every` batches the
+    loss of `evaluation_batches` development batches is taken, and a checkpoint becomes a candidate for serving;
+    `checkpoint_every` (0: no more often) are only for resuming. `time_budget_seconds` (0: none) shortens the schedule
+    to what fits. `sharded_state_dict` and the prefetches are for sharding `full` over several processes.
     """
 
     model_config = ConfigDict(
