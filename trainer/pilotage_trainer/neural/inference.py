@@ -1,8 +1,8 @@
 """Policy and critic of transformers, asked as vLLM would be, on any device: structured greedy replies, label scores.
 
-Log probabilities are of the raw logits, before the schema's mask, as vLLM tells them. Nothing is ever added to a text:
-no special tokens, no chat frame. A critic's verdict is read after VERDICT_MARK, which callers over HTTP send as the
-item of `/generative_scoring`: query and item are turned into tokens apart, there and here.
+vLLM tells log probabilities among the tokens that the schema allows (it masks logits before it takes them): `told`;
+`logprobs` are the model's own. Nothing is ever added to a text, no special tokens and no chat frame. A critic's verdict
+is read after VERDICT_MARK, an item of its own: query and item are turned into tokens apart, here and by vLLM.
 """
 
 import math
@@ -33,18 +33,23 @@ Ask = tuple[str, dict[str, Any] | None]
 
 @dataclass(frozen=True)
 class Proposal:
-    """A policy's reply, its tokens (the end token among them) and the log probability of each."""
+    """A policy's reply, its tokens (the end token among them) and the log probability of each.
+
+    `logprobs` are those of the model; `told` those among what the schema allowed, as vLLM tells them (empty: the same).
+    """
 
     reply: str
     ids: tuple[int, ...]
     logprobs: tuple[float, ...]
     prompt_tokens: int
     finished: bool
+    told: tuple[float, ...] = ()
 
     @property
     def confidence(self) -> float:
-        """exp of the mean log probability: what a gateway makes of vLLM's reply."""
-        return math.exp(sum(self.logprobs) / len(self.logprobs))
+        """exp of the mean of what is told: what a gateway makes of vLLM's reply."""
+        told = self.told or self.logprobs
+        return math.exp(sum(told) / len(told))
 
     @property
     def mean_probability(self) -> float:
@@ -149,29 +154,35 @@ class PolicyModel(Reader):
         """Greedy decoding of all branches together; `logits` are those of their first tokens."""
         matchers = [None if schema is None else self.grammars.start(schema) for schema in schemas]
         ids: list[list[int]] = [[] for _ in branches]
+        raws: list[list[float]] = [[] for _ in branches]
         told: list[list[float]] = [[] for _ in branches]
         live = list(range(len(branches)))
         while live:
             raw = torch.log_softmax(logits, dim=-1)
-            chosen = self.grammars.mask(raw, [matchers[index] for index in live]).argmax(dim=-1)
-            logprobs = raw.gather(1, chosen[:, None])[:, 0].tolist()
-            for index, token, logprob in zip(live, chosen.tolist(), logprobs, strict=True):
+            allowed = self.grammars.mask(raw, [matchers[index] for index in live])
+            chosen = allowed.argmax(dim=-1)
+            logprobs = raw.gather(1, chosen[:, None])[:, 0]
+            among = logprobs - allowed.logsumexp(dim=-1)
+            for index, token, logprob, share in zip(
+                live, chosen.tolist(), logprobs.tolist(), among.tolist(), strict=True
+            ):
                 ids[index].append(token)
-                told[index].append(logprob)
+                raws[index].append(logprob)
+                told[index].append(min(share, 0.0))
                 if (matcher := matchers[index]) is not None:
                     matcher.accept_token(token)
             live = [index for index in live if ids[index][-1] != self.end and len(ids[index]) < max_tokens]
             if live:
                 logits = trunk.grow([branches[index] for index in live], [ids[index][-1:] for index in live])
         return [
-            self._complete(branch, tokens, logprobs)
-            for branch, tokens, logprobs in zip(branches, ids, told, strict=True)
+            self._complete(branch, tokens, logprobs, among)
+            for branch, tokens, logprobs, among in zip(branches, ids, raws, told, strict=True)
         ]
 
-    def _complete(self, branch: Branch, ids: list[int], logprobs: list[float]) -> Proposal:
+    def _complete(self, branch: Branch, ids: list[int], logprobs: list[float], told: list[float]) -> Proposal:
         finished = ids[-1] == self.end
         text = self.tokenizer.decode(ids[: len(ids) - finished], skip_special_tokens=True)
-        return Proposal(text, tuple(ids), tuple(logprobs), branch.base, finished)
+        return Proposal(text, tuple(ids), tuple(logprobs), branch.base, finished, tuple(told))
 
 
 class CriticModel(Reader):

@@ -40,7 +40,7 @@ class ServedTransformerPolicy:
         """The reply to `prompt`, token by token."""
         found = self.policy.propose(prompt, schema, max_tokens)
         texts = self.policy.tokenizer.batch_decode([[token] for token in found.ids])
-        tokens = tuple(zip(texts, found.logprobs, strict=True))
+        tokens = tuple(zip(texts, found.told, strict=True))
         return Answer(found.reply, tokens, found.prompt_tokens, found.finished)
 
     def tokenize(self, text: str) -> list[int]:

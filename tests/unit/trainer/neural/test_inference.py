@@ -57,12 +57,14 @@ def test_log_probabilities_are_the_raw_ones_of_the_plain_model(policy, model, to
 def test_each_token_is_the_likeliest_that_the_grammar_allows(policy, model, tokenizer):
     grammars = Grammars(tokenizer, model.config.vocab_size)
     proposal = policy.propose(PROMPTS[2], SCHEMA, 24)
-    ids, matcher = tokenizer(PROMPTS[2])["input_ids"], grammars.start(SCHEMA)
+    ids, matcher, told = tokenizer(PROMPTS[2])["input_ids"], grammars.start(SCHEMA), []
     for token in proposal.ids:
         allowed = grammars.mask(read_plain(model, ids)[-1:], [matcher])
         assert int(allowed.argmax()) == token
+        told.append(allowed.log_softmax(dim=-1)[0, token].item())
         matcher.accept_token(token)
         ids = [*ids, token]
+    assert proposal.told == pytest.approx(told, abs=1e-4)  # vLLM masks before it takes log probabilities
 
 
 def test_sessions_read_together_one_by_one_or_anew_answer_the_same(policy, model, tokenizer):
@@ -111,6 +113,7 @@ def test_confidence_is_told_in_the_four_ways_it_is_compared_by():
     assert proposal.mean_probability == pytest.approx(0.3125)
     assert proposal.least_probability == pytest.approx(0.125)
     assert proposal.whole_probability == pytest.approx(0.0625)
+    assert Proposal("", (1,), (math.log(0.1),), 3, True, told=(math.log(0.5),)).confidence == pytest.approx(0.5)
 
 
 def test_a_score_is_the_softmax_over_the_two_words_after_the_mark(critic, model, tokenizer):
