@@ -15,7 +15,6 @@ from pilotage_simulator.benchmark import is_standard
 from pilotage_simulator.star import load_star, read_dialogues
 
 TRAIN = Path(sys.executable).with_name("pilotage-train")
-SECONDS = 150
 CONFIG = {
     "base_model": "",
     "rules": {"critical": [{"control": "submit*"}]},
@@ -25,7 +24,7 @@ CONFIG = {
         "shape": {"hidden": 192, "layers": 3, "heads": 3, "keyValueHeads": 3, "intermediate": 576, "vocabulary": 6000},
         "dataset": {"maxTokens": 2048},
         "policy": {
-            "epochs": 4, "globalBatch": 1, "clip": "1.0", "optimizer": "muon", "learningRate": "0.003",
+            "epochs": 2, "globalBatch": 1, "clip": "1.0", "optimizer": "muon", "learningRate": "0.003",
             "weightDecay": "0.0003", "textWeight": "0.5", "warmUpBatches": 50, "finalShare": "0.03",
             "evaluateEvery": 1000, "candidates": 2, "sharding": "none", "activationCheckpointing": False,
         },
@@ -69,9 +68,7 @@ def learned(data):
     window = ("--export", f"star:{data / 'known.jsonl.gz'}", "--process-cluster", "star/all", "--out", out)
     window = (*window, "--config", config)
     neural = ("--revision", "r1", "--backend", "transformers")
-    results = {"policy": run(
-        "policy", *window, *neural, "--held-out-share", "0.2", "--time-budget-seconds", SECONDS
-    )}  # fmt: skip
+    results = {"policy": run("policy", *window, *neural, "--held-out-share", "0.2")}
     after = ("--held-out-after", results["policy"]["held_out_after"])
     results["critic"] = run("critic", *window, *neural, *after)
     results["calibration"] = run("calibrate", *window, *neural, *after, "--local")
@@ -106,7 +103,8 @@ def test_its_critic_says_whether_it_beats_confidence(learned):
 def test_tau_is_certified_or_refused_with_a_reason(learned):
     result = learned["calibration"]
     assert result["metrics"]["n:procedure"] > 60
-    assert result["passed"] is bool(result["certificates"])
+    certificates = result.get("certificates", [])
+    assert result["passed"] is bool(certificates)
     assert result["reason"]
-    for certificate in result["certificates"]:
+    for certificate in certificates:
         assert certificate["bound"] >= certificate["target"] == 0.9
