@@ -55,10 +55,12 @@ class World:
     rare: float = 1.0
     harder: float = 0.0  # … and whose log-odds of acceptance are lower by this
     unnamed: float = 0.0  # share of labels without operator
+    labels: int = LABELS
 
 
 DRIFT = 1.0
 EASY = {"a": 2.060, "b": 1.017}  # accept rate 0.85, AUROC 0.75
+TEMPTING = {"a": 2.571, "b": 1.017}  # with s.d. 0.6 accept rate 0.89, so that certifying everything is just too much
 WORLDS = (
     World("no differences, 8 operators", 8),
     World("no differences, 8 uneven operators", 8, sizes="zipf"),
@@ -85,6 +87,9 @@ WORLDS = (
     World("audited: half looked at with 0.1, and err more", 20, seldom=0.5, rare=0.1, harder=1.6),
     World("audited: half looked at with 0.2, s.d. 0.5, 12 operators", 12, 0.5, seldom=0.5, rare=0.2),
     World("a fifth of labels unnamed, s.d. 0.5, 12 operators", 12, 0.5, unnamed=0.2),
+    World("400 labels, no differences, 20 operators", 20, labels=400),
+    World("300 labels, s.d. 0.6, 8 operators, accept rate 0.89", 8, 0.6, **TEMPTING, labels=300),
+    World("400 labels, s.d. 0.6, 20 operators, blind just below target", 20, 0.6, a=2.28, b=0.0, labels=400),
     World("s.d. 0.5, 4 operators", 4, 0.5),
     World("beyond the promise: s.d. 0.5, 2 operators", 2, 0.5),
     World("beyond the promise: random rejects 3 %, 8 operators", 8, lapse=0.03),
@@ -126,23 +131,23 @@ def draw(world: World, rng: np.random.Generator) -> tuple[tuple[np.ndarray, ...]
 
     A session belongs to one operator. Of actions seldom looked at fewer become labels.
     """
-    x = rng.standard_normal(LABELS)
+    x = rng.standard_normal(world.labels)
     shares = 1.0 / np.arange(1, world.operators + 1) if world.sizes == "zipf" else np.ones(world.operators)
-    sessions = np.arange(LABELS) // SESSION_ACTIONS
+    sessions = np.arange(world.labels) // SESSION_ACTIONS
     who = rng.choice(world.operators, sessions[-1] + 1, p=shares / shares.sum())[sessions]
     severity = world.spread * rng.standard_normal(world.operators)
     attentive = 1.0 - np.minimum(rng.gamma(1.0, world.lapse, world.operators), 1.0) if world.lapse else np.ones(1)
     told, log_odds = {}, world.a + world.b * x + severity[who]
     if world.seldom:
         among_labels = world.seldom * world.rare / (world.seldom * world.rare + 1.0 - world.seldom)
-        seldom = rng.random(LABELS) < among_labels
+        seldom = rng.random(world.labels) < among_labels
         log_odds -= world.harder * seldom
         told["propensities"] = np.where(seldom, world.rare, 1.0)
-    accepted = rng.random(LABELS) < expit(log_odds) * attentive[who % len(attentive)]
+    accepted = rng.random(world.labels) < expit(log_odds) * attentive[who % len(attentive)]
     if world.unnamed:
-        told["known"] = rng.random(LABELS) >= world.unnamed
+        told["known"] = rng.random(world.labels) >= world.unnamed
     if world.critic == "drifting":
-        x = x + DRIFT * np.arange(LABELS) / LABELS
+        x = x + DRIFT * np.arange(world.labels) / world.labels
     return (scores_of(world, x), accepted, who, sessions), told
 
 
@@ -159,7 +164,7 @@ def measure_promise(
     reachable = np.diff(scores_on_grid, prepend=-1.0) > 0.0  # tied scores cannot be parted
     oracle = float(coverage[reachable & (precision >= TARGET)].max(initial=0.0))
     violations, covered = 0, 0.0
-    one, own = np.zeros(LABELS, dtype=np.int64), np.arange(LABELS)
+    one, own = np.zeros(world.labels, dtype=np.int64), np.arange(world.labels)
     for _ in range(runs):
         (scores, accepted, who, sessions), told = draw(world, rng)
         groups = (one, own) if plain else (who, sessions)

@@ -28,6 +28,7 @@ SCORE_BINS = 30  # for acceptance by score, with at least this many labels each:
 LEAST_IN_BIN = 50
 UNSEEN_ERRORS = 0.25  # of the heaviest weight, where weights differ
 CAUTION = 0.25  # standard errors; the least that kept every simulated world within delta (docs/decisions)
+PLAUSIBLE_ICC = 0.1  # how large ρ may well be: it is believed as far as its standard error is small beside this
 
 
 class CalibrationReason(StrEnum):
@@ -193,8 +194,8 @@ def _walk(ranked: Labels, needed: int, empty: TauResult) -> TauResult:
     everyone = np.ones(n, dtype=np.bool_)
     told = everyone if ranked.known is None else ranked.known
     for groups, telling in ((ranked.sessions, everyone), (ranked.operators, told)):
-        variance = log_odds_variance(groups[telling], ranked.accepted[telling], expected[telling])
-        icc = min(variance * empty.target * (1.0 - empty.target), 1.0)  # few errors, all in one group, give more than 1
+        found = log_odds_variance(groups[telling], ranked.accepted[telling], expected[telling])
+        icc = _intraclass_correlation(*found, empty.target)
         squares = _sum_of_squares(groups, weights)[ends]
         inflation = np.maximum(inflation, _inflation(icc, squares / spread, totals**2 / squares, empty.delta))
     effective = totals**2 / spread / inflation
@@ -236,6 +237,17 @@ def _first_with_power(effective: FloatArray, empty: TauResult) -> int:
     return int(able[0]) if len(able) else 0
 
 
+def _intraclass_correlation(variance: float, error: float, target: float) -> float:
+    """ρ at precision `target`, shrunk by its reliability 1 / (1 + (standard error / PLAUSIBLE_ICC)²).
+
+    A handful of errors says next to nothing of how operators differ, yet where one of them falls decides whether the
+    bare estimate is 0 or 1. Where errors are as many as they are just below the target, next to nothing is shrunk.
+    """
+    unit = target * (1.0 - target)
+    reliability = 1.0 / (1.0 + (error * unit / PLAUSIBLE_ICC) ** 2)
+    return min(variance * unit * reliability, 1.0)  # errors all in one group may give more than 1
+
+
 def _inflation(icc: float, mean_size: FloatArray, effective_groups: FloatArray, delta: float) -> FloatArray:
     """What to divide counts by, one value a prefix, when labels come in groups with intraclass correlation `icc`.
 
@@ -266,22 +278,26 @@ def _weight_of_errors(weights: FloatArray, accepted: BoolArray, ends: IntArray) 
     return np.maximum(np.maximum(in_prefix, overall), of_all)
 
 
-def log_odds_variance(groups: IntArray, accepted: BoolArray, expected: FloatArray) -> float:
+def log_odds_variance(groups: IntArray, accepted: BoolArray, expected: FloatArray) -> tuple[float, float]:
     """Variance between groups of the log-odds of acceptance, beyond what `expected` says of each label; never negative.
 
-    `groups` are codes 0 … k−1, `expected` P(accept) by score alone. DerSimonian–Laird's moment estimator on the scores
-    U = Σ(y − p) with information I = Σp(1 − p) of each group.
+    And its standard error where groups are alike. `groups` are codes 0 … k−1, `expected` P(accept) by score alone.
+    DerSimonian–Laird's moment estimator on the scores U = Σ(y − p) with information I = Σp(1 − p) of each group; U²/I
+    has variance 2 + 1/I where acceptance or error is rare, with I the mean.
     """
     score = np.bincount(groups, weights=accepted - expected)
     information = np.bincount(groups, weights=expected * (1.0 - expected))
     informative = information > 1e-9
     score, information = score[informative], information[informative]
-    total = float(information.sum())
-    if len(information) < 2:
-        return 0.0
+    total, freedom = float(information.sum()), len(information) - 1
+    if freedom < 1:
+        return 0.0, 0.0
     heterogeneity = float((score**2 / information).sum() - score.sum() ** 2 / total)
     scale = total - float((information**2).sum()) / total
-    return max(heterogeneity - (len(information) - 1), 0.0) / scale if scale > 1e-9 else 0.0
+    if scale <= 1e-9:
+        return 0.0, 0.0
+    error = math.sqrt(2.0 * freedom + (freedom + 1) ** 2 / total) / scale
+    return max(heterogeneity - freedom, 0.0) / scale, error
 
 
 def _acceptance_by_score(ranked: Labels, block_end: IntArray) -> FloatArray:

@@ -173,12 +173,51 @@ def test_the_spread_between_operators_is_estimated_without_bias():
         who = rng.integers(0, 20, 2000)
         expected = np.full(2000, 0.75)
         accepted = rng.random(2000) < expit(np.log(3.0) + 0.3 * rng.standard_normal(20)[who])
-        estimates.append(log_odds_variance(who, accepted, expected))
+        estimates.append(log_odds_variance(who, accepted, expected)[0])
     assert np.mean(estimates) == pytest.approx(0.09, rel=0.12)
 
 
 def test_one_operator_shows_no_spread():
-    assert log_odds_variance(np.zeros(100, dtype=int), np.arange(100) % 3 > 0, np.full(100, 2 / 3)) == 0.0
+    assert log_odds_variance(np.zeros(100, dtype=int), np.arange(100) % 3 > 0, np.full(100, 2 / 3)) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize("operators", [8, 20])
+@pytest.mark.parametrize("errors", [0, 1, 2, 3])
+def test_a_handful_of_errors_certifies_wherever_they_fall(errors, operators):
+    """The bare estimate of ρ is 0 or 1 by which session a single error falls into, and refused a quarter of these."""
+    certified = 0
+    for seed in range(25):
+        rng = np.random.default_rng(seed)
+        sessions = np.sort(rng.integers(0, 40, 395))
+        scores = expit(1.5 * rng.standard_normal(395) + 2.0)
+        unlikely = 1.02 - scores
+        accepted = np.ones(395, dtype=bool)
+        accepted[rng.choice(395, errors, replace=False, p=unlikely / unlikely.sum())] = False
+        result = run(scores, accepted, rng.integers(0, operators, 40)[sessions], sessions)
+        certified += result.reason is CalibrationReason.CERTIFIED
+        assert result.icc < 0.5
+    assert certified >= (25 if errors < 3 else 24)  # of three, two may truly lie in one session, at high scores
+
+
+def test_a_lone_error_turned_right_loses_no_certificate():
+    rng = np.random.default_rng(3)
+    sessions = np.sort(rng.integers(0, 40, 395))
+    labels = (rng.integers(0, 12, 40)[sessions], sessions)
+    scores, right = np.linspace(1.0, 0.5, 395), np.ones(395, dtype=bool)
+    assert run(scores, right, *labels).coverage == 1.0
+    for wrong in range(60, 395, 5):
+        accepted = right.copy()
+        accepted[wrong] = False
+        assert run(scores, accepted, *labels).coverage == 1.0
+
+
+def test_operators_known_well_enough_are_taken_at_their_word():
+    """Many errors, all of one operator of eight: ρ is large, and the shrinkage leaves it so."""
+    who = np.arange(1600) % 8
+    accepted = (who > 0) | (np.arange(1600) % 16 == 0)  # one rejects half, seven nothing
+    result = run(np.linspace(1.0, 0.5, 1600), accepted, who, np.arange(1600) // 8)
+    assert result.icc > 0.3
+    assert result.tau is None
 
 
 def test_sessions_that_fail_as_a_whole_count_as_fewer_labels():
