@@ -20,6 +20,7 @@ import typer
 from pilotage_core.errors import InvalidInputError, PilotageError
 from pilotage_core.training import PreferenceLoss
 from pilotage_core.wire import JobResult
+from pilotage_trainer.ablate_command import ablate
 from pilotage_trainer.config import JobConfig, read_config
 from pilotage_trainer.dataset_command import dataset
 from pilotage_trainer.evaluation_command import (
@@ -82,6 +83,7 @@ TimeBudget = Annotated[int, typer.Option(help="the schedule ends within it [defa
 
 
 app.command()(dataset)
+app.command()(ablate)
 
 
 @app.command()
