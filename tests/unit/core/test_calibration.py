@@ -196,7 +196,9 @@ def test_a_handful_of_errors_certifies_wherever_they_fall(errors, operators):
         result = run(scores, accepted, rng.integers(0, operators, 40)[sessions], sessions)
         certified += result.reason is CalibrationReason.CERTIFIED
         assert result.icc < 0.5
-    assert certified >= (25 if errors < 3 else 24)  # of three, two may truly lie in one session, at high scores
+    assert certified >= (
+        25 if errors < 3 else 24
+    )  # of three, two may be one operator's and one lie within the first 60
 
 
 def test_a_lone_error_turned_right_loses_no_certificate():
