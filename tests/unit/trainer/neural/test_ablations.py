@@ -1,6 +1,7 @@
 """Ablations: one split for all arms, resumed, failures told, noise called noise, and nothing served by mistake."""
 
 import json
+from types import SimpleNamespace
 
 import msgspec
 import pytest
@@ -9,14 +10,15 @@ from unit.trainer.conftest import KEY
 
 from pilotage_core.dialog import DEFAULT_FORMAT
 from pilotage_core.errors import InvalidInputError
+from pilotage_trainer.config import read_config
 from pilotage_trainer.failures import DamagedArtefactError
 from pilotage_trainer.main import app
 from pilotage_trainer.neural.ablations import learning, running
-from pilotage_trainer.neural.ablations.answers import Answer
+from pilotage_trainer.neural.ablations.answers import Answer, ask_policy
 from pilotage_trainer.neural.ablations.arms import ABLATIONS, find_ablation
 from pilotage_trainer.neural.ablations.noise import Word, compare_arms, measure_ranks, measure_share
 from pilotage_trainer.neural.ablations.study import AblationRequest, add_plan, read_study
-from pilotage_trainer.neural.inference import PolicyModel
+from pilotage_trainer.neural.inference import PolicyModel, Proposal
 
 POLICY = {
     "epochs": 2, "global_batch": 1, "learning_rate": 4e-3, "warm_up_batches": 2, "evaluate_every": 1000,
@@ -99,6 +101,22 @@ def test_another_format_than_gateways_have_is_never_served(ablate, tmp_path, nam
         PolicyModel.load(folder / second / "policy")
 
 
+def test_a_prompt_that_is_too_long_is_not_asked_and_not_right(make_sessions):
+    class Short:
+        model = SimpleNamespace(config=SimpleNamespace(max_position_embeddings=400))
+
+        def encode(self, texts):
+            return [list(text) for text in texts]
+
+        def propose_many(self, asks):
+            assert all(len(prompt) <= 300 for prompt, _ in asks)
+            return [Proposal('{"tool":""}', (0,), (-0.1,), 1, True) for _ in asks]
+
+    answers = ask_policy(Short(), make_sessions(3), DEFAULT_FORMAT, read_config(""))
+    assert {each.unread for each in answers} == {True, False}
+    assert not [each for each in answers if each.unread and each.right]
+
+
 def test_scores_are_compared_on_the_same_labels(ablate):
     done, _, rows = ablate("critic", "--budget-tokens", "6000", live="")
     assert done.exit_code == 0, done.output
@@ -137,6 +155,7 @@ def test_arms_have_names_of_their_own_and_unknown_ones_are_refused(make_sessions
     for one in ABLATIONS.values():
         folders = [learning.name_folder(arm.name) for arm in one.arms]
         assert len(set(folders)) == len(folders)
+        assert one.choose(",".join(arm.name for arm in one.arms)) == one.arms
     with pytest.raises(InvalidInputError, match="no arm of trim"):
         read_study(AblationRequest("trim", "", tmp_path, arms="nothing"))
     with pytest.raises(InvalidInputError, match="no ablation"):

@@ -20,11 +20,15 @@ from pilotage_trainer.neural.critic_data import Judged
 from pilotage_trainer.neural.critic_fit import find_coverage, measure_auroc
 from pilotage_trainer.neural.inference import PolicyModel, Proposal
 
+ROOM = 256
+"""Tokens of a reply, in a model that reads many more."""
+
 
 class Answer(msgspec.Struct, frozen=True, array_like=True):
     """At one point, or on one label: is it `right`, with what `score`. `stratum` is that of a critical proposal, or "".
 
     `fits`: what is proposed is what was done (a policy that is right to propose nothing fits nothing).
+    `unread`: the prompt was too long for the model.
     """
 
     session: int
@@ -34,6 +38,7 @@ class Answer(msgspec.Struct, frozen=True, array_like=True):
     fits: bool = False
     tool: bool = False
     overridden: bool = False
+    unread: bool = False
 
 
 def ask_policy(
@@ -43,12 +48,29 @@ def ask_policy(
     answers: list[Answer] = []
     for number, record in enumerate(records):
         points = [point for point in walk_session(record, form) if point.operator]
+        read = [point for point, fits in zip(points, _find_readable(policy, points), strict=True) if fits]
         asks: list[tuple[str, dict[str, Any] | None]] = [
-            (point.prompt, build_action_schema(config.rules, point.state.screen)) for point in points
+            (point.prompt, build_action_schema(config.rules, point.state.screen)) for point in read
         ]
-        replies = policy.propose_many(asks)
-        answers += [_judge(number, *pair, config) for pair in zip(points, replies, strict=True)]
+        replies = dict(zip(map(id, read), policy.propose_many(asks), strict=True))
+        for point in points:
+            reply = replies.get(id(point))
+            answers.append(_judge(number, point, reply, config) if reply else _leave(number, point))
     return answers
+
+
+def _find_readable(policy: PolicyModel, points: Sequence[Point]) -> list[bool]:
+    """Which prompts leave the model room for a reply. A token has at least a character."""
+    longest = int(policy.model.config.max_position_embeddings)
+    longest -= min(ROOM, longest // 4)
+    if not points or max(len(point.prompt) for point in points) <= longest:
+        return [True] * len(points)
+    return [len(ids) <= longest for ids in policy.encode([point.prompt for point in points])]
+
+
+def _leave(number: int, point: Point) -> Answer:
+    """What is too long is not asked, and so not right."""
+    return Answer(number, False, 0.0, "", overridden=was_rejected(point), unread=True)
 
 
 def _judge(number: int, point: Point, reply: Proposal, config: JobConfig) -> Answer:
@@ -90,6 +112,7 @@ def measure_policy(answers: Sequence[Answer], config: JobConfig) -> dict[str, fl
         "coverage_at_target": covered / max(critical, 1),
         "critical_proposals": float(critical),
         "points": float(len(answers)),
+        "points_too_long": float(sum(each.unread for each in answers)),
     }
     if overridden:
         figures |= {"rejection_set_accuracy": _share(overridden), "rejection_set_points": float(len(overridden))}

@@ -126,7 +126,7 @@ ABLATIONS = {
             (
                 Arm("as served"),
                 Arm("untrimmed", max_chars=UNTRIMMED),
-                *(Arm(f"{chars:,} characters", max_chars=chars) for chars in (8_000, 4_000, 2_000)),
+                *(Arm(f"{chars} characters", max_chars=chars) for chars in (8_000, 4_000, 2_000)),
             ),
         ),
         Ablation(

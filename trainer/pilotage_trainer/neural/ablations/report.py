@@ -94,7 +94,7 @@ def build_results(study: Study, runs: Sequence[Run], budget: int) -> Results:
     one = study.ablation
     return Results(
         one.name, one.question, one.source, MAIN[kind], _tell_budget(study, budget), study.describe_split(),
-        study.request.seeds, list(_notes(study)), rows, " ".join(sys.argv), platform.platform(),
+        study.request.seeds, list(_notes(study, runs)), rows, " ".join(sys.argv), platform.platform(),
         digest_code(TRANSFORMERS),
     )  # fmt: skip
 
@@ -115,13 +115,15 @@ def _tell_budget(study: Study, budget: int) -> str:
     return f"{budget:,} tokens a policy" if budget else f"{study.request.budget_seconds:,} seconds a policy"
 
 
-def _notes(study: Study) -> Iterator[str]:
+def _notes(study: Study, runs: Sequence[Run]) -> Iterator[str]:
     yield (
         f"Differences are to the first arm, with {CONFIDENCE:.0%} intervals for all arms at once (Bonferroni), by a "
         "bootstrap of whole held-out sessions, the same for both arms. An interval that holds 0 is within noise."
     )
     if study.request.seeds == 1:
         yield "One seed: what another seed would change is not in the intervals."
+    if any(run.figures.get("points_too_long") for run in runs):
+        yield "Prompts too long for the model (points_too_long in results.json) were not asked and count as wrong."
     if study.ablation.kind is Kind.TUNED:
         yield "Tuned arms go on from the first arm's policy; what that costs comes on top of the budget."
     if study.ablation.kind is Kind.SCORES:
