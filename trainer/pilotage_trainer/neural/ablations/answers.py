@@ -20,7 +20,7 @@ from pilotage_trainer.neural.critic_data import Judged
 from pilotage_trainer.neural.critic_fit import find_coverage, measure_auroc
 from pilotage_trainer.neural.inference import PolicyModel, Proposal
 
-ROOM = 256
+ROOM = 128
 """Tokens of a reply, in a model that reads many more."""
 
 

@@ -95,7 +95,10 @@ ABLATIONS = {
             "how many logged actions to each corrected proposal?",
             "Table 2",
             Kind.POLICIES,
-            (Arm("natural"), *(Arm(f"{n}:1", {"logs_per_rejection": float(n)}) for n in (1, 3, 10))),
+            tuple(
+                Arm(f"{logs}:1" if logs else "natural", {"logs_per_rejection": float(logs), "rejections": 0})
+                for logs in (0, 1, 3, 10)
+            ),
         ),
         Ablation(
             "critic",
@@ -126,7 +129,7 @@ ABLATIONS = {
             (
                 Arm("as served"),
                 Arm("untrimmed", max_chars=UNTRIMMED),
-                *(Arm(f"{chars} characters", max_chars=chars) for chars in (8_000, 4_000, 2_000)),
+                *(Arm(f"{chars} characters", max_chars=chars) for chars in (12_000, 8_000, 4_000)),
             ),
         ),
         Ablation(

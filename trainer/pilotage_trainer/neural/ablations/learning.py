@@ -70,15 +70,15 @@ def make_data(study: Study, arm: Arm) -> Data:
         )
         export.unlink()
     card = msgspec.json.decode((folder / CARD).read_bytes(), type=Card)
-    if "logs_per_rejection" in arm.dataset and not card.splits["train"].rejections:
+    if arm.dataset.get("logs_per_rejection") and not card.splits["train"].rejections:
         raise EvidenceError("no proposal was rejected or edited in the training sessions", where=arm.name)
     return Data(read_rows(folder, "train"), read_rows(folder, "development"), load_tokenizer(folder / TOKENIZER), card)
 
 
 def find_settings(study: Study, arm: Arm) -> DatasetSettings:
     """The configuration's, but for what `arm` does in another way; its snapshot is compact unless the arm says so."""
-    plain = {"snapshot": arm.form.snapshot, **({"rejections": 0} if "logs_per_rejection" in arm.dataset else {})}
-    return study.config.transformers.dataset.model_copy(update={**plain, **arm.dataset})
+    wanted = {"snapshot": arm.form.snapshot, **arm.dataset}
+    return study.config.transformers.dataset.model_copy(update=wanted)
 
 
 def find_budget(study: Study) -> int:
