@@ -5,6 +5,7 @@ here: which arms (arms.py), what comes of them (running.py).
 """
 
 import gzip
+import math
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -201,5 +202,5 @@ def describe_training(card: Card, trained: Trained, best: Candidate) -> dict[str
         "training_seconds": trained.seconds,
         "steps": float(trained.steps),
         "step": float(best.step),
-        "development_loss": best.loss,
+        **({"development_loss": best.loss} if math.isfinite(best.loss) else {}),
     }

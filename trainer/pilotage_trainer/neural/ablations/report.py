@@ -196,6 +196,7 @@ def draw(results: Results) -> str:
     if rows and rows[0].word is Word.REFERENCE:
         axes.axvline(rows[0].figures[results.compared_by], color=FAINT, linestyle="--", linewidth=1)
     axes.set_yticks(places, [f"{row.arm} ({row.word})" for row in rows], fontsize=8)
+    axes.set_ylim(-0.6, len(rows) - 0.4)
     axes.set_xlabel(results.compared_by.replace("_", " "), fontsize=8)
     axes.set_title(f"{results.ablation}: {results.question}", fontsize=9, loc="left", color=INK)
     axes.tick_params(labelsize=8, colors=INK)
