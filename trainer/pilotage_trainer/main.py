@@ -41,7 +41,7 @@ from pilotage_trainer.evaluation_command import (
 from pilotage_trainer.evaluation_command import AsJson as EvaluationAsJson
 from pilotage_trainer.evaluation_command import choose_form as choose_evaluation
 from pilotage_trainer.failures import explain_error, find_exit_code
-from pilotage_trainer.feedback_command import (
+from pilotage_trainer.feedback.command import (
     AsJson,
     Delta,
     Feedback,

@@ -17,10 +17,10 @@ from scipy.special import expit
 from typer.testing import CliRunner
 
 from pilotage_core.calibration import calibrate
-from pilotage_trainer.feedback_calibration import FeedbackRequest, calibrate_table
-from pilotage_trainer.feedback_gates import gather_gates
-from pilotage_trainer.feedback_ids import hash_ids
-from pilotage_trainer.feedback_table import COLUMNS, FeedbackTable, parse_microseconds
+from pilotage_trainer.feedback.calibration import FeedbackRequest, calibrate_table
+from pilotage_trainer.feedback.gates import gather_gates
+from pilotage_trainer.feedback.ids import hash_ids
+from pilotage_trainer.feedback.table import COLUMNS, FeedbackTable, parse_microseconds
 from pilotage_trainer.main import app
 
 GATE = {"process_cluster": "shop/refunds", "stratum": "message"}

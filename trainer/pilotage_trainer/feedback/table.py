@@ -1,7 +1,7 @@
 """A table of labels (CSV or Parquet), read in batches of bounded memory into arrays; what is wrong is named by its row.
 
 In: one row a label, columns as in COLUMNS. Out: `Batch`es of codes and numbers. Not here: gathering the labels of one
-gate (feedback_gates.py), what they certify (feedback_calibration.py). Nor hashing (feedback_ids.py).
+gate (gates.py), what they certify (calibration.py). Nor hashing (ids.py).
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -19,7 +19,7 @@ import pyarrow.parquet
 
 from pilotage_core.errors import EvidenceError, InvalidInputError, UnavailableError
 from pilotage_trainer.failures import DamagedArtefactError
-from pilotage_trainer.feedback_ids import Ids, hash_ids
+from pilotage_trainer.feedback.ids import Ids, hash_ids
 
 COLUMNS = ("process_cluster", "stratum", "score", "accepted", "propensity", "operator", "session_id", "at")
 LEAST_PROPENSITY = "least_propensity"

@@ -11,7 +11,7 @@ import numpy as np
 
 from pilotage_core.errors import InvalidInputError
 from pilotage_core.monitoring import Alarm, Monitor, MonitoredLabel, has_earned_looser, step
-from pilotage_trainer.feedback_gates import Rows
+from pilotage_trainer.feedback.gates import Rows
 
 Key = tuple[str, str]
 

@@ -1,7 +1,7 @@
 """What a table of labels certifies, gate by gate.
 
-Here: how δ is shared, which labels calibrate and which are monitored (feedback_monitoring.py), caveats. Not here: the
-table (feedback_table.py, feedback_gates.py), the tests themselves (pilotage_core), the output (feedback_report.py).
+Here: how δ is shared, which labels calibrate and which are monitored (monitoring.py), caveats. Not here: the
+table (table.py, gates.py), the tests themselves (pilotage_core), the output (report.py).
 """
 
 from collections import Counter
@@ -15,9 +15,9 @@ import numpy as np
 
 from pilotage_core.calibration import TauResult, calibrate
 from pilotage_core.errors import InvalidInputError
-from pilotage_trainer.feedback_gates import Rows, gather_gates
-from pilotage_trainer.feedback_monitoring import InForce, Key, Monitoring, monitor_rows, read_in_force
-from pilotage_trainer.feedback_table import FeedbackTable, parse_microseconds
+from pilotage_trainer.feedback.gates import Rows, gather_gates
+from pilotage_trainer.feedback.monitoring import InForce, Key, Monitoring, monitor_rows, read_in_force
+from pilotage_trainer.feedback.table import FeedbackTable, parse_microseconds
 
 FEW_OPERATORS = 3
 """From so many operators on, simulated violations stay within δ (bench/calibration.py)."""

@@ -74,8 +74,8 @@ def run_feedback(
     path: Path, target: float, delta: float, strata: int, monitor_from: str, in_force: Path | None, as_json: bool
 ) -> None:
     """Print what the table certifies; end with the exit code of what went wrong."""
-    from pilotage_trainer.feedback_calibration import FeedbackRequest, calibrate_table
-    from pilotage_trainer.feedback_report import build_json, build_table
+    from pilotage_trainer.feedback.calibration import FeedbackRequest, calibrate_table
+    from pilotage_trainer.feedback.report import build_json, build_table
 
     try:
         results = calibrate_table(FeedbackRequest(path, target, delta, strata, monitor_from, in_force))

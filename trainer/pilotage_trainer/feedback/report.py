@@ -1,14 +1,14 @@
 """The output of `calibrate --feedback`: JSON, or a table for people.
 
-Not here: the figures (feedback_calibration.py).
+Not here: the figures (calibration.py).
 """
 
 from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from pilotage_trainer.feedback_calibration import Caveat, GateResult
-from pilotage_trainer.feedback_monitoring import Monitoring, Step
+from pilotage_trainer.feedback.calibration import Caveat, GateResult
+from pilotage_trainer.feedback.monitoring import Monitoring, Step
 
 NUMBERS = ("tau", "coverage", "selected", "errors", "bound", "n", "operators", "deff")
 HEADINGS = ("process cluster", "stratum", *NUMBERS, "reason")

@@ -1,7 +1,7 @@
 """Labels of many gates, in any order, gathered gate by gate in bounded memory.
 
 Rows are dealt to PARTS by gate as they are read. What does not fit in memory goes to temporary files (TMPDIR; some 53
-bytes a label), and one part at a time comes back. Not here: the table (feedback_table.py), what labels say.
+bytes a label), and one part at a time comes back. Not here: the table (table.py), what labels say.
 """
 
 import tempfile
@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from pilotage_trainer.feedback_table import Batch
+from pilotage_trainer.feedback.table import Batch
 
 PARTS = 256
 MEMORY_BYTES = 32 << 20
