@@ -3,7 +3,7 @@
 sources, records_file, dataset   exports: NDJSON, Parquet, a gateway, formats that packages bring
 window                           which sessions a Job may see, split by time
 features, schema                 a prompt read back into a situation; what a request allows
-counts, policy, critic           the count models                    fitted in policy_training, critic_training, logistic
+counts, policy, critic           the count models; fitted in policy_training, critic_training, logistic
 neural/                          transformers: everything that imports torch
 labels, comparison               what operators accept: live verdicts and replay; two scores compared
 artefact, models, backend        a pair on disk, checked by digest; loaded, whatever it was made by
