@@ -12,8 +12,7 @@ packages=$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("pure
 [ -d "$packages/torch" ] || { echo "torch is not in .venv: install requirements/transformers.txt first" >&2; exit 2; }
 rm -rf "$venv"
 .venv/bin/python -m venv --without-pip "$venv"
-[ -x .venv/bin/uv ] || .venv/bin/python -m pip install --quiet --disable-pip-version-check uv
-.venv/bin/uv pip install --quiet --python "$venv/bin/python" --no-deps --compile-bytecode -r requirements/vllm.txt
+.venv/bin/python -m pip --python "$venv/bin/python" install --quiet --disable-pip-version-check --no-deps -r requirements/vllm.txt
 own=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 for name in torch torchgen functorch triton nvidia cuda; do
   for path in "$packages/$name" "$packages/$name"-*.dist-info; do
