@@ -16,6 +16,7 @@ fi
 [ "${1:-}" = --transformers ] || exit 0
 stamp=.venv/.transformers-$(sha256sum requirements/transformers.txt | cut -c1-16)
 [ -e "$stamp" ] && exit 0
+[ "$(df -Pk . | awk 'NR==2 {print $4}')" -ge 8000000 ] || { echo "missing: 8 GB of free disk here for torch; mend: free some" >&2; exit 2; }
 install -r requirements/transformers.txt
 rm -f .venv/.transformers-*
 touch "$stamp"

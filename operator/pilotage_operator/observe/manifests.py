@@ -1,6 +1,7 @@
 """A folder of plain YAML with a kustomization.yaml, read the way `kubectl apply -k` would: the local way's API server.
 
-Only `resources` and `namespace` are understood; anything else in a kustomization is refused rather than passed over.
+Only `resources`, `namespace` and `patches` (a file, for all objects of a kind) are understood; anything else in a
+kustomization is refused rather than passed over.
 """
 
 from pathlib import Path
@@ -11,7 +12,7 @@ import yaml
 from pilotage_core.errors import InvalidInputError
 from pilotage_operator.build.bundle import Object
 
-UNDERSTOOD = frozenset({"apiVersion", "kind", "resources", "namespace"})
+UNDERSTOOD = frozenset({"apiVersion", "kind", "resources", "namespace", "patches"})
 CLUSTER_SCOPED = frozenset({"Namespace", "CustomResourceDefinition", "PersistentVolume", "ClusterRole"})
 
 
@@ -24,7 +25,7 @@ def read_manifests(folder: Path, namespace: str = "") -> dict[tuple[str, str, st
         raise InvalidInputError(
             f"{', '.join(unknown)} is not understood without Kubernetes",
             where=str(path),
-            remedy="keep to resources and namespace",
+            remedy="keep to resources, namespace and patches",
         )
     namespace = kustomization.get("namespace", namespace)
     objects: dict[tuple[str, str, str], Object] = {}
@@ -34,7 +35,23 @@ def read_manifests(folder: Path, namespace: str = "") -> dict[tuple[str, str, st
             objects |= read_manifests(resource, namespace)
         else:
             objects |= {_key(item): item for item in _read_objects(resource, namespace)}
+    for patch in kustomization.get("patches", []):
+        kind, change = _read_patch(folder, patch)
+        objects |= {key: merge_patch(item, change) for key, item in objects.items() if key[0] == kind}
     return objects
+
+
+def merge_patch(value: Any, patch: Any) -> Any:
+    """`value` after a JSON merge patch, which is what kustomize does to custom resources. Source: RFC 7386."""
+    if not isinstance(patch, dict):
+        return patch
+    merged = dict(value) if isinstance(value, dict) else {}
+    for name, change in patch.items():
+        if change is None:
+            merged.pop(name, None)
+        else:
+            merged[name] = merge_patch(merged.get(name), change)
+    return merged
 
 
 def list_files(folder: Path) -> list[Path]:
@@ -44,7 +61,20 @@ def list_files(folder: Path) -> list[Path]:
     for name in kustomization.get("resources", []):
         resource = (folder / name).resolve()
         files += list_files(resource) if resource.is_dir() else [resource]
-    return files
+    return files + [folder / patch["path"] for patch in kustomization.get("patches", []) if "path" in patch]
+
+
+def _read_patch(folder: Path, patch: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The kind that `patch` is for, and what it changes; names are the objects' own."""
+    if patch.keys() != {"path", "target"} or patch["target"].keys() != {"kind"}:
+        raise InvalidInputError(
+            "a patch needs a path and a target with a kind, and nothing else",
+            where=str(folder / "kustomization.yaml"),
+            remedy="patch all objects of a kind with a file",
+        )
+    change = _read_one(folder / patch["path"])
+    change.pop("metadata", None)
+    return patch["target"]["kind"], change
 
 
 def _read_objects(path: Path, namespace: str) -> list[Object]:

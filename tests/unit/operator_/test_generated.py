@@ -46,11 +46,23 @@ def test_the_example_is_read_whole_without_kubernetes():
     assert all(bundle.namespace == "star" for bundle in bundles.values())
 
 
+def test_the_overlay_turns_every_pair_into_transformers_and_nothing_else():
+    plain, patched = (read_manifests(ROOT / "examples" / name) for name in ("star", "star-transformers"))
+    assert plain.keys() == patched.keys()
+    assert {key[0] for key in plain if plain[key] != patched[key]} == {"PolicyCritic"}
+    for (kind, _, name), item in patched.items():
+        if kind == "ProcessCluster":
+            made = build_bundle(item, patched, "local").policy_critic
+            assert (made.backend.value, made.base_model) == ("transformers", ""), name
+            assert made.transformers.policy.optimizer == "muon"
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
         ("resources: [gone.yaml]", "gone.yaml"),
-        ("patches: [{path: x}]\nresources: []", "patches is not understood"),
+        ("images: [{name: x}]\nresources: []", "images is not understood"),
+        ("patches: [{path: x}]\nresources: []", "a patch needs a path and a target with a kind"),
         ("resources: [{", "is no YAML"),
     ],
 )
