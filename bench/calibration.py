@@ -10,10 +10,7 @@ worlds whose name does not contain one of WORDS (comma between) keep the figures
 
 import argparse
 import json
-import os
-import platform
 import resource
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -21,7 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-import scipy
+from provenance import describe_run
 from scipy.special import expit
 
 from pilotage_core.calibration import calibrate
@@ -300,22 +297,6 @@ def measure_cost(gates: int, seed: int) -> dict[str, float]:
 
 
 # --- report -----------------------------------------------------------------------------------------------------------
-def describe_machine() -> dict[str, object]:
-    """CPU, cores and memory, and how busy the machine was when this began."""
-    cpu = next(
-        (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
-        platform.processor(),
-    )
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return {"cpu": cpu, "cores": os.cpu_count(), "memory_gib": round(memory, 1), "load_average": os.getloadavg()[0]}
-
-
-def current_commit() -> str:
-    """The checked-out commit, or "none yet"; "+" marks changes."""
-    found = subprocess.run(["git", "describe", "--always", "--dirty=+"], capture_output=True, text=True, check=False)
-    return found.stdout.strip() or "none yet"
-
-
 def timed(name: str, work: Callable[[], object]) -> object:
     """Run `work`, saying on standard error how long it took."""
     start = time.perf_counter()
@@ -336,11 +317,7 @@ def main() -> None:
     words = [word for word in options.only.split(",") if word]
     before = json.loads(options.output.read_text()) if words else {}
     report = {
-        "command": f"python bench/calibration.py --runs {runs} --seed {seed}"
-        + (f" --only '{options.only}'" * bool(words)),
-        "commit": current_commit(),
-        "machine": describe_machine(),
-        "versions": {"python": platform.python_version(), "numpy": np.__version__, "scipy": scipy.__version__},
+        **describe_run("numpy", "scipy"),
         "setting": {"target": TARGET, "delta": DELTA, "labels": LABELS},
         "cost": timed("cost", lambda: measure_cost(10_000, seed)) if not words else before["cost"],
         "alarms": timed("alarms", lambda: measure_alarms(min(runs, 10_000), seed)) if not words else before["alarms"],

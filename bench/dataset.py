@@ -10,13 +10,13 @@ as busy as it was: CPU seconds of all processes stand beside it.
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
 import time
-from importlib.metadata import version
 from pathlib import Path
+
+from provenance import describe_run
 
 TARGETS = {"seconds": 60, "peak_mb": 2000, "padding_share": 0.03}
 VIEWS = {"choices": "star", "work": "star-work"}
@@ -89,16 +89,12 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "dataset.json")
     options = parser.parse_args()
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
-    load = f"{os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
+    told = describe_run("tokenizers", "transformers", "pyarrow", "msgspec")
     result = {
         "what": "STAR's dialogues to packed shards at 32,768 tokens, tokenizer learned on the way",
         "targets": TARGETS,
         **{view: measure(f"{name}:{options.star}", options.workers) for view, name in VIEWS.items()},
-        "command": " ".join(["python", *sys.argv]),
-        "commit": commit,
-        "machine": {"system": platform.system(), "python": platform.python_version(), "load_before": load},
-        "versions": {name: version(name) for name in ("tokenizers", "transformers", "pyarrow", "msgspec")},
+        **told,
     }
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(result, indent=2) + "\n")

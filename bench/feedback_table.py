@@ -9,7 +9,6 @@ and the command, a gate a simulation. MAPIE is no dependency: without it (`pip i
 import argparse
 import json
 import os
-import platform
 import re
 import resource
 import subprocess
@@ -23,7 +22,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
-import scipy
 from calibration import (
     DELTA,
     GRID,
@@ -31,13 +29,13 @@ from calibration import (
     TARGET,
     WORLDS,
     World,
-    current_commit,
-    describe_machine,
     draw,
     scores_of,
     timed,
     true_precision,
 )
+from provenance import describe_run
+from scipy.special import betainc
 
 from pilotage_core.calibration import GRID_STEPS, calibrate, least_selected
 
@@ -205,8 +203,7 @@ def compare_with_mapie(runs: int, seed: int) -> dict[str, object]:
         if ours.tau is not None:
             p_value = float(theirs.p_values[np.flatnonzero(thresholds == ours.tau)[0], 0])
             exact = [
-                float(scipy.special.betainc(ours.selected - ours.errors - more, ours.errors + more + 1.0, TARGET))
-                for more in (0, 1)
+                float(betainc(ours.selected - ours.errors - more, ours.errors + more + 1.0, TARGET)) for more in (0, 1)
             ]
             difference = max(difference, min(abs(p_value - p) for p in exact))
     return {
@@ -229,15 +226,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("bench/results/feedback_table.json"))
     options = parser.parse_args()
     report: dict[str, object] = {
-        "command": " ".join(["python bench/feedback_table.py", *sys.argv[1:]]),
-        "commit": current_commit(),
-        "machine": describe_machine(),
-        "versions": {
-            "python": platform.python_version(),
-            "numpy": np.__version__,
-            "scipy": scipy.__version__,
-            "pyarrow": pa.__version__,
-        },
+        **describe_run("numpy", "scipy", "pyarrow"),
         "setting": {"target": TARGET, "delta": DELTA, "labels_a_gate": LABELS},
         "mapie": timed("mapie", lambda: compare_with_mapie(min(options.runs, 100), options.seed)),
     }

@@ -14,14 +14,11 @@ import contextlib
 import json
 import multiprocessing
 import os
-import platform
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 
 import aiohttp
@@ -30,6 +27,7 @@ import msgspec
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
+from provenance import describe_run  # noqa: E402
 from stubs.gateway import LONG_TAIL, SUBMIT, StubController, build_leave, build_snapshot, run_controller  # noqa: E402
 from uuid_utils import uuid7  # noqa: E402
 
@@ -296,21 +294,6 @@ async def measure(rate: float, seconds: float, folder: Path, gateway_core: int) 
         return {"open_loop": at_rate, "most_load": most, "fsync_ms": round(measure_fsync(folder), 3)}
 
 
-def describe() -> dict[str, object]:
-    run = ["git", "-C", str(ROOT), "describe", "--always", "--dirty=+"]
-    packages = ("uvicorn", "starlette", "aiohttp", "msgspec", "SQLAlchemy", "uvloop", "httptools")
-    return {
-        "command": " ".join(["python", "bench/gateway.py", *sys.argv[1:]]),
-        "commit": subprocess.run(run, capture_output=True, text=True, check=False).stdout.strip(),
-        "machine": {
-            "cpu": platform.processor() or platform.machine(),
-            "cores": os.cpu_count(),
-            "load_average_before": round(os.getloadavg()[0], 2),
-        },
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
-    }
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rate", type=float, default=300.0)
@@ -320,7 +303,8 @@ def main() -> None:
     )
     parser.add_argument("--output", type=Path, default=ROOT / "bench/results/gateway.json")
     options = parser.parse_args()
-    result = describe()
+    packages = ("uvicorn", "starlette", "aiohttp", "msgspec", "SQLAlchemy", "uvloop", "httptools")
+    result = describe_run(*packages)
     cores = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {cores[-1]})
     models = multiprocessing.Process(target=serve_models, args=(cores[-1],), daemon=True)

@@ -11,11 +11,10 @@ result says "not measured", and why.
 
 import argparse
 import json
-import platform
-import subprocess
-import sys
 import time
 from pathlib import Path
+
+from provenance import describe_run
 
 SHAPE = {
     "vocab_size": 152064, "hidden_size": 3584, "intermediate_size": 18944, "num_hidden_layers": 28,
@@ -32,11 +31,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("bench/results/mfu.json"))
     given = parser.parse_args()
     result = {
-        "command": " ".join(["python", "bench/mfu.py", *sys.argv[1:]]),
-        "commit": subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-        ).stdout.strip(),
-        "machine": {"platform": platform.platform(), "python": platform.python_version()},
+        **describe_run(),
         "shape": {**SHAPE, "num_hidden_layers": given.layers},
         "goal": GOAL,
         **measure(given.layers, given.steps),

@@ -10,15 +10,11 @@ programs may run beside it, and share the core's caches.
 
 import argparse
 import json
-import os
-import platform
 import statistics
-import subprocess
-import sys
 import time
-from importlib.metadata import version
 from pathlib import Path
 
+from provenance import describe_run
 from selectolax.lexbor import LexborHTMLParser
 
 from pilotage_core.events import Event, ScreenShown, SessionOpened
@@ -113,30 +109,17 @@ def measure(seconds: float) -> dict[str, float]:
     }
 
 
-def describe_machine() -> dict[str, str]:
-    cpu = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        names = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if "model name" in line]
-        cpu = names[0] if names else cpu
-    load = f"{os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
-    return {"cpu": cpu, "system": platform.system(), "python": platform.python_version(), "load": load}
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=5.0, help="CPU seconds to measure for")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "screens.json")
     options = parser.parse_args()
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
+    told = describe_run("selectolax", "msgspec")
     result = {
         "what": "screens (40 KB HTML) read into a state, per second of one core",
         "target": "> 1000 screens_per_second",
         **measure(options.seconds),
-        "command": " ".join(["python", *sys.argv]),
-        "commit": commit,
-        "machine": describe_machine(),
-        "versions": {name: version(name) for name in ("selectolax", "msgspec")},
+        **told,
     }
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(result, indent=2) + "\n")

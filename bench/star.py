@@ -9,18 +9,17 @@ dialogues are trained on. Leaves the policy in out/bench-star/star/all/r1/policy
 """
 
 import argparse
-import gzip
 import json
 import os
-import platform
 import shutil
 import subprocess
-import sys
 import time
 from pathlib import Path
 
-from pilotage_simulator.benchmark import is_standard
-from pilotage_simulator.star import find_star, load_star, read_dialogues
+from provenance import describe_run
+
+from pilotage_simulator.benchmark import split_benchmark
+from pilotage_simulator.star import find_star
 
 ROOT = Path(__file__).resolve().parents[1]
 OUT = ROOT / "out" / "bench-star"
@@ -28,23 +27,6 @@ TRAIN = ROOT / ".venv" / "bin" / "pilotage-train"
 CONFIG = ROOT / "bench" / "star.json"
 DEVELOPMENT_SHARE = 0.2
 PUBLISHED = {"published model": [58.0, 55.8], "published trigram + task": [56.0, 52.9]}
-
-
-def split_dialogues(source: Path, whole: bool) -> tuple[int, int]:
-    """Write OUT/train.jsonl.gz and OUT/development.jsonl.gz; how many dialogues each has."""
-    path = load_star(source).dialogues
-    with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
-        lines = [line for line in file if line.strip()]
-    standard = [index for index, dialogue in enumerate(read_dialogues(path)) if is_standard(dialogue)]
-    development = set(standard[round(len(standard) * (1.0 - DEVELOPMENT_SHARE)) :])
-    trained_on = [line for index, line in enumerate(lines) if whole or index not in development]
-    for name, kept in (("train", trained_on), ("development", [lines[index] for index in sorted(development)])):
-        with gzip.open(OUT / f"{name}.jsonl.gz", "wb", compresslevel=1) as file:
-            file.writelines(kept)
-    for name in ("apis.json", "tasks.json"):
-        if (path.parent / name).exists():
-            shutil.copy(path.parent / name, OUT / name)
-    return len(trained_on), len(development)
 
 
 def train(revision: str, *options: str) -> float:
@@ -75,23 +57,17 @@ def main() -> None:
     parser.add_argument("--whole", action="store_true")
     parser.add_argument("--output", type=Path, default=ROOT / "bench" / "results" / "star.json")
     options = parser.parse_args()
+    told = describe_run("torch", "transformers", "tokenizers", "scipy")
     shutil.rmtree(OUT, ignore_errors=True)
     OUT.mkdir(parents=True)
-    trained_on, held_back = split_dialogues(find_star(options.star or None), options.whole)
+    trained_on, held_back = split_benchmark(find_star(options.star or None), OUT, DEVELOPMENT_SHARE, options.whole)
     seconds = train("r1", "--backend", "transformers", "--time-budget-seconds", str(options.seconds))
     print(f"trained in {seconds} s: {OUT / 'star/all/r1/policy'}")
     if options.whole:
         return
     counts_seconds = train("counts", "--backend", "counts")
     found = {
-        "command": " ".join([Path(sys.executable).name, *sys.argv]),
-        "commit": subprocess.check_output(["git", "describe", "--always", "--dirty"], cwd=ROOT, text=True).strip(),
-        "machine": {
-            "cpu": platform.processor() or platform.machine(),
-            "cores": os.cpu_count(),
-            "load": os.getloadavg(),
-        },
-        "python": platform.python_version(),
+        **told,
         "dialogues": {"trained_on": trained_on, "development": held_back},
         "transformer": {"training_seconds": seconds, **measure("r1")},
         "counts": {"training_seconds": counts_seconds, **measure("counts")},

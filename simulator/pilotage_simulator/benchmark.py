@@ -4,6 +4,8 @@ Read by a trainer through the entry point group `pilotage.benchmarks`, since it 
 here reaches a model: which set a dialogue is in stands beside its record, never in it. Not here: labels and measures.
 """
 
+import gzip
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,3 +31,24 @@ def read_star_benchmark(source: str | Path = "") -> Iterator[tuple[SessionRecord
 def is_standard(dialogue: Dialogue) -> bool:
     """Whether `dialogue` is in the published set: a happy path, and nobody instructed the customer on the way."""
     return dialogue.scenario.happy and all(event.agent != GUIDE for event in dialogue.events)
+
+
+def split_benchmark(source: Path, folder: Path, development_share: float, whole: bool = False) -> tuple[int, int]:
+    """Write `folder`/train.jsonl.gz and development.jsonl.gz, and the procedures beside them; how many each has.
+
+    Development is the newest `development_share` of the published set's dialogues, everything else is to be learned
+    from; with `whole` all of it is. Lines stay as they are. Raises InvalidInputError.
+    """
+    path = load_star(source).dialogues
+    standard = [index for index, dialogue in enumerate(read_dialogues(path)) if is_standard(dialogue)]
+    development = set(standard[round(len(standard) * (1.0 - development_share)) :])
+    with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
+        lines = [line for line in file if line.strip()]
+    known = [line for index, line in enumerate(lines) if whole or index not in development]
+    for name, kept in (("train", known), ("development", [lines[index] for index in sorted(development)])):
+        with gzip.open(folder / f"{name}.jsonl.gz", "wb", compresslevel=1) as file:
+            file.writelines(kept)
+    for beside in (path.parent / "apis.json", path.parent / "tasks.json"):
+        if beside.exists():
+            shutil.copyfile(beside, folder / beside.name)
+    return len(known), len(development)

@@ -2,7 +2,6 @@
 than the count models on dialogues that neither has seen. Minutes on two cores; the same code runs on GPUs.
 """
 
-import gzip
 import json
 import os
 import subprocess
@@ -11,30 +10,24 @@ from pathlib import Path
 
 import pytest
 
-from pilotage_simulator.benchmark import is_standard
-from pilotage_simulator.star import load_star, read_dialogues
+from pilotage_simulator.benchmark import split_benchmark
 
 TRAIN = Path(sys.executable).with_name("pilotage-train")
-CONFIG = {
-    "base_model": "",
-    "rules": {"critical": [{"control": "submit*"}]},
-    "strata": [{"name": "procedure"}, {"name": "message"}],
-    "policy": {"development_share": 0.15},
-    "transformers": {
-        "shape": {"hidden": 192, "layers": 3, "heads": 3, "keyValueHeads": 3, "intermediate": 576, "vocabulary": 6000},
-        "dataset": {"maxTokens": 2048},
-        "policy": {
-            "epochs": 2, "globalBatch": 1, "clip": "1.0", "optimizer": "muon", "learningRate": "0.003",
-            "weightDecay": "0.0003", "textWeight": "0.5", "warmUpBatches": 50, "finalShare": "0.03",
-            "evaluateEvery": 1000, "candidates": 2, "sharding": "none", "activationCheckpointing": False,
-        },
-        "critic": {
-            "epochs": 1, "globalBatch": 2, "clip": "1.0", "optimizer": "muon", "learningRate": "0.0005",
-            "weightDecay": "0.0003", "warmUpBatches": 20, "evaluateEvery": 200, "candidates": 2,
-            "sharding": "none", "activationCheckpointing": False, "timeBudgetSeconds": 60,
-        },
-    },
+BENCH = Path(__file__).resolve().parents[2] / "bench" / "star.json"
+CRITIC = {
+    "epochs": 1, "globalBatch": 2, "clip": "1.0", "optimizer": "muon", "learningRate": "0.0005",
+    "weightDecay": "0.0003", "warmUpBatches": 20, "evaluateEvery": 200, "candidates": 2,
+    "sharding": "none", "activationCheckpointing": False, "timeBudgetSeconds": 60,
 }  # fmt: skip
+
+
+def build_config():
+    """The benchmark's, in two epochs instead of a time, with more development sessions: they teach the critic."""
+    config = json.loads(BENCH.read_text())
+    config["policy"]["development_share"] = 0.15
+    config["transformers"]["policy"] |= {"epochs": 2, "evaluateEvery": 1000, "candidates": 2}
+    config["transformers"]["critic"] = CRITIC
+    return config
 
 
 def run(*command):
@@ -49,14 +42,8 @@ def run(*command):
 @pytest.fixture(scope="module")
 def data(star, tmp_path_factory):
     """A file to learn from and one to be judged by: the last fifth of the published set's dialogues."""
-    folder, source = tmp_path_factory.mktemp("star"), load_star(star).dialogues
-    with gzip.open(source) if source.suffix == ".gz" else source.open("rb") as file:
-        lines = [line for line in file if line.strip()]
-    standard = [index for index, dialogue in enumerate(read_dialogues(source)) if is_standard(dialogue)]
-    unseen = set(standard[len(standard) * 4 // 5 :])
-    for name, wanted in (("known", False), ("unseen", True)):
-        with gzip.open(folder / f"{name}.jsonl.gz", "wb", compresslevel=1) as file:
-            file.writelines(line for index, line in enumerate(lines) if (index in unseen) is wanted)
+    folder = tmp_path_factory.mktemp("star")
+    split_benchmark(star, folder, development_share=0.2)
     return folder
 
 
@@ -64,8 +51,8 @@ def data(star, tmp_path_factory):
 def learned(data):
     """Results by phase, and what both backends reach on the unseen dialogues."""
     out, config = data / "out", data / "config.json"
-    config.write_text(json.dumps(CONFIG))
-    window = ("--export", f"star:{data / 'known.jsonl.gz'}", "--process-cluster", "star/all", "--out", out)
+    config.write_text(json.dumps(build_config()))
+    window = ("--export", f"star:{data / 'train.jsonl.gz'}", "--process-cluster", "star/all", "--out", out)
     window = (*window, "--config", config)
     neural = ("--revision", "r1", "--backend", "transformers")
     results = {"policy": run("policy", *window, *neural, "--held-out-share", "0.2")}
@@ -75,7 +62,7 @@ def learned(data):
     results["counts"] = run("policy", *window, "--revision", "counts", "--held-out-share", "0.2")
     for name in ("r1", "counts"):
         policy = out / "star" / "all" / name / "policy"
-        results[f"star {name}"] = run("evaluate", "--star", data / "unseen.jsonl.gz", "--policy", policy, "--json")
+        results[f"star {name}"] = run("evaluate", "--star", data / "development.jsonl.gz", "--policy", policy, "--json")
     print(json.dumps(results, indent=1))
     return results
 

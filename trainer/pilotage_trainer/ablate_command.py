@@ -5,9 +5,8 @@ from typing import Annotated
 
 import typer
 
-from pilotage_core.errors import EvidenceError, PilotageError
-from pilotage_trainer.failures import explain_error, find_exit_code
-from pilotage_trainer.results import tell
+from pilotage_core.errors import EvidenceError
+from pilotage_trainer.forms import end_with_exit_code
 
 
 def ablate(
@@ -29,7 +28,7 @@ def ablate(
 
     Arms that are finished are not run again; one that fails is named in the table. Exit code 3 where none was measured.
     """
-    try:
+    with end_with_exit_code():
         from pilotage_trainer.neural.ablations.arms import find_ablation
         from pilotage_trainer.neural.ablations.report import build_results, write_report, write_table
         from pilotage_trainer.neural.ablations.running import run_arms
@@ -46,6 +45,3 @@ def ablate(
         typer.echo(write_table(results, study.ablation.kind))
         if not any(row.seeds for row in results.rows):
             raise EvidenceError("every arm failed", where=name, remedy="the table says why")
-    except (PilotageError, OSError) as error:
-        tell(explain_error(error))
-        raise typer.Exit(find_exit_code(error)) from error

@@ -20,8 +20,8 @@ class Answer:
     finished: bool = True
 
 
-class AnyPolicy(Protocol):
-    """A policy of any backend."""
+class Served(Protocol):
+    """A model of any backend."""
 
     @property
     def manifest(self) -> Manifest:
@@ -37,6 +37,14 @@ class AnyPolicy(Protocol):
     def longest(self) -> int:
         """The longest text it reads, in its tokens."""
         ...
+
+    def tokenize(self, text: str) -> list[int]:
+        """The ids of the tokens of `text`. Raises ValueError where it has none."""
+        ...
+
+
+class AnyPolicy(Served, Protocol):
+    """A policy of any backend."""
 
     def propose_many(self, asks: Sequence[Ask]) -> list[tuple[str, float]]:
         """The reply to each prompt and its confidence. Raises ValueError or InvalidInputError."""
@@ -46,28 +54,9 @@ class AnyPolicy(Protocol):
         """The reply to `prompt`, token by token. Raises ValueError or InvalidInputError."""
         ...
 
-    def tokenize(self, text: str) -> list[int]:
-        """The ids of the tokens of `text`. Raises ValueError where it has none."""
-        ...
 
-
-class AnyCritic(Protocol):
+class AnyCritic(Served, Protocol):
     """A critic of any backend."""
-
-    @property
-    def manifest(self) -> Manifest:
-        """What it came with."""
-        ...
-
-    @property
-    def busy(self) -> bool:
-        """Whether its answers take so long that they are made off the event loop."""
-        ...
-
-    @property
-    def longest(self) -> int:
-        """The longest text it reads, in its tokens."""
-        ...
 
     @property
     def vocabulary(self) -> int:
@@ -87,8 +76,4 @@ class AnyCritic(Protocol):
 
     def count_tokens(self, text: str) -> int:
         """How long `text` is (of a count model: in lines)."""
-        ...
-
-    def tokenize(self, text: str) -> list[int]:
-        """The ids of the tokens of `text`. Raises ValueError where it has none."""
         ...

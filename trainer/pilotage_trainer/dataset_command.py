@@ -8,9 +8,9 @@ import pydantic
 import typer
 
 from pilotage_core.dialog import Snapshot
-from pilotage_core.errors import InvalidInputError, PilotageError
+from pilotage_core.errors import InvalidInputError
 from pilotage_core.training import Balancing, DatasetSettings
-from pilotage_trainer.failures import explain_error, find_exit_code
+from pilotage_trainer.forms import end_with_exit_code
 from pilotage_trainer.results import tell
 
 
@@ -34,7 +34,7 @@ def dataset(
     workers: Annotated[int, typer.Option(help="processes")] = 2,
 ) -> None:  # fmt: skip
     """Sessions as tokens that a transformer learns from: packed rows with loss on actions only, and a data card."""
-    try:
+    with end_with_exit_code():
         from pilotage_trainer.neural.dataset_choice import DatasetRequest
         from pilotage_trainer.neural.dataset_job import run_dataset
         from pilotage_trainer.neural.selection import read_mix
@@ -53,9 +53,6 @@ def dataset(
             export, out, process_cluster, since, until, tokenizer, vocabulary, settings, *shares
         )  # fmt: skip
         card = run_dataset(request)
-    except (PilotageError, OSError) as error:
-        tell(explain_error(error))
-        raise typer.Exit(find_exit_code(error)) from error
     for name, split in card.splits.items():
         tell(
             f"{name}: {split.sessions} sessions, {split.actions} actions, {split.tokens} tokens in {split.rows} rows, "

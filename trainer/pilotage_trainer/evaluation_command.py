@@ -11,9 +11,7 @@ from typing import Annotated
 import msgspec
 import typer
 
-from pilotage_core.errors import PilotageError
-from pilotage_trainer.failures import explain_error, find_exit_code
-from pilotage_trainer.results import tell
+from pilotage_trainer.forms import JOB_NEEDS, end_with_exit_code, list_given, name_option, name_options
 
 PANEL = "A policy of any backend"
 SAMPLE = 300
@@ -28,7 +26,7 @@ class Form(StrEnum):
 
 
 NEEDS: dict[Form, tuple[str, ...]] = {
-    Form.JOB: ("export", "process_cluster", "revision", "out"),
+    Form.JOB: JOB_NEEDS,
     Form.SESSIONS: ("policy", "export"),
     Form.STAR: ("star", "policy"),
 }
@@ -77,15 +75,15 @@ AsJson = Annotated[bool, typer.Option("--json", help="JSON instead of a table", 
 
 def choose_form(context: typer.Context) -> Form:
     """Which form is meant; ends with a usage error where options are missing or do not go together."""
-    sources = {name: context.get_parameter_source(name) for name in context.params}
-    given = {name for name, source in sources.items() if source and source.name != "DEFAULT"}
+    given = list_given(context)
     form = Form.STAR if "star" in given else Form.SESSIONS if "policy" in given else Form.JOB
     if wrong := sorted(given - set(TAKES[form])):
-        raise typer.BadParameter(f"does not go with {_name(NEEDS[form][0])}", context, param_hint=_name(wrong[0]))
+        raise typer.BadParameter(
+            f"does not go with {name_option(NEEDS[form][0])}", context, param_hint=name_option(wrong[0])
+        )
     if missing := [name for name in NEEDS[form] if name not in given]:
-        hint = " and ".join(_name(name) for name in missing)
         other = "" if form is not Form.JOB else " (or give --policy DIR with --export or --star)"
-        raise typer.BadParameter(f"is missing{other}", context, param_hint=hint)
+        raise typer.BadParameter(f"is missing{other}", context, param_hint=name_options(missing))
     return form
 
 
@@ -93,11 +91,8 @@ def run_star_command(star: Path, policy: Path, as_json: bool) -> None:
     """Print STAR's measures; end with the exit code of what went wrong."""
     from pilotage_trainer.star_benchmark import run_star
 
-    try:
+    with end_with_exit_code():
         report = run_star(star, policy)
-    except (PilotageError, OSError) as error:
-        tell(explain_error(error))
-        raise typer.Exit(find_exit_code(error)) from error
     if as_json:
         typer.echo(msgspec.json.format(msgspec.json.encode(report)).decode())
         return
@@ -113,16 +108,13 @@ def run_sessions_command(request: "SessionsRequest", report: Path | None, as_jso
     """Print the evaluation and write its page; end with the exit code of what went wrong."""
     from pilotage_trainer.evaluation_run import describe, run_evaluation
 
-    try:
+    with end_with_exit_code():
         found = run_evaluation(request)
         if report is not None:
             from pilotage_trainer.evaluation_page import build_page
 
             report.parent.mkdir(parents=True, exist_ok=True)
             report.write_text(build_page(found), encoding="utf-8")
-    except (PilotageError, OSError) as error:
-        tell(explain_error(error))
-        raise typer.Exit(find_exit_code(error)) from error
     typer.echo(msgspec.json.format(msgspec.json.encode(found)).decode() if as_json else "\n".join(describe(found)))
 
 
@@ -141,7 +133,3 @@ class SessionsRequest(msgspec.Struct, frozen=True):
     zero_shot: str = ""
     model: str = ""
     sample: int = SAMPLE
-
-
-def _name(option: str) -> str:
-    return "--json" if option == "as_json" else f"--{option.replace('_', '-')}"

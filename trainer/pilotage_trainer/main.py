@@ -52,6 +52,7 @@ from pilotage_trainer.feedback.command import (
     choose_form,
     run_feedback,
 )
+from pilotage_trainer.forms import end_with_exit_code
 from pilotage_trainer.results import tell, write_result
 from pilotage_trainer.window import Window
 
@@ -98,13 +99,10 @@ def pretrain(
     from pilotage_trainer.launch import launch_processes
 
     launch_processes(processes)
-    try:
+    with end_with_exit_code():
         from pilotage_trainer.neural.pretrain_job import run_pretrain
 
         run_pretrain(text, out, read_config(config), max_tokens)
-    except (PilotageError, OSError) as error:
-        tell(explain_error(error))
-        raise typer.Exit(find_exit_code(error)) from error
     tell(f"{out} may be a baseModel now")
 
 

@@ -8,12 +8,9 @@ from typing import Annotated
 
 import typer
 
-from pilotage_core.errors import PilotageError
-from pilotage_trainer.failures import explain_error, find_exit_code
-from pilotage_trainer.results import tell
+from pilotage_trainer.forms import JOB_NEEDS, end_with_exit_code, list_given, name_option, name_options
 
 PANEL = "Table of labels"
-JOB_NEEDS = ("export", "process_cluster", "revision", "out")
 TABLE_OPTIONS = ("target", "delta", "strata", "monitor_from", "in_force", "as_json")
 
 Feedback = Annotated[
@@ -56,17 +53,17 @@ AsJson = Annotated[bool, typer.Option("--json", help="a JSON list instead of a t
 
 def choose_form(context: typer.Context) -> bool:
     """Whether a table is meant and not a Job; ends with a usage error where the options say neither or both."""
-    sources = {name: context.get_parameter_source(name) for name in context.params}
-    given = {name for name, source in sources.items() if source and source.name != "DEFAULT"} - {"feedback"}
+    given = list_given(context) - {"feedback"}
     is_table = context.params["feedback"] is not None
     wrong = sorted(given - set(TABLE_OPTIONS) if is_table else given & set(TABLE_OPTIONS))
     if wrong:
         problem = "is the Job's and does not go with --feedback" if is_table else "goes with --feedback only"
-        raise typer.BadParameter(problem, context, param_hint=_name(wrong[0]))
+        raise typer.BadParameter(problem, context, param_hint=name_option(wrong[0]))
     missing = [] if is_table else [name for name in JOB_NEEDS if name not in given]
     if missing:
-        names = " and ".join(_name(name) for name in missing)
-        raise typer.BadParameter("is missing (or give --feedback FILE alone)", context, param_hint=names)
+        raise typer.BadParameter(
+            "is missing (or give --feedback FILE alone)", context, param_hint=name_options(missing)
+        )
     return is_table
 
 
@@ -77,13 +74,6 @@ def run_feedback(
     from pilotage_trainer.feedback.calibration import FeedbackRequest, calibrate_table
     from pilotage_trainer.feedback.report import build_json, build_table
 
-    try:
+    with end_with_exit_code():
         results = calibrate_table(FeedbackRequest(path, target, delta, strata, monitor_from, in_force))
-    except (PilotageError, OSError) as error:
-        tell(explain_error(error))
-        raise typer.Exit(find_exit_code(error)) from error
     typer.echo(build_json(results) if as_json else build_table(results))
-
-
-def _name(option: str) -> str:
-    return "--json" if option == "as_json" else f"--{option.replace('_', '-')}"

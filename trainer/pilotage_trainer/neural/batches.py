@@ -11,8 +11,8 @@ from typing import Any, Self
 import numpy as np
 import torch
 
-IGNORED = -100
-"""The label of a token that carries no loss."""
+from pilotage_trainer.neural.sequences import IGNORED
+
 TEXT_DRAWN = 0.25
 """The share of other tokens that a batch learns from where it does: logits cost most of a small model's time."""
 Row = Mapping[str, Any]

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from pilotage_core.dialog import encode_action
-from pilotage_trainer.neural.inference import AT_ONCE, PolicyModel
+from pilotage_trainer.neural.inference import AT_ONCE, PolicyModel, find_device
 from pilotage_trainer.neural.trunk import Branch, Trunk
 from pilotage_trainer.star_benchmark import NO_LABEL, Choice, Chosen
 
@@ -135,4 +135,4 @@ class NeuralChooser:
 
 def load_neural_chooser(folder: Path) -> NeuralChooser:
     """The transformer at `folder`, on a GPU where there is one. Raises DamagedArtefactError, SplitLabelError."""
-    return NeuralChooser(PolicyModel.load(folder, "cuda" if torch.cuda.is_available() else "cpu"))
+    return NeuralChooser(PolicyModel.load(folder, find_device()))

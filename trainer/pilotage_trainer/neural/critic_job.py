@@ -25,7 +25,7 @@ from pilotage_trainer.models import CRITIC_FILE
 from pilotage_trainer.neural.critic_data import Judging, judge_sessions, require_labels
 from pilotage_trainer.neural.critic_fit import Fitted, fit_better
 from pilotage_trainer.neural.export import write_transformer
-from pilotage_trainer.neural.inference import PolicyModel
+from pilotage_trainer.neural.inference import PolicyModel, find_device
 from pilotage_trainer.neural.metrics_file import METRICS
 from pilotage_trainer.neural.tokenizer import load_tokenizer
 from pilotage_trainer.neural.verdict import SERVED_BY_US, Measure
@@ -99,11 +99,6 @@ def judge_once(work: Path, identity: str, folder: Path, newer: Sequence[SessionR
     path.with_suffix(".part").write_bytes(msgspec.msgpack.encode(Kept(identity, judging)))
     path.with_suffix(".part").replace(path)
     return judging
-
-
-def find_device() -> str:
-    """Where models run."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def build_refused_config(fitted: Fitted) -> bytes:

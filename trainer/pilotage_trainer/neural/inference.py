@@ -31,6 +31,11 @@ Ask = tuple[str, dict[str, Any] | None]
 """A prompt and the schema of what may be answered (None: anything)."""
 
 
+def find_device() -> str:
+    """Where models run."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 @dataclass(frozen=True)
 class Proposal:
     """A policy's reply, its tokens (the end token among them) and the log probability of each.

@@ -30,7 +30,7 @@ from pilotage_trainer.neural.dataset_choice import DatasetRequest
 from pilotage_trainer.neural.dataset_folder import KIND, TOKENIZER
 from pilotage_trainer.neural.dataset_job import run_dataset
 from pilotage_trainer.neural.export import digest_base, write_transformer
-from pilotage_trainer.neural.inference import PolicyModel
+from pilotage_trainer.neural.inference import PolicyModel, find_device
 from pilotage_trainer.neural.metrics_file import METRICS
 from pilotage_trainer.neural.model import build_model, read_candidate
 from pilotage_trainer.neural.sft import Candidate, Trained, train
@@ -86,7 +86,15 @@ def run_policy(window: Window, config: JobConfig, dataset: Path | None = None) -
         processes=state.num_processes,
     )
     identity = f"{material.identity} {config.base_model} {config.transformers.shape.model_dump_json()}"
-    trained = train(model, material.train, settings, work, material.development_rows, identity=identity)
+    trained = train(
+        model,
+        material.train,
+        settings,
+        work,
+        material.development_rows,
+        identity=identity,
+        text_weight=settings.text_weight,
+    )
     del model
     if not state.is_main_process:
         sys.exit(0)  # choosing and writing is the first process's
@@ -175,11 +183,6 @@ def read_weights(candidate: Candidate, config: JobConfig, adapter: str) -> Any:
     """The candidate's weights; with adapters, its base with the one called `adapter`."""
     base = config.base_model if config.transformers.policy.lora.rank else ""
     return read_candidate(candidate.folder, base, adapter)
-
-
-def find_device() -> str:
-    """Where models run."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def digest_base_of(base_model: str) -> str:

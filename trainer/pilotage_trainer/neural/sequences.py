@@ -228,10 +228,5 @@ class Encoder:
         return Sequence(segment.session_id, ids, labels)
 
 
-def encode_segment(segment: Segment, tokenizer: "PreTrainedTokenizerFast") -> Sequence:
-    """One `segment` as tokens and labels. For many, make an `Encoder` and have it encode batches."""
-    return Encoder.of(tokenizer).encode((segment,))[0]
-
-
 def _read_encoder(backend: str, end: int, nothing: int) -> Encoder:
     return Encoder(tokenizers.Tokenizer.from_str(backend), end, nothing)

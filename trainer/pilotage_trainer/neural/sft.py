@@ -68,18 +68,20 @@ def train(
     development: Rows = (),
     loss: SumLosses = sum_losses,
     identity: str = "",
+    text_weight: float = 0.0,
 ) -> Trained:
     """Train `model` on `rows`; `out` gets metrics.jsonl, checkpoints/ and candidates/.
 
     The loss of a batch is the sum of its rows' losses (`loss`) over the number of its targets, however the rows are
     shared among micro-batches and processes. Goes on where a run with the same settings, rows and `identity` stopped.
+    `text_weight`: how much the text between the targets counts at the start, falling to nothing (collate).
     Raises EvidenceError without rows, NotANumberError, WorkerDiedError, OSError where the disk is full.
     """
     if not len(rows):
         raise EvidenceError("there is nothing to learn from", where="dataset", remedy="widen the window")
     with name_lost_worker():
         accelerator = open_accelerator(settings, model)
-        return _Run(accelerator, model, rows, settings, out, development, loss, identity).go()
+        return _Run(accelerator, model, rows, settings, out, development, loss, identity, text_weight).go()
 
 
 class _Run:
@@ -95,11 +97,12 @@ class _Run:
         development: Rows,
         loss: SumLosses,
         identity: str,
+        text_weight: float,
     ) -> None:
         set_seed(settings.seed + accelerator.process_index)
         self.accelerator, self.settings, self.rows, self.loss = accelerator, settings, rows, loss
         self.config, self.out = model.config, out
-        self.development = development
+        self.development, self.text_weight = development, text_weight
         self.order = BatchOrder(len(rows), settings.global_batch, settings.epochs, settings.seed)
         self.shell = build_shell(model)
         self.model, self.optimizer = accelerator.prepare(model, build_optimizer(model, settings))
@@ -135,11 +138,11 @@ class _Run:
 
     def train_batch(self) -> None:
         """One step of the optimiser."""
-        progress, accelerator, settings = self.progress, self.accelerator, self.settings
+        progress, accelerator = self.progress, self.accelerator
         indices = self.order[progress.step]
         factor = self.find_factor()
         self.optimizer.optimizer.set_factor(factor)
-        text = getattr(settings, "text_weight", 0.0) * max(1.0 - self.share_done(), 0.0)
+        text = self.text_weight * max(1.0 - self.share_done(), 0.0)
         batches = self.build_batches(self.rows, indices, text)
         own = [b for b in batches if b.counts]
         targets, tokens, squares = map(

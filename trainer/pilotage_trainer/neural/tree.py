@@ -17,8 +17,8 @@ from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface
 
 from pilotage_trainer.neural.attention import build_no_mask
+from pilotage_trainer.neural.sequences import IGNORED
 
-IGNORED = -100
 TREES = "pilotage_trees"
 """The name models are told to find this attention by."""
 

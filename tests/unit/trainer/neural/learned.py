@@ -12,7 +12,7 @@ from pilotage_core.training import Optimisation, Shape
 from pilotage_trainer.artefact import Manifest
 from pilotage_trainer.neural.export import write_transformer
 from pilotage_trainer.neural.model import build_model
-from pilotage_trainer.neural.sequences import build_segments, encode_segment
+from pilotage_trainer.neural.sequences import Encoder, build_segments
 from pilotage_trainer.neural.sft import train
 from pilotage_trainer.neural.tokenizer import learn_tokenizer
 
@@ -36,7 +36,7 @@ def write_policy(records: list[SessionRecord], folder: Path, work: Path, epochs:
     model = build_model("", SHAPE, tokenizer, settings, longest=2048)
     rows = [
         {"input_ids": s.input_ids, "labels": s.labels, "position_ids": list(range(len(s.input_ids)))}
-        for s in (encode_segment(segment, tokenizer) for segment in segments)
+        for s in Encoder.of(tokenizer).encode(segments)
     ]
     train(model, rows, settings, work)
     made = Manifest(

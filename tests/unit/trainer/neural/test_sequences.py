@@ -31,7 +31,6 @@ from pilotage_trainer.neural.sequences import (
     Source,
     Target,
     build_segments,
-    encode_segment,
     is_proposable,
 )
 from pilotage_trainer.neural.tokenizer import learn_tokenizer
@@ -89,6 +88,10 @@ def taught(record, form=DEFAULT_FORMAT, tokenizer=TOKENIZER):
                     runs.append("")
                 runs[-1] += tokenizer.decode([label])
     return runs
+
+
+def encode_segment(segment, tokenizer):
+    return Encoder.of(tokenizer).encode((segment,))[0]
 
 
 def test_loss_is_on_the_actions_and_their_ends_and_on_nothing_else():

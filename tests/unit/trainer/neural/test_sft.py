@@ -23,7 +23,9 @@ from pilotage_trainer.neural.throughput import count_flops, count_layer_weights,
 
 def run(out, rows=13, loss=sum_losses, model=None, **changed):
     settings = PolicyTraining(**SMALL | changed)
-    return train(model or build_tiny(), build_rows(rows), settings, out, build_rows(3, 1), loss)
+    return train(
+        model or build_tiny(), build_rows(rows), settings, out, build_rows(3, 1), loss, text_weight=settings.text_weight
+    )
 
 
 def test_it_learns_and_leaves_candidates_that_load_as_any_model_does(tmp_path):

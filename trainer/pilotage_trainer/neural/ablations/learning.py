@@ -17,7 +17,7 @@ import numpy as np
 from transformers import PreTrainedTokenizerFast
 
 from pilotage_core.errors import EvidenceError
-from pilotage_core.training import DatasetSettings, Optimisation
+from pilotage_core.training import DatasetSettings
 from pilotage_trainer.artefact import MANIFEST, Manifest, artefact_folder
 from pilotage_trainer.neural.ablations.answers import ask_policy, count_covered
 from pilotage_trainer.neural.ablations.arms import Arm
@@ -28,9 +28,9 @@ from pilotage_trainer.neural.dataset_choice import DatasetRequest
 from pilotage_trainer.neural.dataset_folder import TOKENIZER
 from pilotage_trainer.neural.dataset_job import run_dataset
 from pilotage_trainer.neural.export import load_transformer, write_transformer
-from pilotage_trainer.neural.inference import PolicyModel
+from pilotage_trainer.neural.inference import PolicyModel, find_device
 from pilotage_trainer.neural.model import build_model
-from pilotage_trainer.neural.policy_job import MOST_JUDGED, digest_base_of, find_device, load_candidate, read_weights
+from pilotage_trainer.neural.policy_job import MOST_JUDGED, digest_base_of, load_candidate, read_weights
 from pilotage_trainer.neural.sft import Candidate, Trained, train
 from pilotage_trainer.neural.shards import read_rows
 from pilotage_trainer.neural.tokenizer import load_tokenizer
@@ -121,7 +121,7 @@ def train_policy(study: Study, arm: Arm, seed: int, budget: int) -> tuple[Manife
     """
     data = make_data(study, arm)
     work = study.out / "work" / name_folder(arm.name) / f"seed-{seed}"
-    training: Optimisation = study.config.transformers.policy
+    training = study.config.transformers.policy
     rows = Passes(data.train, budget, seed) if budget else data.train
     limits = {"epochs": 1, "time_budget_seconds": 0}
     if not budget:
@@ -135,7 +135,15 @@ def train_policy(study: Study, arm: Arm, seed: int, budget: int) -> tuple[Manife
         training,
         longest=config.transformers.dataset.max_tokens,
     )
-    trained = train(model, rows, training, work, data.development, identity=f"{study.identity} {arm.name}")
+    trained = train(
+        model,
+        rows,
+        training,
+        work,
+        data.development,
+        identity=f"{study.identity} {arm.name}",
+        text_weight=training.text_weight,
+    )
     del model
     best = choose(study, arm, trained.candidates, data.tokenizer)
     manifest = write_policy(study, arm, seed, read_weights(best, config, "ablation"), data.tokenizer)
