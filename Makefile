@@ -6,7 +6,7 @@ STEP := hack/step.sh
 LOCK := .venv/bin/uv pip compile -q --no-header --no-emit-index-url --python-version 3.11 pyproject.toml
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help check setup setup-transformers demo no-image-with-torch demo-local demo-faults test test-long verify format generate bench bench-star bench-mfu cluster-up cluster-down clean lock
+.PHONY: help check setup setup-transformers demo demo-local demo-faults test test-long verify format generate bench bench-star bench-mfu cluster-up cluster-down clean lock
 
 help: ## what there is
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,14 +20,11 @@ setup: ## .venv with locked requirements
 setup-transformers: ## the same with torch, transformers and what goes with them (5 GB)
 	@$(STEP) "set up .venv (locked requirements, transformers)" hack/setup.sh --transformers
 
-demo: check $(if $(filter transformers,$(BACKEND)),no-image-with-torch) setup ## the main job on a real Kubernetes, ends in out/demo/report.html
-	@hack/demo/kubernetes.sh $(if $(STAR),--star "$(STAR)")
-
-no-image-with-torch:
-	@echo "BACKEND=transformers runs as local processes only: make demo-local BACKEND=transformers (no image with torch is built yet)"; exit 2
+demo: check setup ## the main job on a real Kubernetes, ends in out/demo/report.html (BACKEND=transformers: with those)
+	@BACKEND=$(BACKEND) hack/demo/kubernetes.sh $(if $(STAR),--star "$(STAR)")
 
 demo-local: $(if $(filter transformers,$(BACKEND)),setup-transformers,setup) ## the same life cycle as plain local processes (BACKEND=transformers: with those)
-	@$(STEP) "demo, local" .venv/bin/pilotage demo --local $(if $(STAR),--star "$(STAR)") $(if $(filter transformers,$(BACKEND)),--manifests examples/star-transformers)
+	@$(STEP) "demo, local" .venv/bin/pilotage demo --local $(if $(STAR),--star "$(STAR)") $(if $(filter transformers,$(BACKEND)),--manifests examples/star-transformers --plan transformers --limit-seconds 1200)
 
 demo-faults: check setup ## SIGKILL controller, gateway, Prometheus and model servers during the life cycle
 	@$(STEP) "faults, local" .venv/bin/pilotage demo --local --faults

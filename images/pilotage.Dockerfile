@@ -1,15 +1,18 @@
 # One image for the controller, the gateway, the count models, the simulator and the command line: each is a command in
 # /opt/pilotage/bin. No entry point, so a manifest says which. Built from the repository's root:
 #   docker build -f images/pilotage.Dockerfile .
+#   docker build -f images/pilotage.Dockerfile --build-arg REQUIREMENTS=image-transformers.txt .   with torch: 6 GB
 ARG BASE=python:3.11-slim-bookworm
 
 # Everything that changes seldom: locked requirements, and the build backend so that the next layer needs no network.
+# compileall ends with 1 where a file is for a newer Python, and torch has one.
 FROM ${BASE} AS dependencies
-COPY requirements/image.txt /tmp/image.txt
+ARG REQUIREMENTS=image.txt
+COPY requirements/${REQUIREMENTS} /tmp/requirements.txt
 RUN python3 -m venv /opt/pilotage \
- && /opt/pilotage/bin/pip install --no-cache-dir --disable-pip-version-check --no-compile -r /tmp/image.txt 'hatchling>=1.27' \
- && /opt/pilotage/bin/python -m compileall -q -j 0 /opt/pilotage/lib \
- && rm /tmp/image.txt
+ && /opt/pilotage/bin/pip install --no-cache-dir --disable-pip-version-check --no-compile -r /tmp/requirements.txt 'hatchling>=1.27' \
+ && { /opt/pilotage/bin/python -m compileall -q -j 0 /opt/pilotage/lib >/dev/null || true; } \
+ && rm /tmp/requirements.txt
 
 FROM dependencies
 COPY . /tmp/pilotage

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Builds the images that pods here run and hands them to the node, without Docker and without a registry.
-#   images.sh [base] [prometheus] [pilotage]      none named: all
-# The last line on stdout is the project's image reference, localhost/pilotage:<digest of its sources>.
+#   images.sh [base] [prometheus] [pilotage]      none named: these three
+#   images.sh transformers                        the project's image with torch in it: 6 GB, 20 GB while it is made
+# The last line on stdout is the project's image reference, localhost/pilotage[-transformers]:<digest of its sources>.
 # On kind, docker builds and kind loads; with CLUSTER=current it says what is left to its user.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
@@ -49,29 +50,29 @@ prometheus() {
   to_node "$PROMETHEUS_IMAGE" "$file"
 }
 
-# to_layout IMAGE: the builder's image as an OCI layout in $CACHE/oci; prints the manifest's digest. The builder gzips
-# every layer that the layout does not hold as it is, at each push. So the large ones (requirements, and what is below)
-# are put there once, as they stand in an archive: later pushes find them and write only what changed.
+# to_layout IMAGE LAYOUT: the builder's image as an OCI layout, and its manifest's digest in LAYOUT/digest. The builder
+# gzips every layer that the layout does not hold as it is, at each push. So the large ones (requirements, and what is
+# below) are put there once, as they stand in an archive: later pushes find them and write only what changed.
 to_layout() {
-  local layout=$CACHE/oci/blobs/sha256 large archive
-  mkdir -p "$layout"
+  local blobs=$2/blobs/sha256 large archive
+  mkdir -p "$blobs"
   mapfile -t large < <(buildah_ inspect --type image --format '{{range .OCIv1.RootFS.DiffIDs}}{{println .}}{{end}}' "$1" |
     sed -n '1,3s/^sha256://p')
-  if (cd "$layout" && ! ls "${large[@]}" >/dev/null 2>&1); then
-    rm -rf "$CACHE/oci" && mkdir -p "$layout"
+  if (cd "$blobs" && ! ls "${large[@]}" >/dev/null 2>&1); then
+    rm -rf "$2" && mkdir -p "$blobs"
     archive=$(mktemp -d "$CACHE/archive.XXXXXX")
     buildah_ push --quiet "$1" "docker-archive:$archive/image.tar" >/dev/null
     tar -C "$archive" -xf "$archive/image.tar" "${large[@]/%/.tar}"
-    for digest in "${large[@]}"; do mv "$archive/$digest.tar" "$layout/$digest"; done
+    for digest in "${large[@]}"; do mv "$archive/$digest.tar" "$blobs/$digest"; done
     rm -rf "$archive"
   fi
-  buildah_ push --quiet --digestfile "$CACHE/oci/digest" "$1" "oci:$CACHE/oci:latest" >/dev/null
+  buildah_ push --quiet --digestfile "$2/digest" "$1" "oci:$2:latest" >/dev/null
 }
 
-# deliver IMAGE: from the builder to the node, sending only the blobs that the node lacks.
+# deliver IMAGE LAYOUT: from the builder to the node, sending only the blobs that the node lacks.
 deliver() {
-  local layout=$CACHE/oci manifest blobs=() digest present index
-  step "write $1" -- to_layout "$1"
+  local layout=$2 manifest blobs=() digest present index
+  step "write $1" -- to_layout "$1" "$layout"
   manifest=$(<"$layout/digest")
   present=$(in_node ctr -n k8s.io content ls -q)
   for digest in "$manifest" $(grep -o '"digest":"sha256:[0-9a-f]*' "$layout/blobs/sha256/${manifest#*:}" | cut -d'"' -f4); do
@@ -82,8 +83,8 @@ deliver() {
   printf '{"schemaVersion": 2, "manifests": [{"mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": "%s",
     "size": %d, "annotations": {"io.containerd.image.name": "%s"}}]}' \
     "$manifest" "$(stat -c %s "$layout/blobs/sha256/${manifest#*:}")" "$1" >"$index/index.json"
-  tar -cf "$index/image.tar" -C "$index" oci-layout index.json -C "$layout" "${blobs[@]}"
-  step "import $1 (${#blobs[@]} new blobs)" -- import "$index/image.tar"
+  # A stream: nobody needs a second copy of gigabytes.
+  step "import $1 (${#blobs[@]} new blobs)" -- import <(tar -c -C "$index" oci-layout index.json -C "$layout" "${blobs[@]}")
   rm -rf "$index"
 }
 
@@ -101,26 +102,32 @@ source_digest() {
 
 buildah_() { in_packages env HOME="$HOME" buildah --root "$CACHE/buildah" --runroot /run/pilotage-buildah --storage-driver overlay "$@"; }
 
+# bud IMAGE FOLDER REQUIREMENTS
 bud() {
   # The host's certificates and pip settings: behind a proxy or a mirror, pip inside needs them as pip outside does.
   local mounts=(-v /etc/ssl/certs:/etc/ssl/certs:ro)
   [[ ! -e /etc/pip.conf ]] || mounts+=(-v /etc/pip.conf:/etc/pip.conf:ro)
-  buildah_ bud --quiet --isolation chroot --layers --build-arg "BASE=$BASE_IMAGE" "${mounts[@]}" -t "$1" "$2" >/dev/null
+  buildah_ bud --quiet --isolation chroot --layers --build-arg "BASE=$BASE_IMAGE" --build-arg "REQUIREMENTS=$3" \
+    "${mounts[@]}" -t "$1" "$2" >/dev/null
 }
 
-pilotage() {
+pilotage() { project pilotage image.txt; }
+transformers() { project pilotage-transformers image-transformers.txt; }
+
+# project NAME REQUIREMENTS: the project's image, NAME:<digest of its sources>, on the node; prints its reference.
+project() {
   local folder image
   folder=$(mktemp -d)
   # shellcheck disable=SC2064
   trap "rm -rf '$folder'" EXIT
   context "$folder"
-  image=localhost/pilotage:$(source_digest "$folder")
+  image=localhost/$1:$(source_digest "$folder")
   if ! node_pid >/dev/null || ! have "$image"; then
     base
     buildah_ inspect --type image "$BASE_IMAGE" >/dev/null 2>&1 ||
       step "base image to the builder" -- buildah_ pull --quiet "docker-archive:$IMAGES/base-$DEBIAN_SUITE.tar" >/dev/null
-    step "build $image" -- bud "$image" "$folder"
-    if node_pid >/dev/null; then deliver "$image"; else say "no node is up; run this again after up.sh"; fi
+    step "build $image" -- bud "$image" "$folder" "$2"
+    if node_pid >/dev/null; then deliver "$image" "$CACHE/oci/$1"; else say "no node is up; run this again after up.sh"; fi
   fi
   printf '%s\n' "$image"
 }
@@ -133,14 +140,17 @@ load() { kind_ load docker-image --name pilotage "$1" >&2; }
 
 base_kind() { step "base image" -- from_hub "python:3.11-slim-$DEBIAN_SUITE" "$BASE_IMAGE"; }
 prometheus_kind() { step "Prometheus image" -- from_hub "prom/prometheus:$PROMETHEUS_VERSION" "$PROMETHEUS_IMAGE"; }
-pilotage_kind() {
+pilotage_kind() { project_kind pilotage image.txt; }
+transformers_kind() { project_kind pilotage-transformers image-transformers.txt; }
+project_kind() {
   local folder image
   folder=$(mktemp -d)
   # shellcheck disable=SC2064
   trap "rm -rf '$folder'" EXIT
   context "$folder"
-  image=localhost/pilotage:$(source_digest "$folder")
-  docker image inspect "$image" >/dev/null 2>&1 || step "build $image" -- docker build --quiet -t "$image" "$folder" >&2
+  image=localhost/$1:$(source_digest "$folder")
+  docker image inspect "$image" >/dev/null 2>&1 ||
+    step "build $image" -- docker build --quiet --build-arg "REQUIREMENTS=$2" -t "$image" "$folder" >&2
   step "load $image" -- load "$image"
   printf '%s\n' "$image"
 }

@@ -1,16 +1,22 @@
 #!/usr/bin/env bash
 # The main job on a real Kubernetes: brings one up, installs Pilotage and the example afresh, runs the demo.
 # Arguments are `pilotage demo`'s (--star FILE, --faults, …). Needs .venv (make setup); can be stopped and started again.
+# BACKEND=transformers: pairs of transformers, which need an image with torch and take longer.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 step=hack/step.sh
+example=examples/star images=()
+if [ "${BACKEND:-}" = transformers ]; then
+  example=examples/star-transformers images=(base prometheus transformers)
+  set -- --plan transformers --limit-seconds 1800 "$@"
+fi
 kubectl_quiet() { kubectl "$@" >/dev/null; }
 
 hack/check.sh --cluster || exit 2
 $step "Kubernetes" hack/cluster/up.sh
 eval "$(hack/cluster/up.sh --print-env)"
-$step "image from these sources" hack/cluster/images.sh
-image=$(hack/cluster/images.sh | tail -n 1)
+$step "image from these sources" hack/cluster/images.sh "${images[@]}"
+image=$(hack/cluster/images.sh "${images[@]}" | tail -n 1)
 
 reset() { # what an earlier run left: dialogues are played once, so sessions have to start from nothing
   kubectl delete namespace star pilotage-system --ignore-not-found --wait=true --timeout=120s
@@ -26,11 +32,11 @@ install() {
   kubectl -n pilotage-system rollout status deployment/pilotage-controller --timeout=90s
   kubectl -n pilotage-system rollout status deployment/pilotage-gateway --timeout=90s
   kubectl -n monitoring rollout status deployment/prometheus --timeout=90s
-  kubectl_quiet apply -k examples/star
+  kubectl_quiet apply -k "$example"
 }
 
 export -f reset install kubectl_quiet
-export image
+export image example
 $step "what an earlier run left is taken away" bash -euo pipefail -c reset
-$step "install Pilotage (config/default) and the example (examples/star)" bash -euo pipefail -c install
+$step "install Pilotage (config/default) and the example ($example)" bash -euo pipefail -c install
 $step "the main job" .venv/bin/pilotage demo "$@"
