@@ -5,9 +5,10 @@ from dataclasses import replace
 import pytest
 from facts import IMAGE, MemoryWorld, climb_to, healthy, make_bundle, make_certificate
 
+from pilotage_core.certificate import ScoreSource
 from pilotage_core.guardrail import Reading
 from pilotage_core.stage import Stage
-from pilotage_operator.api.status import Phase, read_time
+from pilotage_operator.api.status import Phase, ProcessClusterStatus, read_time
 from pilotage_operator.decide.facts import EndpointFact, MonitorFact
 from pilotage_operator.decide.workloads import RETIREMENT_SECONDS
 
@@ -365,6 +366,32 @@ def test_status_fits_the_certificate_summary_people_see():
     )
     assert world.status.tau["procedure"].labels == 300
     assert world.status.certificates[0]["digests"]["serving_image"] == IMAGE
+
+
+@pytest.mark.parametrize(
+    ("source", "summary"),
+    [
+        (ScoreSource.CRITIC, "procedure=0.8"),
+        (ScoreSource.CONFIDENCE, "procedure=0.8 (confidence)"),
+        (None, "procedure=0.8"),
+    ],
+)
+def test_status_says_what_the_score_is_where_its_certificate_does(source, summary):
+    world = climb_to(MemoryWorld(make_bundle(), score_from=source), "Calibration")
+    assert world.status.tau_summary == summary
+    assert world.status.tau["procedure"].score_from is source
+    assert world.status.certificates[0].get("score_from") == source
+
+
+def test_a_status_from_before_certificates_told_their_score_keeps_what_was_earned():
+    world = climb_to(MemoryWorld(make_bundle()), "Automation")
+    stored = world.status.to_json()
+    del stored["certificates"][0]["score_from"], stored["tau"]["procedure"]["scoreFrom"]
+    world.status = ProcessClusterStatus.model_validate(stored)
+    world.steps(3)
+    assert (world.status.stage, world.status.held_by) == (Stage.AUTOMATION, "")
+    assert world.status.tau["procedure"].score_from is None
+    assert world.status.to_json()["tau"] == stored["tau"]
 
 
 def test_a_void_certificate_is_followed_by_a_new_calibration_and_what_was_earned_comes_back():

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from typer.testing import CliRunner
 
+from pilotage_core.certificate import ScoreSource
 from pilotage_core.errors import EvidenceError, InvalidInputError
 from pilotage_core.wire import JobResult
 from pilotage_trainer.artefact import MANIFEST, read_artefact, read_manifest
@@ -68,6 +69,24 @@ def test_a_pair_is_made_and_certified_on_sessions_it_has_not_seen(climbed, confi
     assert certificate.digests.actions == "rules-digest"
     assert 0 < certificate.median_session_actions < 10
     assert len(msgspec.json.encode(result)) < LONGEST_MESSAGE
+
+
+@pytest.mark.parametrize(
+    ("certainty", "source", "said"),
+    [
+        (0.0, ScoreSource.CRITIC, "the score is the critic"),
+        (1.1, ScoreSource.CONFIDENCE, "the score is the action confidence"),
+    ],
+)
+def test_certificates_say_whether_the_score_is_the_critic_or_confidence(climbed, config, certainty, source, said):
+    sessions, export, out, *_ = climbed
+    given = read_config(config)
+    given = msgspec.structs.replace(given, critic=msgspec.structs.replace(given.critic, certainty=certainty))
+    run_critic(window(export, out, until=sessions[110].closed_at), given)
+    result = run_calibrate(window(export, out), given, None, ISSUED)
+    assert result.certificates
+    assert {certificate.score_from for certificate in result.certificates} == {source}
+    assert result.reason.endswith(said)
 
 
 def test_curves_are_left_for_the_report(climbed, config):

@@ -15,11 +15,11 @@ import msgspec
 import torch
 from accelerate import PartialState
 
+from pilotage_core.certificate import ScoreSource
 from pilotage_core.record import SessionRecord
 from pilotage_core.wire import JobResult
 from pilotage_trainer.artefact import Manifest, check_artefact, digest_bytes
 from pilotage_trainer.config import JobConfig, encode_config
-from pilotage_trainer.critic import Source
 from pilotage_trainer.dataset import closed_after
 from pilotage_trainer.models import CRITIC_FILE
 from pilotage_trainer.neural.critic_data import Judging, judge_sessions, require_labels
@@ -133,7 +133,7 @@ def build_result(
             "auroc": compared.auroc,
             "confidence_auroc": compared.confidence_auroc,
             "share_better": compared.share_better,
-            "beats_confidence": float(fitted.card.source is Source.CRITIC),
+            "beats_confidence": float(fitted.card.source is ScoreSource.CRITIC),
             "step": float(fitted.step),
             **{f"confidence_auroc:{measure}": auroc for measure, auroc in fitted.measures.items()},
             **fitted.figures,
@@ -145,7 +145,7 @@ def build_result(
 def explain(fitted: Fitted) -> str:
     """In plain words, what the score is and why."""
     compared, names = fitted.compared, {Measure.WHOLE: "whole sequence", Measure.MEAN: "mean", Measure.LEAST: "least"}
-    is_critic = fitted.card.source is Source.CRITIC
+    is_critic = fitted.card.source is ScoreSource.CRITIC
     score = "critic" if is_critic else f"action confidence ({names[fitted.card.measure]})"
     told = (
         f"the score is the {score}: AUROC {compared.auroc:.3f}, confidence {compared.confidence_auroc:.3f}, better in "
