@@ -4,14 +4,18 @@ Metrics of a JobResult: policy: sessions, points, tool_accuracy, action_accuracy
 accept_rate, auroc, confidence_auroc, …; calibrate: n:<stratum>, accept_rate:<stratum>, coverage:<stratum>.
 Exit codes: 0 done (`passed` may be false), 2 usage, 3 too little data, 4 one class only, 5 export or model server
 unreachable, 6 artefact damaged, 7 disk, 8 a loss that is no number, 9 tokenizer splits accept or reject, 10 base model
-cannot be loaded, 11 a worker died (failures.py).
+cannot be loaded, 11 a worker died (failures.py), 143 asked to stop (SIGTERM).
 """
 
+import os
+import signal
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import Annotated
 
 import msgspec
@@ -326,6 +330,8 @@ def run_job(
     wanted: Path | None,
 ) -> None:
     """Run `job` on its window, write its result, and exit with the code its outcome has."""
+    if "RANK" not in os.environ:  # one of several may be waiting for another where no handler runs: it dies of it
+        signal.signal(signal.SIGTERM, _leave)
     window: Window | None = None
     try:
         window = build_window()
@@ -339,6 +345,11 @@ def run_job(
         raise typer.Exit(code) from error
     tell(f"{result.phase} {result.revision}: {'passed' if result.passed else 'not passed'}: {result.reason}")
     typer.echo(msgspec.json.format(msgspec.json.encode(result)).decode())
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    """SIGTERM outside training, where there is nothing to save: the first process of a container would ignore it."""
+    sys.exit(128 + number)
 
 
 def _report_failure(phase: str, window: Window, folder: str, reason: str, wanted: Path | None) -> None:

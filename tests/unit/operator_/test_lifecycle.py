@@ -9,7 +9,7 @@ from pilotage_core.certificate import ScoreSource
 from pilotage_core.guardrail import Reading
 from pilotage_core.stage import Stage
 from pilotage_operator.api.status import Phase, ProcessClusterStatus, read_time
-from pilotage_operator.decide.facts import EndpointFact, MonitorFact
+from pilotage_operator.decide.facts import EndpointFact, JobFact, JobState, MonitorFact
 from pilotage_operator.decide.workloads import RETIREMENT_SECONDS
 
 
@@ -339,6 +339,20 @@ def test_without_counts_nothing_is_concluded_and_nothing_is_lost():
     world.steps(5, counts=None, monitor=None)
     assert world.status.supervision == seen
     assert world.status.stage is Stage.COPILOT
+
+
+def test_what_a_job_waits_for_is_told_until_it_starts():
+    world = MemoryWorld(make_bundle())
+    world.count(sessions=100, demonstrations=100)
+    while not world.job_log:
+        world.step()
+    name = world.job_log[0].name
+    for reason in ("the Job waits in queue gpus", ""):
+        world.step(jobs={name: JobFact(JobState.RUNNING, reason=reason)})
+        assert (world.status.pipeline.job, world.status.pipeline.reason) == (name, reason)
+    world.facts = replace(world.facts, jobs={})
+    world.steps(3)
+    assert world.status.pipeline.phase is not Phase.POLICY
 
 
 def test_a_restart_changes_nothing():

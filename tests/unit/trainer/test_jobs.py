@@ -3,6 +3,7 @@
 import gzip
 import json
 import re
+import signal
 from pathlib import Path
 
 import msgspec
@@ -19,7 +20,7 @@ from pilotage_trainer.critic_job import run_critic
 from pilotage_trainer.dataset import read_export
 from pilotage_trainer.evaluation_job import run_evaluate
 from pilotage_trainer.failures import DamagedArtefactError
-from pilotage_trainer.main import app
+from pilotage_trainer.main import app, run_job
 from pilotage_trainer.models import POLICY_FILE, load_critic, load_models, load_policy
 from pilotage_trainer.policy_job import run_policy
 from pilotage_trainer.results import LONGEST_MESSAGE, shorten_result
@@ -198,6 +199,21 @@ def test_a_policy_below_the_bar_does_not_pass(make_sessions, write_export, tmp_p
     result = run_policy(window(export, tmp_path), settings)
     assert not result.passed
     assert "is below 0.999" in result.reason
+
+
+def test_a_job_that_is_asked_to_stop_stops_and_leaves_no_result(tmp_path):
+    def job(window, config):
+        signal.raise_signal(signal.SIGTERM)
+        raise AssertionError("it went on")
+
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(SystemExit) as left:
+            run_job("policy", lambda: window("none", tmp_path), job, "{}", tmp_path / "result.json")
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert left.value.code == 143
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

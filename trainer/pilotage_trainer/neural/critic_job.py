@@ -12,8 +12,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
-import torch
-from accelerate import PartialState
 
 from pilotage_core.certificate import ScoreSource
 from pilotage_core.record import SessionRecord
@@ -27,6 +25,7 @@ from pilotage_trainer.neural.critic_fit import Fitted, fit_better
 from pilotage_trainer.neural.export import write_transformer
 from pilotage_trainer.neural.inference import PolicyModel, find_device
 from pilotage_trainer.neural.metrics_file import METRICS
+from pilotage_trainer.neural.processes import open_state
 from pilotage_trainer.neural.tokenizer import load_tokenizer
 from pilotage_trainer.neural.verdict import SERVED_BY_US, Measure
 from pilotage_trainer.window import Window, build_digests, digest_records
@@ -47,7 +46,7 @@ def run_critic(window: Window, config: JobConfig) -> JobResult:
     Raises EvidenceError where there is too little, OneClassError, DamagedArtefactError where the policy cannot be
     loaded, SplitLabelError, NotANumberError, WorkerDiedError, OSError.
     """
-    state = PartialState(cpu=not torch.cuda.is_available())
+    state = open_state()
     folder, work = window.folder("policy"), window.folder("critic").with_name("critic-training")
     made, training = check_artefact(folder, "policy"), config.transformers.critic
     newer, held_out = window.hold_out(closed_after(window.read(since=made.trained_until), made.trained_until))
