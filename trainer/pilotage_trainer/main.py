@@ -226,7 +226,7 @@ def calibrate(
     result: Result = None,
     backend: BackendOption = Backend.COUNTS,
     feedback: Feedback = None,
-    target: Target = 0.9,
+    target: Target = None,
     delta: Delta = 0.05,
     strata: Strata = 0,
     monitor_from: MonitorFrom = "",
@@ -243,7 +243,7 @@ def calibrate(
     least_propensity may say the smallest propensity in force at the time, for --monitor-from.
     """
     if choose_form(context) and feedback is not None:
-        run_feedback(feedback, target, delta, strata, monitor_from, in_force, as_json)
+        run_feedback(feedback, target or [], delta, strata, monitor_from, in_force, as_json)
         return
 
     from pilotage_trainer.calibration_job import run_calibrate
