@@ -6,6 +6,7 @@ Not here: where status and decisions are read (sources.py).
 from collections.abc import Callable, Iterator
 
 from pilotage.report.times import clock, in_words
+from pilotage_core.certificate import ScoreSource
 from pilotage_core.gate import RULES, Decision, GateFacts, Reason, usable_score
 from pilotage_core.guardrail import GuardrailVerdict
 from pilotage_core.record import ProposalRecord
@@ -41,6 +42,12 @@ NEEDS_IN_WORDS: dict[Need, str] = {
     Need.CORRECTIVE_INTERVENTION: "share of executed actions an operator had to repair",
     Need.GUARDRAILS_HEALTHY: "all guardrails Healthy",
     Need.APPROVAL: "a person's approval",
+}
+
+SCORES_IN_WORDS: dict[ScoreSource | None, str] = {
+    ScoreSource.CRITIC: "the critic's",
+    ScoreSource.CONFIDENCE: "the policy's confidence, which the critic did not beat",
+    None: "whether the critic's or the policy's confidence is not told",
 }
 
 STAGES_IN_WORDS: dict[Stage, str] = {
@@ -166,7 +173,7 @@ def _thresholds(status: ProcessClusterStatus) -> Iterator[str]:
 
 def tau_in_words(stratum: str, tau: TauStatus) -> Iterator[str]:
     """A certificate in words."""
-    yield f"τ of stratum {stratum}: a score of at least {tau.tau}."
+    yield f"τ of stratum {stratum}: a score of at least {tau.tau} ({SCORES_IN_WORDS[tau.score_from]})."
     yield (
         f"  With confidence {1 - float(tau.delta):.4g} at least {float(tau.bound):.1%} of such actions are what an "
         f"operator would accept unedited (target {float(tau.target):.0%})."

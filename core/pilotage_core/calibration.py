@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import betainc, betaincinv, ndtri, stdtrit
 
-from pilotage_core.certificate import Certificate, EvidenceDigests, LabelsFrom, session_precision_bound
+from pilotage_core.certificate import Certificate, EvidenceDigests, LabelsFrom, ScoreSource, session_precision_bound
 from pilotage_core.errors import EvidenceError, InvalidInputError
 
 FloatArray = npt.NDArray[np.float64]
@@ -388,6 +388,7 @@ def build_certificate(
     process_cluster: str,
     stratum: str,
     labels_from: LabelsFrom,
+    score_from: ScoreSource,
     digests: EvidenceDigests,
     median_session_actions: float,
     issued_at: str,
@@ -416,4 +417,5 @@ def build_certificate(
         operators=result.operators,
         tau_tighter=result.tau_tighter,
         tau_looser=result.tau_looser,
+        score_from=score_from,
     )

@@ -5,11 +5,19 @@ AutomationGate status, snapshots and Job results.
 """
 
 from collections.abc import Set
+from enum import StrEnum
 from typing import Literal
 
 import msgspec
 
 LabelsFrom = Literal["live", "replay", "both"]
+
+
+class ScoreSource(StrEnum):
+    """What a score is: the critic's own, or the policy's confidence where the critic did not beat it."""
+
+    CRITIC = "critic"
+    CONFIDENCE = "confidence"
 
 
 class EvidenceDigests(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -36,7 +44,8 @@ class Certificate(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknow
     and ≥ `target`. `coverage` is the share of labels at or above tau. `icc` is ρ, the intraclass correlation of labels
     of one operator, and `design_effect` what n and errors were divided by. `tau_tighter` and `tau_looser` are the
     neighbours on the same grid (None at its ends). `session_bound` is the chance that no action is wrong in a session
-    of median length (`median_session_actions` critical actions). `issued_at` is RFC 3339.
+    of median length (`median_session_actions` critical actions). `issued_at` is RFC 3339. A
+    `score_from` of None is not told.
     """
 
     process_cluster: str
@@ -59,6 +68,7 @@ class Certificate(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknow
     operators: int = 0
     tau_tighter: float | None = None
     tau_looser: float | None = None
+    score_from: ScoreSource | None = None
 
 
 def changed_digests(

@@ -20,6 +20,7 @@ import msgspec
 import pytest
 
 from pilotage_core.actions import ActionRules
+from pilotage_core.certificate import ScoreSource
 from pilotage_core.dialog import DEFAULT_FORMAT
 from pilotage_core.errors import EvidenceError, UnavailableError
 from pilotage_core.proposal import build_action_schema
@@ -27,7 +28,7 @@ from pilotage_core.screen import Control, ControlKind, Screen
 from pilotage_trainer import scorers
 from pilotage_trainer.artefact import MANIFEST, Manifest, digest_code, write_artefact
 from pilotage_trainer.counts import Example, build_contexts, count_steps
-from pilotage_trainer.critic import Rates, Source, StoredCritic
+from pilotage_trainer.critic import Rates, StoredCritic
 from pilotage_trainer.features import read_prompt
 from pilotage_trainer.models import CRITIC_FILE, POLICY_FILE, load_models
 from pilotage_trainer.policy import Policy, StoredPolicy, StoredWeights
@@ -60,7 +61,7 @@ def revision(tmp_path_factory) -> Path:
     counts = count_steps(Example(i, build_contexts(read_prompt(PROMPT)), (), step) for i, step in enumerate(steps))
     policy = Policy(StoredPolicy(counts, StoredWeights((), (), b"", b""), 0.0))
     rates = Rates(tuple({"": (9.0, 10.0)} if i == 0 else {} for i in range(5)))
-    critic = StoredCritic(Source.CRITIC, 0.5, {"confidence": 1.0}, rates)
+    critic = StoredCritic(ScoreSource.CRITIC, 0.5, {"confidence": 1.0}, rates)
     made = Manifest("policy", "star/weather", "r1", "counts", "d", "c", DEFAULT_FORMAT.digest, digest_code(), {})
     written = write_artefact(folder / "policy", made, {POLICY_FILE: policy.encode()})
     of_critic = msgspec.structs.replace(made, kind="critic", policy=written.digest)

@@ -67,6 +67,19 @@ def test_a_killed_run_goes_on_to_the_same_losses(tmp_path, whole, fault):
     assert not list(tmp_path.glob("*/.step-*"))
 
 
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_stopped_run_saves_says_so_and_goes_on_to_the_same_losses(tmp_path, whole, processes):
+    """SIGTERM to what the controller started; no checkpoint was due before the end."""
+    settings = {"checkpoint_every": 1000, "sharding": "full"}
+    stopped = run(tmp_path, ("stop", "9"), processes, **settings)
+    assert stopped.returncode == 143, stopped.stderr
+    (saved,) = list_folders(tmp_path / "checkpoints")
+    assert read_progress(saved).step > 1
+    again = run(tmp_path, processes=processes, **settings)
+    assert again.returncode == 0, again.stderr
+    assert read_losses(tmp_path) == pytest.approx(whole, rel=1e-5)
+
+
 def test_a_killed_worker_has_its_own_exit_code_and_a_clear_message(tmp_path, whole):
     killed = run(tmp_path, ("batch", "9"), processes=2, sharding="full", checkpoint_every=2)
     assert killed.returncode == 11, killed.stderr

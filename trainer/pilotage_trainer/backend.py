@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from pilotage_core.certificate import ScoreSource
 from pilotage_trainer.artefact import Manifest
 
 Ask = tuple[str, dict[str, Any] | None]
@@ -57,6 +58,11 @@ class AnyPolicy(Served, Protocol):
 
 class AnyCritic(Served, Protocol):
     """A critic of any backend."""
+
+    @property
+    def source(self) -> ScoreSource:
+        """What its score is."""
+        ...
 
     @property
     def vocabulary(self) -> int:

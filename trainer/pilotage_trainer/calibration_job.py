@@ -51,6 +51,7 @@ def run_calibrate(window: Window, config: JobConfig, urls: tuple[str, str] | Non
         results,
         labels,
         process_cluster=window.process_cluster,
+        score_from=critic.source,
         digests=_build_evidence(labels, policy, critic, config),
         issued_at=issued_at,
     )
@@ -60,7 +61,7 @@ def run_calibrate(window: Window, config: JobConfig, urls: tuple[str, str] | Non
         phase="calibrate",
         revision=window.revision,
         passed=bool(certificates),
-        reason=explain_results(results),
+        reason=explain_results(results, critic.source),
         digests={"policy": policy.manifest.digest, "critic": critic.manifest.digest, **build_digests(manifest)},
         metrics={"held_out_sessions": float(len(records)), **_measure_strata(labels, results)},
         certificates=certificates,

@@ -2,17 +2,17 @@
 
 Logistic regression over what the policy thinks of the action and over acceptance rates. What a server needs, no
 scipy; fitting is in critic_training.py. Where the critic does not beat the policy's own confidence on sessions
-it has not seen, that confidence is the score (`Source`).
+it has not seen, that confidence is the score (ScoreSource).
 """
 
 import math
 from collections.abc import Iterable, Mapping
-from enum import StrEnum
 from typing import Self
 
 import msgspec
 
 from pilotage_core.actions import Action
+from pilotage_core.certificate import ScoreSource
 from pilotage_core.dialog import ACTION_MARK, decode_action
 from pilotage_trainer.features import Situation, name_step, read_prompt
 from pilotage_trainer.policy import Policy, Prediction
@@ -21,13 +21,6 @@ LEAST_PROBABILITY = 1e-4
 """Probabilities are kept this far from 0 and 1 before their log-odds are taken."""
 PRIOR_LABELS = 4.0
 """How many labels the rate of the coarser context counts for."""
-
-
-class Source(StrEnum):
-    """What a score is."""
-
-    CRITIC = "critic"
-    CONFIDENCE = "confidence"
 
 
 class Rates(msgspec.Struct, frozen=True):
@@ -48,7 +41,7 @@ class Rates(msgspec.Struct, frozen=True):
 class StoredCritic(msgspec.Struct, frozen=True):
     """A critic as stored (critic.json). `weights` by trait."""
 
-    source: Source
+    source: ScoreSource
     intercept: float
     weights: dict[str, float]
     rates: Rates
@@ -80,7 +73,7 @@ class Critic:
         """P(accept) of `action` in `situation`."""
         step = name_step(action)
         prediction = self.policy.predict(situation, frozenset({step}))
-        if self.stored.source is Source.CONFIDENCE:
+        if self.stored.source is ScoreSource.CONFIDENCE:
             return prediction.mixed[step]
         rates = self.stored.rates.of(build_rate_contexts(situation, step))
         traits = build_judgement(situation, step, prediction) | build_rate_traits(rates)

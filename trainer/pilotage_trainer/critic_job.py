@@ -7,12 +7,12 @@ from collections.abc import Sequence
 
 import msgspec
 
+from pilotage_core.certificate import ScoreSource
 from pilotage_core.record import SessionRecord
 from pilotage_core.wire import JobResult
 from pilotage_trainer.artefact import write_artefact
 from pilotage_trainer.comparison import Comparison
 from pilotage_trainer.config import JobConfig
-from pilotage_trainer.critic import Source
 from pilotage_trainer.critic_training import Judged, fit_better, judge_crossfitted, judge_sessions
 from pilotage_trainer.dataset import closed_after, closed_by
 from pilotage_trainer.models import CRITIC_FILE, POLICY_FILE, ServedPolicy, load_policy
@@ -48,7 +48,7 @@ def run_critic(window: Window, config: JobConfig) -> JobResult:
             "auroc": compared.auroc,
             "confidence_auroc": compared.confidence_auroc,
             "share_better": compared.share_better,
-            "beats_confidence": float(critic.stored.source is Source.CRITIC),
+            "beats_confidence": float(critic.stored.source is ScoreSource.CRITIC),
         },
         held_out_after=manifest.trained_until,
     )
@@ -64,9 +64,9 @@ def _collect_labels(
     return labels + judge_sessions(newer, served.policy, served.manifest.digest, config.rules, first=len(known))
 
 
-def _explain(source: Source, compared: Comparison) -> str:
+def _explain(source: ScoreSource, compared: Comparison) -> str:
     return (
-        f"the score is the {'critic' if source is Source.CRITIC else 'action confidence'}: AUROC {compared.auroc:.3f}, "
-        f"confidence {compared.confidence_auroc:.3f}, better in {compared.share_better:.1%} of draws over "
-        f"{compared.labels} labels"
+        f"the score is the {'critic' if source is ScoreSource.CRITIC else 'action confidence'}: "
+        f"AUROC {compared.auroc:.3f}, confidence {compared.confidence_auroc:.3f}, better in "
+        f"{compared.share_better:.1%} of draws over {compared.labels} labels"
     )

@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 
 from pilotage_core.actions import ActionRules, classify_action
+from pilotage_core.certificate import ScoreSource
 from pilotage_core.errors import EvidenceError
 from pilotage_core.record import SessionRecord
 from pilotage_trainer.comparison import Comparison, compare_scores
@@ -19,7 +20,6 @@ from pilotage_trainer.config import CriticSettings, PolicySettings
 from pilotage_trainer.critic import (
     Critic,
     Rates,
-    Source,
     StoredCritic,
     build_judgement,
     build_rate_contexts,
@@ -114,7 +114,7 @@ def fit_critic(policy: Policy, labels: Sequence[Judged], settings: CriticSetting
     told = (fitted.weights[:, 1] - fitted.weights[:, 0]).tolist()
     intercept = float(fitted.intercepts[1] - fitted.intercepts[0])
     weights = dict(zip(names, told, strict=True))
-    return Critic(policy, StoredCritic(Source.CRITIC, intercept, weights, count_rates(labels)))
+    return Critic(policy, StoredCritic(ScoreSource.CRITIC, intercept, weights, count_rates(labels)))
 
 
 def fit_better(policy: Policy, labels: Sequence[Judged], settings: CriticSettings) -> tuple[Critic, Comparison]:
@@ -123,7 +123,7 @@ def fit_better(policy: Policy, labels: Sequence[Judged], settings: CriticSetting
     critic = fit_critic(policy, labels, settings)
     if comparison.share_better >= settings.certainty:
         return critic, comparison
-    stored = msgspec.structs.replace(critic.stored, source=Source.CONFIDENCE)
+    stored = msgspec.structs.replace(critic.stored, source=ScoreSource.CONFIDENCE)
     return Critic(policy, stored), comparison
 
 

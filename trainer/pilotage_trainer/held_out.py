@@ -13,7 +13,7 @@ import msgspec
 
 from pilotage_core.actions import Action, classify_action
 from pilotage_core.calibration import TauResult, build_certificate, calibrate
-from pilotage_core.certificate import Certificate, EvidenceDigests, LabelsFrom
+from pilotage_core.certificate import Certificate, EvidenceDigests, LabelsFrom, ScoreSource
 from pilotage_core.errors import InvalidActionError
 from pilotage_core.proposal import build_action_schema, read_reply
 from pilotage_core.record import SessionRecord
@@ -107,6 +107,7 @@ def build_certificates(
     labels: Sequence[ScoredLabel],
     *,
     process_cluster: str,
+    score_from: ScoreSource,
     digests: EvidenceDigests,
     issued_at: str,
 ) -> tuple[Certificate, ...]:
@@ -118,6 +119,7 @@ def build_certificates(
             process_cluster=process_cluster,
             stratum=stratum,
             labels_from=find_origin([label for label in labels if label.stratum == stratum]),
+            score_from=score_from,
             digests=digests,
             median_session_actions=statistics.median(per_session.values()),
             issued_at=issued_at,
@@ -134,8 +136,8 @@ def find_origin(labels: Sequence[ScoredLabel]) -> LabelsFrom:
     return "both" if any(label.live for label in labels) else "replay"
 
 
-def explain_results(results: Mapping[str, TauResult]) -> str:
-    """In plain words, what was certified and why the rest was not."""
+def explain_results(results: Mapping[str, TauResult], score_from: ScoreSource) -> str:
+    """In plain words, what was certified and why the rest was not, and what the score is."""
     told = []
     for stratum, r in results.items():
         if r.tau is not None:
@@ -143,6 +145,7 @@ def explain_results(results: Mapping[str, TauResult]) -> str:
         else:
             at = f", {r.errors} wrong of the best {r.selected}" if r.selected else f", {r.needed} needed"
             told.append(f"{stratum}: {r.reason} with {r.n} labels{at}")
+    told.append(f"the score is the {'critic' if score_from is ScoreSource.CRITIC else 'action confidence'}")
     return "; ".join(told)
 
 

@@ -1,7 +1,7 @@
 """Starting the processes that train together on one machine, and telling how they ended. torchrun's own agent does it.
 
 Under torchrun or `accelerate launch` nothing is started: the processes are there. The exit code is that of the process
-that failed first, or 11 where one was killed.
+that failed first, 11 where one was killed, or 143 where all were asked to stop.
 """
 
 import os
@@ -20,7 +20,11 @@ def launch_processes(processes: int) -> None:
 
 
 def run_workers(command: list[str], processes: int) -> int:
-    """Run `command` in `processes` processes that know of each other; the exit code of it all."""
+    """Run `command` in `processes` processes that know of each other; the exit code of it all.
+
+    SIGTERM is handed on to them, and they have TORCH_ELASTIC_SHUTDOWN_TIMEOUT seconds (torch's own 30) to save.
+    """
+    from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
@@ -35,6 +39,9 @@ def run_workers(command: list[str], processes: int) -> int:
     )
     try:
         elastic_launch(config, sys.executable)("-u", *command)
+    except SignalException as stop:
+        tell(f"stopped by {stop.sigval.name}; start again to go on from the checkpoint")
+        return 128 + int(stop.sigval)
     except ChildFailedError as error:
         rank, first = error.get_first_failure()
         if first.exitcode < 0:

@@ -4,14 +4,18 @@ Metrics of a JobResult: policy: sessions, points, tool_accuracy, action_accuracy
 accept_rate, auroc, confidence_auroc, …; calibrate: n:<stratum>, accept_rate:<stratum>, coverage:<stratum>.
 Exit codes: 0 done (`passed` may be false), 2 usage, 3 too little data, 4 one class only, 5 export or model server
 unreachable, 6 artefact damaged, 7 disk, 8 a loss that is no number, 9 tokenizer splits accept or reject, 10 base model
-cannot be loaded, 11 a worker died (failures.py).
+cannot be loaded, 11 a worker died (failures.py), 143 asked to stop (SIGTERM).
 """
 
+import os
+import signal
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import Annotated
 
 import msgspec
@@ -222,7 +226,7 @@ def calibrate(
     result: Result = None,
     backend: BackendOption = Backend.COUNTS,
     feedback: Feedback = None,
-    target: Target = 0.9,
+    target: Target = None,
     delta: Delta = 0.05,
     strata: Strata = 0,
     monitor_from: MonitorFrom = "",
@@ -239,7 +243,7 @@ def calibrate(
     least_propensity may say the smallest propensity in force at the time, for --monitor-from.
     """
     if choose_form(context) and feedback is not None:
-        run_feedback(feedback, target, delta, strata, monitor_from, in_force, as_json)
+        run_feedback(feedback, target or [], delta, strata, monitor_from, in_force, as_json)
         return
 
     from pilotage_trainer.calibration_job import run_calibrate
@@ -326,6 +330,8 @@ def run_job(
     wanted: Path | None,
 ) -> None:
     """Run `job` on its window, write its result, and exit with the code its outcome has."""
+    if "RANK" not in os.environ:  # one of several may be waiting for another where no handler runs: it dies of it
+        signal.signal(signal.SIGTERM, _leave)
     window: Window | None = None
     try:
         window = build_window()
@@ -339,6 +345,11 @@ def run_job(
         raise typer.Exit(code) from error
     tell(f"{result.phase} {result.revision}: {'passed' if result.passed else 'not passed'}: {result.reason}")
     typer.echo(msgspec.json.format(msgspec.json.encode(result)).decode())
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    """SIGTERM outside training, where there is nothing to save: the first process of a container would ignore it."""
+    sys.exit(128 + number)
 
 
 def _report_failure(phase: str, window: Window, folder: str, reason: str, wanted: Path | None) -> None:

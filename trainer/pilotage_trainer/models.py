@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from pilotage_core.actions import Action
+from pilotage_core.certificate import ScoreSource
 from pilotage_core.dialog import VERDICT_MARK, encode_action
 from pilotage_trainer import vllm
 from pilotage_trainer.artefact import MANIFEST, TRANSFORMERS, Manifest, digest_code, read_artefact, read_manifest
@@ -70,6 +71,11 @@ class ServedCritic:
     busy: bool = False
     longest: int = vllm.LONGEST_PROMPT
     vocabulary: int = len(vllm.VOCABULARY)
+
+    @property
+    def source(self) -> ScoreSource:
+        """What its score is."""
+        return self.critic.stored.source
 
     def score(self, query: str) -> float:
         """P(accept) of the action at the end of `query`, asked for its verdict or not. Raises ValueError for none."""

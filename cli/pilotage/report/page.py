@@ -225,14 +225,18 @@ def _certificates(one: ProcessClusterFigures) -> str:
     if not one.certificates:
         return ""
     head = _row(
-        ("stratum", "issued", "τ", "labels", "≥ τ", "wrong", "bound", "target", "coverage", "design effect", "from"),
+        (
+            "stratum", "issued", "τ", "labels", "≥ τ", "wrong", "bound", "target", "coverage", "design effect",
+            "labels from", "score",
+        ),
         "th",
-    )
+    )  # fmt: skip
     rows = "".join(
         _row(
             (
                 c.stratum, c.issued_at[11:19], f"{c.tau:.3f}", f"{c.n:,}", f"{c.selected:,}", f"{c.errors}",
                 f"{c.bound:.3f}", f"{c.target:g}", _percent(c.coverage), f"{c.design_effect:.2f}", c.labels_from,
+                c.score_from or "not told",
             )
         )
         for c in one.certificates

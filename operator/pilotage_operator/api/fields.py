@@ -36,6 +36,7 @@ MAP_BY_NAME: dict[str, Any] = {"x-kubernetes-list-type": "map", "x-kubernetes-li
 Name = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
 Stratum = Name
 Quantity = Annotated[str, Field(max_length=20, pattern=r"^[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi)?$")]
+Cores = Annotated[str, Field(max_length=20, pattern=r"^[0-9]+(\.[0-9]+)?m?$")]
 Decimal = Annotated[str, Field(max_length=20, pattern=r"^[0-9]+(\.[0-9]+)?$")]
 Share = Annotated[str, Field(max_length=10, pattern=r"^(0(\.[0-9]{1,6})?|1(\.0{1,6})?)$")]
 InnerShare = Annotated[

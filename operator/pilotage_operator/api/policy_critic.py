@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import Field
 
 from pilotage_core.training import TransformersSettings
-from pilotage_operator.api.fields import ApiModel, InnerShare, Quantity, Share, cel, cel_extra
+from pilotage_operator.api.fields import ApiModel, Cores, InnerShare, Quantity, Share, cel, cel_extra
 
 KIND = "PolicyCritic"
 PLURAL = "policycritics"
@@ -82,14 +82,21 @@ class Serving(ApiModel):
     image: Annotated[str, Field(max_length=512)] = ""
     gpus: Annotated[int, Field(ge=0, le=16)] = 0
     replicas: Annotated[int, Field(ge=1, le=32)] = 1
-    cpu: Quantity = "100m"
+    cpu: Cores = "100m"
     memory: Quantity = "256Mi"
 
 
 class Training(ApiModel):
-    """A training Job's size, and how long it may take in all."""
+    """A training Job's size, and how long it may take in all.
 
-    cpu: Quantity = "1"
+    `image`: what it runs; left empty, what the controller runs. `gpus`: one process trains on each, on one node.
+    `queue`: the LocalQueue of Kueue that it waits in; left empty, it starts at once.
+    """
+
+    image: Annotated[str, Field(max_length=512)] = ""
+    queue: Annotated[str, Field(max_length=63, pattern=r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$")] = ""
+    gpus: Annotated[int, Field(ge=0, le=16)] = 0
+    cpu: Cores = "1"
     memory: Quantity = "2Gi"
     deadline_seconds: Annotated[int, Field(ge=30, le=2_592_000)] = 3600
 
@@ -106,6 +113,7 @@ class PolicyCriticSpec(ApiModel):
             "self.backend != 'counts' || !has(self.baseModel) || self.baseModel == ''",
             "backend counts has no base model: leave it empty",
         ),
+        ("self.backend == 'transformers' || self.training.gpus == 0", "only backend transformers trains on GPUs"),
         ("self.backend != 'counts' || self.serving.runtime == 'pilotage'", "vLLM serves no count models"),
     )
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from pilotage_core.certificate import ScoreSource
 from pilotage_core.guardrail import GuardrailVerdict
 from pilotage_core.stage import Stage
 from pilotage_operator.api.fields import MAP_BY_NAME, ApiModel
@@ -128,7 +129,7 @@ class Pipeline(ApiModel):
 
 
 class TauStatus(ApiModel):
-    """A certificate in short, for people and dashboards."""
+    """A certificate in short, for people and dashboards. Without `scoreFrom` it is not told."""
 
     tau: str
     labels: int
@@ -140,6 +141,7 @@ class TauStatus(ApiModel):
     coverage: str
     labels_from: str
     issued_at: str
+    score_from: ScoreSource | None = None
 
 
 class GuardrailReading(ApiModel):

@@ -179,7 +179,7 @@ class KubernetesWorld:
                 path = f"/api/v1/namespaces/{namespace}/pods"
                 pods = await self._api.list(path, f"batch.kubernetes.io/job-name={name}")
                 self._ended[uid] = read_job(job, pods["items"])
-            jobs.setdefault(namespace, {})[name] = self._ended.get(uid, JobFact(JobState.RUNNING))
+            jobs.setdefault(namespace, {})[name] = self._ended.get(uid) or read_job(job, [])
         return jobs
 
     # --- apply -------------------------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from pilotage_operator.api.status import ProcessClusterStatus
 from pilotage_operator.apply.processes import Process, find_process, start_process, stop_process
 from pilotage_operator.build.bundle import Lookup, Object
 from pilotage_operator.build.inference_service import build_serve_command
-from pilotage_operator.build.job import build_train_command
+from pilotage_operator.build.job import build_train_command, count_threads
 from pilotage_operator.decide.facts import Bundle, EndpointFact, JobFact, JobState, LifecycleDecision, WantedEndpoint
 from pilotage_operator.observe.manifests import list_files, read_manifests
 from pilotage_operator.observe.world import Sighting
@@ -113,7 +113,7 @@ class LocalWorld:
             if not folder.exists():
                 out, result = str(self._folder / "artefacts"), str(folder / "result.json")
                 command = build_train_command(bundle, job, export=self._gateway, out=out, result=result)
-                self._start(folder, command, 0)
+                self._start(folder, command, threads=count_threads(bundle, job.phase))
         for endpoint in decision.endpoints:
             self._keep_server(bundle, endpoint)
         self._retire(bundle, {endpoint.name for endpoint in decision.endpoints} | decision.kept_endpoints)
@@ -141,9 +141,9 @@ class LocalWorld:
                     stop_process(process)
                 shutil.rmtree(folder, ignore_errors=True)
 
-    def _start(self, folder: Path, command: list[str], port: int) -> Process:
+    def _start(self, folder: Path, command: list[str], port: int = 0, threads: int = 1) -> Process:
         try:
-            return start_process(folder, command, port)
+            return start_process(folder, command, port, threads)
         except OSError as error:
             raise UnavailableError(f"cannot be started: {error}", where=command[0]) from error
 

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import msgspec
 
+from pilotage_operator.build.job import THREAD_VARIABLES
+
 # The wrapper writes the exit code down even when nobody waits for the process any more.
 WRAPPER = '"$@"; code=$?; echo $code > exit.new && mv exit.new exit'
 
@@ -44,14 +46,17 @@ class Process:
         return lines[-1][:500] if lines else ""
 
 
-def start_process(folder: Path, command: list[str], port: int = 0) -> Process:
-    """Start `command` in a session of its own, in `folder`. What an earlier process of that name left is cleared."""
+def start_process(folder: Path, command: list[str], port: int = 0, threads: int = 1) -> Process:
+    """Start `command` in a session of its own, in `folder`. What an earlier process of that name left is cleared.
+
+    `threads` are what numerical libraries may use in it.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("exit", "exit.new", "process.json"):
         (folder / name).unlink(missing_ok=True)
     program = Path(sys.executable).parent / command[0]
     found = str(program) if program.exists() else command[0]
-    environment = os.environ | dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    environment = os.environ | dict.fromkeys(THREAD_VARIABLES, str(threads))
     with (folder / "log").open("ab") as log:
         child = subprocess.Popen(
             ["/bin/sh", "-c", WRAPPER, "sh", found, *command[1:]],

@@ -17,10 +17,17 @@ from pilotage_operator.decide.facts import Bundle, JobPhase, WantedJob
 LABEL_PROCESS_CLUSTER = "pilotage.dev/process-cluster"
 LABEL_REVISION = "pilotage.dev/revision"
 LABEL_PHASE = "pilotage.dev/phase"
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 ARTEFACTS_CLAIM = "artefacts"
 ARTEFACTS_PATH = "/artefacts"
+QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
+"""Kueue's webhook suspends a Job that is created with it until there is room."""
 DATA_EXIT_CODES = [2, 3, 4, 9, 10]
 """Exit codes another try cannot mend: usage, data that does not carry it, a tokenizer or base model that cannot."""
+STOPPED_EXIT_CODE = 143
+"""How a trainer ends that was asked to stop (SIGTERM). A suspended Job's pods get no condition that would tell."""
+STOP_SECONDS = 300
+"""For a batch and a checkpoint of every weight and moment, on a volume that others write to as well."""
 
 
 def build_train_command(bundle: Bundle, job: WantedJob, *, export: str, out: str, result: str = "") -> list[str]:
@@ -40,9 +47,25 @@ def build_train_command(bundle: Bundle, job: WantedJob, *, export: str, out: str
         "--out": out,
         "--result": result,
         "--backend": bundle.policy_critic.backend.value,
+        "--processes": str(gpus) if (gpus := count_gpus(bundle, job.phase)) > 1 else "",
     }
     given = [part for option, value in options.items() if value for part in (option, value)]
     return ["pilotage-train", job.phase.value, *given]
+
+
+def count_gpus(bundle: Bundle, phase: JobPhase) -> int:
+    """GPUs that `phase` learns on, a process on each. Calibration asks the model servers, and needs none."""
+    learns = bundle.policy_critic.backend is Backend.TRANSFORMERS and phase is not JobPhase.CALIBRATE
+    return bundle.policy_critic.training.gpus if learns else 0
+
+
+def count_threads(bundle: Bundle, phase: JobPhase) -> int:
+    """Threads of each process of `phase`: the whole cores it asks for, shared out; count models use one in any case."""
+    if bundle.policy_critic.backend is Backend.COUNTS:
+        return 1
+    cpu = bundle.policy_critic.training.cpu
+    cores = float(cpu.removesuffix("m")) / (1000 if cpu.endswith("m") else 1)
+    return max(1, int(cores) // max(1, count_gpus(bundle, phase)))
 
 
 def build_train_config(bundle: Bundle) -> str:
@@ -103,16 +126,20 @@ def build_owner(bundle: Bundle) -> dict[str, Any]:
 
 
 def build_job(bundle: Bundle, job: WantedJob, *, image: str, export: str) -> dict[str, Any]:
-    """The batch/v1 Job that runs `job`."""
+    """The batch/v1 Job that runs `job`: one pod, whose command starts a process for each of its GPUs.
+
+    `image` is what it runs where the PolicyCritic names none.
+    """
     labels = build_labels(bundle, job.revision, job.phase)
     training = bundle.policy_critic.training
+    gpus = count_gpus(bundle, job.phase)
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
         "metadata": {
             "name": job.name,
             "namespace": bundle.namespace,
-            "labels": labels,
+            "labels": labels | ({QUEUE_LABEL: training.queue} if training.queue else {}),
             "ownerReferences": [build_owner(bundle)],
         },
         "spec": {
@@ -124,6 +151,10 @@ def build_job(bundle: Bundle, job: WantedJob, *, image: str, export: str) -> dic
                         "action": "FailJob",
                         "onExitCodes": {"containerName": "train", "operator": "In", "values": DATA_EXIT_CODES},
                     },
+                    {
+                        "action": "Ignore",
+                        "onExitCodes": {"containerName": "train", "operator": "In", "values": [STOPPED_EXIT_CODE]},
+                    },
                     {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
                 ]
             },
@@ -134,8 +165,9 @@ def build_job(bundle: Bundle, job: WantedJob, *, image: str, export: str) -> dic
                     "automountServiceAccountToken": False,
                     "enableServiceLinks": False,
                     "securityContext": build_pod_security(),
-                    "containers": [_train_container(bundle, job, image, export)],
-                    "volumes": [build_artefacts_volume(read_only=False)],
+                    **({"terminationGracePeriodSeconds": STOP_SECONDS} if gpus else {}),
+                    "containers": [_train_container(bundle, job, training.image or image, export)],
+                    "volumes": [build_artefacts_volume(read_only=False), *_shared_memory(gpus)],
                 },
             },
         },
@@ -143,23 +175,35 @@ def build_job(bundle: Bundle, job: WantedJob, *, image: str, export: str) -> dic
 
 
 def _train_container(bundle: Bundle, job: WantedJob, image: str, export: str) -> dict[str, Any]:
-    training = bundle.policy_critic.training
+    training, gpus = bundle.policy_critic.training, count_gpus(bundle, job.phase)
+    # torchrun's agent gives its processes 30 seconds to stop, unless it is told otherwise
+    stopping = [{"name": "TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "value": str(STOP_SECONDS - 10)}] if gpus > 1 else []
     return {
         "name": "train",
         "image": image,
         "command": build_train_command(bundle, job, export=export, out=ARTEFACTS_PATH, result="/dev/termination-log"),
-        "env": build_thread_environment(),
+        "env": [*build_thread_environment(count_threads(bundle, job.phase)), *stopping],
         "terminationMessagePolicy": "FallbackToLogsOnError",
-        "resources": {"requests": {"cpu": training.cpu, "memory": training.memory}},
+        "resources": {
+            "requests": {"cpu": training.cpu, "memory": training.memory},
+            **({"limits": {"nvidia.com/gpu": str(gpus)}} if gpus else {}),
+        },
         "securityContext": build_container_security(),
-        "volumeMounts": [{"name": "artefacts", "mountPath": ARTEFACTS_PATH}],
+        "volumeMounts": [
+            {"name": "artefacts", "mountPath": ARTEFACTS_PATH},
+            *({"name": volume["name"], "mountPath": "/dev/shm"} for volume in _shared_memory(gpus)),
+        ],
     }
 
 
-def build_thread_environment() -> list[dict[str, str]]:
-    """One thread for each process: the models are small, and the node is shared."""
-    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-    return [{"name": name, "value": "1"} for name in names] + [{"name": "HOME", "value": "/tmp"}]
+def _shared_memory(gpus: int) -> list[dict[str, Any]]:
+    """A /dev/shm that several processes can exchange gradients through: a container's own has 64 MiB."""
+    return [{"name": "shm", "emptyDir": {"medium": "Memory"}}] if gpus > 1 else []
+
+
+def build_thread_environment(threads: int = 1) -> list[dict[str, str]]:
+    """`threads` for each process; one where models are small, since the node is shared."""
+    return [{"name": name, "value": str(threads)} for name in THREAD_VARIABLES] + [{"name": "HOME", "value": "/tmp"}]
 
 
 def build_artefacts_volume(*, read_only: bool) -> dict[str, Any]:

@@ -39,7 +39,7 @@ from pilotage_operator.decide.pipeline import (
     wanted_job,
 )
 from pilotage_operator.decide.stages import counts_of_pair, read_stage_facts
-from pilotage_operator.decide.summary import describe_tau, least, list_conditions
+from pilotage_operator.decide.summary import describe_tau, least, list_conditions, summarize_tau
 from pilotage_operator.decide.workloads import kept_revisions, retiring_endpoints, wanted_endpoints
 
 TRANSITIONS_KEPT = 20
@@ -205,7 +205,7 @@ def _write_status(
             "certificates": encode_certificates(making.certificates),
             "certified_after": making.certified_after,
             "tau": {c.stratum: describe_tau(c) for c in making.certificates},
-            "tau_summary": " ".join(f"{c.stratum}={c.tau:.3g}" for c in standing),
+            "tau_summary": summarize_tau(standing),
             "precision": least(c.bound for c in standing),
             "coverage": least(c.coverage for c in standing),
             "permit_epoch": moment.facts.permit_epoch,

@@ -153,8 +153,10 @@ def _watch_job(bundle: Bundle, making: Making, counts: CounterFacts, facts: Fact
             return making
         return _start_job(bundle, _next_attempt(making), pipeline.phase, now, since=pipeline.window_since)
     job = facts.jobs.get(pipeline.job)
-    if job is None or job.state is JobState.RUNNING:
+    if job is None:
         return making
+    if job.state is JobState.RUNNING:
+        return replace(making, pipeline=pipeline.model_copy(update={"reason": job.reason}))
     if job.state is JobState.FAILED or job.result is None:
         return _on_failed_job(making, counts, job, now)
     if not job.result.passed:

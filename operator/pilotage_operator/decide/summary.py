@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
-from pilotage_core.certificate import Certificate
+from pilotage_core.certificate import Certificate, ScoreSource
 from pilotage_core.stage import StageDecision
 from pilotage_operator.api.status import (
     Condition,
@@ -31,7 +31,17 @@ def describe_tau(certificate: Certificate) -> TauStatus:
         coverage=f"{certificate.coverage:.4f}",
         labels_from=certificate.labels_from,
         issued_at=certificate.issued_at,
+        score_from=certificate.score_from,
     )
+
+
+def summarize_tau(certificates: Iterable[Certificate]) -> str:
+    """τ by stratum in one line, and whether it is a threshold of the policy's confidence instead of the critic."""
+    told = list(certificates)
+    parts = [f"{each.stratum}={each.tau:.3g}" for each in told]
+    if any(each.score_from is ScoreSource.CONFIDENCE for each in told):
+        parts.append("(confidence)")
+    return " ".join(parts)
 
 
 def least(values: Iterable[float]) -> str:

@@ -5,6 +5,7 @@ import msgspec
 from pilotage_core.wire import JobResult
 from pilotage_operator.api.status import read_time
 from pilotage_operator.build.bundle import Object
+from pilotage_operator.build.job import QUEUE_LABEL
 from pilotage_operator.decide.facts import EndpointFact, JobFact, JobState
 
 
@@ -22,7 +23,7 @@ def read_job(job: Object, pods: list[Object]) -> JobFact:
     """A finished Job with the result its last pod left as termination message; `pods` are the Job's, in any order."""
     state = read_job_state(job)
     if state is JobState.RUNNING:
-        return JobFact(state)
+        return JobFact(state, reason=_explain_suspension(job))
     ended = sorted((end for pod in pods for end in _find_ends(pod)), key=lambda end: str(end.get("finishedAt", "")))
     result = _read_result(ended[-1].get("message", "")) if ended else None
     if state is JobState.SUCCEEDED:
@@ -44,6 +45,14 @@ def read_endpoint(service: Object) -> EndpointFact:
     url = f"http://{metadata['name']}-predictor.{metadata['namespace']}.svc.cluster.local"
     reason = "" if is_ready else ready.get("message") or ready.get("reason") or f"model {loaded}"
     return EndpointFact(is_ready, url, reason, read_time(ready.get("lastTransitionTime", "")))
+
+
+def _explain_suspension(job: Object) -> str:
+    """What a Job that may not start yet waits for; empty for one that may."""
+    if not job.get("spec", {}).get("suspend"):
+        return ""
+    queue = job["metadata"].get("labels", {}).get(QUEUE_LABEL)
+    return f"the Job waits in queue {queue}" if queue else "the Job is suspended"
 
 
 def _find_ends(pod: Object) -> list[Object]:

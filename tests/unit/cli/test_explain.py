@@ -57,12 +57,21 @@ def test_a_latch_names_the_acknowledgement_that_lifts_it():
     assert "acknowledgedRollback" not in explained(stage="Calibration", earned="Calibration", rollback=lifted)
 
 
-def test_a_certificate_is_put_in_words():
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        ({"scoreFrom": "critic"}, "the critic's"),
+        ({"scoreFrom": "confidence"}, "the policy's confidence, which the critic did not beat"),
+        ({}, "whether the critic's or the policy's confidence is not told"),
+    ],
+)
+def test_a_certificate_is_put_in_words(told, words):
     tau = {
         "tau": "0.83", "labels": 312, "selected": 280, "errors": 9, "target": "0.9", "delta": "0.025",
-        "bound": "0.934", "coverage": "0.9", "labelsFrom": "live", "issuedAt": SINCE,
+        "bound": "0.934", "coverage": "0.9", "labelsFrom": "live", "issuedAt": SINCE, **told,
     }  # fmt: skip
     said = explained(stage="Calibration", earned="Calibration", tau={"procedure": tau})
+    assert f"τ of stratum procedure: a score of at least 0.83 ({words})." in said
     assert "With confidence 0.975 at least 93.4% of such actions" in said
     assert "312 held-out labels (live), 280 at or above τ (coverage 90%), 9 of those wrong" in said
 

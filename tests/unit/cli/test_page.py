@@ -3,6 +3,7 @@
 import re
 from html.parser import HTMLParser
 
+import msgspec
 import pytest
 from stubs.run_records import (
     FILL,
@@ -21,6 +22,7 @@ from stubs.run_records import (
 from pilotage.report.figures import build_figures
 from pilotage.report.page import build_page, in_a_sentence
 from pilotage.run import Ledger, Run
+from pilotage_core.certificate import ScoreSource
 
 VOID = {"meta", "line", "rect", "circle", "path", "polyline", "br"}
 
@@ -57,6 +59,17 @@ def test_the_page_is_whole_and_asks_for_nothing(made):
     assert parser.open == []
     assert not re.findall(r'(?:src|href)="(?!#)', page)
     assert "<script" not in page
+
+
+@pytest.mark.parametrize(
+    ("source", "cell"), [(ScoreSource.CRITIC, "critic"), (ScoreSource.CONFIDENCE, "confidence"), (None, "not told")]
+)
+def test_certificates_are_shown_with_what_their_score_is(source, cell):
+    made = calibration()
+    issued = tuple(msgspec.structs.replace(each, score_from=source) for each in made.certificates)
+    told = run(process_cluster(), (), calibrations=(msgspec.structs.replace(made, certificates=issued),))
+    page = build_page(told, build_figures(told))
+    assert re.search(rf"<td[^>]*>{cell}</td></tr>", page)
 
 
 def test_a_breach_can_be_clicked_and_shows_screen_chat_and_what_should_have_been_done():

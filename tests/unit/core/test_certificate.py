@@ -7,6 +7,7 @@ from pilotage_core.calibration import CalibrationReason, TauResult, build_certif
 from pilotage_core.certificate import (
     Certificate,
     EvidenceDigests,
+    ScoreSource,
     changed_digests,
     session_precision_bound,
 )
@@ -39,6 +40,7 @@ def certificate(result: TauResult = CERTIFIED, digests: EvidenceDigests = DIGEST
         process_cluster="support/returns",
         stratum="message",
         labels_from="live",
+        score_from=ScoreSource.CRITIC,
         digests=digests,
         median_session_actions=8.0,
         issued_at="2025-03-01T09:00:00Z",
@@ -67,9 +69,18 @@ def test_an_unknown_digest_equals_nothing_not_even_another_unknown_one(name):
     assert changed_digests(certificate(digests=unknown), unknown, prompt_formats={""}) == (name,)
 
 
-def test_a_certificate_survives_json():
-    issued = certificate()
+@pytest.mark.parametrize("source", [*ScoreSource, None])
+def test_a_certificate_survives_json(source):
+    issued = msgspec.structs.replace(certificate(), score_from=source)
     assert msgspec.json.decode(msgspec.json.encode(issued), type=Certificate) == issued
+
+
+def test_a_certificate_from_before_there_was_a_score_source_reads_as_not_told_and_stays_as_it_was():
+    told = msgspec.to_builtins(certificate())
+    del told["score_from"]
+    read = msgspec.convert(told, Certificate)
+    assert read.score_from is None
+    assert msgspec.to_builtins(read) == told  # so the digest of a snapshot that carries it is the same
 
 
 def test_a_certificate_says_what_it_means_for_a_whole_session():

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from pilotage_core.certificate import Certificate, EvidenceDigests
+from pilotage_core.certificate import Certificate, EvidenceDigests, ScoreSource
 from pilotage_core.dialog import DEFAULT_FORMAT
 from pilotage_core.guardrail import Reading
 from pilotage_core.wire import JobResult
@@ -78,7 +78,13 @@ def make_bundle(spec: dict | None = None, gate: dict | None = None) -> Bundle:
     )
 
 
-def make_certificate(bundle: Bundle, revision: str, now: float, stratum: str = "procedure") -> Certificate:
+def make_certificate(
+    bundle: Bundle,
+    revision: str,
+    now: float,
+    stratum: str = "procedure",
+    score_from: ScoreSource | None = ScoreSource.CRITIC,
+) -> Certificate:
     digests = EvidenceDigests(
         data="d",
         policy=f"policy-{revision}",
@@ -106,6 +112,7 @@ def make_certificate(bundle: Bundle, revision: str, now: float, stratum: str = "
         median_session_actions=2.0,
         session_bound=0.86,
         issued_at=write_time(now),
+        score_from=score_from,
     )
 
 
@@ -124,6 +131,7 @@ class MemoryWorld:
     certifies: bool = True
     passes: bool = True
     exit_code: int = 0
+    score_from: ScoreSource | None = ScoreSource.CRITIC
     job_log: list[WantedJob] = field(default_factory=list)
     stages: list[str] = field(default_factory=list)
     last: LifecycleDecision | None = None
@@ -169,7 +177,7 @@ class MemoryWorld:
             return JobFact(JobState.FAILED, None, self.exit_code, "broken")
         certificates = ()
         if job.phase is JobPhase.CALIBRATE and self.certifies:
-            certificates = (make_certificate(self.bundle, job.revision, self.now),)
+            certificates = (make_certificate(self.bundle, job.revision, self.now, score_from=self.score_from),)
         result = JobResult(
             phase=job.phase,
             revision=job.revision,

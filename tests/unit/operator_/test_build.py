@@ -3,6 +3,7 @@
 import importlib
 import json
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 from facts import make_bundle, make_certificate
@@ -13,9 +14,15 @@ from pilotage_operator.api.policy_critic import PolicyCriticSpec
 from pilotage_operator.api.status import PairStatus
 from pilotage_operator.build.digests import digest_actions
 from pilotage_operator.build.inference_service import build_inference_service
-from pilotage_operator.build.job import build_job, build_train_command, build_train_config
+from pilotage_operator.build.job import (
+    QUEUE_LABEL,
+    THREAD_VARIABLES,
+    build_job,
+    build_train_command,
+    build_train_config,
+)
 from pilotage_operator.build.snapshot import build_leave, build_snapshot
-from pilotage_operator.decide.facts import JobPhase, WantedEndpoint, WantedJob
+from pilotage_operator.decide.facts import Bundle, JobPhase, WantedEndpoint, WantedJob
 
 IMAGE = "localhost/pilotage:0123"
 TIME = "2026-01-01T00:00:00.000Z"
@@ -36,11 +43,13 @@ def wanted(phase: JobPhase) -> WantedJob:
     )
 
 
+@pytest.mark.parametrize("gpus", [0, 2])
 @pytest.mark.parametrize("phase", list(JobPhase))
-def test_the_trainer_takes_every_option_it_is_given(phase):
+def test_the_trainer_takes_every_option_it_is_given(phase, gpus):
     typer = pytest.importorskip("typer")
     trainer = pytest.importorskip("pilotage_trainer.main")
-    command = build_train_command(make_bundle(), wanted(phase), export="http://g", out="/artefacts", result="/r")
+    bundle = make_training_bundle("transformers", gpus=gpus)
+    command = build_train_command(bundle, wanted(phase), export="http://g", out="/artefacts", result="/r")
     assert command[:2] == ["pilotage-train", phase.value]
     parser = typer.main.get_command(trainer.app).commands[phase.value]
     context = parser.make_context("train", command[2:])
@@ -88,9 +97,97 @@ def test_a_job_is_owned_labelled_small_and_fails_at_once_on_data_that_does_not_c
     assert job["spec"]["activeDeadlineSeconds"] == 3600
 
 
-def test_kubernetes_own_models_take_the_job():
-    client = importlib.import_module("kubernetes.client")
+def make_training_bundle(backend: str, **training: object) -> Bundle:
+    spec = {"backend": backend, "training": training}
+    return replace(make_bundle(), policy_critic=PolicyCriticSpec.model_validate(spec))
+
+
+@pytest.mark.parametrize(
+    ("backend", "training", "phase", "gpus", "processes", "threads"),
+    [
+        ("counts", {}, "policy", None, None, "1"),
+        ("counts", {"cpu": "8"}, "policy", None, None, "1"),
+        ("transformers", {"cpu": "500m"}, "policy", None, None, "1"),
+        ("transformers", {"cpu": "3500m"}, "policy", None, None, "3"),
+        ("transformers", {"cpu": "2.5"}, "critic", None, None, "2"),
+        ("transformers", {"cpu": "4"}, "calibrate", None, None, "4"),
+        ("transformers", {"cpu": "4", "gpus": 1}, "policy", "1", None, "4"),
+        ("transformers", {"cpu": "64", "gpus": 8}, "policy", "8", "8", "8"),
+        ("transformers", {"cpu": "4", "gpus": 8}, "critic", "8", "8", "1"),
+        ("transformers", {"cpu": "64", "gpus": 8}, "calibrate", None, None, "64"),
+    ],
+)
+def test_what_learns_gets_a_process_for_each_gpu_and_the_cores_it_asked_for(
+    backend, training, phase, gpus, processes, threads
+):
+    job = build_job(make_training_bundle(backend, **training), wanted(JobPhase(phase)), image=IMAGE, export="http://g")
+    pod = job["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert container["resources"].get("limits", {}).get("nvidia.com/gpu") == gpus
+    options = dict(pairwise(container["command"]))
+    assert options.get("--processes") == processes
+    environment = {variable["name"]: variable["value"] for variable in container["env"]}
+    assert {environment[name] for name in THREAD_VARIABLES} == {threads}
+    mounted = [mount["name"] for mount in container["volumeMounts"] if mount["mountPath"] == "/dev/shm"]
+    memory = [volume["name"] for volume in pod["volumes"] if volume.get("emptyDir") == {"medium": "Memory"}]
+    assert mounted == memory == (["shm"] if processes else [])
+    # all of them have to be done before the pod is killed
+    grace = pod.get("terminationGracePeriodSeconds", 30)
+    assert (grace > 30) is (gpus is not None)
+    assert 30 < int(environment.get("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", 31)) <= max(grace, 31)
+    assert ("TORCH_ELASTIC_SHUTDOWN_TIMEOUT" in environment) is (processes is not None)
+
+
+@pytest.mark.parametrize("phase", list(JobPhase))
+@pytest.mark.parametrize(
+    ("training", "image", "queue"),
+    [({}, IMAGE, None), ({"image": "torch:1"}, "torch:1", None), ({"queue": "gpus"}, IMAGE, "gpus")],
+)
+def test_a_job_runs_the_image_and_waits_in_the_queue_that_are_asked_for(training, image, queue, phase):
+    job = build_job(make_training_bundle("transformers", **training), wanted(phase), image=IMAGE, export="http://g")
+    assert job["spec"]["template"]["spec"]["containers"][0]["image"] == image
+    assert job["metadata"]["labels"].get(QUEUE_LABEL) == queue
+    assert QUEUE_LABEL not in job["spec"]["template"]["metadata"]["labels"]
+    assert "suspend" not in job["spec"]  # Kueue's webhook does that; without Kueue the Job starts
+
+
+@pytest.mark.parametrize(
+    ("code", "conditions", "action"),
+    [
+        (3, [], "FailJob"),
+        (1, [], "Count"),
+        (7, [], "Count"),
+        (11, [], "Count"),
+        (137, [], "Count"),
+        (137, ["DisruptionTarget"], "Ignore"),
+        (143, [], "Ignore"),
+        (143, ["DisruptionTarget"], "Ignore"),
+    ],
+)
+def test_being_preempted_is_no_failure(code, conditions, action):
+    """A Job that Kueue suspends ends its pods without a condition; what they exit with tells."""
     job = build_job(make_bundle(), wanted(JobPhase.POLICY), image=IMAGE, export="http://g")
+    assert decide_pod_failure(job["spec"]["podFailurePolicy"]["rules"], code, conditions) == action
+
+
+def decide_pod_failure(rules: list[dict], code: int, conditions: list[str]) -> str:
+    """The first rule that matches decides, as in Kubernetes."""
+    for rule in rules:
+        if code in rule.get("onExitCodes", {}).get("values", []):
+            return rule["action"]
+        if any(condition["type"] in conditions for condition in rule.get("onPodConditions", [])):
+            return rule["action"]
+    return "Count"
+
+
+@pytest.mark.parametrize(
+    "bundle",
+    [make_bundle(), make_training_bundle("transformers", gpus=8, cpu="64", image="torch:1", queue="gpus")],
+    ids=["counts", "eight GPUs"],
+)
+def test_kubernetes_own_models_take_the_job(bundle):
+    client = importlib.import_module("kubernetes.client")
+    job = build_job(bundle, wanted(JobPhase.POLICY), image=IMAGE, export="http://g")
     api = client.ApiClient()
     read = api._ApiClient__deserialize(job, "V1Job")
     assert read.spec.template.spec.containers[0].command[0] == "pilotage-train"

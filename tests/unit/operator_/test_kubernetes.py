@@ -15,8 +15,12 @@ PASSED = json.dumps({"phase": "policy", "revision": "r1", "passed": True, "diges
 REFUSED = json.dumps({"phase": "policy", "revision": "r1", "passed": False, "reason": "3 sessions are too few"})
 
 
-def job(*conditions: str) -> dict:
-    return {"status": {"conditions": [{"type": kind, "status": "True", "message": "m"} for kind in conditions]}}
+def job(*conditions: str, suspend: bool = False, queue: str = "") -> dict:
+    labels = {"kueue.x-k8s.io/queue-name": queue} if queue else {}
+    written = {"metadata": {"labels": labels}, "spec": {"suspend": suspend}}
+    return written | {
+        "status": {"conditions": [{"type": kind, "status": "True", "message": "m"} for kind in conditions]}
+    }
 
 
 def pod(message: str, code: int = 0, at: str = "2026-01-01T00:00:00Z") -> dict:
@@ -28,6 +32,9 @@ def pod(message: str, code: int = 0, at: str = "2026-01-01T00:00:00Z") -> dict:
     ("found", "pods", "state", "code", "reason"),
     [
         (job(), [], JobState.RUNNING, None, ""),
+        (job(queue="gpus"), [], JobState.RUNNING, None, ""),
+        (job(suspend=True, queue="gpus"), [], JobState.RUNNING, None, "the Job waits in queue gpus"),
+        (job(suspend=True), [], JobState.RUNNING, None, "the Job is suspended"),
         (job("Complete"), [pod(PASSED)], JobState.SUCCEEDED, 0, ""),
         (
             job("Complete"),

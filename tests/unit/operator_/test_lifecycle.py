@@ -5,10 +5,11 @@ from dataclasses import replace
 import pytest
 from facts import IMAGE, MemoryWorld, climb_to, healthy, make_bundle, make_certificate
 
+from pilotage_core.certificate import ScoreSource
 from pilotage_core.guardrail import Reading
 from pilotage_core.stage import Stage
-from pilotage_operator.api.status import Phase, read_time
-from pilotage_operator.decide.facts import EndpointFact, MonitorFact
+from pilotage_operator.api.status import Phase, ProcessClusterStatus, read_time
+from pilotage_operator.decide.facts import EndpointFact, JobFact, JobState, MonitorFact
 from pilotage_operator.decide.workloads import RETIREMENT_SECONDS
 
 
@@ -340,6 +341,20 @@ def test_without_counts_nothing_is_concluded_and_nothing_is_lost():
     assert world.status.stage is Stage.COPILOT
 
 
+def test_what_a_job_waits_for_is_told_until_it_starts():
+    world = MemoryWorld(make_bundle())
+    world.count(sessions=100, demonstrations=100)
+    while not world.job_log:
+        world.step()
+    name = world.job_log[0].name
+    for reason in ("the Job waits in queue gpus", ""):
+        world.step(jobs={name: JobFact(JobState.RUNNING, reason=reason)})
+        assert (world.status.pipeline.job, world.status.pipeline.reason) == (name, reason)
+    world.facts = replace(world.facts, jobs={})
+    world.steps(3)
+    assert world.status.pipeline.phase is not Phase.POLICY
+
+
 def test_a_restart_changes_nothing():
     world = climb_to(MemoryWorld(make_bundle()), "Automation")
     status = world.status
@@ -365,6 +380,32 @@ def test_status_fits_the_certificate_summary_people_see():
     )
     assert world.status.tau["procedure"].labels == 300
     assert world.status.certificates[0]["digests"]["serving_image"] == IMAGE
+
+
+@pytest.mark.parametrize(
+    ("source", "summary"),
+    [
+        (ScoreSource.CRITIC, "procedure=0.8"),
+        (ScoreSource.CONFIDENCE, "procedure=0.8 (confidence)"),
+        (None, "procedure=0.8"),
+    ],
+)
+def test_status_says_what_the_score_is_where_its_certificate_does(source, summary):
+    world = climb_to(MemoryWorld(make_bundle(), score_from=source), "Calibration")
+    assert world.status.tau_summary == summary
+    assert world.status.tau["procedure"].score_from is source
+    assert world.status.certificates[0].get("score_from") == source
+
+
+def test_a_status_from_before_certificates_told_their_score_keeps_what_was_earned():
+    world = climb_to(MemoryWorld(make_bundle()), "Automation")
+    stored = world.status.to_json()
+    del stored["certificates"][0]["score_from"], stored["tau"]["procedure"]["scoreFrom"]
+    world.status = ProcessClusterStatus.model_validate(stored)
+    world.steps(3)
+    assert (world.status.stage, world.status.held_by) == (Stage.AUTOMATION, "")
+    assert world.status.tau["procedure"].score_from is None
+    assert world.status.to_json()["tau"] == stored["tau"]
 
 
 def test_a_void_certificate_is_followed_by_a_new_calibration_and_what_was_earned_comes_back():

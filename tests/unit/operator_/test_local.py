@@ -5,14 +5,19 @@ import os
 import signal
 import sys
 import time
+from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 from facts import make_bundle
 
+from pilotage_operator.api.policy_critic import PolicyCriticSpec
 from pilotage_operator.api.status import ProcessClusterStatus
+from pilotage_operator.apply import local
 from pilotage_operator.apply.local import LocalWorld, find_free_port, read_job
 from pilotage_operator.apply.processes import find_process, start_process, stop_process
-from pilotage_operator.decide.facts import JobState, LifecycleDecision
+from pilotage_operator.build.job import THREAD_VARIABLES
+from pilotage_operator.decide.facts import JobPhase, JobState, LifecycleDecision, WantedJob
 
 PYTHON = sys.executable
 
@@ -38,6 +43,13 @@ def test_a_process_is_found_again_by_its_folder_and_its_end_is_known(tmp_path):
     assert (process.exit_code, process.log_tail) == (3, "last words")
     fact = read_job(process)
     assert (fact.state, fact.exit_code, fact.reason) == (JobState.FAILED, 3, "last words")
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_process_has_the_threads_it_is_given(tmp_path, threads):
+    asked = f"import os; print(*(os.environ[name] for name in {THREAD_VARIABLES}))"
+    start_process(tmp_path / "job", [PYTHON, "-c", asked], threads=threads)
+    assert wait_for(lambda: ended(tmp_path / "job")).log_tail == " ".join([str(threads)] * len(THREAD_VARIABLES))
 
 
 def test_a_killed_job_is_a_failed_one(tmp_path):
@@ -100,6 +112,19 @@ async def test_changed_manifests_are_read_again(world, tmp_path):
     path.write_text(json.dumps(cluster))
     os.utime(path, ns=(1, 1))
     assert (await world.observe_world()).clusters["star/one"]["spec"]["suspend"] is True
+
+
+async def test_a_job_of_transformers_has_the_cores_it_asks_for(world, tmp_path, monkeypatch):
+    started = []
+    monkeypatch.setattr(local, "start_process", lambda *given: started.append(given))
+    spec = {"backend": "transformers", "training": {"cpu": "6", "gpus": 2}}
+    bundle = replace(make_bundle(), policy_critic=PolicyCriticSpec.model_validate(spec))
+    job = WantedJob("one-r1-policy", JobPhase.POLICY, "r1")
+    await world.apply_workloads(bundle, LifecycleDecision(ProcessClusterStatus(), leave=None, jobs=(job,)))
+    [(folder, command, _, threads)] = started
+    assert folder.name == "one-r1-policy"
+    assert ("--processes", "2") in pairwise(command)
+    assert threads == 3
 
 
 async def test_servers_nobody_wants_are_ended_and_those_of_others_left(world, tmp_path):

@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 
 from pilotage_core.actions import Action, ActionPattern, ActionRules, StratumRule, Tool
+from pilotage_core.certificate import ScoreSource
 from pilotage_core.dialog import encode_action
 from pilotage_core.errors import EvidenceError
 from pilotage_trainer.config import CriticSettings, PolicySettings
-from pilotage_trainer.critic import Critic, Source
+from pilotage_trainer.critic import Critic
 from pilotage_trainer.critic_training import (
     Judged,
     compare_with_confidence,
@@ -84,7 +85,7 @@ def test_an_action_the_screen_does_not_show_still_has_a_score(pair):
 
 def test_a_critic_that_knows_more_beats_confidence(pair):
     critic, compared = fit_better(pair[0], labels_of(600, 1, informative=True), CriticSettings())
-    assert critic.stored.source is Source.CRITIC
+    assert critic.stored.source is ScoreSource.CRITIC
     assert compared.auroc > 0.8 > compared.confidence_auroc
     assert compared.share_better == 1.0
 
@@ -92,7 +93,7 @@ def test_a_critic_that_knows_more_beats_confidence(pair):
 def test_where_it_does_not_confidence_is_the_score(pair):
     policy, _, sessions = pair
     critic, compared = fit_better(policy, labels_of(600, 2, informative=False), CriticSettings())
-    assert critic.stored.source is Source.CONFIDENCE
+    assert critic.stored.source is ScoreSource.CONFIDENCE
     assert compared.share_better < 0.95
     point = human_points(sessions[0])[0]
     step = f"open_procedure {point.taken.control_id}"

@@ -21,6 +21,7 @@ from pilotage_trainer.feedback.calibration import FeedbackRequest, calibrate_tab
 from pilotage_trainer.feedback.gates import gather_gates
 from pilotage_trainer.feedback.ids import hash_ids
 from pilotage_trainer.feedback.table import COLUMNS, FeedbackTable, parse_microseconds
+from pilotage_trainer.feedback.targets import Targets
 from pilotage_trainer.main import app
 
 GATE = {"process_cluster": "shop/refunds", "stratum": "message"}
@@ -99,6 +100,31 @@ def test_delta_is_shared_by_the_strata_of_a_process_cluster(tmp_path, options, d
     assert [gate["stratum"] for gate in gates] == ["finalizing", "message", "message"]
     assert [gate["delta"] for gate in gates][:2] == [delta, delta]
     assert gates[2]["delta"] == (0.01 if options else 0.05)
+
+
+@pytest.mark.parametrize(
+    ("options", "targets"),
+    [
+        ((), [0.9, 0.9, 0.9]),
+        (("--target", "0.8"), [0.8, 0.8, 0.8]),
+        (("--target", "message=0.95"), [0.9, 0.95, 0.95]),
+        (("--target", "message=0.95", "--target", "0.8"), [0.8, 0.95, 0.95]),
+        (("--target", "message=0.95", "--target", "a=b=0.7"), [0.7, 0.95, 0.95]),
+    ],
+)
+def test_a_stratum_may_have_a_target_of_its_own(tmp_path, options, targets):
+    other = {**drawn(2, 600), "stratum": ["a=b"] * 600}
+    alone = {**drawn(3, 600), "process_cluster": ["shop/returns"] * 600}
+    path = write_csv(tmp_path / "t.csv", joined(drawn(1, 600), other, alone))
+    gates = read(path, *options)
+    assert [gate["stratum"] for gate in gates] == ["a=b", "message", "message"]
+    assert [gate["target"] for gate in gates] == targets
+    for gate, table in zip(gates, (other, drawn(1, 600), alone), strict=True):
+        labels = (table["score"], table["accepted"], table["operator"], table["session_id"])
+        assert gate["tau"] == calibrate(*labels, target=gate["target"], delta=gate["delta"]).tau
+    lines = run(path, *options).stdout.splitlines()
+    at = lines[0].index("target") + len("target")
+    assert [line[:at].split()[-1] for line in lines[1:4]] == [f"{target:g}" for target in targets]
 
 
 @pytest.mark.parametrize(
@@ -359,6 +385,14 @@ def test_a_broken_file_ends_with_one_line_and_its_exit_code(tmp_path, name, cont
         (("--out", "artefacts"), "--out"),
         (("--local",), "--local"),
         (("--target", "1.5"), "--target: 1.5 is not between 0 and 1"),
+        (("--target", "high"), "--target: 'high' is no number (write --target 0.9 for all strata"),
+        (("--target", "message"), "--target: 'message' is no number (write --target 0.9 for all strata"),
+        (("--target", "message="), "--target message: '' is no number"),
+        (("--target", "message=nan"), "--target message: nan is not between 0 and 1"),
+        (("--target", "message=1"), "--target message: 1.0 is not between 0 and 1"),
+        (("--target", "0.9", "--target", "0.8"), "--target: is given twice, 0.9 and 0.8"),
+        (("--target", "message=0.9", "--target", "message=0.9"), "--target message: is given twice"),
+        (("--target", "mesage=0.9"), "--target mesage: no label is of this stratum (the table has message)"),
         (("--delta", "nan"), "--delta: nan"),
         (("--strata", "-1"), "--strata"),
         (("--monitor-from", "soon"), "--monitor-from: 'soon' is no RFC 3339 time"),
@@ -396,7 +430,7 @@ def test_few_of_many_gates_promise_too_much(tmp_path, missing):
     accept = expit(1.34 + 1.37 * grid[:, None] + 0.5 * nodes) @ (weights / weights.sum())
     density = np.exp(-(grid**2) / 2)
     precision_from = np.cumsum((density * accept)[::-1])[::-1] / np.cumsum(density[::-1])[::-1]
-    taus = [gate.tau for gate in calibrate_table(FeedbackRequest(path, 0.9, 0.05)) if gate.tau is not None]
+    taus = [gate.tau for gate in calibrate_table(FeedbackRequest(path, Targets(), 0.05)) if gate.tau is not None]
     violations = sum(np.interp(np.log(tau / (1 - tau)), grid, precision_from) < 0.9 for tau in taus)
     assert len(taus) > gates // 4
     assert violations / gates <= 0.09

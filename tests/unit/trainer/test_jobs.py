@@ -3,12 +3,14 @@
 import gzip
 import json
 import re
+import signal
 from pathlib import Path
 
 import msgspec
 import pytest
 from typer.testing import CliRunner
 
+from pilotage_core.certificate import ScoreSource
 from pilotage_core.errors import EvidenceError, InvalidInputError
 from pilotage_core.wire import JobResult
 from pilotage_trainer.artefact import MANIFEST, read_artefact, read_manifest
@@ -18,7 +20,7 @@ from pilotage_trainer.critic_job import run_critic
 from pilotage_trainer.dataset import read_export
 from pilotage_trainer.evaluation_job import run_evaluate
 from pilotage_trainer.failures import DamagedArtefactError
-from pilotage_trainer.main import app
+from pilotage_trainer.main import app, run_job
 from pilotage_trainer.models import POLICY_FILE, load_critic, load_models, load_policy
 from pilotage_trainer.policy_job import run_policy
 from pilotage_trainer.results import LONGEST_MESSAGE, shorten_result
@@ -68,6 +70,24 @@ def test_a_pair_is_made_and_certified_on_sessions_it_has_not_seen(climbed, confi
     assert certificate.digests.actions == "rules-digest"
     assert 0 < certificate.median_session_actions < 10
     assert len(msgspec.json.encode(result)) < LONGEST_MESSAGE
+
+
+@pytest.mark.parametrize(
+    ("certainty", "source", "said"),
+    [
+        (0.0, ScoreSource.CRITIC, "the score is the critic"),
+        (1.1, ScoreSource.CONFIDENCE, "the score is the action confidence"),
+    ],
+)
+def test_certificates_say_whether_the_score_is_the_critic_or_confidence(climbed, config, certainty, source, said):
+    sessions, export, out, *_ = climbed
+    given = read_config(config)
+    given = msgspec.structs.replace(given, critic=msgspec.structs.replace(given.critic, certainty=certainty))
+    run_critic(window(export, out, until=sessions[110].closed_at), given)
+    result = run_calibrate(window(export, out), given, None, ISSUED)
+    assert result.certificates
+    assert {certificate.score_from for certificate in result.certificates} == {source}
+    assert result.reason.endswith(said)
 
 
 def test_curves_are_left_for_the_report(climbed, config):
@@ -179,6 +199,21 @@ def test_a_policy_below_the_bar_does_not_pass(make_sessions, write_export, tmp_p
     result = run_policy(window(export, tmp_path), settings)
     assert not result.passed
     assert "is below 0.999" in result.reason
+
+
+def test_a_job_that_is_asked_to_stop_stops_and_leaves_no_result(tmp_path):
+    def job(window, config):
+        signal.raise_signal(signal.SIGTERM)
+        raise AssertionError("it went on")
+
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(SystemExit) as left:
+            run_job("policy", lambda: window("none", tmp_path), job, "{}", tmp_path / "result.json")
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert left.value.code == 143
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

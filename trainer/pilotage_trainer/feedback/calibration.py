@@ -18,6 +18,7 @@ from pilotage_core.errors import InvalidInputError
 from pilotage_trainer.feedback.gates import Rows, gather_gates
 from pilotage_trainer.feedback.monitoring import InForce, Key, Monitoring, monitor_rows, read_in_force
 from pilotage_trainer.feedback.table import FeedbackTable, parse_microseconds
+from pilotage_trainer.feedback.targets import Targets
 
 FEW_OPERATORS = 3
 """From so many operators on, simulated violations stay within δ (bench/calibration.py)."""
@@ -65,16 +66,15 @@ class FeedbackRequest:
     """What `calibrate --feedback` was asked for. Raises InvalidInputError for what cannot be meant."""
 
     path: Path
-    target: float
+    targets: Targets
     delta: float
     strata: int = 0
     monitor_from: str = ""
     in_force: Path | None = None
 
     def __post_init__(self) -> None:
-        for option, value in (("--target", self.target), ("--delta", self.delta)):
-            if not 0.0 < value < 1.0:
-                raise InvalidInputError(f"{value} is not between 0 and 1", where=option)
+        if not 0.0 < self.delta < 1.0:
+            raise InvalidInputError(f"{self.delta} is not between 0 and 1", where="--delta")
         if self.strata < 0:
             raise InvalidInputError(f"{self.strata} is not positive", where="--strata")
 
@@ -91,7 +91,7 @@ class FeedbackRequest:
 def calibrate_table(request: FeedbackRequest) -> list[GateResult]:
     """A result for each gate of the table, by process cluster and stratum.
 
-    Raises what FeedbackTable raises, and InvalidInputError for a τ in force that does not read.
+    Raises what FeedbackTable raises, and InvalidInputError for a τ in force that does not read and a target of no gate.
     """
     since = request.read_monitor_from()
     in_force = {} if request.in_force is None else read_in_force(request.in_force)
@@ -102,6 +102,7 @@ def calibrate_table(request: FeedbackRequest) -> list[GateResult]:
     for number, rows in gather_gates(table.read_batches()):
         if not keys:
             keys = list(table.gates)
+            request.targets.require_known({stratum for _, stratum in keys})
             strata = _count_strata(keys, request.strata)
         found[keys[number]] = _judge_gate(keys[number], rows, request, strata, since, in_force)
     nothing = np.zeros(0, dtype=rows.dtype)
@@ -131,7 +132,7 @@ def _judge_gate(
     """Calibrate on the labels before `since` (all, without it), and monitor what is in force on those from then on."""
     before = rows if since is None else rows[rows["at"] < since]
     delta = request.delta / strata[key[0]]
-    result = calibrate_rows(before, request.target, delta)
+    result = calibrate_rows(before, request.targets.of(key[1]), delta)
     standing = in_force.get(key)
     if request.in_force is None:
         standing = InForce(*key, result.tau, result.target, delta, result.tau_tighter, result.tau_looser)

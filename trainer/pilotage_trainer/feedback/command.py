@@ -16,7 +16,15 @@ TABLE_OPTIONS = ("target", "delta", "strata", "monitor_from", "in_force", "as_js
 Feedback = Annotated[
     Path | None, typer.Option(help="labels of many gates: CSV (.gz too) or Parquet", rich_help_panel=PANEL)
 ]
-Target = Annotated[float, typer.Option(help="precision to certify", rich_help_panel=PANEL)]
+Target = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="[STRATUM=]PRECISION",
+        help="precision to certify, 0.9 unless told; with a stratum for that one alone; may be given often",
+        show_default=False,
+        rich_help_panel=PANEL,
+    ),
+]
 Delta = Annotated[
     float,
     typer.Option(
@@ -68,12 +76,13 @@ def choose_form(context: typer.Context) -> bool:
 
 
 def run_feedback(
-    path: Path, target: float, delta: float, strata: int, monitor_from: str, in_force: Path | None, as_json: bool
+    path: Path, target: list[str], delta: float, strata: int, monitor_from: str, in_force: Path | None, as_json: bool
 ) -> None:
     """Print what the table certifies; end with the exit code of what went wrong."""
     from pilotage_trainer.feedback.calibration import FeedbackRequest, calibrate_table
     from pilotage_trainer.feedback.report import build_json, build_table
+    from pilotage_trainer.feedback.targets import read_targets
 
     with end_with_exit_code():
-        results = calibrate_table(FeedbackRequest(path, target, delta, strata, monitor_from, in_force))
+        results = calibrate_table(FeedbackRequest(path, read_targets(target), delta, strata, monitor_from, in_force))
     typer.echo(build_json(results) if as_json else build_table(results))

@@ -10,7 +10,7 @@ import msgspec
 from pilotage_trainer.feedback.calibration import Caveat, GateResult
 from pilotage_trainer.feedback.monitoring import Monitoring, Step
 
-NUMBERS = ("tau", "coverage", "selected", "errors", "bound", "n", "operators", "deff")
+NUMBERS = ("target", "tau", "coverage", "selected", "errors", "bound", "n", "operators", "deff")
 HEADINGS = ("process cluster", "stratum", *NUMBERS, "reason")
 EXPLAINED = {
     Caveat.ONE_OPERATOR: "all labels are by one operator: τ speaks for that operator only",
@@ -44,6 +44,7 @@ def build_table(results: Sequence[GateResult]) -> str:
 def _build_cells(result: GateResult) -> Iterator[str]:
     yield result.process_cluster
     yield result.stratum
+    yield f"{result.target:g}"
     yield "–" if result.tau is None else f"{result.tau:.4g}"
     yield f"{result.coverage:.3f}"
     yield str(result.selected)

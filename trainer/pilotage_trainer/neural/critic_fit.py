@@ -19,10 +19,10 @@ from peft import PeftModel
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
+from pilotage_core.certificate import ScoreSource
 from pilotage_core.training import CriticTraining
 from pilotage_trainer.comparison import Comparison, compare_scores
 from pilotage_trainer.config import CriticSettings
-from pilotage_trainer.critic import Source
 from pilotage_trainer.evaluation import count_at_precision, stratified_auroc
 from pilotage_trainer.neural.batches import Batch
 from pilotage_trainer.neural.critic_data import Judged, build_rows, crossfit_rates, tell_nothing
@@ -93,7 +93,7 @@ def fit_better(
     if len(split.learned) < choosing.least_labels or len({each.accepted for each in split.learned}) < 2:
         tell(f"{len(split.learned)} labels of older sessions are too few to train on: confidence is the score")
         nothing = Comparison(len(split.comparing), 0.5, measures[measure], 0.0)
-        return Fitted(load_policy().model, Card(Source.CONFIDENCE, measure), nothing, measures)
+        return Fitted(load_policy().model, Card(ScoreSource.CONFIDENCE, measure), nothing, measures)
     critic, step = train_critic(load_policy, split, training, work, identity)
     scores = critic.score_many([each.query for each in split.comparing])
     confidences = read_confidences(split.comparing, measure)
@@ -104,7 +104,7 @@ def fit_better(
     }
     if compared.share_better >= choosing.certainty:
         return Fitted(critic.model, critic.card, compared, measures, step, figures)
-    return Fitted(load_policy().model, Card(Source.CONFIDENCE, measure), compared, measures, step, figures)
+    return Fitted(load_policy().model, Card(ScoreSource.CONFIDENCE, measure), compared, measures, step, figures)
 
 
 def train_critic(

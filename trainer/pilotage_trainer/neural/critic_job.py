@@ -12,14 +12,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
-import torch
-from accelerate import PartialState
 
+from pilotage_core.certificate import ScoreSource
 from pilotage_core.record import SessionRecord
 from pilotage_core.wire import JobResult
 from pilotage_trainer.artefact import Manifest, check_artefact, digest_bytes
 from pilotage_trainer.config import JobConfig, encode_config
-from pilotage_trainer.critic import Source
 from pilotage_trainer.dataset import closed_after
 from pilotage_trainer.models import CRITIC_FILE
 from pilotage_trainer.neural.critic_data import Judging, judge_sessions, require_labels
@@ -27,6 +25,7 @@ from pilotage_trainer.neural.critic_fit import Fitted, fit_better
 from pilotage_trainer.neural.export import write_transformer
 from pilotage_trainer.neural.inference import PolicyModel, find_device
 from pilotage_trainer.neural.metrics_file import METRICS
+from pilotage_trainer.neural.processes import open_state
 from pilotage_trainer.neural.tokenizer import load_tokenizer
 from pilotage_trainer.neural.verdict import SERVED_BY_US, Measure
 from pilotage_trainer.window import Window, build_digests, digest_records
@@ -47,7 +46,7 @@ def run_critic(window: Window, config: JobConfig) -> JobResult:
     Raises EvidenceError where there is too little, OneClassError, DamagedArtefactError where the policy cannot be
     loaded, SplitLabelError, NotANumberError, WorkerDiedError, OSError.
     """
-    state = PartialState(cpu=not torch.cuda.is_available())
+    state = open_state()
     folder, work = window.folder("policy"), window.folder("critic").with_name("critic-training")
     made, training = check_artefact(folder, "policy"), config.transformers.critic
     newer, held_out = window.hold_out(closed_after(window.read(since=made.trained_until), made.trained_until))
@@ -133,7 +132,7 @@ def build_result(
             "auroc": compared.auroc,
             "confidence_auroc": compared.confidence_auroc,
             "share_better": compared.share_better,
-            "beats_confidence": float(fitted.card.source is Source.CRITIC),
+            "beats_confidence": float(fitted.card.source is ScoreSource.CRITIC),
             "step": float(fitted.step),
             **{f"confidence_auroc:{measure}": auroc for measure, auroc in fitted.measures.items()},
             **fitted.figures,
@@ -145,7 +144,7 @@ def build_result(
 def explain(fitted: Fitted) -> str:
     """In plain words, what the score is and why."""
     compared, names = fitted.compared, {Measure.WHOLE: "whole sequence", Measure.MEAN: "mean", Measure.LEAST: "least"}
-    is_critic = fitted.card.source is Source.CRITIC
+    is_critic = fitted.card.source is ScoreSource.CRITIC
     score = "critic" if is_critic else f"action confidence ({names[fitted.card.measure]})"
     told = (
         f"the score is the {score}: AUROC {compared.auroc:.3f}, confidence {compared.confidence_auroc:.3f}, better in "

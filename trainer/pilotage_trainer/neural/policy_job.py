@@ -13,8 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import torch
-from accelerate import PartialState
 from transformers import PreTrainedTokenizerFast
 
 from pilotage_core.dialog import DEFAULT_FORMAT
@@ -33,6 +31,7 @@ from pilotage_trainer.neural.export import digest_base, write_transformer
 from pilotage_trainer.neural.inference import PolicyModel, find_device
 from pilotage_trainer.neural.metrics_file import METRICS
 from pilotage_trainer.neural.model import build_model, read_candidate
+from pilotage_trainer.neural.processes import open_state
 from pilotage_trainer.neural.sft import Candidate, Trained, train
 from pilotage_trainer.neural.shards import Rows, read_rows
 from pilotage_trainer.neural.tokenizer import load_tokenizer
@@ -71,7 +70,7 @@ def run_policy(window: Window, config: JobConfig, dataset: Path | None = None) -
             where=f"baseModel {config.base_model!r}",
             remedy="download it (hf download) and name the folder, or set lora.rank to 0",
         )
-    state = PartialState(cpu=not torch.cuda.is_available())
+    state = open_state()
     settings, work = config.transformers.policy, window.folder("policy").with_name("policy-training")
     records, held_out = window.hold_out(window.read(config.rolling_window_sessions))
     require_sessions(records, "to learn from")

@@ -9,8 +9,6 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import torch
-from accelerate import PartialState
 from transformers import PreTrainedTokenizerFast
 
 from pilotage_core.dialog import DEFAULT_FORMAT
@@ -22,6 +20,7 @@ from pilotage_trainer.neural.metrics_file import METRICS
 from pilotage_trainer.neural.model import build_model, read_candidate
 from pilotage_trainer.neural.packing import Row, pack
 from pilotage_trainer.neural.policy_job import digest_base_of
+from pilotage_trainer.neural.processes import open_state
 from pilotage_trainer.neural.sequences import Sequence as Tokens
 from pilotage_trainer.neural.sft import Trained, train
 from pilotage_trainer.neural.tokenizer import adapt_tokenizer, learn_tokenizer
@@ -37,7 +36,7 @@ def run_pretrain(paths: Sequence[Path], out: Path, config: JobConfig, max_tokens
 
     Raises InvalidInputError, EvidenceError, BaseModelError, NotANumberError, WorkerDiedError, OSError.
     """
-    state, settings = PartialState(cpu=not torch.cuda.is_available()), config.pretraining
+    state, settings = open_state(), config.pretraining
     texts = list(read_documents(paths))
     base = config.base_model
     tokenizer = adapt_tokenizer(base) if base else learn_tokenizer(texts, config.transformers.shape.vocabulary)

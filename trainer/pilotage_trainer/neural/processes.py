@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from datetime import timedelta
 from types import FrameType, TracebackType
 from typing import Self
 
@@ -28,8 +29,19 @@ from pilotage_trainer.results import tell
 
 LOST = ("Connection closed by peer", "Connection reset by peer", "gloo", "NCCL", "Broken pipe", "Socket Timeout")
 """Parts of what a backend says when a process it talks to is gone."""
+LONGEST_WAIT = timedelta(days=2)
+"""NCCL's own ten minutes are less than a large policy takes to propose on every session of a window."""
 STOPPED = 143
 """Exit code after SIGTERM, as shells have it."""
+
+
+def open_state() -> PartialState:
+    """The processes torchrun or accelerate started (one without them), before there is a model.
+
+    They wait for the first one as long as it takes: it alone makes data sets and labels. Where one
+    dies, torchrun's agent ends the others.
+    """
+    return PartialState(cpu=not torch.cuda.is_available(), timeout=LONGEST_WAIT)
 
 
 def open_accelerator(settings: Optimisation, model: PreTrainedModel) -> Accelerator:

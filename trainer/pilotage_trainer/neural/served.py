@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pilotage_core.certificate import ScoreSource
 from pilotage_trainer.artefact import Manifest
 from pilotage_trainer.backend import Answer, Ask
 from pilotage_trainer.neural.export import load_transformer
-from pilotage_trainer.neural.inference import CriticModel, PolicyModel, weigh_first
+from pilotage_trainer.neural.inference import PolicyModel, weigh_first
 from pilotage_trainer.neural.verdict import Verdict, read_card
 
 
@@ -53,7 +54,7 @@ class ServedTransformerCritic:
     """A critic and the manifest it came with."""
 
     manifest: Manifest
-    critic: CriticModel
+    critic: Verdict
     busy: bool = True
 
     @classmethod
@@ -61,6 +62,11 @@ class ServedTransformerCritic:
         """The critic at `folder`, digests checked. Raises DamagedArtefactError."""
         model, tokenizer, manifest = load_transformer(folder, "critic")
         return cls(manifest, Verdict(model, tokenizer, manifest, read_card(folder)))
+
+    @property
+    def source(self) -> ScoreSource:
+        """What its score is."""
+        return self.critic.card.source
 
     @property
     def longest(self) -> int:

@@ -15,10 +15,11 @@ import msgspec
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from pilotage_core.certificate import ScoreSource
 from pilotage_core.dialog import VERDICT_MARK, decode_action
 from pilotage_core.errors import InvalidInputError
 from pilotage_trainer.artefact import Manifest
-from pilotage_trainer.critic import Rates, Source
+from pilotage_trainer.critic import Rates
 from pilotage_trainer.failures import DamagedArtefactError
 from pilotage_trainer.models import CRITIC_FILE
 from pilotage_trainer.neural.export import load_transformer
@@ -51,14 +52,14 @@ class Measure(StrEnum):
 class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """critic.json: what the score is. `rates` where acceptance rates stand in the prompt."""
 
-    source: Source = Source.CRITIC
+    source: ScoreSource = ScoreSource.CRITIC
     measure: Measure = Measure.WHOLE
     rates: Rates | None = None
 
     @property
     def is_plain(self) -> bool:
         """Whether any server of the weights gives the score."""
-        return self.source is Source.CRITIC and self.rates is None
+        return self.source is ScoreSource.CRITIC and self.rates is None
 
 
 class Verdict(CriticModel):
@@ -77,7 +78,7 @@ class Verdict(CriticModel):
 
     def read_labels(self, parts: Sequence[tuple[str, str]], labels: Sequence[int]) -> list[list[float]]:
         """As CriticModel; where the score is confidence, accept has it, reject the rest, all else nothing."""
-        if self.card.source is Source.CRITIC:
+        if self.card.source is ScoreSource.CRITIC:
             return super().read_labels([(query, self._ask(query, item)) for query, item in parts], labels)
         found = []
         for proposal in score_replies(self, [query for query, _ in parts]):

@@ -1,6 +1,6 @@
 """Rows that a tiny model can learn something from, and a run over them that other processes can start.
 
-`python rows.py OUT '{"epochs": 2}' [batch N | write N]`: what the tests of killed and several processes run.
+`python rows.py OUT '{"epochs": 2}' [batch N | write N | stop N]`: what the tests of killed and several processes run.
 """
 
 import json
@@ -67,7 +67,10 @@ def read_losses(out: Path) -> list[float]:
 
 
 def main(out: str, settings: str, fault: str = "", value: str = "0") -> None:
-    """One run, with a fault: SIGKILL in the middle of writing checkpoint number VALUE, or as batch VALUE begins."""
+    """One run, with a fault: SIGKILL in the middle of writing checkpoint number VALUE, or as batch VALUE begins.
+
+    Or SIGTERM as batch VALUE begins, to what a container runs first: torchrun's agent, or this process alone.
+    """
     from pilotage_core.errors import PilotageError
     from pilotage_trainer.failures import explain_error, find_exit_code
     from pilotage_trainer.neural import checkpoint, model, sft
@@ -80,6 +83,8 @@ def main(out: str, settings: str, fault: str = "", value: str = "0") -> None:
         calls += 1
         if fault == "batch" and calls == int(value) and os.environ.get("RANK", "1") == "1":
             os.kill(os.getpid(), signal.SIGKILL)
+        if fault == "stop" and calls == int(value) and os.environ.get("RANK", "0") == "0":
+            os.kill(os.getppid() if "RANK" in os.environ else os.getpid(), signal.SIGTERM)
         return model.sum_losses(*args)  # type: ignore[arg-type]
 
     if fault == "write":

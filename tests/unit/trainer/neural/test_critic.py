@@ -12,13 +12,13 @@ from typer.testing import CliRunner
 from unit.trainer.conftest import KEY, RULES, Script, play
 from unit.trainer.neural.learned import QUICK, describe_rules, write_policy
 
+from pilotage_core.certificate import ScoreSource
 from pilotage_core.dialog import VERDICT_MARK
 from pilotage_core.events import FeedbackGiven, Grade
 from pilotage_core.training import CriticTraining, GradeWeights, Lora
 from pilotage_trainer.artefact import read_manifest
 from pilotage_trainer.calibration_job import run_calibrate
 from pilotage_trainer.config import CriticSettings, read_config
-from pilotage_trainer.critic import Source
 from pilotage_trainer.failures import EXIT_ONE_CLASS, EXIT_TOO_LITTLE, NotANumberError
 from pilotage_trainer.main import app
 from pilotage_trainer.models import open_critic
@@ -142,7 +142,7 @@ def test_a_critic_that_knows_more_is_the_score(folder, labels, tmp_path):
     assert fitted.compared.auroc > 0.95
     assert fitted.compared.auroc > fitted.compared.confidence_auroc
     assert fitted.compared.share_better >= 0.95
-    assert fitted.card == Card(Source.CRITIC)
+    assert fitted.card == Card(ScoreSource.CRITIC)
     split = split_labels(told, CHOOSING.development_share)
     critic = Verdict(fitted.model, PolicyModel.load(folder).tokenizer, None, fitted.card)
     again = critic.score_many([each.query for each in split.comparing])
@@ -166,7 +166,7 @@ def test_adapters_are_merged_into_what_is_served(folder, labels, tmp_path):
 def test_too_few_older_labels_leave_confidence(folder, labels, tmp_path):
     few = [each for each in labels if each.session < 12]
     fitted = fit_better(lambda: PolicyModel.load(folder), few, TRAINING, CriticSettings(least_labels=1000), tmp_path)
-    assert fitted.card.source is Source.CONFIDENCE
+    assert fitted.card.source is ScoreSource.CONFIDENCE
     assert fitted.step == 0
 
 
@@ -211,6 +211,9 @@ def test_a_job_leaves_the_score_it_names(folder, sessions, write_export, certain
     )
     assert certified.metrics["held_out_sessions"] == 40
     assert certified.metrics["n:procedure"] > 10
+    score = ScoreSource.CRITIC if is_critic else ScoreSource.CONFIDENCE
+    assert all(certificate.score_from is score for certificate in certified.certificates)
+    assert certified.reason.endswith(f"the score is the {'critic' if is_critic else 'action confidence'}")
 
 
 def check_confidence(given, folder, measure):
