@@ -192,7 +192,9 @@ def test_mixing_and_balancing_take_loss_away_and_leave_the_text(make_sessions, r
 
 @pytest.mark.parametrize("snapshot", Snapshot)
 def test_long_sessions_are_trimmed_in_blocks_and_every_trim_is_recorded(request_of, snapshot):
-    request = request_of(settings=DatasetSettings(snapshot=snapshot, max_tokens=150), name=snapshot.value)
+    request = request_of(
+        settings=DatasetSettings(snapshot=snapshot, max_tokens=150, max_chars=1000), name=snapshot.value
+    )
     card = run_dataset(request)
     trims = [json.loads(line) for line in (request.out / "trims.jsonl").read_text().splitlines()]
     assert len(trims) == card.trims.trims > 0

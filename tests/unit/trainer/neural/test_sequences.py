@@ -117,7 +117,7 @@ def test_labels_stand_where_the_tokens_do_and_the_end_where_the_text_goes_on():
 def test_free_text_teaches_that_there_is_nothing_to_propose():
     assert taught(record_of(say(), act(OWN_WORDS))) == [NOTHING]
     assert not is_proposable(OWN_WORDS)
-    everything = build_segments(record_of(say(), act(OWN_WORDS)), may_propose=lambda action: True)
+    everything = build_segments(record_of(say(), act(OWN_WORDS)), DEFAULT_FORMAT, may_propose=lambda action: True)
     labels = encode_segment(next(iter(everything)), TOKENIZER).labels
     assert TOKENIZER.decode([x for x in labels if x != IGNORED]) == encode_action(OWN_WORDS, DEFAULT_FORMAT) + "<|end|>"
 
