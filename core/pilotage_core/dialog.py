@@ -54,11 +54,6 @@ DEFAULT_FORMAT = DialogFormat()
 """What policies are trained with unless their configuration says otherwise; sessions without a pair are written so."""
 
 
-def build_format(snapshot: Snapshot, max_chars: int) -> DialogFormat:
-    """The format of a configuration: trimmed in blocks of a third."""
-    return DialogFormat(snapshot, max_chars, max_chars // 3)
-
-
 class Trim(msgspec.Struct, frozen=True):
     """A block of lines that was dropped before state version `at_version`."""
 

@@ -22,7 +22,7 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
-from pilotage_core.dialog import DEFAULT_FORMAT, DialogFormat, Snapshot, build_format
+from pilotage_core.dialog import DEFAULT_FORMAT, DialogFormat, Snapshot
 
 LEAST_CHARS, MOST_CHARS = 1_000, 10_000_000
 """Bounds of a dialog's limit: a screen or two, and more than any model reads."""
@@ -145,8 +145,8 @@ class DatasetSettings(Settings):
 
     @property
     def form(self) -> DialogFormat:
-        """How dialogs are written."""
-        return build_format(self.snapshot, self.max_chars)
+        """How dialogs are written: trimmed in blocks of a third."""
+        return DialogFormat(self.snapshot, self.max_chars, self.max_chars // 3)
 
 
 class Precision(StrEnum):

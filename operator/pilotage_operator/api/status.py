@@ -10,8 +10,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field
 
-from pilotage_core.dialog import DEFAULT_FORMAT, DialogFormat
-from pilotage_core.dialog import Snapshot as ScreenSnapshot
+from pilotage_core.dialog import DEFAULT_FORMAT, DialogFormat, Snapshot
 from pilotage_core.guardrail import GuardrailVerdict
 from pilotage_core.stage import Stage
 from pilotage_operator.api.fields import MAP_BY_NAME, ApiModel
@@ -89,7 +88,7 @@ class Baseline(ApiModel):
 class DialogStatus(ApiModel):
     """How a pair reads sessions, and gateways write them for it (core/dialog.py)."""
 
-    snapshot: ScreenSnapshot = DEFAULT_FORMAT.snapshot
+    snapshot: Snapshot = DEFAULT_FORMAT.snapshot
     max_chars: int = DEFAULT_FORMAT.max_chars
     block_chars: int = DEFAULT_FORMAT.block_chars
 
@@ -100,7 +99,7 @@ class DialogStatus(ApiModel):
 
     @property
     def form(self) -> DialogFormat:
-        """The same for the serialiser. The default is DEFAULT_FORMAT itself: what is not, msgspec does not omit."""
+        """The same for the serialiser. The default is DEFAULT_FORMAT itself: JSON would not leave out an equal one."""
         form = DialogFormat(self.snapshot, self.max_chars, self.block_chars)
         return DEFAULT_FORMAT if form == DEFAULT_FORMAT else form
 
