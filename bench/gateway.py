@@ -31,7 +31,7 @@ from provenance import describe_run  # noqa: E402
 from stubs.gateway import LONG_TAIL, SUBMIT, StubController, build_leave, build_snapshot, run_controller  # noqa: E402
 from uuid_utils import uuid7  # noqa: E402
 
-from pilotage_core.dialog import encode_action  # noqa: E402
+from pilotage_core.dialog import DEFAULT_FORMAT, encode_action  # noqa: E402
 from pilotage_core.events import (  # noqa: E402
     Author,
     Closing,
@@ -61,7 +61,14 @@ SCHEMA = ScreenSchema(
     facts=(FactRule("[data-fact]"),),
 )
 REPLY = json.dumps(
-    {"choices": [{"message": {"content": encode_action(SUBMIT)}, "logprobs": {"content": [{"logprob": -0.2}]}}]}
+    {
+        "choices": [
+            {
+                "message": {"content": encode_action(SUBMIT, DEFAULT_FORMAT)},
+                "logprobs": {"content": [{"logprob": -0.2}]},
+            }
+        ]
+    }
 ).encode()
 SCORE = b'{"data":[{"index":0,"object":"score","score":0.95}]}'
 

@@ -19,7 +19,14 @@ from pilotage_core.events import SessionOpened
 from pilotage_core.record import SessionRecord
 from pilotage_core.state import is_identifier
 from pilotage_trainer.config import PolicySettings
-from pilotage_trainer.dataset import build_examples, human_points, read_export, read_points, split_by_time
+from pilotage_trainer.dataset import (
+    COUNTS_FORM,
+    build_examples,
+    human_points,
+    read_export,
+    read_points,
+    split_by_time,
+)
 from pilotage_trainer.evaluation_slices import SliceShare, estimate_shares, keep_largest
 from pilotage_trainer.features import step_action
 from pilotage_trainer.labels import is_same_step
@@ -138,7 +145,7 @@ def replay_sessions(records: Sequence[SessionRecord], policy: Policy, rules: Act
     points = 0
     found = []
     for record, issue in zip(records, name_issues(records), strict=True):
-        for point, situation in read_points(human_points(record)):
+        for point, situation in read_points(human_points(record, COUNTS_FORM)):
             points += 1
             screen = point.state.screen
             prediction = policy.predict(situation)

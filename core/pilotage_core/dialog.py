@@ -51,6 +51,7 @@ class DialogFormat(msgspec.Struct, frozen=True):
 
 
 DEFAULT_FORMAT = DialogFormat()
+"""What policies are trained with unless their configuration says otherwise; sessions without a pair are written so."""
 
 
 class Trim(msgspec.Struct, frozen=True):
@@ -61,7 +62,7 @@ class Trim(msgspec.Struct, frozen=True):
     chars: int
 
 
-def encode_action(action: Action, form: DialogFormat = DEFAULT_FORMAT) -> str:
+def encode_action(action: Action, form: DialogFormat) -> str:
     """The canonical JSON of an action: what follows `>`, what a policy is asked to write, and a critic to judge."""
     if form.snapshot is Snapshot.COMPACT and action.control_id and action.text:
         action = msgspec.structs.replace(action, text="")
@@ -76,7 +77,7 @@ def decode_action(text: str) -> Action:
 class Dialog:
     """The growing text of one session. Give it each state after each event; read `prompt()` where a model is asked."""
 
-    def __init__(self, form: DialogFormat = DEFAULT_FORMAT) -> None:
+    def __init__(self, form: DialogFormat) -> None:
         self.form = form
         self.lines: list[str] = []
         self.trims: list[Trim] = []

@@ -70,10 +70,15 @@ def read_reply(reply: str, screen: Screen) -> Action | None:
         action = msgspec.json.decode(reply, type=Action)
     except msgspec.DecodeError as error:
         raise InvalidActionError(f"the policy's reply is no action: {error}", where="reply") from error
+    return fill_text(action, screen)
+
+
+def fill_text(action: Action, screen: Screen) -> Action:
+    """`action`; where it is a template reply without text, with the text of its control."""
     if action.tool is Tool.SEND_TEXT_TO_CHAT and action.control_id and not action.text:
         template = screen.control(action.control_id)
         if template is not None:
-            action = msgspec.structs.replace(action, text=template.value or template.label)
+            return msgspec.structs.replace(action, text=template.value or template.label)
     return action
 
 

@@ -22,8 +22,10 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
-from pilotage_core.dialog import Snapshot
+from pilotage_core.dialog import DEFAULT_FORMAT, DialogFormat, Snapshot
 
+LEAST_CHARS, MOST_CHARS = 1_000, 10_000_000
+"""Bounds of a dialog's limit: a screen or two, and more than any model reads."""
 BASE_MODEL = "Qwen/Qwen2.5-7B-Instruct"
 """What the paper fine-tunes. An empty name stands for a model from scratch, of a `Shape`."""
 
@@ -117,7 +119,8 @@ class DatasetSettings(Settings):
 
     `logs_per_rejection`: how many logged actions there are for each corrected proposal (0: all of both).
     `rejections`: at most that many corrected proposals, the newest (0: all). One of the two at most. `max_tokens`
-    bounds a sequence and a packed row (Table 5: 32,768). `snapshot` is the dialog's; served prompts have it too.
+    bounds a sequence and a packed row (Table 5: 32,768). `snapshot` and `max_chars` (what a dialog is trimmed beyond)
+    are how dialogs are written, by gateways too.
     """
 
     model_config = ConfigDict(
@@ -126,7 +129,8 @@ class DatasetSettings(Settings):
         )
     )
 
-    snapshot: Snapshot = Snapshot.COMPACT
+    snapshot: Snapshot = DEFAULT_FORMAT.snapshot
+    max_chars: Annotated[int, Field(ge=LEAST_CHARS, le=MOST_CHARS)] = DEFAULT_FORMAT.max_chars
     logs_per_rejection: Number = 0.0
     rejections: CountOrNone = 0
     balancing: Balancing = Balancing.NATURAL
@@ -138,6 +142,11 @@ class DatasetSettings(Settings):
         if self.logs_per_rejection and self.rejections:
             raise ValueError("mix by ratio (logsPerRejection) or by count (rejections), not both")
         return self
+
+    @property
+    def form(self) -> DialogFormat:
+        """How dialogs are written: trimmed in blocks of a third."""
+        return DialogFormat(self.snapshot, self.max_chars, self.max_chars // 3)
 
 
 class Precision(StrEnum):

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import msgspec
 
 from pilotage_core.actions import Action
-from pilotage_core.dialog import DEFAULT_FORMAT, Dialog, DialogFormat
+from pilotage_core.dialog import Dialog, DialogFormat
 from pilotage_core.events import ActionTaken, Event, FeedbackGiven, Outcome, OutcomeReported, Verdict
 from pilotage_core.record import ProposalRecord, SessionRecord
 from pilotage_core.state import State, fold_event
@@ -42,7 +42,7 @@ def is_decision_point(state: State) -> bool:
 class SessionWalk:
     """State and dialog of one session, event by event. The gateway holds one per live session."""
 
-    def __init__(self, form: DialogFormat = DEFAULT_FORMAT) -> None:
+    def __init__(self, form: DialogFormat) -> None:
         self.state = State()
         self.dialog = Dialog(form)
 
@@ -59,8 +59,8 @@ class SessionWalk:
         return after
 
 
-def walk_session(record: SessionRecord, form: DialogFormat = DEFAULT_FORMAT) -> Iterator[Point]:
-    """Every decision point of `record` at which something was done next, in order."""
+def walk_session(record: SessionRecord, form: DialogFormat) -> Iterator[Point]:
+    """Every decision point of `record` at which something was done next, in order; prompts are written in `form`."""
     proposals = {p.proposal_id: p for p in record.proposals}
     by_version = {p.at_version: p for p in record.proposals}
     done = list(_actions_done(record, proposals))

@@ -9,6 +9,7 @@ import msgspec
 
 from pilotage_core.actions import Action, ActionRules
 from pilotage_core.certificate import Certificate
+from pilotage_core.dialog import DEFAULT_FORMAT, DialogFormat
 from pilotage_core.events import Event
 from pilotage_core.record import Label
 from pilotage_core.screen import ScreenSchema
@@ -111,13 +112,17 @@ class MatchExpression(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class PairRef(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One revision of policy and critic, and where both are served. Empty URLs: not served (yet)."""
+    """One revision of policy and critic, and where both are served. Empty URLs: not served (yet).
+
+    `dialog` is how both were trained to read a session: a gateway writes its prompts so.
+    """
 
     revision: str
     policy_digest: str = ""
     critic_digest: str = ""
     policy_url: str = ""
     critic_url: str = ""
+    dialog: DialogFormat = DEFAULT_FORMAT
 
 
 class Leave(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -215,7 +220,7 @@ class JobResult(msgspec.Struct, frozen=True, omit_defaults=True):
     """A training Job's termination message (at most 4 KB): the digests, and the figures that a decision needs.
 
     `metrics` keys are documented in trainer/pilotage_trainer/main.py. `passed` is the evaluation gate's word with
-    `reason` in plain words.
+    `reason` in plain words. `dialog` is the format a policy was trained in.
     """
 
     phase: str
@@ -226,6 +231,7 @@ class JobResult(msgspec.Struct, frozen=True, omit_defaults=True):
     metrics: dict[str, float] = {}
     certificates: tuple[Certificate, ...] = ()
     held_out_after: str = ""
+    dialog: DialogFormat = DEFAULT_FORMAT
 
 
 # --- gateway → simulator, CLI, controller ---

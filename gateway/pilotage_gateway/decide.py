@@ -12,7 +12,7 @@ import msgspec
 from uuid_utils import uuid7
 
 from pilotage_core.actions import Action, ActionClass, classify_action, is_legal_next_step
-from pilotage_core.dialog import DEFAULT_FORMAT, encode_action
+from pilotage_core.dialog import encode_action
 from pilotage_core.errors import InvalidActionError
 from pilotage_core.gate import GateFacts, GateVerdict, Reason, decide_gate
 from pilotage_core.proposal import build_action_schema, find_fault, read_reply
@@ -26,8 +26,6 @@ from pilotage_gateway.sessions import LiveSession
 
 log = logging.getLogger(__name__)
 NO_CLASS = ActionClass(critical=True, finalizing=False, stratum="", stopped=False, unattended_in_copilot=False)
-PROMPT_FORMATS = frozenset({DEFAULT_FORMAT.digest})
-"""Serialisers this gateway ships: a certificate made with another one does not stand here."""
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -71,7 +69,10 @@ def effective_stage(leave: Leave | None, permit_fresh: bool) -> Stage:
 
 
 async def ask_models(models: Models, metrics: Metrics, session: LiveSession, leave: Leave, pair: PairRef) -> Asked:
-    """What policy and critic make of the session's state. A model that fails is no error: the operator works on."""
+    """What policy and critic make of the session's state, its dialog being in the pair's format.
+
+    A model that fails is no error: the operator works on.
+    """
     state, prompt = session.state, session.walk.dialog.prompt()
     labels = {"process_cluster": leave.key, "pair": pair.revision}
     started = time.perf_counter()
@@ -90,7 +91,7 @@ async def ask_models(models: Models, metrics: Metrics, session: LiveSession, lea
         return asked
     started = time.perf_counter()
     try:
-        score = await models.score(pair.critic_url, pair.critic_digest, prompt + encode_action(action))
+        score = await models.score(pair.critic_url, pair.critic_digest, prompt + encode_action(action, pair.dialog))
     except ModelError as error:
         metrics.count("model_errors", model="critic", **labels)
         log.info("no score: %s", error)
@@ -129,13 +130,16 @@ def is_looping(state: State, action: Action, same_action_limit: int, no_progress
 
 
 def find_tau(leave: Leave, pair: PairRef, stratum: str) -> float | None:
-    """τ of a stratum, where its certificate is of this pair and of a prompt format this gateway writes."""
+    """τ of a stratum, where its certificate is of this pair and was made with prompts as this gateway writes them.
+
+    The digest is of the pair's format under the serialiser here: another version of it computes another one.
+    """
     certificate = leave.certificates.get(stratum)
     if certificate is None:
         return None
     digests = certificate.digests
     same_pair = digests.policy == pair.policy_digest and digests.critic == pair.critic_digest
-    return certificate.tau if same_pair and digests.prompt_format in PROMPT_FORMATS else None
+    return certificate.tau if same_pair and digests.prompt_format == pair.dialog.digest else None
 
 
 def decide_with_audit(

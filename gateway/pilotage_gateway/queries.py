@@ -44,6 +44,13 @@ def read_record(connection: Connection, session_id: str, *, with_html: bool = Fa
     return None if row is None else _record(connection, row, with_html)
 
 
+def read_events(connection: Connection, session_id: str) -> tuple[Event, ...]:
+    """The events of one session in order, without HTML; none where it is unknown."""
+    mine = t.events.c.session_id == session_id
+    bodies = connection.execute(select(t.events.c.body).where(mine).order_by(t.events.c.sequence)).scalars()
+    return tuple(DECODE_EVENT(body) for body in bodies)
+
+
 def read_session(connection: Connection, session_id: str) -> StoredSession | None:
     """One session with its intents, as a gateway needs it to go on; None where it is unknown."""
     row = connection.execute(select(t.sessions).where(t.sessions.c.session_id == session_id)).first()

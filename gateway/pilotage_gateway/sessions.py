@@ -5,10 +5,13 @@ Only state and bookkeeping. Whether events may follow is in checks.py, what is d
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
+from itertools import islice
 
 from pilotage_core.actions import Action
+from pilotage_core.dialog import DialogFormat
+from pilotage_core.errors import UnavailableError
 from pilotage_core.events import ActionTaken, Event, FeedbackGiven, Outcome, OutcomeReported, SessionReviewed
 from pilotage_core.gate import Decision
 from pilotage_core.record import Label, ProposalRecord, SessionRecord, read_labels
@@ -45,7 +48,7 @@ class LiveSession:
     session_id: str
     process_cluster: str
     opened_at: str
-    walk: SessionWalk = field(default_factory=SessionWalk)
+    walk: SessionWalk
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     event_ids: dict[str, int] = field(default_factory=dict)
     proposals: dict[str, ProposalRecord] = field(default_factory=dict)
@@ -116,6 +119,18 @@ class LiveSession:
             case _:
                 pass
 
+    def rewrite_dialog(self, form: DialogFormat, events: Iterable[Event]) -> None:
+        """Write the dialog anew in `form`; `events` are the session's as they are stored, in order.
+
+        Raises UnavailableError where they are not all there: then nothing has changed.
+        """
+        walk = SessionWalk(form)
+        for event in islice(events, self.state.version):
+            walk.step(event, self.ordered_action(event))
+        if walk.state.version != self.state.version:
+            raise UnavailableError("the records lack events", where=f"session {self.session_id}")
+        self.walk = walk
+
     def mark_executed(self, proposal_id: str) -> None:
         """Note that a proposal was carried out."""
         proposal = self.proposals[proposal_id]
@@ -145,10 +160,10 @@ class StoredSession:
     handed_off: str
 
 
-def rebuild(stored: StoredSession) -> LiveSession:
-    """The live session that `stored` is the trace of."""
+def rebuild(stored: StoredSession, form: DialogFormat) -> LiveSession:
+    """The live session that `stored` is the trace of, its dialog written in `form`."""
     record = stored.record
-    live = LiveSession(record.session_id, record.process_cluster, record.opened_at)
+    live = LiveSession(record.session_id, record.process_cluster, record.opened_at, SessionWalk(form))
     live.proposals = {p.proposal_id: p for p in record.proposals}
     outcomes = {intent.proposal_id: intent.outcome for intent in stored.intents}
     live.intents = {intent.proposal_id: intent for intent in stored.intents}

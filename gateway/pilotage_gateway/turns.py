@@ -4,6 +4,7 @@ Everything a post says is stored in one transaction before anything else is done
 transaction that looks at suspensions once more; memory changes only after the records have.
 """
 
+import logging
 import time
 from datetime import UTC, datetime
 from functools import partial
@@ -11,12 +12,13 @@ from functools import partial
 import msgspec
 from sqlalchemy import Connection
 
+from pilotage_core.dialog import DEFAULT_FORMAT, DialogFormat
 from pilotage_core.errors import UnavailableError
 from pilotage_core.events import Event, Outcome, SessionOpened
 from pilotage_core.gate import Decision, GateFacts, GateVerdict, Reason, decide_gate
 from pilotage_core.record import ProposalRecord
 from pilotage_core.stage import UNATTENDED
-from pilotage_core.walk import is_decision_point
+from pilotage_core.walk import SessionWalk, is_decision_point
 from pilotage_core.wire import Leave, Order, PairRef, PostEvents, ProposalCard, Turn, find_leave
 from pilotage_gateway import decide, writes
 from pilotage_gateway.checks import check_events, split_repeated
@@ -26,11 +28,12 @@ from pilotage_gateway.models import Models
 from pilotage_gateway.permits import Permits, boot_seconds
 from pilotage_gateway.posts import AMBIGUOUS, apply_post, plan_post
 from pilotage_gateway.problems import UnknownError
-from pilotage_gateway.queries import read_session
+from pilotage_gateway.queries import read_events, read_session
 from pilotage_gateway.rulings import BY_PERMIT, Ruled, Ruling, write_ruling
 from pilotage_gateway.sessions import Intent, LiveSession, LiveSessions, rebuild
 from pilotage_gateway.store import Store
 
+log = logging.getLogger(__name__)
 STANDING_ORDER_MS = 10_000
 """How long an order holds that rests on no permit: an operator's accept, or an action that is not critical."""
 OPERATOR_ACCEPTED = "operator-accepted"
@@ -40,6 +43,11 @@ LOOK_WHAT_HAPPENED = "an order has no outcome: look at what happened before goin
 def utc_now() -> str:
     """The time as the records write it: UTC, microseconds, always the same width, so that it sorts as text."""
     return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def find_form(leave: Leave | None) -> DialogFormat:
+    """How dialogs are written under `leave`: as its pair reads them."""
+    return leave.pair.dialog if leave is not None and leave.pair is not None else DEFAULT_FORMAT
 
 
 class Turns:
@@ -73,7 +81,9 @@ class Turns:
         session = self.live.find(session_id)
         if session is None:
             stored = await self.store.read(partial(read_session, session_id=session_id))
-            session = None if stored is None else self.live.keep(rebuild(stored))
+            if stored is not None:
+                form = find_form(self.permits.leave_of(stored.record.process_cluster))
+                session = self.live.keep(rebuild(stored, form))
         return session
 
     def _begin(self, session_id: str, post: PostEvents) -> LiveSession:
@@ -90,7 +100,8 @@ class Turns:
             )
         metadata = first.data.metadata if isinstance(first.data, SessionOpened) else {}
         leave = find_leave(self.permits.snapshot, metadata)
-        return self.live.keep(LiveSession(session_id, leave.key if leave else "", utc_now()))
+        walk = SessionWalk(find_form(leave))
+        return self.live.keep(LiveSession(session_id, leave.key if leave else "", utc_now(), walk))
 
     # --- storing -----------------------------------------------------------------------------------------------------
     async def _take(
@@ -181,8 +192,23 @@ class Turns:
         if why_not or leave.pair is None:
             return self._turn(session, leave, Decision.OBSERVE, Reason.NOTHING_PROPOSED, why_not)
         session.asked_version = session.state.version
-        asked = await decide.ask_models(self.models, self.metrics, session, leave, leave.pair)
+        asked = await self._ask(session, leave, leave.pair)
         return await self._gate(session, asked, post.nonce, remaining)
+
+    async def _ask(self, session: LiveSession, leave: Leave, pair: PairRef) -> decide.Asked:
+        """What the pair makes of the session, which it reads in its own format.
+
+        A session that was written for another pair is written anew from the records, once; where they do not answer,
+        nothing is proposed.
+        """
+        if session.walk.dialog.form != pair.dialog:
+            try:
+                events = await self.store.read(partial(read_events, session_id=session.session_id))
+                session.rewrite_dialog(pair.dialog, events)
+            except UnavailableError as error:
+                log.warning("no proposal: %s", error)
+                return decide.Asked(pair, None, detail=f"the session cannot be written for this pair: {error.what}")
+        return await decide.ask_models(self.models, self.metrics, session, leave, pair)
 
     def _why_not_ask(self, session: LiveSession, leave: Leave, post: PostEvents) -> tuple[str, ProposalCard | None]:
         """Why the policy is not asked (empty: it is), and the proposal that still stands, if there is one."""

@@ -45,7 +45,9 @@ pytestmark = [
 SERVERS = (("policy", "float32"), ("critic", "float32"), ("critic", "bfloat16"))
 POLICY, CRITIC, ROUNDED = (f"{name} {dtype}" for name, dtype in SERVERS)
 PROMPTS = [*build_prompts(8, "Rome"), *build_prompts(3, "Oslo")]
-QUERIES = [prompt + encode_action(ACTIONS[index % len(ACTIONS)]) for index, prompt in enumerate(PROMPTS)]
+QUERIES = [
+    prompt + encode_action(ACTIONS[index % len(ACTIONS)], DEFAULT_FORMAT) for index, prompt in enumerate(PROMPTS)
+]
 CUT = "\ufffd"
 """What a character that was cut in its middle reads as."""
 TEXTS = [PROMPTS[-1], QUERIES[0], VERDICT_MARK, "accept", "reject", "café ünïcode \\n 'x'  <|end|>", '{"tool":""}']

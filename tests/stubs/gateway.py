@@ -191,7 +191,7 @@ class StubModels:
         self.prompts.append(body["messages"][0]["content"])
         if self.failing:
             return web.Response(status=500)
-        text = '{"tool":""}' if self.action is None else encode_action(self.action)
+        text = '{"tool":""}' if self.action is None else encode_action(self.action, DEFAULT_FORMAT)
         logprob = math.log(self.confidence)
         choice = {"message": {"content": text}, "logprobs": {"content": [{"token": text, "logprob": logprob}]}}
         return web.json_response({"choices": [choice]})

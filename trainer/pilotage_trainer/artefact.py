@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from pilotage_core.dialog import DEFAULT_FORMAT
+from pilotage_core.dialog import DEFAULT_FORMAT, DialogFormat
 from pilotage_trainer.failures import DamagedArtefactError
 
 FORMAT = 1
@@ -30,8 +30,9 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What an artefact is and was made of. `digest` names it everywhere else; it covers all the other fields.
 
     `files` maps names to digests. `policy` is the digest of the policy a critic or a calibration belongs to, `critic`
-    that of the calibration's critic, `base` that of the model it was tuned from (empty: none). All it learned from
-    closed from `trained_since` to `trained_until`, both included.
+    that of the calibration's critic, `base` that of the model it was tuned from (empty: none). `dialog` is how it reads
+    sessions, `prompt_format` the digest of that under the serialiser it was made with. All it learned from closed from
+    `trained_since` to `trained_until`, both included.
     """
 
     kind: str
@@ -48,6 +49,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     policy: str = ""
     critic: str = ""
     base: str = ""
+    dialog: DialogFormat = DEFAULT_FORMAT
     format: int = FORMAT
     digest: str = ""
 
@@ -111,10 +113,10 @@ def read_artefact(folder: Path, kind: str) -> tuple[Manifest, dict[str, bytes]]:
     return manifest, files
 
 
-def check_artefact(folder: Path, kind: str, prompt_format: str = DEFAULT_FORMAT.digest) -> Manifest:
+def check_artefact(folder: Path, kind: str, prompt_format: str = "") -> Manifest:
     """The manifest of a `kind` artefact at `folder`, every file's digest checked. Raises DamagedArtefactError.
 
-    For files too large to hold in memory: they are read in blocks.
+    `prompt_format` as for `read_manifest`. For files too large to hold in memory: they are read in blocks.
     """
     manifest = read_manifest(folder, prompt_format)
     if manifest.kind != kind:
@@ -129,8 +131,12 @@ def check_artefact(folder: Path, kind: str, prompt_format: str = DEFAULT_FORMAT.
     return manifest
 
 
-def read_manifest(folder: Path, prompt_format: str = DEFAULT_FORMAT.digest) -> Manifest:
-    """The manifest at `folder`, checked against itself, the format and the serialiser. Raises DamagedArtefactError."""
+def read_manifest(folder: Path, prompt_format: str = "") -> Manifest:
+    """The manifest at `folder`, checked against itself, the format and the serialiser. Raises DamagedArtefactError.
+
+    This serialiser has to write its dialogs as they were when it was made: `prompt_format` is the digest it has to
+    name, by default that of its own `dialog`.
+    """
     path = folder / MANIFEST
     try:
         manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
@@ -142,9 +148,9 @@ def read_manifest(folder: Path, prompt_format: str = DEFAULT_FORMAT.digest) -> M
         raise DamagedArtefactError("was altered: its digest is another", where=str(path), remedy="train again")
     if manifest.format != FORMAT:
         raise DamagedArtefactError(f"has format {manifest.format}, not {FORMAT}", where=str(path), remedy="train again")
-    if manifest.prompt_format != prompt_format:
+    if manifest.prompt_format != (wanted := prompt_format or manifest.dialog.digest):
         raise DamagedArtefactError(
-            f"was trained on prompt format {manifest.prompt_format}, this is {prompt_format}",
+            f"was trained on prompt format {manifest.prompt_format}, this is {wanted}",
             where=str(path),
             remedy="train again, or serve it with the image that made it",
         )
@@ -154,8 +160,9 @@ def read_manifest(folder: Path, prompt_format: str = DEFAULT_FORMAT.digest) -> M
 def digest_manifest(manifest: Manifest) -> str:
     """Identity of an artefact: of everything in its manifest but the digest itself."""
     fields = msgspec.to_builtins(msgspec.structs.replace(manifest, digest=""))
-    if not manifest.base:  # manifests from before there was a base keep their digest
-        del fields["base"]
+    for name, default in (("base", ""), ("dialog", DEFAULT_FORMAT)):  # manifests from before these keep their digest
+        if getattr(manifest, name) == default:
+            del fields[name]
     return digest_bytes(msgspec.json.encode(fields, order="sorted"))
 
 

@@ -10,7 +10,6 @@ import msgspec
 
 from pilotage_core.calibration import TauResult
 from pilotage_core.certificate import EvidenceDigests
-from pilotage_core.dialog import DEFAULT_FORMAT
 from pilotage_core.errors import InvalidInputError
 from pilotage_core.wire import JobResult
 from pilotage_trainer import vllm
@@ -45,7 +44,7 @@ def run_calibrate(window: Window, config: JobConfig, urls: tuple[str, str] | Non
     _require_unseen(held_out_after, policy, critic)
     records = closed_after(window.read(since=held_out_after), held_out_after)
     scorer: Scorer = InProcess(policy, critic) if urls is None else _connect(urls, policy, critic)
-    labels = score_sessions(records, policy.manifest.digest, scorer, config)
+    labels = score_sessions(records, policy.manifest, scorer, config)
     results = calibrate_strata(labels, config)
     certificates = build_certificates(
         results,
@@ -55,7 +54,8 @@ def run_calibrate(window: Window, config: JobConfig, urls: tuple[str, str] | Non
         digests=_build_evidence(labels, policy, critic, config),
         issued_at=issued_at,
     )
-    described = window.describe("calibration", config, records, policy=policy.manifest, critic=critic.manifest)
+    made = policy.manifest
+    described = window.describe("calibration", config, records, made.dialog, policy=made, critic=critic.manifest)
     manifest = write_artefact(window.folder("calibration"), described, {CURVES: _draw_curves(labels, results, config)})
     return JobResult(
         phase="calibrate",
@@ -106,7 +106,7 @@ def _build_evidence(
         data=digest_bytes(msgspec.json.encode(labels)),
         policy=policy.manifest.digest,
         critic=critic.manifest.digest,
-        prompt_format=DEFAULT_FORMAT.digest,
+        prompt_format=policy.manifest.prompt_format,
         actions=config.evidence.actions,
         screens=config.evidence.screens,
         serving_image=config.evidence.serving_image,

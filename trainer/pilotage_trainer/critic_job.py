@@ -30,7 +30,7 @@ def run_critic(window: Window, config: JobConfig) -> JobResult:
     newer, held_out = window.hold_out(closed_after(records, served.manifest.trained_until))
     labels = _collect_labels(known, newer, served, config)
     critic, compared = fit_better(served.policy, labels, config.critic)
-    described = window.describe("critic", config, known + newer, policy=served.manifest)
+    described = window.describe("critic", config, known + newer, served.manifest.dialog, policy=served.manifest)
     files = {CRITIC_FILE: msgspec.json.encode(critic.stored), POLICY_FILE: served.policy.encode()}
     manifest = write_artefact(window.folder("critic"), described, files)
     return JobResult(

@@ -25,7 +25,7 @@ from pilotage_trainer.critic import (
     build_rate_contexts,
     build_rate_traits,
 )
-from pilotage_trainer.dataset import build_examples, read_points
+from pilotage_trainer.dataset import COUNTS_FORM, build_examples, read_points
 from pilotage_trainer.failures import OneClassError
 from pilotage_trainer.features import Situation, name_step, step_action
 from pilotage_trainer.labels import Moment, list_moments
@@ -66,7 +66,7 @@ def judge_by_each(
     """What `judge_sessions` gives for each of `policies`, the sessions read once."""
     judged: list[list[Judged]] = [[] for _ in policies]
     for number, record in enumerate(records, first):
-        for moment, situation in read_points(list_moments(record, policy_digest)):
+        for moment, situation in read_points(list_moments(record, policy_digest, COUNTS_FORM)):
             for policy, labels in zip(policies, judged, strict=True):
                 label = _judge_moment(number, moment, situation, policy, rules)
                 if label is not None:

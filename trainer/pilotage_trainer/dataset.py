@@ -8,12 +8,16 @@ from datetime import datetime
 from typing import Protocol, TypeVar
 
 from pilotage_core.collector import nothing_collected
+from pilotage_core.dialog import DEFAULT_FORMAT, DialogFormat
 from pilotage_core.errors import EvidenceError
 from pilotage_core.record import SessionRecord
 from pilotage_core.walk import Point, walk_session
 from pilotage_trainer.counts import Example, build_contexts
 from pilotage_trainer.features import Situation, build_traits, name_step
 from pilotage_trainer.sources import read_records
+
+COUNTS_FORM = DEFAULT_FORMAT
+"""Count models have no other: their features are read off compact dialogs (features.py)."""
 
 
 def read_export(source: str, process_cluster: str, since: str = "", until: str = "") -> list[SessionRecord]:
@@ -69,17 +73,17 @@ def closed_by(records: Iterable[SessionRecord], time: str) -> list[SessionRecord
     return [r for r in records if read_time(r.closed_at) <= moment]
 
 
-def human_points(record: SessionRecord) -> list[Point]:
+def human_points(record: SessionRecord, form: DialogFormat) -> list[Point]:
     """Points at which a person acted or accepted. What ran unattended shows nobody's judgement and teaches nothing."""
-    return [point for point in walk_session(record) if point.operator]
+    return [point for point in walk_session(record, form) if point.operator]
 
 
 def build_examples(records: Iterable[SessionRecord]) -> list[Example]:
-    """One example for each human point of `records`, session by session."""
+    """One example of a count model for each human point of `records`, session by session."""
     return [
         Example(number, build_contexts(situation), build_traits(situation), name_step(point.taken))
         for number, record in enumerate(records)
-        for point, situation in read_points(human_points(record))
+        for point, situation in read_points(human_points(record, COUNTS_FORM))
     ]
 
 

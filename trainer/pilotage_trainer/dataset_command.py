@@ -9,9 +9,12 @@ import typer
 
 from pilotage_core.dialog import Snapshot
 from pilotage_core.errors import InvalidInputError
-from pilotage_core.training import Balancing, DatasetSettings
+from pilotage_core.training import LEAST_CHARS, Balancing, DatasetSettings
 from pilotage_trainer.forms import end_with_exit_code
 from pilotage_trainer.results import tell
+
+CHARS_PER_TOKEN = 3
+"""What a token holds at least, nearly always (STAR: 10, learned tokenizer). What exceeds max_tokens even so is cut."""
 
 
 def dataset(
@@ -46,9 +49,10 @@ def dataset(
             rejections=mix.rejections,
             balancing=balance,
             max_tokens=max_tokens,
+            max_chars=max_chars or max(LEAST_CHARS, CHARS_PER_TOKEN * max_tokens),
             seed=seed,
         )
-        shares = (development_share, held_out_share, max_chars, workers)
+        shares = (development_share, held_out_share, workers)
         request = DatasetRequest(
             export, out, process_cluster, since, until, tokenizer, vocabulary, settings, *shares
         )  # fmt: skip

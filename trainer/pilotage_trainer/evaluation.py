@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pilotage_core.record import SessionRecord
-from pilotage_trainer.dataset import human_points, read_points
+from pilotage_trainer.dataset import COUNTS_FORM, human_points, read_points
 from pilotage_trainer.features import OPERATOR_ONLY, SAY, TYPE, name_step
 from pilotage_trainer.policy import Policy, Prediction
 
@@ -69,11 +69,11 @@ def tool_of(step: str) -> str:
 
 
 def predict_sessions(records: Sequence[SessionRecord], policy: Policy) -> list[tuple[Prediction, str]]:
-    """What `policy` expects at each human point of `records`, and the step taken."""
+    """What a count model expects at each human point of `records`, and the step taken."""
     return [
         (policy.predict(situation), name_step(point.taken))
         for record in records
-        for point, situation in read_points(human_points(record))
+        for point, situation in read_points(human_points(record, COUNTS_FORM))
     ]
 
 

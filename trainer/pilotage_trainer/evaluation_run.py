@@ -27,14 +27,14 @@ def run_evaluation(request: SessionsRequest) -> EvaluationReport:
     records = read_export(request.export, request.process_cluster, request.since, request.until)
     if request.held_out_after:
         records = closed_after(records, request.held_out_after)
-    judged = judge_points(records, PolicyAsker(policy), rules)
+    judged = judge_points(records, PolicyAsker(policy), rules, policy.manifest.dialog)
     if not judged:
         raise EvidenceError("nothing was done in its closed sessions", where=request.export)
     compared: dict[str, Sequence[Judged]] = {}
     if request.zero_shot:
         chosen = choose_evenly(len(judged), request.sample)
         asker = Sampled(ZeroShot(request.zero_shot, request.model), frozenset(chosen))
-        general = judge_points(records, asker, rules)
+        general = judge_points(records, asker, rules, policy.manifest.dialog)
         compared = {request.model: [general[i] for i in chosen], "this policy": [judged[i] for i in chosen]}
     return build_report(
         records,

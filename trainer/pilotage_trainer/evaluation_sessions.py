@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import msgspec
 
 from pilotage_core.actions import Action, ActionRules, classify_action
+from pilotage_core.dialog import DialogFormat
 from pilotage_core.errors import InvalidActionError
 from pilotage_core.events import SessionOpened
 from pilotage_core.proposal import build_action_schema, read_reply
@@ -79,9 +80,11 @@ class Judged(msgspec.Struct, frozen=True):
     invalid: bool = False
 
 
-def judge_points(records: Iterable[SessionRecord], asker: Asker, rules: ActionRules) -> list[Judged]:
-    """Every point of `records` at which something was done, with the reply of `asker`."""
-    points = [(record, point) for record in records for point in walk_session(record)]
+def judge_points(
+    records: Iterable[SessionRecord], asker: Asker, rules: ActionRules, form: DialogFormat
+) -> list[Judged]:
+    """Every point of `records` at which something was done, with the reply of `asker`, asked in dialogs of `form`."""
+    points = [(record, point) for record in records for point in walk_session(record, form)]
     replies = asker.ask([(point.prompt, build_action_schema(rules, point.state.screen)) for _, point in points])
     issues: dict[str, str] = {}
     found = []
@@ -150,14 +153,15 @@ def score_labels(
     records: Iterable[SessionRecord], policy: AnyPolicy, critic: AnyCritic, rules: ActionRules
 ) -> list[CriticLabel]:
     """Labels of critical actions: live feedback to this policy, else its replay; as calibration takes them."""
-    moments = [m for record in records for m in list_moments(record, policy.manifest.digest)]
+    made = policy.manifest
+    moments = [m for record in records for m in list_moments(record, made.digest, made.dialog)]
     replies = PolicyAsker(policy).ask([(m.prompt, build_action_schema(rules, m.screen)) for m in moments])
     critical = []
     for moment, reply in zip(moments, replies, strict=True):
         action = moment.proposed or read_proposal(reply.text, moment.screen)[0]
         if action is not None and (kind := classify_action(rules, action, moment.screen.name)).critical:
             critical.append((moment, action, kind.stratum, reply))
-    scores = critic.score_many([build_query(moment.prompt, action) for moment, action, _, _ in critical])
+    scores = critic.score_many([build_query(moment.prompt, action, made.dialog) for moment, action, _, _ in critical])
     return [
         CriticLabel(m.session_id, stratum, action.tool, score, reply, m.judge(action), m.is_live)
         for (m, action, stratum, reply), score in zip(critical, scores, strict=True)

@@ -17,6 +17,7 @@ from pilotage_core.certificate import Certificate, EvidenceDigests, LabelsFrom, 
 from pilotage_core.errors import InvalidActionError
 from pilotage_core.proposal import build_action_schema, read_reply
 from pilotage_core.record import SessionRecord
+from pilotage_trainer.artefact import Manifest
 from pilotage_trainer.config import JobConfig
 from pilotage_trainer.labels import Moment, list_moments
 from pilotage_trainer.models import build_query
@@ -40,10 +41,10 @@ class ScoredLabel(msgspec.Struct, frozen=True):
 
 
 def score_sessions(
-    records: Sequence[SessionRecord], policy_digest: str, scorer: Scorer, config: JobConfig
+    records: Sequence[SessionRecord], policy: Manifest, scorer: Scorer, config: JobConfig
 ) -> list[ScoredLabel]:
-    """Every label of a critical action in `records`: live feedback to this policy, else its replay."""
-    moments = [moment for record in records for moment in list_moments(record, policy_digest)]
+    """Every label of a critical action in `records`: live feedback to `policy`, else its replay."""
+    moments = [moment for record in records for moment in list_moments(record, policy.digest, policy.dialog)]
     actions = _find_actions(moments, scorer, config)
     critical = []
     for moment, action in zip(moments, actions, strict=True):
@@ -51,7 +52,7 @@ def score_sessions(
             kind = classify_action(config.rules, action, moment.screen.name)
             if kind.critical:
                 critical.append((moment, action, kind.stratum))
-    scores = scorer.score_all([build_query(moment.prompt, action) for moment, action, _ in critical])
+    scores = scorer.score_all([build_query(moment.prompt, action, policy.dialog) for moment, action, _ in critical])
     return [
         ScoredLabel(
             session_id=moment.session_id,

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 import msgspec
 
 from pilotage_core.actions import Action, Tool
+from pilotage_core.dialog import DialogFormat
 from pilotage_core.events import Grade, OutcomeReported
 from pilotage_core.record import Label, SessionRecord, read_labels
 from pilotage_core.screen import Screen
@@ -57,22 +58,30 @@ def is_same_step(proposed: Action, taken: Action) -> bool:
 
 
 def list_moments(
-    record: SessionRecord, policy_digest: str, grades: Mapping[Grade | None, float] = GRADE_WEIGHTS
+    record: SessionRecord,
+    policy_digest: str,
+    form: DialogFormat,
+    grades: Mapping[Grade | None, float] = GRADE_WEIGHTS,
 ) -> list[Moment]:
-    """The moments of `record` in which the policy of `policy_digest` can be judged; rejections weigh by `grades`."""
+    """The moments of `record` in which the policy of `policy_digest` can be judged; rejections weigh by `grades`.
+
+    `form` is that policy's: its prompts are written so.
+    """
     if any(p.policy_digest == policy_digest for p in record.proposals):
-        return list(_live_moments(record, policy_digest, grades))
+        return list(_live_moments(record, policy_digest, form, grades))
     return [
         Moment(point.session_id, point.prompt, point.state.screen, point.operator, taken=point.taken)
-        for point in human_points(record)
+        for point in human_points(record, form)
     ]
 
 
-def _live_moments(record: SessionRecord, policy_digest: str, grades: Mapping[Grade | None, float]) -> Iterator[Moment]:
+def _live_moments(
+    record: SessionRecord, policy_digest: str, form: DialogFormat, grades: Mapping[Grade | None, float]
+) -> Iterator[Moment]:
     verdicts: dict[str, Label] = {label.proposal_id: label for label in read_labels(record)}  # a later review wins
     wanted = {p.at_version: p for p in record.proposals if p.policy_digest == policy_digest}
     actions = {p.proposal_id: p.action for p in record.proposals}
-    walk = SessionWalk()
+    walk = SessionWalk(form)
     for event in record.events:
         proposal = wanted.get(walk.state.version)
         label = verdicts.get(proposal.proposal_id) if proposal else None

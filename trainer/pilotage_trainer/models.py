@@ -14,7 +14,7 @@ import msgspec
 
 from pilotage_core.actions import Action
 from pilotage_core.certificate import ScoreSource
-from pilotage_core.dialog import VERDICT_MARK, encode_action
+from pilotage_core.dialog import VERDICT_MARK, DialogFormat, encode_action
 from pilotage_trainer import vllm
 from pilotage_trainer.artefact import MANIFEST, TRANSFORMERS, Manifest, digest_code, read_artefact, read_manifest
 from pilotage_trainer.backend import Answer, AnyCritic, AnyPolicy, Ask
@@ -45,7 +45,7 @@ class ServedPolicy:
         prediction = self.policy.predict(read_prompt(prompt), allowed or frozenset())
         proposed = prediction.proposed(allowed)
         if proposed:
-            return encode_action(step_action(proposed)), prediction.mixed[proposed]
+            return encode_action(step_action(proposed), self.manifest.dialog), prediction.mixed[proposed]
         return NOTHING, prediction.mixed[prediction.ranked[0]]
 
     def propose_many(self, asks: Sequence[Ask]) -> list[tuple[str, float]]:
@@ -170,9 +170,9 @@ def find_foreign_code(manifest: Manifest) -> str:
     return "" if manifest.code == code else f"made by code {manifest.code}, served by {code}: calibrate again"
 
 
-def build_query(prompt: str, action: Action) -> str:
-    """What a critic is asked about: the prompt continued with the action."""
-    return prompt + encode_action(action)
+def build_query(prompt: str, action: Action, form: DialogFormat) -> str:
+    """What a critic is asked about: the prompt, which is written in `form`, continued with the action."""
+    return prompt + encode_action(action, form)
 
 
 def read_logprob(probability: float) -> float:

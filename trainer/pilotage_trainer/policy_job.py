@@ -10,7 +10,7 @@ from pilotage_core.wire import JobResult
 from pilotage_trainer.artefact import write_artefact
 from pilotage_trainer.config import JobConfig
 from pilotage_trainer.critic_training import Judged, judge_by_each
-from pilotage_trainer.dataset import build_examples, closed_after, closed_by, split_by_time
+from pilotage_trainer.dataset import COUNTS_FORM, build_examples, closed_after, closed_by, split_by_time
 from pilotage_trainer.evaluation import count_at_precision, measure_accuracy, predict_sessions
 from pilotage_trainer.models import POLICY_FILE
 from pilotage_trainer.policy_training import Lessons, choose_share
@@ -32,7 +32,7 @@ def run_policy(window: Window, config: JobConfig) -> JobResult:
     share = choose_share(trial)
     metrics = measure_accuracy([(prediction.remix(share), step) for prediction, step in trial]).metrics()
     policy = lessons.fit(is_chosen, config.policy, share)
-    described = window.describe("policy", config, chosen)
+    described = window.describe("policy", config, chosen, COUNTS_FORM)
     manifest = write_artefact(window.folder("policy"), described, {POLICY_FILE: policy.encode()})
     reached = metrics["action_accuracy"]
     passed = reached >= config.min_action_accuracy
@@ -53,6 +53,7 @@ def run_policy(window: Window, config: JobConfig) -> JobResult:
             **metrics,
         },
         held_out_after=manifest.trained_until,
+        dialog=manifest.dialog,
     )
 
 

@@ -16,9 +16,10 @@ from typing import Protocol
 import msgspec
 
 from pilotage_core.actions import Action, ActionRules, Tool
+from pilotage_core.dialog import DialogFormat
 from pilotage_core.errors import EvidenceError, UnavailableError
 from pilotage_core.events import ActionTaken
-from pilotage_core.proposal import visible_controls
+from pilotage_core.proposal import fill_text, visible_controls
 from pilotage_core.record import SessionRecord
 from pilotage_core.walk import SessionWalk
 from pilotage_trainer.artefact import MANIFEST, TRANSFORMERS, Manifest, read_manifest
@@ -101,7 +102,7 @@ def run_star(source: Path, folder: Path) -> StarReport:
     everything: list[tuple[Choice, Chosen]] = []
     sessions = {"standard": 0, "all": 0}
     for record, is_standard in read_benchmark(source):
-        choices = list(list_choices(record))
+        choices = list(list_choices(record, manifest.dialog))
         if not choices:
             continue
         judged = list(zip(choices, chooser.choose(choices), strict=True))
@@ -157,15 +158,15 @@ def name_label(action: Action) -> str:
     return NO_LABEL
 
 
-def list_choices(record: SessionRecord) -> Iterator[Choice]:
-    """The points of `record`: every action of the wizard that has a label."""
-    walk = SessionWalk()
+def list_choices(record: SessionRecord, form: DialogFormat) -> Iterator[Choice]:
+    """The points of `record`: every action of the wizard that has a label. Prompts are written in `form`."""
+    walk = SessionWalk(form)
     for event in record.events:
         if isinstance(event.data, ActionTaken) and (label := name_label(event.data.actions[0])):
             offered = {
                 name: action
                 for tool, ids in visible_controls(ActionRules(), walk.state.screen).items()
-                for action in (Action(tool, control_id) for control_id in ids)
+                for action in (fill_text(Action(tool, control_id), walk.state.screen) for control_id in ids)
                 if (name := name_label(action))
             }
             yield Choice(walk.dialog.prompt(), label, offered)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from pilotage_core.dialog import DEFAULT_FORMAT
+from pilotage_core.dialog import DialogFormat
 from pilotage_core.errors import EvidenceError, InvalidInputError
 from pilotage_core.record import SessionRecord
 from pilotage_trainer.artefact import Manifest, artefact_folder, digest_bytes, digest_code
@@ -90,10 +90,14 @@ class Window:
         kind: str,
         config: JobConfig,
         records: Sequence[SessionRecord],
+        dialog: DialogFormat,
         policy: Manifest | None = None,
         critic: Manifest | None = None,
     ) -> Manifest:
-        """The manifest of what was made of `records` (by closing time), for a policy or a pair where there is one."""
+        """The manifest of what was made of `records` (by closing time), for a policy or a pair where there is one.
+
+        `dialog` is how they were read.
+        """
         ends = [records[-1].closed_at] if records else []
         starts = [records[0].closed_at] if records else []
         if kind == "critic" and policy is not None:  # it knows what its policy knows
@@ -105,9 +109,10 @@ class Window:
             backend=BACKEND,
             data=digest_records(records),
             config=digest_bytes(encode_config(config)),
-            prompt_format=DEFAULT_FORMAT.digest,
+            prompt_format=dialog.digest,
             code=digest_code(),
             files={},
+            dialog=dialog,
             trained_since=min(starts, key=read_time, default=""),
             trained_until=max(ends, key=read_time, default=""),
             policy=policy.digest if policy else "",

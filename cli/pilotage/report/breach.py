@@ -17,8 +17,7 @@ from pilotage_core.record import Label as GivenLabel
 from pilotage_core.record import ProposalRecord, SessionRecord, read_labels
 from pilotage_core.screen import Screen
 from pilotage_core.stage import UNATTENDED, Stage
-from pilotage_core.state import Message, State
-from pilotage_core.walk import SessionWalk
+from pilotage_core.state import Message, State, fold_event
 from pilotage_operator.observe.labels import Track
 from pilotage_simulator.ledger import BY_PERMIT, OrderReceived
 
@@ -247,11 +246,11 @@ def _done_instead(session: SessionRecord, proposal_id: str) -> tuple[Action, ...
 def state_at(session: SessionRecord, version: int) -> State:
     """The state of `session` after `version` events."""
     proposals = {p.proposal_id: p.action for p in session.proposals}
-    walk = SessionWalk()
+    state = State()
     for event in session.events[:version]:
         ordered = proposals.get(event.data.proposal_id) if isinstance(event.data, OutcomeReported) else None
-        walk.step(event, ordered)
-    return walk.state
+        state = fold_event(state, event, ordered)
+    return state
 
 
 def _find_rule(run: Run, item: dict[str, Any], guardrail: str) -> dict[str, Any]:

@@ -6,11 +6,12 @@ Times are RFC 3339 in UTC; decimals are strings; certificates are core/certifica
 
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from pydantic import Field
 
 from pilotage_core.certificate import ScoreSource
+from pilotage_core.dialog import DEFAULT_FORMAT, DialogFormat, Snapshot
 from pilotage_core.guardrail import GuardrailVerdict
 from pilotage_core.stage import Stage
 from pilotage_operator.api.fields import MAP_BY_NAME, ApiModel
@@ -85,6 +86,25 @@ class Baseline(ApiModel):
     label_cursor: int = 0
 
 
+class DialogStatus(ApiModel):
+    """How a pair reads sessions, and gateways write them for it (core/dialog.py)."""
+
+    snapshot: Snapshot = DEFAULT_FORMAT.snapshot
+    max_chars: int = DEFAULT_FORMAT.max_chars
+    block_chars: int = DEFAULT_FORMAT.block_chars
+
+    @classmethod
+    def of(cls, form: DialogFormat) -> Self:
+        """`form` as a status holds it."""
+        return cls(snapshot=form.snapshot, max_chars=form.max_chars, block_chars=form.block_chars)
+
+    @property
+    def form(self) -> DialogFormat:
+        """The same for the serialiser. The default is DEFAULT_FORMAT itself: JSON would not leave out an equal one."""
+        form = DialogFormat(self.snapshot, self.max_chars, self.block_chars)
+        return DEFAULT_FORMAT if form == DEFAULT_FORMAT else form
+
+
 class PairStatus(ApiModel):
     """One revision of policy and critic: digests once trained, endpoints and URLs once served."""
 
@@ -95,6 +115,7 @@ class PairStatus(ApiModel):
     critic_endpoint: str = ""
     policy_url: str = ""
     critic_url: str = ""
+    dialog: DialogStatus = DialogStatus()
 
 
 class Retiring(ApiModel):

@@ -62,6 +62,7 @@ def build_pair_ref(pair: PairStatus) -> PairRef:
         critic_digest=pair.critic_digest,
         policy_url=pair.policy_url,
         critic_url=pair.critic_url,
+        dialog=pair.dialog.form,
     )
 
 

@@ -1,7 +1,6 @@
 """Whether certificates still stand: compared, digest by digest, with what is configured and served now."""
 
 from pilotage_core.certificate import Certificate, EvidenceDigests, changed_digests
-from pilotage_core.dialog import DEFAULT_FORMAT
 from pilotage_operator.api.status import PairStatus
 from pilotage_operator.build.digests import digest_actions, digest_screens
 from pilotage_operator.decide.facts import Bundle
@@ -35,7 +34,7 @@ def current_digests(bundle: Bundle, pair: PairStatus, certificate: Certificate) 
         data=certificate.digests.data,
         policy=pair.policy_digest,
         critic=pair.critic_digest,
-        prompt_format=DEFAULT_FORMAT.digest,
+        prompt_format=pair.dialog.form.digest,
         actions=digest_actions(bundle.cluster),
         screens=digest_screens(bundle.screens),
         serving_image=bundle.serving_image,

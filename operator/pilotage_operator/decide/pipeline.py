@@ -15,7 +15,16 @@ import msgspec
 
 from pilotage_core.certificate import Certificate
 from pilotage_core.wire import JobResult
-from pilotage_operator.api.status import Baseline, PairStatus, Phase, PhaseState, Pipeline, read_time, write_time
+from pilotage_operator.api.status import (
+    Baseline,
+    DialogStatus,
+    PairStatus,
+    Phase,
+    PhaseState,
+    Pipeline,
+    read_time,
+    write_time,
+)
 from pilotage_operator.decide.evidence import find_void
 from pilotage_operator.decide.facts import Bundle, CounterFacts, Facts, JobFact, JobPhase, JobState, WantedJob
 
@@ -187,6 +196,7 @@ def _on_policy(making: Making, counts: CounterFacts, result: JobResult, now: flo
         revision=pipeline.revision,
         policy_digest=result.digests.get("policy", ""),
         policy_endpoint=pipeline.job,
+        dialog=DialogStatus.of(result.dialog),
     )
     held_out_after = result.held_out_after if pipeline.fresh_after else ""
     return _enter(

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pilotage_core.actions import Action, ActionPattern, ActionRules, StratumRule, Tool, classify_action
-from pilotage_core.dialog import Dialog, DialogFormat, Snapshot, decode_action, encode_action
+from pilotage_core.dialog import DEFAULT_FORMAT, Dialog, DialogFormat, Snapshot, decode_action, encode_action
 from pilotage_core.errors import ConflictError, InvalidActionError, InvalidEventError
 from pilotage_core.events import (
     ActionTaken,
@@ -117,7 +117,7 @@ def test_ids_reach_neither_digest_nor_dialog():
         SessionOpened(metadata={"domains": "weather", "session_id": "s-2"}, profile={"customer_id": "c-10"}),
         *(e.data for e in SESSION[1:5]),
     )
-    mine, other = SessionWalk(), SessionWalk()
+    mine, other = SessionWalk(DEFAULT_FORMAT), SessionWalk(DEFAULT_FORMAT)
     for event, twin in zip(SESSION[:5], renamed, strict=True):
         mine.step(event)
         other.step(twin)
@@ -127,7 +127,7 @@ def test_ids_reach_neither_digest_nor_dialog():
 
 
 def test_a_walk_gives_every_decision_point_with_what_was_done_then():
-    points = list(walk_session(RECORD))
+    points = list(walk_session(RECORD, DEFAULT_FORMAT))
     assert [p.taken for p in points] == [HELLO, SESSION[5].data.actions[0], SUBMIT]
     assert points[2].proposal == RECORD.proposals[0]
     assert points[2].feedback == SESSION[6].data
@@ -136,7 +136,7 @@ def test_a_walk_gives_every_decision_point_with_what_was_done_then():
 
 
 def test_the_dialog_is_the_text_the_format_promises():
-    walk = SessionWalk()
+    walk = SessionWalk(DEFAULT_FORMAT)
     for event in SESSION[:5]:
         walk.step(event)
     assert walk.dialog.prompt().split("\n") == [
@@ -191,7 +191,7 @@ def test_a_trim_is_recorded_and_keeps_the_case_line():
     assert len(walk.dialog.prompt()) < 500
     assert walk.dialog.lines[0] == "@ domains=weather"
     assert sum(t.lines for t in walk.dialog.trims) + len(walk.dialog.lines) == 41
-    assert Dialog(DialogFormat(max_chars=400)).form.digest != Dialog().form.digest
+    assert Dialog(DialogFormat(max_chars=400)).form.digest != Dialog(DEFAULT_FORMAT).form.digest
 
 
 def test_after_a_trim_the_screen_shown_is_written_whole_and_marked():

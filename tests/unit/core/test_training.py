@@ -5,6 +5,7 @@ import json
 import pytest
 from pydantic import ValidationError
 
+from pilotage_core.dialog import DEFAULT_FORMAT, DialogFormat, Snapshot
 from pilotage_core.training import CriticTraining, DatasetSettings, PolicyTraining, Shape, TransformersSettings
 
 
@@ -33,6 +34,12 @@ def test_decimals_are_texts_without_exponents_in_a_resource_and_numbers_here():
     assert TransformersSettings.model_validate_json(settings.model_dump_json()) == settings
 
 
+def test_dialogs_are_written_as_the_data_set_says():
+    assert DatasetSettings().form == DEFAULT_FORMAT
+    wanted = DatasetSettings.model_validate({"snapshot": "difference", "maxChars": 60_000})
+    assert wanted.form == DialogFormat(Snapshot.DIFFERENCE, 60_000, 20_000)
+
+
 @pytest.mark.parametrize(
     ("model", "given", "said"),
     [
@@ -45,6 +52,8 @@ def test_decimals_are_texts_without_exponents_in_a_resource_and_numbers_here():
         (PolicyTraining, {"precision": "fp8"}, "precision"),
         (CriticTraining, {"grades": {"incorrect": "2"}}, "less than or equal to 1"),
         (DatasetSettings, {"logsPerRejection": "4", "rejections": 9}, "not both"),
+        (DatasetSettings, {"maxChars": 999}, "greater than or equal to 1000"),
+        (DatasetSettings, {"snapshot": "brief"}, "snapshot"),
         (Shape, {"hidden": 100, "heads": 3}, "no even head size"),
         (Shape, {"heads": 4, "keyValueHeads": 3}, "no multiple of keyValueHeads"),
     ],

@@ -3,8 +3,10 @@
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import msgspec
+
 from pilotage_core.certificate import Certificate, EvidenceDigests, ScoreSource
-from pilotage_core.dialog import DEFAULT_FORMAT
+from pilotage_core.dialog import DEFAULT_FORMAT, DialogFormat
 from pilotage_core.guardrail import Reading
 from pilotage_core.wire import JobResult
 from pilotage_operator.api.automation_gate import AutomationGateSpec
@@ -84,12 +86,13 @@ def make_certificate(
     now: float,
     stratum: str = "procedure",
     score_from: ScoreSource | None = ScoreSource.CRITIC,
+    dialog: DialogFormat = DEFAULT_FORMAT,
 ) -> Certificate:
     digests = EvidenceDigests(
         data="d",
         policy=f"policy-{revision}",
         critic=f"critic-{revision}",
-        prompt_format=DEFAULT_FORMAT.digest,
+        prompt_format=dialog.digest,
         actions=digest_actions(bundle.cluster),
         screens=digest_screens(bundle.screens),
         serving_image=bundle.serving_image,
@@ -122,7 +125,10 @@ def healthy(samples: int = 40) -> dict[str, Reading]:
 
 @dataclass
 class MemoryWorld:
-    """Runs what is wanted at once; `certifies` and `passes` say how Jobs end. `step` is one sweep, a second long."""
+    """Runs what is wanted at once; `certifies` and `passes` say how Jobs end. `step` is one sweep, a second long.
+
+    Policies are trained in `dialog`; `certified_in` (None: the same) is what certificates name.
+    """
 
     bundle: Bundle
     status: ProcessClusterStatus = field(default_factory=ProcessClusterStatus)
@@ -132,6 +138,8 @@ class MemoryWorld:
     passes: bool = True
     exit_code: int = 0
     score_from: ScoreSource | None = ScoreSource.CRITIC
+    dialog: DialogFormat = DEFAULT_FORMAT
+    certified_in: DialogFormat | None = None
     job_log: list[WantedJob] = field(default_factory=list)
     stages: list[str] = field(default_factory=list)
     last: LifecycleDecision | None = None
@@ -177,7 +185,9 @@ class MemoryWorld:
             return JobFact(JobState.FAILED, None, self.exit_code, "broken")
         certificates = ()
         if job.phase is JobPhase.CALIBRATE and self.certifies:
-            certificates = (make_certificate(self.bundle, job.revision, self.now, score_from=self.score_from),)
+            dialog = self.certified_in or self.dialog
+            made = make_certificate(self.bundle, job.revision, self.now, score_from=self.score_from, dialog=dialog)
+            certificates = (made,)
         result = JobResult(
             phase=job.phase,
             revision=job.revision,
@@ -186,8 +196,10 @@ class MemoryWorld:
             digests={job.phase.value: f"{job.phase}-{job.revision}"},
             certificates=certificates,
             held_out_after=job.held_out_after or (write_time(self.now - 0.5) if job.held_out_share != "0" else ""),
+            dialog=self.dialog if job.phase is JobPhase.POLICY else DEFAULT_FORMAT,
         )
-        return JobFact(JobState.SUCCEEDED, result, 0)
+        told = msgspec.json.decode(msgspec.json.encode(result), type=JobResult)  # as a termination message
+        return JobFact(JobState.SUCCEEDED, told, 0)
 
 
 def climb_to(world: MemoryWorld, stage: str) -> MemoryWorld:

@@ -5,13 +5,17 @@ import json
 from dataclasses import replace
 from itertools import pairwise
 
+import msgspec
 import pytest
+import yaml
 from facts import make_bundle, make_certificate
 
+from pilotage_core.dialog import DEFAULT_FORMAT, DialogFormat, Snapshot
 from pilotage_core.stage import Stage
 from pilotage_core.wire import Leave, find_leave
+from pilotage_core.wire import Snapshot as WireSnapshot
 from pilotage_operator.api.policy_critic import PolicyCriticSpec
-from pilotage_operator.api.status import PairStatus
+from pilotage_operator.api.status import DialogStatus, PairStatus
 from pilotage_operator.build.digests import digest_actions
 from pilotage_operator.build.inference_service import build_inference_service
 from pilotage_operator.build.job import (
@@ -21,7 +25,7 @@ from pilotage_operator.build.job import (
     build_train_command,
     build_train_config,
 )
-from pilotage_operator.build.snapshot import build_leave, build_snapshot
+from pilotage_operator.build.snapshot import build_leave, build_pair_ref, build_snapshot
 from pilotage_operator.decide.facts import Bundle, JobPhase, WantedEndpoint, WantedJob
 
 IMAGE = "localhost/pilotage:0123"
@@ -60,12 +64,14 @@ def test_the_trainer_takes_every_option_it_is_given(phase, gpus):
 def test_the_trainer_is_told_of_transformers_in_the_same_types():
     config = pytest.importorskip("pilotage_trainer.config")
     policy = {"learningRate": "0.001", "lora": {"rank": 16}}
-    spec = {"backend": "transformers", "transformers": {"policy": policy, "dataset": {"balancing": "tool"}}}
+    dataset = {"balancing": "tool", "snapshot": "difference", "maxChars": 60_000}
+    spec = {"backend": "transformers", "transformers": {"policy": policy, "dataset": dataset}}
     bundle = replace(make_bundle(), policy_critic=PolicyCriticSpec.model_validate(spec))
     command = build_train_command(bundle, wanted(JobPhase.POLICY), export="http://g", out="/artefacts")
     read = config.read_config(build_train_config(bundle))
     assert command[-2:] == ["--backend", "transformers"]
     assert read.transformers == bundle.policy_critic.transformers
+    assert read.transformers.dataset.form == DialogFormat(Snapshot.DIFFERENCE, 60_000, 20_000)
     assert (read.base_model, read.transformers.policy.learning_rate) == ("Qwen/Qwen2.5-7B-Instruct", 0.001)
     scratch = replace(bundle, policy_critic=PolicyCriticSpec.model_validate(spec | {"baseModel": ""}))
     assert config.read_config(build_train_config(scratch)).base_model == ""
@@ -244,6 +250,33 @@ def test_a_leave_carries_certificates_only_where_they_may_be_used(stage):
     )
     assert bool(leave.certificates) is (stage in (Stage.CALIBRATION, Stage.AUTOMATION))
     assert (leave.pair is not None) is (stage is not Stage.LOGGING)
+
+
+FORMS = (DEFAULT_FORMAT, DialogFormat(Snapshot.DIFFERENCE, 60_000, 20_000), DialogFormat(Snapshot.WHOLE, 1_000, 333))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_format_comes_through_status_and_snapshot_as_it_was(form):
+    told = PairStatus(revision="r1", policy_digest="p", policy_url="http://p", dialog=DialogStatus.of(form)).to_json()
+    pairs = [
+        build_pair_ref(PairStatus.model_validate(stored))
+        for stored in (told, yaml.safe_load(yaml.safe_dump(told)), json.loads(json.dumps(told)))
+    ]
+    assert len({msgspec.json.encode(pair) for pair in pairs}) == 1
+    assert pairs[0].dialog == form
+    snapshot = WireSnapshot((Leave("a", "star", Stage.COPILOT, pair=pairs[0]),))
+    received = msgspec.json.decode(msgspec.json.encode(snapshot), type=WireSnapshot)
+    assert received.digest == snapshot.digest
+    assert received.leaves[0].pair.dialog.digest == form.digest
+
+
+def test_a_pair_from_before_formats_were_told_has_the_default_and_the_same_snapshot():
+    told = PairStatus(revision="r1").to_json()
+    old = {name: value for name, value in told.items() if name != "dialog"}
+    pairs = [build_pair_ref(PairStatus.model_validate(stored)) for stored in (told, old)]
+    assert pairs[0].dialog == DEFAULT_FORMAT
+    encoded = [msgspec.json.encode(pair) for pair in pairs]
+    assert encoded[0] == encoded[1] == b'{"revision":"r1"}'
 
 
 def test_the_snapshot_matches_the_higher_priority_first_and_then_by_name():

@@ -6,6 +6,7 @@ import pytest
 from facts import IMAGE, MemoryWorld, climb_to, healthy, make_bundle, make_certificate
 
 from pilotage_core.certificate import ScoreSource
+from pilotage_core.dialog import DEFAULT_FORMAT, DialogFormat, Snapshot
 from pilotage_core.guardrail import Reading
 from pilotage_core.stage import Stage
 from pilotage_operator.api.status import Phase, ProcessClusterStatus, read_time
@@ -312,6 +313,30 @@ def test_a_certificate_is_void_as_soon_as_a_digest_changes(what):
     leave = world.step().leave
     assert (world.status.stage, world.status.held_by) == (Stage.COPILOT, "CertificateVoid")
     assert leave.certificates == {}
+
+
+@pytest.mark.parametrize("dialog", [DEFAULT_FORMAT, DialogFormat(Snapshot.DIFFERENCE, 60_000, 20_000)])
+def test_a_pair_is_asked_and_certified_in_the_format_it_was_trained_in(dialog):
+    world = climb_to(MemoryWorld(make_bundle(), dialog=dialog), "Automation")
+    assert world.status.stage is Stage.AUTOMATION
+    leave = world.last.leave
+    assert leave.pair.dialog == dialog
+    assert leave.certificates["procedure"].digests.prompt_format == leave.pair.dialog.digest
+    breach(world)
+    world.dialog = DialogFormat(Snapshot.WHOLE)
+    world.count(sessions=420)
+    for _ in range(60):
+        world.step(readings=healthy())
+        pair = world.last.leave.pair
+        assert pair.dialog == (dialog if pair.revision == "r1" else world.dialog), "each pair keeps its own"
+    assert pair.revision == "r2"
+
+
+def test_a_certificate_for_prompts_in_another_format_does_not_stand():
+    trained = DialogFormat(Snapshot.DIFFERENCE, 60_000, 20_000)
+    world = climb_to(MemoryWorld(make_bundle(), dialog=trained, certified_in=DEFAULT_FORMAT), "Automation")
+    assert world.status.earned is Stage.COPILOT
+    assert world.last.leave.certificates == {}
 
 
 def test_a_ceiling_holds_what_is_earned_and_manual_promotion_waits_for_it():

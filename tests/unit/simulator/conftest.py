@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from pilotage_core.actions import Action
+from pilotage_core.dialog import DEFAULT_FORMAT
 from pilotage_core.errors import ConflictError, UnavailableError
 from pilotage_core.events import (
     ActionTaken,
@@ -136,7 +137,7 @@ class FakeGateway:
     def __init__(self, policy: Policy, stage: Stage = Stage.COPILOT) -> None:
         self.policy = policy
         self.stage = stage
-        self.walk = SessionWalk()
+        self.walk = SessionWalk(DEFAULT_FORMAT)
         self.events: list[Event] = []
         self.case: Case | None = None
         self.proposals: dict[str, Action] = {}

@@ -7,6 +7,7 @@ import msgspec
 import pytest
 from typer.testing import CliRunner
 
+from pilotage_core.dialog import DEFAULT_FORMAT
 from pilotage_core.errors import InvalidInputError
 from pilotage_core.events import ActionTaken, MessagePosted, ScreenShown, SessionClosed, SessionOpened
 from pilotage_core.record import SessionRecord
@@ -33,7 +34,7 @@ def few(star_path, tmp_path_factory):
 
 
 def fold(record):
-    walk = SessionWalk()
+    walk = SessionWalk(DEFAULT_FORMAT)
     for event in record.events:
         walk.step(event)
     return walk.state
@@ -47,7 +48,7 @@ def test_a_record_folds_from_its_opening_to_its_closing(few, view):
         assert isinstance(record.events[0].data, SessionOpened)
         assert isinstance(record.events[-1].data, SessionClosed)
         assert not fold(record).is_open
-        assert any(point.operator for point in walk_session(record))
+        assert any(point.operator for point in walk_session(record, DEFAULT_FORMAT))
         assert [event.at for event in record.events] == sorted(event.at for event in record.events)
         assert record.opened_at == record.events[0].at
         assert record.closed_at == record.events[-1].at

@@ -6,7 +6,7 @@ import pytest
 
 from pilotage_core.actions import Action, ActionPattern, ActionRules, StratumRule, Tool
 from pilotage_core.certificate import ScoreSource
-from pilotage_core.dialog import encode_action
+from pilotage_core.dialog import DEFAULT_FORMAT, encode_action
 from pilotage_core.errors import EvidenceError
 from pilotage_trainer.config import CriticSettings, PolicySettings
 from pilotage_trainer.critic import Critic
@@ -62,12 +62,12 @@ def pair(make_sessions):
 def test_scores_are_the_same_from_a_query_and_from_known_traits(pair):
     policy, labels, sessions = pair
     critic = fit_critic(policy, labels, CriticSettings())
-    point = next(p for p in human_points(sessions[50]) if p.taken == SUBMIT)
-    told = critic.score(point.prompt + encode_action(SUBMIT))
+    point = next(p for p in human_points(sessions[50], DEFAULT_FORMAT) if p.taken == SUBMIT)
+    told = critic.score(point.prompt + encode_action(SUBMIT, DEFAULT_FORMAT))
     known = [j for j in judge_sessions([sessions[50]], policy, "digest", RULES) if j.stratum == "procedure"]
     assert told in [score_judged(critic, j) for j in known]
     again = Critic.decode(policy, msgspec.json.encode(critic.stored))
-    assert again.score(point.prompt + encode_action(SUBMIT)) == told
+    assert again.score(point.prompt + encode_action(SUBMIT, DEFAULT_FORMAT)) == told
 
 
 @pytest.mark.parametrize("query", ["", "no dialog", "@ a=b\n>", '{"tool":"close_chat"}'])
@@ -95,12 +95,12 @@ def test_where_it_does_not_confidence_is_the_score(pair):
     critic, compared = fit_better(policy, labels_of(600, 2, informative=False), CriticSettings())
     assert critic.stored.source is ScoreSource.CONFIDENCE
     assert compared.share_better < 0.95
-    point = human_points(sessions[0])[0]
+    point = human_points(sessions[0], DEFAULT_FORMAT)[0]
     step = f"open_procedure {point.taken.control_id}"
     from pilotage_trainer.features import read_prompt
 
     expected = policy.predict(read_prompt(point.prompt)).mixed[step]
-    assert critic.score(point.prompt + encode_action(point.taken)) == expected
+    assert critic.score(point.prompt + encode_action(point.taken, DEFAULT_FORMAT)) == expected
 
 
 def test_the_comparison_is_the_same_for_the_same_seed(pair):

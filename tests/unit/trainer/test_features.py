@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from pilotage_core.actions import Action, Tool
-from pilotage_core.dialog import Dialog, DialogFormat, Snapshot
+from pilotage_core.dialog import DEFAULT_FORMAT, Dialog, DialogFormat, Snapshot
 from pilotage_core.walk import SessionWalk
 from pilotage_trainer.counts import build_contexts
 from pilotage_trainer.dataset import human_points, read_points
@@ -54,7 +54,7 @@ def test_the_situation_shows_the_screen_that_the_state_has(make_sessions, snapsh
 
 def test_reading_on_is_reading_again(make_sessions):
     for record in make_sessions(5):
-        points = human_points(record)
+        points = human_points(record, DEFAULT_FORMAT)
         seen = [(build_traits(s), build_contexts(s), list_candidates(s)) for _, s in read_points(points)]
         fresh = [read_prompt(point.prompt) for point in points]
         assert seen == [(build_traits(s), build_contexts(s), list_candidates(s)) for s in fresh]
@@ -62,7 +62,7 @@ def test_reading_on_is_reading_again(make_sessions):
 
 def test_reading_on_starts_again_where_the_dialog_was_trimmed(make_sessions):
     record = make_sessions(1)[0]
-    points = human_points(record)
+    points = human_points(record, DEFAULT_FORMAT)
     cut = msgspec.structs.replace(points[-1], prompt="@ domains=weather\n% other\n>")
     *_, (_, situation) = read_points([*points[:-1], cut])
     assert (situation.screen, situation.done) == ("other", {})
@@ -111,4 +111,4 @@ def test_lines_of_unknown_kind_are_passed_over():
 
 
 def test_an_empty_dialog_still_has_candidates():
-    assert list_candidates(read_prompt(Dialog().prompt())) == ["say", "close_chat", "transfer_chat"]
+    assert list_candidates(read_prompt(Dialog(DEFAULT_FORMAT).prompt())) == ["say", "close_chat", "transfer_chat"]

@@ -4,6 +4,7 @@ import msgspec
 import pytest
 
 from pilotage_core.actions import Action, ActionRules, Tool
+from pilotage_core.dialog import DEFAULT_FORMAT
 from pilotage_core.events import FeedbackGiven, Grade, ReviewItem, SessionReviewed, Verdict
 from pilotage_core.proposal import build_action_schema
 from pilotage_core.screen import Control, ControlKind, Screen
@@ -33,14 +34,14 @@ def test_a_replayed_proposal_is_right_only_if_it_is_what_the_person_did(proposed
 
 def test_a_session_without_this_policys_proposals_is_replayed(make_sessions):
     record = make_sessions(1, live="other")[0]
-    moments = list_moments(record, "this")
-    assert [m.taken for m in moments] == [p.taken for p in human_points(record)]
+    moments = list_moments(record, "this", DEFAULT_FORMAT)
+    assert [m.taken for m in moments] == [p.taken for p in human_points(record, DEFAULT_FORMAT)]
     assert not any(m.is_live for m in moments)
 
 
 def test_live_verdicts_stand_for_what_was_proposed(make_sessions):
     for record in make_sessions(20, live="this"):
-        (moment,) = list_moments(record, "this")
+        (moment,) = list_moments(record, "this", DEFAULT_FORMAT)
         verdict = next(e.data.verdict for e in record.events if isinstance(e.data, FeedbackGiven))
         assert moment.proposed == SUBMIT
         assert moment.judge(SUBMIT) is (verdict is Verdict.ACCEPT)
@@ -64,7 +65,7 @@ def graded(record, grade):
     [(Grade.ACCEPTABLE, 0.25), (Grade.MINOR_EDITS, 0.5), (Grade.INCORRECT, 1.0), (None, 1.0)],
 )
 def test_a_grade_weighs_in_training_and_never_makes_an_accept(make_sessions, grade, weight):
-    (moment,) = list_moments(graded(make_sessions(1, live="this")[0], grade), "this")
+    (moment,) = list_moments(graded(make_sessions(1, live="this")[0], grade), "this", DEFAULT_FORMAT)
     assert (moment.accepted, moment.weight) == (False, weight)
 
 
@@ -72,7 +73,7 @@ def test_a_rare_look_weighs_more_up_to_a_cap(make_sessions):
     record = graded(make_sessions(1, live="this")[0], None)
     for propensity, weight in ((0.5, 2.0), (0.01, 10.0)):
         looked = tuple(msgspec.structs.replace(p, propensity=propensity, audited=True) for p in record.proposals)
-        (moment,) = list_moments(msgspec.structs.replace(record, proposals=looked), "this")
+        (moment,) = list_moments(msgspec.structs.replace(record, proposals=looked), "this", DEFAULT_FORMAT)
         assert (moment.weight, moment.propensity) == (weight, propensity)
 
 
@@ -85,7 +86,7 @@ def test_a_later_review_wins(make_sessions):
         msgspec.structs.replace(closing, id="review", data=review),
         msgspec.structs.replace(closing, sequence=closing.sequence + 1),
     )
-    (moment,) = list_moments(msgspec.structs.replace(record, events=events), "this")
+    (moment,) = list_moments(msgspec.structs.replace(record, events=events), "this", DEFAULT_FORMAT)
     assert (moment.accepted, moment.operator) == (False, "boss")
 
 

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pilotage_core.dialog import DEFAULT_FORMAT
 from pilotage_core.errors import EvidenceError
 from pilotage_trainer.config import PolicySettings
 from pilotage_trainer.counts import Example, build_contexts, count_steps
@@ -123,5 +124,5 @@ def test_what_ran_unattended_teaches_nothing(make_sessions):
             for e in record.events
         ),
     )
-    assert human_points(record)
-    assert human_points(unattended) == []
+    assert human_points(record, DEFAULT_FORMAT)
+    assert human_points(unattended, DEFAULT_FORMAT) == []

@@ -6,6 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from pilotage_core.actions import Action, Tool
+from pilotage_core.dialog import DEFAULT_FORMAT
 from pilotage_trainer.main import app
 from pilotage_trainer.star_benchmark import Choice, Chosen, CountsChooser, list_choices, name_label, read_benchmark
 from pilotage_trainer.star_benchmark import score_choices as score
@@ -78,7 +79,7 @@ def test_the_label_of_an_action(action, label):
 def test_points_are_queries_and_templates_and_the_published_set_is_marked(star):
     sessions = list(read_benchmark(star))
     assert [standard for _, standard in sessions] == [True] * 30 + [False, False]
-    choices = list(list_choices(sessions[30][0]))
+    choices = list(list_choices(sessions[30][0], DEFAULT_FORMAT))
     assert [choice.label for choice in choices] == ["ask_city", "query", "tell", "goodbye_1"]
     assert {"query", "ask_city", "tell", "hello"} <= set(choices[0].offered)
     assert not any(name.startswith(("row", "procedure")) for name in choices[0].offered)
@@ -87,12 +88,12 @@ def test_points_are_queries_and_templates_and_the_published_set_is_marked(star):
 
 def test_nothing_in_a_prompt_says_which_set_it_is_in(star):
     (first, _), *_, (last, _) = read_benchmark(star)
-    assert next(list_choices(first)).prompt == next(list_choices(last)).prompt
+    assert next(list_choices(first, DEFAULT_FORMAT)).prompt == next(list_choices(last, DEFAULT_FORMAT)).prompt
 
 
 def test_a_template_that_the_screen_does_not_offer_is_missed(star):
     *_, (last, _) = read_benchmark(star)
-    lost = list(list_choices(last))[-1]
+    lost = list(list_choices(last, DEFAULT_FORMAT))[-1]
     assert lost.label == "lost"
     told = score([(lost, Chosen("tell", 0.9)), (lost, Chosen("lost!", 0.1))], 1)
     assert (told.accuracy, told.not_offered, told.n) == (0.0, 2, 2)
@@ -108,7 +109,6 @@ def test_scores_by_hand():
 
 @pytest.fixture
 def counts(star, tmp_path):
-    from pilotage_core.dialog import DEFAULT_FORMAT
     from pilotage_trainer.artefact import Manifest, digest_code, write_artefact
     from pilotage_trainer.config import PolicySettings
     from pilotage_trainer.dataset import build_examples
@@ -125,7 +125,7 @@ def counts(star, tmp_path):
 def test_a_count_model_chooses_among_labels_only(star, counts):
     chooser = CountsChooser(counts[0])
     record = next(iter(read_benchmark(star)))[0]
-    choices = list(list_choices(record))
+    choices = list(list_choices(record, DEFAULT_FORMAT))
     chosen = chooser.choose(choices)
     assert [one.label for one in chosen] == ["ask_city", "query", "tell"]
     assert all(0.0 < one.confidence <= 1.0 for one in chosen)

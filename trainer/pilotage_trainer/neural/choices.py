@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from pilotage_core.dialog import encode_action
+from pilotage_core.dialog import DialogFormat, encode_action
 from pilotage_trainer.neural.inference import AT_ONCE, PolicyModel, find_device
 from pilotage_trainer.neural.trunk import Branch, Trunk
 from pilotage_trainer.star_benchmark import NO_LABEL, Choice, Chosen
@@ -72,10 +72,11 @@ class Search:
 
 
 class NeuralChooser:
-    """A transformer's choices."""
+    """A transformer's choices. `form` is how it was trained to write an action."""
 
-    def __init__(self, policy: PolicyModel) -> None:
+    def __init__(self, policy: PolicyModel, form: DialogFormat) -> None:
         self.policy = policy
+        self.form = form
         self._tokens = lru_cache(8192)(self._encode)
         self._tries: dict[tuple[str, ...], Node] = {}
 
@@ -123,7 +124,7 @@ class NeuralChooser:
             root = Node({})
             for label, action in choice.offered.items():
                 node = root
-                for token in self._tokens(encode_action(action)):
+                for token in self._tokens(encode_action(action, self.form)):
                     node = node.below.setdefault(token, Node({}))
                 node.label = label
             self._tries[key] = root
@@ -135,4 +136,5 @@ class NeuralChooser:
 
 def load_neural_chooser(folder: Path) -> NeuralChooser:
     """The transformer at `folder`, on a GPU where there is one. Raises DamagedArtefactError, SplitLabelError."""
-    return NeuralChooser(PolicyModel.load(folder, find_device()))
+    policy = PolicyModel.load(folder, find_device())
+    return NeuralChooser(policy, policy.made.dialog)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pilotage_core.actions import classify_action
+from pilotage_core.dialog import DialogFormat
 from pilotage_core.errors import EvidenceError, InvalidActionError
 from pilotage_core.proposal import build_action_schema, read_reply
 from pilotage_core.record import SessionRecord
@@ -52,17 +53,19 @@ def choose_candidate(
     candidates: Sequence[Candidate],
     load: Callable[[Candidate], PolicyModel],
     records: Sequence[SessionRecord],
+    form: DialogFormat,
     config: JobConfig,
 ) -> tuple[Judged, list[Judged]]:
     """The candidate to serve, and all as they were judged on `records`. Raises EvidenceError where there is none.
 
+    `form` is what they were trained in.
     Most covered wins; then most right; then the later one.
     """
     if not candidates:
         raise EvidenceError("training left no candidate", where="candidates", remedy="train anew")
     judged = []
     for candidate in candidates:
-        judged.append(judge_candidate(candidate, load(candidate), records, config))
+        judged.append(judge_candidate(candidate, load(candidate), records, form, config))
         figures = judged[-1].metrics()
         tell(
             f"candidate {candidate.step}: coverage {figures['coverage_at_target']:.3f} at the target precision, "
@@ -73,12 +76,12 @@ def choose_candidate(
 
 
 def judge_candidate(
-    candidate: Candidate, policy: PolicyModel, records: Sequence[SessionRecord], config: JobConfig
+    candidate: Candidate, policy: PolicyModel, records: Sequence[SessionRecord], form: DialogFormat, config: JobConfig
 ) -> Judged:
-    """Ask `policy` at every human point of `records`; compare with what the person did."""
+    """Ask `policy` at every human point of `records`, in dialogs of `form`; compare with what the person did."""
     accuracy, scored = Accuracy(), dict[str, list[tuple[float, bool]]]()
     for record in records:
-        points = human_points(record)
+        points = human_points(record, form)
         asks = [(point.prompt, build_action_schema(config.rules, point.state.screen)) for point in points]
         for point, reply in zip(points, policy.propose_many(asks), strict=True):
             step, screen = name_step(point.taken), point.state.screen

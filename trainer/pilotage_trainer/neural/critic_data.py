@@ -53,16 +53,15 @@ class Judging:
 def judge_sessions(
     records: Sequence[SessionRecord],
     policy: PolicyModel,
-    policy_digest: str,
     rules: ActionRules,
     settings: CriticTraining,
     first: int = 0,
 ) -> Judging:
     """Labels of `policy`'s critical proposals in `records`, which it has not learned from, numbered from `first`."""
     judging = Judging([])
-    grades = read_grades(settings.grades)
+    grades, made = read_grades(settings.grades), policy.made
     for number, record in enumerate(records, first):
-        moments = list_moments(record, policy_digest, grades)
+        moments = list_moments(record, made.digest, made.dialog, grades)
         if not settings.replayed:
             moments = [moment for moment in moments if moment.is_live]
         judging.labels += _judge_moments(number, moments, policy, rules, judging)
@@ -97,8 +96,9 @@ def _judge_moments(
         critical.append((moment, action, kind.stratum, reply))
     if not critical:
         return []
-    queries = [build_query(moment.prompt, action) for moment, action, *_ in critical]
-    found = _find_replies(policy, queries, [(action, reply) for _, action, _, reply in critical])
+    form = policy.made.dialog
+    queries = [build_query(moment.prompt, action, form) for moment, action, *_ in critical]
+    found = _find_replies(policy, queries, [(encode_action(action, form), reply) for _, action, _, reply in critical])
     return [
         Judged(number, query, stratum, moment.judge(action), moment.weight, moment.is_live, reply)
         for query, reply, (moment, action, stratum, _) in zip(queries, found, critical, strict=True)
@@ -106,10 +106,10 @@ def _judge_moments(
 
 
 def _find_replies(
-    policy: PolicyModel, queries: Sequence[str], proposed: Sequence[tuple[Action, Proposal | None]]
+    policy: PolicyModel, queries: Sequence[str], proposed: Sequence[tuple[str, Proposal | None]]
 ) -> list[Proposal]:
     """Each action as a reply of the policy: what it said where that is how the action is written, else asked anew."""
-    ends = [[*ids, policy.end] for ids in policy.encode([encode_action(action) for action, _ in proposed])]
+    ends = [[*ids, policy.end] for ids in policy.encode([written for written, _ in proposed])]
     known = [
         reply if reply and list(reply.ids) == ids else None for (_, reply), ids in zip(proposed, ends, strict=True)
     ]

@@ -66,7 +66,7 @@ def run_critic(window: Window, config: JobConfig) -> JobResult:
     if not state.is_main_process:
         sys.exit(0)  # writing is the first process's
     tokenizer = load_tokenizer(folder)
-    described = window.describe("critic", config, newer, policy=made)
+    described = window.describe("critic", config, newer, made.dialog, policy=made)
     files = {CRITIC_FILE: msgspec.json.encode(fitted.card), TRAINING: training.model_dump_json(indent=1).encode()}
     files |= _read_figures(work)
     if not fitted.card.is_plain:
@@ -92,8 +92,7 @@ def judge_once(work: Path, identity: str, folder: Path, newer: Sequence[SessionR
     except (FileNotFoundError, msgspec.DecodeError):
         pass  # none, or a half of one: judge
     policy = PolicyModel.load(folder, find_device())
-    digest = check_artefact(folder, "policy").digest
-    judging = judge_sessions(newer, policy, digest, config.rules, config.transformers.critic)
+    judging = judge_sessions(newer, policy, config.rules, config.transformers.critic)
     work.mkdir(parents=True, exist_ok=True)
     path.with_suffix(".part").write_bytes(msgspec.msgpack.encode(Kept(identity, judging)))
     path.with_suffix(".part").replace(path)

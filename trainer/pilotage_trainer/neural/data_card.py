@@ -56,7 +56,7 @@ class TrimCard(msgspec.Struct, kw_only=True):
 class Card(msgspec.Struct, kw_only=True):
     """The data set. `digest` covers sessions, settings, tokenizer and format; `data` the sessions alone.
 
-    `as_the_gateway`: whether this installation's gateway writes dialogs in this very format.
+    `dialog` is the format sessions are written in, here and by gateways for a policy that learns from it.
     """
 
     digest: str
@@ -65,7 +65,6 @@ class Card(msgspec.Struct, kw_only=True):
     settings: dict[str, Any]
     dialog: dict[str, Any]
     prompt_format: str
-    as_the_gateway: bool
     masking: str
     tokenizer: dict[str, Any]
     repeated_sessions: int
@@ -94,13 +93,12 @@ def write_page(card: Card) -> str:
     settings = ", ".join(f"{key} {value}" for key, value in card.settings.items())
     clusters = ", ".join(f"{name or '(none)'} ({number:,})" for name, number in card.process_clusters.items())
     dialog = ", ".join(f"{key} {value}" for key, value in card.dialog.items())
-    served = "as this installation's gateway writes it" if card.as_the_gateway else "**not** what the gateway writes"
     lines = [
         f"# Data set {card.digest[:12]}",
         "",
         f"- sessions: {clusters}; digest `{card.data}`",
         f"- settings: {settings}",
-        f"- dialog: {dialog}; format `{card.prompt_format}`, {served}",
+        f"- dialog: {dialog}; format `{card.prompt_format}`, in which gateways ask a policy that learns from it",
         f"- masking: {card.masking}",
         f"- tokenizer: {', '.join(f'{key} {value}' for key, value in card.tokenizer.items())}",
         f"- left out: {card.repeated_sessions:,} repeated sessions, {card.sessions_without_actions:,} without actions",

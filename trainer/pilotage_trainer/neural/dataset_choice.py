@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pilotage_core.dialog import DialogFormat
 from pilotage_core.errors import EvidenceError
 from pilotage_core.training import DatasetSettings
 from pilotage_trainer.dataset import read_time
@@ -17,15 +16,12 @@ from pilotage_trainer.neural.sequences import Target
 from pilotage_trainer.results import tell
 from pilotage_trainer.window import LEAST_SESSIONS
 
-CHARS_PER_TOKEN = 3
-"""What a token holds at least, nearly always (STAR: 10, learned tokenizer). What exceeds max_tokens even so is cut."""
-
 
 @dataclass(frozen=True)
 class DatasetRequest:
     """What is wanted. `base`: whose tokenizer (empty: one of `vocabulary` tokens is learned from the training side).
 
-    `max_chars` bounds a dialog (0: what max_tokens has room for). An empty process cluster stands for all of them.
+    An empty process cluster stands for all of them.
     """
 
     export: str
@@ -38,14 +34,7 @@ class DatasetRequest:
     settings: DatasetSettings = field(default_factory=DatasetSettings)
     development_share: float = 0.05
     held_out_share: float = 0.0
-    max_chars: int = 0
     workers: int = 2
-
-    @property
-    def form(self) -> DialogFormat:
-        """How sessions are written: trimmed in blocks of a third, as everywhere."""
-        chars = self.max_chars or CHARS_PER_TOKEN * self.settings.max_tokens
-        return DialogFormat(self.settings.snapshot, chars, chars // 3)
 
 
 @dataclass(frozen=True)

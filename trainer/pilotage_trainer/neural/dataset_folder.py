@@ -13,7 +13,6 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from pilotage_core.dialog import DEFAULT_FORMAT
 from pilotage_core.masking import PROFILE
 from pilotage_trainer.artefact import TRANSFORMERS, Manifest, digest_bytes, digest_code
 from pilotage_trainer.neural.data_card import CARD, CARD_PAGE, Card, SplitCard, TrimCard, count_spans, write_page
@@ -129,7 +128,7 @@ def _build_card(
         "development_share": request.development_share,
         "held_out_share": request.held_out_share,
     }
-    data, form = _digest_sessions(chosen.sessions), request.form
+    data, form = _digest_sessions(chosen.sessions), request.settings.form
     about = {"from": request.base or "learned", "tokens": tokens, "digest": digest_bytes(tokenizer.encode())}
     identity = msgspec.json.encode([data, settings, about["digest"], form.digest, PROFILE], order="sorted")
     trims = [trim for session in chosen.sessions for trim in session.trims]
@@ -141,7 +140,6 @@ def _build_card(
         settings=settings,
         dialog=msgspec.to_builtins(form),
         prompt_format=form.digest,
-        as_the_gateway=form.digest == DEFAULT_FORMAT.digest,
         masking=PROFILE,
         tokenizer=about,
         repeated_sessions=chosen.repeated,
@@ -167,12 +165,13 @@ def describe_folder(chosen: Chosen, request: DatasetRequest) -> Manifest:
         backend=TRANSFORMERS,
         data=_digest_sessions(chosen.sessions),
         config=digest_bytes(request.settings.model_dump_json().encode()),
-        prompt_format=request.form.digest,
+        prompt_format=request.settings.form.digest,
         code=digest_code(TRANSFORMERS),
         files={},
         trained_since=min(trained),
         trained_until=max(trained),
         base=request.base,
+        dialog=request.settings.form,
     )
 
 

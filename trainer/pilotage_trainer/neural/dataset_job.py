@@ -75,7 +75,7 @@ def _write_dialogs(request: DatasetRequest, spool: Path) -> list[Told]:
     if is_gateway(source):
         fetch_export(source, request.process_cluster, request.since, request.until, spool / "export.ndjson.gz")
         source = str(spool / "export.ndjson.gz")
-    window = (source, request.process_cluster, request.since, request.until, request.form)
+    window = (source, request.process_cluster, request.since, request.until, request.settings.form)
     parts = [(i, request.workers) for i in range(request.workers)]
     tasks = [DialogTask(*window, part, dialogs_file(spool, part[0])) for part in parts]
     return [told for encoded in _share(write_dialogs, tasks) for told in read_told(encoded)]

@@ -23,7 +23,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from pilotage_core.dialog import ACTION_MARK, DEFAULT_FORMAT
+from pilotage_core.dialog import ACTION_MARK
 from pilotage_trainer.artefact import (
     TRANSFORMERS,
     Manifest,
@@ -78,10 +78,11 @@ def write_transformer(
 
 
 def load_transformer(
-    folder: Path, kind: str, device: str = "cpu", prompt_format: str = DEFAULT_FORMAT.digest
+    folder: Path, kind: str, device: str = "cpu", prompt_format: str = ""
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerFast, Manifest]:
     """The `kind` artefact at `folder`, every digest checked; an adapter is merged into its base.
 
+    `prompt_format` as for `read_manifest`.
     Raises DamagedArtefactError, BaseModelError (an adapter's base), SplitLabelError.
     """
     manifest = check_artefact(folder, kind, prompt_format)

@@ -85,6 +85,12 @@ class Reader:
         self.manifest = manifest
         self._trunks: list[Trunk] = []
 
+    @property
+    def made(self) -> Manifest:
+        """What it was made of; only for a model that was loaded from an artefact."""
+        assert self.manifest is not None
+        return self.manifest
+
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """The tokens of each text alone, nothing added."""
         return self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 from transformers import PreTrainedTokenizerFast
 
-from pilotage_core.dialog import DEFAULT_FORMAT
+from pilotage_core.dialog import DialogFormat
 from pilotage_core.errors import InvalidInputError
 from pilotage_core.record import SessionRecord
 from pilotage_core.wire import JobResult
@@ -46,7 +46,8 @@ MOST_JUDGED = 200
 class Material:
     """What a policy learns from. `records` are the sessions behind it by closing time, `development` the newest.
 
-    None of those closed by `trained_until`: they only choose the revision, so a critic may learn from them.
+    None of those closed by `trained_until`: they only choose the revision, so a critic may learn from them. `dialog`
+    is how sessions are written.
     """
 
     train: Rows
@@ -55,6 +56,7 @@ class Material:
     records: Sequence[SessionRecord]
     development: Sequence[SessionRecord]
     trained_until: str
+    dialog: DialogFormat
     identity: str
 
 
@@ -98,10 +100,14 @@ def run_policy(window: Window, config: JobConfig, dataset: Path | None = None) -
     if not state.is_main_process:
         sys.exit(0)  # choosing and writing is the first process's
     best, judged = choose_candidate(
-        trained.candidates, lambda each: load_candidate(each, material.tokenizer, config), material.development, config
+        trained.candidates,
+        lambda each: load_candidate(each, material.tokenizer, config),
+        material.development,
+        material.dialog,
+        config,
     )
     described = msgspec.structs.replace(
-        window.describe("policy", config, material.records),
+        window.describe("policy", config, material.records, material.dialog),
         base=digest_base_of(config.base_model),
         trained_until=material.trained_until,
     )
@@ -137,7 +143,6 @@ def make_material(window: Window, config: JobConfig, records: Sequence[SessionRe
                 vocabulary=settings.shape.vocabulary,
                 settings=settings.dataset,
                 development_share=config.policy.development_share,
-                max_chars=DEFAULT_FORMAT.max_chars,
                 workers=1,
             )
         )
@@ -149,17 +154,12 @@ def make_material(window: Window, config: JobConfig, records: Sequence[SessionRe
 def read_material(folder: Path, records: Sequence[SessionRecord]) -> Material:
     """The data set at `folder`, with those of `records` it was made of.
 
-    Raises DamagedArtefactError, EvidenceError where it has no development side, InvalidInputError where it was written
-    in another format than is served or is of none of `records`.
+    It may be written in another format than the configuration's: what is trained is what gateways will write. Raises
+    DamagedArtefactError, EvidenceError where it has no development side, InvalidInputError where it is of none of
+    `records`.
     """
-    check_artefact(folder, KIND)
+    dialog = check_artefact(folder, KIND).dialog
     card = msgspec.json.decode((folder / CARD).read_bytes(), type=Card)
-    if card.prompt_format != DEFAULT_FORMAT.digest:
-        raise InvalidInputError(
-            f"is written in format {card.prompt_format}, gateways ask in {DEFAULT_FORMAT.digest}",
-            where=f"--dataset {folder}",
-            remedy=f"make it with --snapshot {DEFAULT_FORMAT.snapshot} --max-chars {DEFAULT_FORMAT.max_chars}",
-        )
     train_rows, development_rows = read_rows(folder, "train"), read_rows(folder, "development")
     first, last = (read_time(card.splits[s].closed_until) for s in ("train", "development"))
     known = [record for record in records if read_time(record.closed_at) <= last]
@@ -170,7 +170,8 @@ def read_material(folder: Path, records: Sequence[SessionRecord]) -> Material:
         )
     tokenizer = load_tokenizer(folder / TOKENIZER)
     ends = card.splits["train"].closed_until
-    return Material(train_rows, development_rows, tokenizer, known, development[-MOST_JUDGED:], ends, card.digest)
+    judged = development[-MOST_JUDGED:]
+    return Material(train_rows, development_rows, tokenizer, known, judged, ends, dialog, card.digest)
 
 
 def load_candidate(candidate: Candidate, tokenizer: PreTrainedTokenizerFast, config: JobConfig) -> PolicyModel:
@@ -240,4 +241,5 @@ def build_result(
             "training_seconds": trained.seconds,
             **others,
         },
+        dialog=manifest.dialog,
     )

@@ -21,7 +21,7 @@ from transformers import PreTrainedModel, PrinterCallback, TrainerCallback
 from trl import DPOConfig, DPOTrainer
 
 from pilotage_core.actions import Action, ActionRules
-from pilotage_core.dialog import encode_action
+from pilotage_core.dialog import DialogFormat, encode_action
 from pilotage_core.errors import EvidenceError, InvalidActionError
 from pilotage_core.events import Grade
 from pilotage_core.proposal import build_action_schema, read_reply
@@ -72,17 +72,16 @@ def run_preference(window: Window, config: JobConfig, policy_folder: Path, repla
     """
     settings = config.preference
     policy = PolicyModel.load(policy_folder, find_device())
-    made, tokenizer = policy.manifest, policy.tokenizer
-    assert made is not None  # it was loaded from an artefact
+    made, tokenizer = policy.made, policy.tokenizer
     records, held_out = window.hold_out(window.read())
-    pairs = [pair for record in records for pair in list_overrides(record)]
+    pairs = [pair for record in records for pair in list_overrides(record, made.dialog)]
     overrides = len(pairs)
     if replayed:
         pairs += replay_pairs(closed_after(records, made.trained_until), policy, config.rules)
     require_pairs(pairs, replayed)
     dtype = policy.model.dtype
     tuned = tune(policy, pairs, settings)
-    described = window.describe("policy", config, records)
+    described = window.describe("policy", config, records, made.dialog)
     described = msgspec.structs.replace(
         described,
         base=made.base,
@@ -108,29 +107,31 @@ def run_preference(window: Window, config: JobConfig, policy_folder: Path, repla
             **summarise(tuned.lines),
         },
         held_out_after=manifest.trained_until,
+        dialog=manifest.dialog,
     )
 
 
 # --- pairs ------------------------------------------------------------------------------------------------------------
-def list_overrides(record: SessionRecord) -> Iterator[Pair]:
-    """The steps of `record` in which an operator did something else than was proposed.
+def list_overrides(record: SessionRecord, form: DialogFormat) -> Iterator[Pair]:
+    """The steps of `record` in which an operator did something else than was proposed, prompts written in `form`.
 
     Not where the proposal was called acceptable (it was not wrong), and not where no policy may propose what was done.
     """
-    for point in walk_session(record):
+    for point in walk_session(record, form):
         proposal = point.proposal
         if not point.operator or proposal is None or proposal.executed:
             continue
         if point.feedback is not None and point.feedback.grade is Grade.ACCEPTABLE:
             continue
-        yield from _pair(point.prompt, point.taken, proposal.action)
+        yield from _pair(point.prompt, point.taken, proposal.action, form)
 
 
 def replay_pairs(records: Sequence[SessionRecord], policy: PolicyModel, rules: ActionRules) -> list[Pair]:
     """The steps of `records` in which `policy` would now propose something else than the operator did."""
     pairs: list[Pair] = []
+    form = policy.made.dialog
     for record in records:
-        points = human_points(record)
+        points = human_points(record, form)
         screens = [point.state.screen for point in points]
         asks = [(p.prompt, build_action_schema(rules, screen)) for p, screen in zip(points, screens, strict=True)]
         for point, screen, reply in zip(points, screens, policy.propose_many(asks), strict=True):
@@ -139,12 +140,12 @@ def replay_pairs(records: Sequence[SessionRecord], policy: PolicyModel, rules: A
             except InvalidActionError:
                 continue
             if action is not None:
-                pairs += _pair(point.prompt, point.taken, action)
+                pairs += _pair(point.prompt, point.taken, action, form)
     return pairs
 
 
-def _pair(prompt: str, taken: Action, proposed: Action) -> Iterator[Pair]:
-    chosen, rejected = encode_action(taken), encode_action(proposed)
+def _pair(prompt: str, taken: Action, proposed: Action, form: DialogFormat) -> Iterator[Pair]:
+    chosen, rejected = encode_action(taken, form), encode_action(proposed, form)
     if is_proposable(taken) and chosen != rejected and not is_same_step(proposed, taken):
         yield Pair(prompt, chosen, rejected)
 

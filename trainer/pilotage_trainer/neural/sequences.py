@@ -15,7 +15,7 @@ import msgspec
 import tokenizers
 
 from pilotage_core.actions import Action
-from pilotage_core.dialog import ACTION_MARK, DEFAULT_FORMAT, DialogFormat, Trim, encode_action
+from pilotage_core.dialog import ACTION_MARK, DialogFormat, Trim, encode_action
 from pilotage_core.events import ActionTaken, Event, FeedbackGiven, Outcome, OutcomeReported, Verdict
 from pilotage_core.record import ProposalRecord, SessionRecord
 from pilotage_core.state import State
@@ -111,10 +111,10 @@ class _Open:
 
 def build_segments(
     record: SessionRecord,
-    form: DialogFormat = DEFAULT_FORMAT,
+    form: DialogFormat,
     may_propose: Callable[[Action], bool] = is_proposable,
 ) -> Iterator[Segment]:
-    """The dialog of `record` with every action in it; more than one segment where it was trimmed.
+    """The dialog of `record` in `form`, with every action in it; more than one segment where it was trimmed.
 
     What the event added that led to a trim stands in the new segment too, as context; its actions carry loss in the
     old one, whose prompt they followed. Linear in the length of the text.

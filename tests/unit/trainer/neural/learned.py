@@ -30,7 +30,7 @@ SHAPE = Shape(hidden=64, layers=2, heads=2, key_value_heads=1, intermediate=128,
 
 def write_policy(records: list[SessionRecord], folder: Path, work: Path, epochs: int = 4) -> Manifest:
     """A policy that has learned from `records`, at `folder`."""
-    segments = [segment for record in records for segment in build_segments(record)]
+    segments = [segment for record in records for segment in build_segments(record, DEFAULT_FORMAT)]
     tokenizer = learn_tokenizer((segment.text for segment in segments), SHAPE.vocabulary)
     settings = Optimisation(epochs=epochs, **QUICK)
     model = build_model("", SHAPE, tokenizer, settings, longest=2048)

@@ -88,17 +88,43 @@ def test_an_arm_that_fails_is_told_and_stops_nothing(ablate):
     assert "no proposal was rejected" in rows["1:1"]["failures"][0]
 
 
-@pytest.mark.parametrize(("name", "arm"), [("oracle", "gold screen plan"), ("snapshot", "whole")])
-def test_another_format_than_gateways_have_is_never_served(ablate, tmp_path, name, arm):
-    done, _, rows = ablate(name, "--arms", arm, "--budget-tokens", "2000")
-    assert done.exit_code == 0, done.output
+def load_both(rows, folder, name, arm):
+    """The policies of the reference and of `arm`, as whoever serves them loads them."""
+    first, second = (learning.name_run(one, 0) for one in find_ablation(name).choose(arm))
     reference, other = rows.values()
     assert reference["prompt_format"] == DEFAULT_FORMAT.digest != other["prompt_format"]
-    folder = tmp_path / "out" / KEY
-    first, second = (learning.name_run(one, 0) for one in find_ablation(name).choose(arm))
-    assert PolicyModel.load(folder / first / "policy").manifest.digest == reference["policies"][0]
+    yield PolicyModel.load(folder / KEY / first / "policy").made, reference
+    yield PolicyModel.load(folder / KEY / second / "policy").made, other
+
+
+def test_a_policy_that_was_told_the_plan_is_never_served(ablate, tmp_path):
+    done, _, rows = ablate("oracle", "--arms", "gold screen plan", "--budget-tokens", "2000")
+    assert done.exit_code == 0, done.output
+    both = load_both(rows, tmp_path / "out", "oracle", "gold screen plan")
+    made, row = next(both)
+    assert made.digest == row["policies"][0]
     with pytest.raises(DamagedArtefactError, match="prompt format"):
-        PolicyModel.load(folder / second / "policy")
+        next(both)
+
+
+def test_an_arm_of_another_format_says_which_and_is_asked_in_it(ablate, tmp_path):
+    done, _, rows = ablate("snapshot", "--arms", "whole", "--budget-tokens", "2000")
+    assert done.exit_code == 0, done.output
+    for (made, row), snapshot in zip(
+        load_both(rows, tmp_path / "out", "snapshot", "whole"), ("compact", "whole"), strict=True
+    ):
+        assert (made.dialog.snapshot, made.prompt_format) == (snapshot, row["prompt_format"])
+
+
+@pytest.mark.parametrize("name", ["size", "trim", "oracle"])
+def test_arms_are_written_as_configured_unless_they_say_otherwise(name, make_sessions, write_export, config, tmp_path):
+    given = json.loads(config) | {"transformers": {"dataset": {"snapshot": "difference", "max_chars": 60_000}}}
+    study = read_study(AblationRequest(name, write_export(make_sessions(50)), tmp_path, json.dumps(given)))
+    for arm in study.arms:
+        form = study.find_form(arm)
+        assert form.snapshot == "difference"
+        assert form.max_chars == arm.dataset.get("max_chars", 60_000)
+        assert (study.find_prompt_format(arm) == form.digest) is not arm.plan
 
 
 def test_a_prompt_that_is_too_long_is_not_asked_and_not_right(make_sessions):

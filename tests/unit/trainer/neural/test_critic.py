@@ -56,7 +56,7 @@ def policy(folder):
 
 @pytest.fixture(scope="module")
 def labels(policy, sessions):
-    return judge_sessions(sessions[60:160], policy, policy.manifest.digest, RULES, TRAINING).labels
+    return judge_sessions(sessions[60:160], policy, RULES, TRAINING).labels
 
 
 # --- labels -----------------------------------------------------------------------------------------------------------
@@ -86,8 +86,8 @@ def test_live_feedback_weighs_by_its_grade(policy):
         )
         for record in records
     ]
-    plain = judge_sessions(records, policy, digest, RULES, TRAINING).labels
-    weighed = judge_sessions(graded, policy, digest, RULES, TRAINING).labels
+    plain = judge_sessions(records, policy, RULES, TRAINING).labels
+    weighed = judge_sessions(graded, policy, RULES, TRAINING).labels
     assert len(plain) == 40
     assert all(each.live for each in plain)
     assert {each.weight for each in plain} == {1.0}
@@ -97,12 +97,12 @@ def test_live_feedback_weighs_by_its_grade(policy):
         each.accepted for each in plain
     )
     half = TRAINING.model_copy(update={"grades": GradeWeights(acceptable=0.5)})
-    assert {each.weight for each in judge_sessions(graded, policy, digest, RULES, half).labels} == {0.5, 1.0}
+    assert {each.weight for each in judge_sessions(graded, policy, RULES, half).labels} == {0.5, 1.0}
 
 
 def test_replays_can_be_left_out(policy, sessions):
     live_only = TRAINING.model_copy(update={"replayed": False})
-    assert not judge_sessions(sessions[60:70], policy, policy.manifest.digest, RULES, live_only).labels
+    assert not judge_sessions(sessions[60:70], policy, RULES, live_only).labels
 
 
 # --- rows -------------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from pilotage_core.dialog import DEFAULT_FORMAT, Snapshot, encode_action
+from pilotage_core.dialog import DialogFormat, Snapshot, encode_action
 from pilotage_core.errors import EvidenceError, InvalidInputError
 from pilotage_core.events import SessionClosed
 from pilotage_core.training import Balancing, DatasetSettings
@@ -75,7 +75,7 @@ def test_every_action_of_every_session_carries_loss_once_on_its_own_side(make_se
     sides = {"train": sessions[:28], "development": sessions[28:36], "held-out": sessions[36:]}
     assert list(card.splits) == list(sides)
     for name, records in sides.items():
-        assert read_taught(request.out, name) == expect_taught(records, request.form)
+        assert read_taught(request.out, name) == expect_taught(records, request.settings.form)
         assert card.splits[name].sessions == len(records)
         rows = read_rows(request.out, name)
         assert (card.splits[name].rows, card.splits[name].tokens) == (len(rows), rows.tokens)
@@ -107,15 +107,34 @@ def test_the_card_counts_what_is_there(make_sessions, request_of):
     page = (request.out / "card.md").read_text()
     assert f"| tokens | {train.tokens:,} |" in page
     assert "send_text_to_chat" in page
-    assert read_manifest(request.out, request.form.digest).files["train/data-00000-of-00001.arrow"]
-    assert not card.as_the_gateway
+    assert read_manifest(request.out).files["train/data-00000-of-00001.arrow"]
+    form = request.settings.form
+    assert f"max_chars 24000, block_chars 8000; format `{form.digest}`" in page
     assert list(request.out.parent.iterdir()) == [request.out]
 
 
-def test_the_gateways_own_dialog_is_named_so(request_of):
-    request = request_of(max_chars=DEFAULT_FORMAT.max_chars)
-    assert request.form == DEFAULT_FORMAT
-    assert run_dataset(request).as_the_gateway
+def test_a_set_says_how_its_dialogs_are_written(request_of):
+    settings = DatasetSettings(snapshot="difference", max_chars=60_000)
+    request = request_of(settings=settings)
+    card, made = run_dataset(request), read_manifest(request.out)
+    assert made.dialog == settings.form == DialogFormat(Snapshot.DIFFERENCE, 60_000, 20_000)
+    assert card.dialog == {"snapshot": "difference", "max_chars": 60_000, "block_chars": 20_000}
+    assert card.prompt_format == made.prompt_format == settings.form.digest
+
+
+def test_without_a_limit_of_its_own_a_command_takes_what_its_tokens_have_room_for(
+    write_export, make_sessions, tmp_path
+):
+    export, given = write_export(make_sessions(20)), ["--workers", "1", "--vocabulary", "400"]
+    wanted = {"--max-tokens 2000": 6000, "--max-tokens 64": 1000, "--max-chars 30000": 30_000}
+    for number, (option, chars) in enumerate(wanted.items()):
+        out = tmp_path / str(number)
+        told = CliRunner().invoke(app, ["dataset", "--export", export, "--out", str(out), *given, *option.split()])
+        assert told.exit_code == 0, told.output
+        assert read_manifest(out).dialog.max_chars == chars
+    refused = CliRunner().invoke(app, ["dataset", "--export", export, "--out", str(tmp_path), "--max-chars", "10"])
+    assert refused.exit_code != 0
+    assert "greater than or equal to 1000" in refused.output
 
 
 def test_a_session_that_was_exported_twice_is_taken_once_and_as_it_was_last(make_sessions, request_of):
@@ -140,7 +159,9 @@ def test_nothing_of_one_session_is_on_two_sides(make_sessions, tmp_path, order, 
     chosen = [sessions[n] for n in (*order, *repeated)]
     path.write_bytes(b"".join(msgspec.json.encode(record) + b"\n" for record in chosen))
     request = DatasetRequest(str(path), tmp_path / "set", development_share=shares[0], held_out_share=shares[1])
-    told = read_told(write_dialogs(DialogTask(str(path), "", "", "", request.form, (0, 1), tmp_path / "spool")))
+    told = read_told(
+        write_dialogs(DialogTask(str(path), "", "", "", request.settings.form, (0, 1), tmp_path / "spool"))
+    )
     found = choose(told, request)
     assert sorted(session.session_id for session in found.sessions) == sorted(r.session_id for r in sessions)
     side_of = {}
@@ -171,7 +192,9 @@ def test_mixing_and_balancing_take_loss_away_and_leave_the_text(make_sessions, r
 
 @pytest.mark.parametrize("snapshot", Snapshot)
 def test_long_sessions_are_trimmed_in_blocks_and_every_trim_is_recorded(request_of, snapshot):
-    request = request_of(settings=DatasetSettings(snapshot=snapshot, max_tokens=150), name=snapshot.value)
+    request = request_of(
+        settings=DatasetSettings(snapshot=snapshot, max_tokens=150, max_chars=1000), name=snapshot.value
+    )
     card = run_dataset(request)
     trims = [json.loads(line) for line in (request.out / "trims.jsonl").read_text().splitlines()]
     assert len(trims) == card.trims.trims > 0
@@ -286,7 +309,7 @@ def test_a_window_without_a_persons_action_teaches_nothing(make_sessions, reques
 
 def test_a_dialog_is_written_as_its_actions_are_served(make_sessions, request_of):
     (record,) = make_sessions(1)
-    form = request_of([record]).form
+    form = request_of([record]).settings.form
     (segment,) = build_segments(record, form)
     span = segment.spans[0]
     assert segment.text[span.start : span.end] == encode_action(record.events[3].data.actions[0], form)

@@ -10,7 +10,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from unit.trainer.neural.tiny import SCHEMA, build_model, build_prompts, build_tokenizer
 
-from pilotage_core.dialog import DEFAULT_FORMAT
+from pilotage_core.dialog import DEFAULT_FORMAT, DialogFormat, Snapshot
 from pilotage_trainer.artefact import MANIFEST, Manifest, digest_manifest, read_manifest
 from pilotage_trainer.failures import (
     EXIT_BASE_MODEL,
@@ -167,9 +167,11 @@ def test_heads_that_vllm_would_misread_are_refused(tmp_path, tokenizer):
         write_transformer(tmp_path / "policy", MADE, model, tokenizer)
 
 
-def test_a_count_models_manifest_keeps_the_digest_it_had_before_there_were_bases():
+def test_a_count_models_manifest_keeps_the_digest_it_had_before_there_were_bases_and_formats():
+    new = {"base": "b", "dialog": DialogFormat(Snapshot.WHOLE)}
     told = msgspec.to_builtins(msgspec.structs.replace(MADE, backend="counts"))
-    assert "base" in told
-    assert digest_manifest(MADE) != digest_manifest(msgspec.structs.replace(MADE, base="b"))
-    old = msgspec.json.encode({k: v for k, v in msgspec.to_builtins(MADE).items() if k != "base"}, order="sorted")
+    for name, value in new.items():
+        assert name in told
+        assert digest_manifest(MADE) != digest_manifest(msgspec.structs.replace(MADE, **{name: value}))
+    old = msgspec.json.encode({k: v for k, v in msgspec.to_builtins(MADE).items() if k not in new}, order="sorted")
     assert digest_manifest(MADE) == export.digest_bytes(old)

@@ -8,7 +8,7 @@ import torch
 from unit.trainer.neural.tiny import ACTIONS, SCHEMA, SCREEN, build_model, build_prompts, build_tokenizer
 
 from pilotage_core.actions import ActionRules
-from pilotage_core.dialog import VERDICT_MARK, encode_action
+from pilotage_core.dialog import DEFAULT_FORMAT, VERDICT_MARK, encode_action
 from pilotage_core.errors import InvalidInputError
 from pilotage_core.proposal import build_action_schema, find_fault, read_reply
 from pilotage_core.screen import Screen
@@ -16,7 +16,9 @@ from pilotage_trainer.neural.grammar import Grammars
 from pilotage_trainer.neural.inference import CriticModel, PolicyModel, Proposal, find_chains, weigh_first
 
 PROMPTS = [*build_prompts(7, "Rome"), *build_prompts(3, "Oslo")]
-QUERIES = [prompt + encode_action(ACTIONS[index % len(ACTIONS)]) for index, prompt in enumerate(PROMPTS)]
+QUERIES = [
+    prompt + encode_action(ACTIONS[index % len(ACTIONS)], DEFAULT_FORMAT) for index, prompt in enumerate(PROMPTS)
+]
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ import pytest
 from unit.trainer.conftest import KEY, RULES, Script, play
 from unit.trainer.neural.learned import QUICK, describe_rules, write_policy
 
+from pilotage_core.dialog import DEFAULT_FORMAT
 from pilotage_core.errors import EvidenceError
 from pilotage_core.events import ActionTaken, FeedbackGiven, Grade
 from pilotage_core.training import PreferenceTraining
@@ -34,7 +35,7 @@ def policy_folder(sessions, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def pairs(sessions):
-    return [pair for record in sessions for pair in list_overrides(record)]
+    return [pair for record in sessions for pair in list_overrides(record, DEFAULT_FORMAT)]
 
 
 def test_pairs_are_what_was_done_and_what_was_proposed_instead(sessions, pairs):
@@ -43,7 +44,7 @@ def test_pairs_are_what_was_done_and_what_was_proposed_instead(sessions, pairs):
         assert pair.prompt.endswith("\n>")
         assert pair.chosen == '{"tool":"send_text_to_chat","control_id":"reply:ask_city"}'
         assert pair.rejected == '{"tool":"click_control","control_id":"submit"}'
-    assert not [pair for record in sessions[:40] for pair in list_overrides(record)]
+    assert not [pair for record in sessions[:40] for pair in list_overrides(record, DEFAULT_FORMAT)]
 
 
 def test_replayed_proposals_make_pairs_where_the_operator_did_another_thing(policy_folder, sessions):
@@ -54,7 +55,7 @@ def test_replayed_proposals_make_pairs_where_the_operator_did_another_thing(poli
 
 
 def test_an_acceptable_proposal_makes_no_pair(sessions):
-    (record,) = [r for r in sessions[40:] if list(list_overrides(r))][:1]
+    (record,) = [r for r in sessions[40:] if list(list_overrides(r, DEFAULT_FORMAT))][:1]
     graded = tuple(
         msgspec.structs.replace(e, data=msgspec.structs.replace(e.data, grade=Grade.ACCEPTABLE))
         if isinstance(e.data, FeedbackGiven)
@@ -62,7 +63,7 @@ def test_an_acceptable_proposal_makes_no_pair(sessions):
         for e in record.events
     )
     assert any(isinstance(e.data, ActionTaken) for e in graded)
-    assert not list(list_overrides(msgspec.structs.replace(record, events=graded)))
+    assert not list(list_overrides(msgspec.structs.replace(record, events=graded), DEFAULT_FORMAT))
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,7 @@ def propose(identity, version, action, executed=False):
 
 
 PLAIN = record_of(say(), act(HELLO), say("Rome"), act(*TYPING), ScreenShown(screen=screen("Rome")), act(CLICK))
-TOKENIZER = learn_tokenizer([segment.text for segment in build_segments(PLAIN)] * 3, 400)
+TOKENIZER = learn_tokenizer([segment.text for segment in build_segments(PLAIN, DEFAULT_FORMAT)] * 3, 400)
 
 
 def taught(record, form=DEFAULT_FORMAT, tokenizer=TOKENIZER):
@@ -96,14 +96,14 @@ def encode_segment(segment, tokenizer):
 
 def test_loss_is_on_the_actions_and_their_ends_and_on_nothing_else():
     assert taught(PLAIN) == [
-        encode_action(HELLO) + "<|end|>",
+        encode_action(HELLO, DEFAULT_FORMAT) + "<|end|>",
         NOTHING,  # typing: a policy cannot know what to write
-        encode_action(CLICK) + "<|end|>",
+        encode_action(CLICK, DEFAULT_FORMAT) + "<|end|>",
     ]
 
 
 def test_labels_stand_where_the_tokens_do_and_the_end_where_the_text_goes_on():
-    (segment,) = build_segments(PLAIN)
+    (segment,) = build_segments(PLAIN, DEFAULT_FORMAT)
     sequence = encode_segment(segment, TOKENIZER)
     assert len(sequence.input_ids) == len(sequence.labels)
     end = TOKENIZER.eos_token_id
@@ -117,13 +117,13 @@ def test_labels_stand_where_the_tokens_do_and_the_end_where_the_text_goes_on():
 def test_free_text_teaches_that_there_is_nothing_to_propose():
     assert taught(record_of(say(), act(OWN_WORDS))) == [NOTHING]
     assert not is_proposable(OWN_WORDS)
-    everything = build_segments(record_of(say(), act(OWN_WORDS)), may_propose=lambda action: True)
+    everything = build_segments(record_of(say(), act(OWN_WORDS)), DEFAULT_FORMAT, may_propose=lambda action: True)
     labels = encode_segment(next(iter(everything)), TOKENIZER).labels
-    assert TOKENIZER.decode([x for x in labels if x != IGNORED]) == encode_action(OWN_WORDS) + "<|end|>"
+    assert TOKENIZER.decode([x for x in labels if x != IGNORED]) == encode_action(OWN_WORDS, DEFAULT_FORMAT) + "<|end|>"
 
 
 def test_an_action_while_the_customer_is_waited_for_carries_no_loss():
-    assert taught(record_of(say(), act(HELLO), act(HELLO))) == [encode_action(HELLO) + "<|end|>"]
+    assert taught(record_of(say(), act(HELLO), act(HELLO))) == [encode_action(HELLO, DEFAULT_FORMAT) + "<|end|>"]
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_an_action_while_the_customer_is_waited_for_carries_no_loss():
 )
 def test_whose_an_action_was_decides_whether_it_teaches(happenings, executed, target, source, rejected):
     record = record_of(say(), *happenings, proposals=[propose("p", 3, HELLO, executed)])
-    (segment,) = build_segments(record)
+    (segment,) = build_segments(record, DEFAULT_FORMAT)
     (span,) = segment.spans
     assert (span.target, span.source, span.rejected) == (target, source, rejected)
 
@@ -154,8 +154,8 @@ def test_whose_an_action_was_decides_whether_it_teaches(happenings, executed, ta
 def test_what_was_ordered_and_not_done_is_not_in_the_text():
     proposals = [propose("p", 3, HELLO)]
     record = record_of(say(), OutcomeReported("p", "k", Outcome.FAILED, "it broke"), act(CLICK), proposals=proposals)
-    (segment,) = build_segments(record)
-    assert [segment.text[s.start : s.end] for s in segment.spans] == [encode_action(CLICK)]
+    (segment,) = build_segments(record, DEFAULT_FORMAT)
+    assert [segment.text[s.start : s.end] for s in segment.spans] == [encode_action(CLICK, DEFAULT_FORMAT)]
 
 
 FORMS = [DialogFormat(snapshot, chars, chars // 3) for snapshot in Snapshot for chars in (300, 900, 24_000)]
@@ -202,7 +202,10 @@ def test_a_trim_begins_a_new_segment_and_is_recorded():
 
 
 def test_a_batch_gives_what_one_by_one_gives():
-    segments = [*build_segments(PLAIN), *build_segments(record_of(say("ünï 你好 🙂"), act(HELLO)))]
+    segments = [
+        *build_segments(PLAIN, DEFAULT_FORMAT),
+        *build_segments(record_of(say("ünï 你好 🙂"), act(HELLO)), DEFAULT_FORMAT),
+    ]
     assert Encoder.of(TOKENIZER).encode(segments) == [encode_segment(segment, TOKENIZER) for segment in segments]
 
 
@@ -211,4 +214,4 @@ def test_a_long_session_takes_time_in_proportion():
     happenings = [step for n in range(4000) for step in (say(f"word {n}"), act(HELLO))]
     (segment,) = build_segments(record_of(*happenings), DialogFormat(Snapshot.COMPACT, 10**9, 10**9))
     assert len(segment.spans) == 4000
-    assert all(segment.text[s.start : s.end] == encode_action(HELLO) for s in segment.spans)
+    assert all(segment.text[s.start : s.end] == encode_action(HELLO, DEFAULT_FORMAT) for s in segment.spans)

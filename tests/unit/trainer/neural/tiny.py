@@ -4,7 +4,7 @@ import torch
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from pilotage_core.actions import Action, ActionRules, Tool
-from pilotage_core.dialog import encode_action
+from pilotage_core.dialog import DEFAULT_FORMAT, encode_action
 from pilotage_core.proposal import build_action_schema
 from pilotage_core.screen import Control, ControlKind, Screen
 from pilotage_trainer.neural.tokenizer import learn_tokenizer
@@ -32,7 +32,10 @@ def build_dialog(turns: int, city: str = "Rome") -> str:
     """A dialog of `turns` actions, whose last line is an action."""
     lines = ["@ domains=weather", "% form", f"+ input input:City={city}", "+ button submit", "+ reply reply:hello"]
     for turn in range(turns):
-        lines += [f"< what is the weather on day {turn} in {city}?", ">" + encode_action(ACTIONS[turn % len(ACTIONS)])]
+        lines += [
+            f"< what is the weather on day {turn} in {city}?",
+            ">" + encode_action(ACTIONS[turn % len(ACTIONS)], DEFAULT_FORMAT),
+        ]
     return "\n".join(lines)
 
 

@@ -3,18 +3,15 @@
 Values only. Not here: what arms share (study.py), how they are run (running.py).
 """
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from pilotage_core.dialog import DEFAULT_FORMAT, DialogFormat, Snapshot
+from pilotage_core.dialog import Snapshot
 from pilotage_core.errors import InvalidInputError
-from pilotage_core.training import Balancing, PreferenceLoss
+from pilotage_core.training import MOST_CHARS, Balancing, PreferenceLoss
 from pilotage_trainer.neural.verdict import Measure
-
-UNTRIMMED = 1_000_000_000
 
 
 class Kind(StrEnum):
@@ -29,28 +26,16 @@ class Kind(StrEnum):
 class Arm:
     """One way to do it. `dataset` are settings that differ, `share` the newest part of the training sessions.
 
-    `max_chars` bounds a dialog; with `plan` it begins with the screens that the session will show. `measure` (None: a
-    critic) is for scores, `loss` (None: none, the policy as it is) for tuned policies.
+    With `plan` a dialog begins with the screens that the session will show. `measure` (None: a critic) is for scores,
+    `loss` (None: none, the policy as it is) for tuned policies.
     """
 
     name: str
     dataset: Mapping[str, Any] = field(default_factory=dict)
     share: float = 1.0
-    max_chars: int = DEFAULT_FORMAT.max_chars
     plan: bool = False
     measure: Measure | None = None
     loss: PreferenceLoss | None = None
-
-    @property
-    def form(self) -> DialogFormat:
-        """How its dialogs are written, as the data set has it."""
-        return DialogFormat(self.dataset.get("snapshot", Snapshot.COMPACT), self.max_chars, self.max_chars // 3)
-
-    @property
-    def prompt_format(self) -> str:
-        """What its manifest names. A gateway takes only its own, so an arm that asks otherwise is never served."""
-        plain = self.form.digest
-        return hashlib.blake2b(f"plan:{plain}".encode(), digest_size=8).hexdigest() if self.plan else plain
 
 
 @dataclass(frozen=True)
@@ -75,7 +60,7 @@ class Ablation:
 
 
 PLAIN = Arm("plain")
-"""Everything as the configuration and a gateway have it."""
+"""Everything as the configuration has it."""
 
 
 def _sizes() -> tuple[Arm, ...]:
@@ -127,9 +112,9 @@ ABLATIONS = {
             "issue 4, part 9",
             Kind.POLICIES,
             (
-                Arm("as served"),
-                Arm("untrimmed", max_chars=UNTRIMMED),
-                *(Arm(f"{chars} characters", max_chars=chars) for chars in (12_000, 8_000, 4_000)),
+                Arm("as configured"),
+                Arm("untrimmed", {"max_chars": MOST_CHARS}),
+                *(Arm(f"{chars} characters", {"max_chars": chars}) for chars in (12_000, 8_000, 4_000)),
             ),
         ),
         Ablation(

@@ -17,7 +17,6 @@ import numpy as np
 from transformers import PreTrainedTokenizerFast
 
 from pilotage_core.errors import EvidenceError
-from pilotage_core.training import DatasetSettings
 from pilotage_trainer.artefact import MANIFEST, Manifest, artefact_folder
 from pilotage_trainer.neural.ablations.answers import ask_policy, count_covered
 from pilotage_trainer.neural.ablations.arms import Arm
@@ -63,9 +62,8 @@ def make_data(study: Study, arm: Arm) -> Data:
                 folder,
                 base=study.config.base_model,
                 vocabulary=study.config.transformers.shape.vocabulary,
-                settings=find_settings(study, arm),
+                settings=study.find_settings(arm),
                 development_share=len(study.development) / len(records),
-                max_chars=arm.max_chars,
                 workers=1,
             )
         )
@@ -74,12 +72,6 @@ def make_data(study: Study, arm: Arm) -> Data:
     if arm.dataset.get("logs_per_rejection") and not card.splits["train"].rejections:
         raise EvidenceError("no proposal was rejected or edited in the training sessions", where=arm.name)
     return Data(read_rows(folder, "train"), read_rows(folder, "development"), load_tokenizer(folder / TOKENIZER), card)
-
-
-def find_settings(study: Study, arm: Arm) -> DatasetSettings:
-    """The configuration's, but for what `arm` does in another way; its snapshot is compact unless the arm says so."""
-    wanted = {"snapshot": arm.form.snapshot, **arm.dataset}
-    return study.config.transformers.dataset.model_copy(update=wanted)
 
 
 def find_budget(study: Study) -> int:
@@ -159,7 +151,7 @@ def choose(study: Study, arm: Arm, candidates: Sequence[Candidate], tokenizer: P
 
     def judge(candidate: Candidate) -> tuple[int, int, int]:
         policy = load_candidate(candidate, tokenizer, study.config)
-        answers = ask_policy(policy, records, arm.form, study.config)
+        answers = ask_policy(policy, records, study.find_form(arm), study.config)
         return count_covered(answers, study.config)[0], sum(each.right for each in answers), candidate.step
 
     return max(candidates, key=judge)
@@ -169,9 +161,9 @@ def write_policy(study: Study, arm: Arm, seed: int, model: Any, tokenizer: PreTr
     """The artefact of an arm's policy; its manifest names the arm's own prompt format."""
     learned = prepare(study.newest(arm.share), arm)
     described = msgspec.structs.replace(
-        study.window.describe("policy", study.config, learned),
+        study.window.describe("policy", study.config, learned, study.find_form(arm)),
         revision=name_run(arm, seed),
-        prompt_format=arm.prompt_format,
+        prompt_format=study.find_prompt_format(arm),
         base=digest_base_of(study.config.base_model),
     )
     return write_transformer(find_policy(study, arm, seed), described, model, tokenizer)
@@ -179,7 +171,8 @@ def write_policy(study: Study, arm: Arm, seed: int, model: Any, tokenizer: PreTr
 
 def load_policy(study: Study, arm: Arm, seed: int) -> PolicyModel:
     """The policy of a run that was made, asked in the arm's own format. Raises DamagedArtefactError."""
-    return PolicyModel(*load_transformer(find_policy(study, arm, seed), "policy", find_device(), arm.prompt_format))
+    folder, prompt_format = find_policy(study, arm, seed), study.find_prompt_format(arm)
+    return PolicyModel(*load_transformer(folder, "policy", find_device(), prompt_format))
 
 
 def find_policy(study: Study, arm: Arm, seed: int) -> Path:

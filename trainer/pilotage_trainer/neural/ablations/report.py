@@ -86,7 +86,7 @@ def build_results(study: Study, runs: Sequence[Run], budget: int) -> Results:
                 [run.figures for run in own],
                 word,
                 difference,
-                arm.prompt_format,
+                study.find_prompt_format(arm),
                 [run.policy for run in own if run.policy],
                 [f"seed {run.seed}: {run.failure}" for run in runs if run.arm == arm.name and run.failure],
             )
@@ -130,8 +130,8 @@ def _notes(study: Study, runs: Sequence[Run]) -> Iterator[str]:
         yield "The critic's training comes on top of the policy's budget. Verdicts accept from 0.5 on."
         if study.request.seeds > 1:
             yield "Each seed's labels are those of its own policy: intervals are of the first seed, figures of all."
-    if len({arm.prompt_format for arm in study.arms}) > 1:
-        yield "Policies of another prompt format than gateways have cannot be served."
+    if any(arm.plan for arm in study.arms):
+        yield "A policy that was told the plan cannot be served: no gateway writes such a prompt."
 
 
 # --- table and plot ---------------------------------------------------------------------------------------------------

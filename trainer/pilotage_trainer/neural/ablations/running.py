@@ -99,9 +99,10 @@ class Runner:
 
     def _measure(self, arm: Arm, seed: int, policy: PolicyModel, figures: dict[str, float], digest: str) -> Run:
         config = self.study.config
-        answers = ask_policy(policy, prepare(self.study.held_out, arm), arm.form, config)
+        answers = ask_policy(policy, prepare(self.study.held_out, arm), self.study.find_form(arm), config)
         found = {**measure_policy(answers, config), **figures}
-        return Run(arm.name, seed, self.study.identity, found, tuple(answers), arm.prompt_format, digest)
+        prompt_format = self.study.find_prompt_format(arm)
+        return Run(arm.name, seed, self.study.identity, found, tuple(answers), prompt_format, digest)
 
     # --- one policy, several scores -----------------------------------------------------------------------------------
     def run_score(self, arm: Arm, seed: int) -> Run:
@@ -130,14 +131,13 @@ class Runner:
             figures = {"step": float(step), "labels_learned_from": float(len(split.learned))}
         figures = measure_score(labels, scores, study.config.precision_target) | figures
         answers = tuple(answer_labels(labels, scores))
-        return Run(arm.name, seed, study.identity, figures, answers, PLAIN.prompt_format)
+        return Run(arm.name, seed, study.identity, figures, answers, study.find_prompt_format(PLAIN))
 
     def read_labels(self, seed: int) -> tuple[list[Judged], list[Judged]]:
         """Labels of the plain policy's critical proposals in development and in held-out sessions."""
         if seed not in self._labels:
             study, policy = self.study, self.load_plain(seed)
-            assert policy.manifest is not None  # it was loaded from an artefact
-            about = (policy, policy.manifest.digest, study.config.rules, study.config.transformers.critic)
+            about = (policy, study.config.rules, study.config.transformers.critic)
             older = judge_sessions(study.development, *about).labels
             self._labels[seed] = older, judge_sessions(study.held_out, *about, first=len(study.development)).labels
         require_labels(self._labels[seed][1], 1)
@@ -162,9 +162,8 @@ class Runner:
         policy = load_policy(study, sft, seed)
         if seed not in self._pairs:
             kept = [*study.train, *study.development]
-            made = [pair for record in kept for pair in list_overrides(record)]
-            assert policy.manifest is not None  # it was loaded from an artefact
-            unseen = closed_after(kept, policy.manifest.trained_until)
+            made = [pair for record in kept for pair in list_overrides(record, policy.made.dialog)]
+            unseen = closed_after(kept, policy.made.trained_until)
             self._pairs[seed] = made + replay_pairs(unseen, policy, study.config.rules)
         pairs = self._pairs[seed]
         require_pairs(pairs, replayed=True)

@@ -3,15 +3,18 @@
 The held-out sessions are the newest; nothing is learned from them or chosen by them. Not here: arms (arms.py), runs.
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
 
+from pilotage_core.dialog import DialogFormat
 from pilotage_core.errors import EvidenceError, InvalidInputError
 from pilotage_core.events import ScreenShown, SessionOpened
 from pilotage_core.record import SessionRecord
+from pilotage_core.training import DatasetSettings
 from pilotage_trainer.artefact import digest_bytes
 from pilotage_trainer.config import JobConfig, encode_config, read_config
 from pilotage_trainer.dataset import closed_after, closed_by, read_export, split_by_time
@@ -63,6 +66,19 @@ class Study:
     def newest(self, share: float) -> list[SessionRecord]:
         """The newest `share` of the training sessions."""
         return list(self.train[len(self.train) - max(1, round(len(self.train) * share)) :])
+
+    def find_settings(self, arm: Arm) -> DatasetSettings:
+        """The configuration's, but for what `arm` does in another way."""
+        return self.config.transformers.dataset.model_copy(update=dict(arm.dataset))
+
+    def find_form(self, arm: Arm) -> DialogFormat:
+        """How the dialogs of `arm` are written."""
+        return self.find_settings(arm).form
+
+    def find_prompt_format(self, arm: Arm) -> str:
+        """What the manifest of `arm` names. With a plan it is of nothing that is written: it is never served."""
+        plain = self.find_form(arm).digest
+        return hashlib.blake2b(f"plan:{plain}".encode(), digest_size=8).hexdigest() if arm.plan else plain
 
     def describe_split(self) -> dict[str, object]:
         """Sessions of each side and when the last of them closed."""
