@@ -30,9 +30,10 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What an artefact is and was made of. `digest` names it everywhere else; it covers all the other fields.
 
     `files` maps names to digests. `policy` is the digest of the policy a critic or a calibration belongs to, `critic`
-    that of the calibration's critic, `base` that of the model it was tuned from (empty: none). `dialog` is how it reads
-    sessions, `prompt_format` the digest of that under the serialiser it was made with. All it learned from closed from
-    `trained_since` to `trained_until`, both included.
+    that of the calibration's critic, `base` that of the model it was tuned from (empty: none), `begun_with` that of the
+    earlier policy whose weights it began with (empty: the base's). `dialog` is how it reads sessions, `prompt_format`
+    the digest of that under the serialiser it was made with. All it learned from closed from `trained_since` to
+    `trained_until`, both included.
     """
 
     kind: str
@@ -49,6 +50,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     policy: str = ""
     critic: str = ""
     base: str = ""
+    begun_with: str = ""
     dialog: DialogFormat = DEFAULT_FORMAT
     format: int = FORMAT
     digest: str = ""
@@ -160,7 +162,11 @@ def read_manifest(folder: Path, prompt_format: str = "") -> Manifest:
 def digest_manifest(manifest: Manifest) -> str:
     """Identity of an artefact: of everything in its manifest but the digest itself."""
     fields = msgspec.to_builtins(msgspec.structs.replace(manifest, digest=""))
-    for name, default in (("base", ""), ("dialog", DEFAULT_FORMAT)):  # manifests from before these keep their digest
+    for name, default in (
+        ("base", ""),
+        ("begun_with", ""),
+        ("dialog", DEFAULT_FORMAT),
+    ):  # as if it were not
         if getattr(manifest, name) == default:
             del fields[name]
     return digest_bytes(msgspec.json.encode(fields, order="sorted"))

@@ -77,6 +77,7 @@ Out = Annotated[Path, typer.Option(help="the artefacts' folder")]
 Since = Annotated[str, typer.Option(help="sessions closed from this time on (RFC 3339)")]
 Until = Annotated[str, typer.Option(help="sessions closed before this time")]
 FreshAfter = Annotated[str, typer.Option(help="the time of the rollback, after one")]
+StartFrom = Annotated[str, typer.Option(help="an earlier revision: a transformer goes on from its weights")]
 HeldOutAfter = Annotated[str, typer.Option(help="sessions closed after this time are held out")]
 HeldOutShare = Annotated[float, typer.Option(help="else the newest share that is held out")]
 Config = Annotated[str, typer.Option(help="the Job's configuration: JSON, or a file")]
@@ -119,6 +120,7 @@ def policy(
     since: Since = "",
     until: Until = "",
     fresh_after: FreshAfter = "",
+    start_from: StartFrom = "",
     held_out_share: HeldOutShare = 0.0,
     config: Config = "",
     result: Result = None,
@@ -135,7 +137,8 @@ def policy(
         launch_processes(processes)
         from pilotage_trainer.neural.policy_job import run_policy as run_transformer
 
-        job = partial(_within_budget, partial(run_transformer, dataset=dataset), time_budget_seconds)
+        chosen = partial(run_transformer, dataset=dataset, start_from=start_from)
+        job = partial(_within_budget, chosen, time_budget_seconds)
     else:
         from pilotage_trainer.policy_job import (
             run_policy,

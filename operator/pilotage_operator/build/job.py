@@ -39,6 +39,7 @@ def build_train_command(bundle: Bundle, job: WantedJob, *, export: str, out: str
         "--since": job.since,
         "--until": job.until,
         "--fresh-after": job.fresh_after if job.phase is not JobPhase.CALIBRATE else "",
+        "--start-from": job.start_from if _learns_anew(bundle, job.phase) else "",
         "--held-out-share": job.held_out_share if job.phase is not JobPhase.CALIBRATE else "",
         "--held-out-after": job.held_out_after if job.phase is not JobPhase.POLICY else "",
         "--policy-url": job.policy_url if job.phase is JobPhase.CALIBRATE else "",
@@ -51,6 +52,11 @@ def build_train_command(bundle: Bundle, job: WantedJob, *, export: str, out: str
     }
     given = [part for option, value in options.items() if value for part in (option, value)]
     return ["pilotage-train", job.phase.value, *given]
+
+
+def _learns_anew(bundle: Bundle, phase: JobPhase) -> bool:
+    """Whether `phase` makes weights that may begin with those of an earlier revision."""
+    return bundle.policy_critic.backend is Backend.TRANSFORMERS and phase is JobPhase.POLICY
 
 
 def count_gpus(bundle: Bundle, phase: JobPhase) -> int:

@@ -125,7 +125,10 @@ class JobPhase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class WantedJob:
-    """A Job that should exist: created once under its name, never changed. Times are RFC 3339, empty for open."""
+    """A Job that should exist: created once under its name, never changed. Times are RFC 3339, empty for open.
+
+    `start_from` is the revision that a policy is made to replace.
+    """
 
     name: str
     phase: JobPhase
@@ -133,6 +136,7 @@ class WantedJob:
     since: str = ""
     until: str = ""
     fresh_after: str = ""
+    start_from: str = ""
     held_out_after: str = ""
     held_out_share: str = ""
     policy_url: str = ""

@@ -109,6 +109,7 @@ def wanted_job(bundle: Bundle, making: Making) -> WantedJob | None:
         since=pipeline.window_since,
         until=pipeline.window_until,
         fresh_after=pipeline.fresh_after,
+        start_from=making.pair.revision if recovering and making.pair else "",
         held_out_after=pipeline.held_out_after,
         held_out_share=held_out,
         policy_url=pair.policy_url if pair else "",

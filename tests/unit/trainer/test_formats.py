@@ -8,6 +8,7 @@ import pytest
 from unit.trainer.conftest import KEY, RULES
 
 from pilotage_core.actions import Action, Tool
+from pilotage_core.certificate import ScoreSource
 from pilotage_core.dialog import DEFAULT_FORMAT, DialogFormat, Snapshot, encode_action
 from pilotage_core.training import CriticTraining
 from pilotage_core.walk import walk_session
@@ -36,6 +37,7 @@ class Asked:
     """A policy and its critic, of `MADE`, that propose ASK and keep what they are asked."""
 
     made, manifest, end = MADE, msgspec.structs.replace(MADE, policy=MADE.digest), 0
+    source = ScoreSource.CRITIC
 
     def __init__(self):
         self.prompts, self.queries = [], []

@@ -18,10 +18,12 @@ from transformers import PreTrainedTokenizerFast
 from pilotage_core.dialog import DialogFormat
 from pilotage_core.errors import InvalidInputError
 from pilotage_core.record import SessionRecord
+from pilotage_core.training import TransformersSettings
 from pilotage_core.wire import JobResult
-from pilotage_trainer.artefact import MANIFEST, Manifest, check_artefact
+from pilotage_trainer.artefact import MANIFEST, TRANSFORMERS, Manifest, artefact_folder, check_artefact
 from pilotage_trainer.config import JobConfig
-from pilotage_trainer.dataset import closed_by, read_time
+from pilotage_trainer.dataset import closed_after, read_time
+from pilotage_trainer.failures import DamagedArtefactError
 from pilotage_trainer.neural.choosing import Judged, choose_candidate
 from pilotage_trainer.neural.data_card import CARD, Card
 from pilotage_trainer.neural.dataset_choice import DatasetRequest
@@ -38,6 +40,7 @@ from pilotage_trainer.neural.tokenizer import load_tokenizer
 from pilotage_trainer.results import tell
 from pilotage_trainer.window import Window, build_digests, digest_records, require_sessions
 
+SETTINGS = "training.json"
 MOST_JUDGED = 200
 """Development sessions that candidates are asked about, the newest: enough to tell them apart, minutes on a CPU."""
 
@@ -60,10 +63,11 @@ class Material:
     identity: str
 
 
-def run_policy(window: Window, config: JobConfig, dataset: Path | None = None) -> JobResult:
+def run_policy(window: Window, config: JobConfig, dataset: Path | None = None, start_from: str = "") -> JobResult:
     """Train a policy on the window, held-out sessions left out, or on the rows of `dataset`.
 
-    Raises EvidenceError where there is too little, BaseModelError, SplitLabelError, NotANumberError, WorkerDiedError,
+    After a rollback on the fresh sessions alone, going on from the weights of revision `start_from`. Raises
+    EvidenceError where there is too little, BaseModelError, SplitLabelError, NotANumberError, WorkerDiedError,
     DamagedArtefactError, OSError.
     """
     if config.transformers.policy.lora.rank and not Path(config.base_model).is_dir():
@@ -75,7 +79,12 @@ def run_policy(window: Window, config: JobConfig, dataset: Path | None = None) -
     state = open_state()
     settings, work = config.transformers.policy, window.folder("policy").with_name("policy-training")
     records, held_out = window.hold_out(window.read(config.rolling_window_sessions))
+    if window.fresh_after:  # what older ones taught is in the weights that training goes on from
+        records = closed_after(records, window.fresh_after)
     require_sessions(records, "to learn from")
+    given, earlier = config, None if dataset else find_earlier(window, config, start_from)
+    if earlier is not None:
+        config = msgspec.structs.replace(config, base_model=str(earlier.folder))
     with state.main_process_first():
         material = read_material(dataset, records) if dataset else make_material(window, config, records, work)
     model = build_model(
@@ -107,21 +116,62 @@ def run_policy(window: Window, config: JobConfig, dataset: Path | None = None) -
         config,
     )
     described = msgspec.structs.replace(
-        window.describe("policy", config, material.records, material.dialog),
-        base=digest_base_of(config.base_model),
+        window.describe("policy", given, material.records, material.dialog),
+        base=digest_base_of(given.base_model),
         trained_until=material.trained_until,
     )
+    if earlier is not None:
+        since = min(earlier.manifest.trained_since, described.trained_since, key=read_time)
+        described = msgspec.structs.replace(described, begun_with=earlier.manifest.digest, trained_since=since)
     manifest = write_candidate(window, described, best.candidate, material.tokenizer, config, work)
     shutil.rmtree(work, ignore_errors=True)
-    stale = len(closed_by(material.records, window.fresh_after)) if window.fresh_after else 0
     counted = {
         "sessions": float(len(material.records)),
         "development_sessions": float(len(material.development)),
         "held_out_sessions": float(len(held_out)),
-        "sessions_before_rollback": float(stale),
+        "sessions_before_rollback": 0.0,
     }
     result = build_result(window, config, manifest, best, judged, trained, counted)
     return msgspec.structs.replace(result, held_out_after=material.records[-1].closed_at)
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """A policy whose weights and tokenizer training goes on from."""
+
+    folder: Path
+    manifest: Manifest
+
+
+def find_earlier(window: Window, config: JobConfig, start_from: str) -> Earlier | None:
+    """The policy of revision `start_from`; None where there is none, or it is not what `config` would train.
+
+    Then training begins with the base model and says why, so that a recovery goes on.
+    """
+    if not start_from:
+        return None
+    folder = artefact_folder(window.out, window.process_cluster, start_from, "policy")
+    try:
+        manifest = check_artefact(folder, "policy")
+        if manifest.backend != TRANSFORMERS:
+            reason = f"it is one of {manifest.backend}"
+        elif config.transformers.policy.lora.rank:
+            reason = "adapters begin with their base"
+        elif manifest.base != digest_base_of(config.base_model):
+            reason = "its base model was another"
+        elif not config.base_model and read_settings(folder).shape != config.transformers.shape:
+            reason = "its shape is another"
+        else:
+            return Earlier(folder, manifest)
+    except DamagedArtefactError as error:
+        reason = str(error)
+    tell(f"training does not go on from the policy of {start_from}: {reason}")
+    return None
+
+
+def read_settings(folder: Path) -> TransformersSettings:
+    """What the policy at `folder` was trained with, as `write_candidate` put it there."""
+    return TransformersSettings.model_validate_json((folder / SETTINGS).read_bytes())
 
 
 def make_material(window: Window, config: JobConfig, records: Sequence[SessionRecord], work: Path) -> Material:
@@ -200,7 +250,7 @@ def write_candidate(
 ) -> Manifest:
     """The artefact of `candidate`, with the settings and figures of its training."""
     extra = {
-        "training.json": config.transformers.model_dump_json(indent=1).encode(),
+        SETTINGS: config.transformers.model_dump_json(indent=1).encode(),
         METRICS: (work / METRICS).read_bytes(),
     }
     model = read_weights(candidate, config, window.revision)

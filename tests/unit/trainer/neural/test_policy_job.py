@@ -7,11 +7,14 @@ import msgspec
 import pytest
 from unit.trainer.conftest import KEY
 
+from pilotage_core.dialog import DEFAULT_FORMAT, encode_action
 from pilotage_core.errors import EvidenceError, InvalidInputError
 from pilotage_core.training import Lora
+from pilotage_trainer.artefact import Manifest, check_artefact, write_artefact
 from pilotage_trainer.config import read_config
+from pilotage_trainer.dataset import human_points
 from pilotage_trainer.neural.inference import PolicyModel
-from pilotage_trainer.neural.policy_job import run_policy
+from pilotage_trainer.neural.policy_job import find_earlier, run_policy
 from pilotage_trainer.window import Window
 
 POLICY = {
@@ -67,6 +70,73 @@ def test_a_time_budget_ends_the_schedule_in_time(make_sessions, write_export, se
     rates = [line["learning_rate"] for line in lines if "learning_rate" in line]
     assert 1.5 < result.metrics["training_seconds"] < 20
     assert rates[-1] < 0.5 * max(rates)
+
+
+def test_after_a_rollback_fresh_sessions_go_on_from_the_policy_they_replace(
+    make_sessions, write_export, settings, tmp_path
+):
+    old, fresh = make_sessions(60), make_sessions(60, first=60, changed=True)
+    out, export = tmp_path / "out", write_export(old + fresh)
+    first = Window(export, KEY, "r1", out, until=fresh[0].closed_at)
+    before = run_policy(first, settings)
+    window = Window(export, KEY, "r2", out, fresh_after=old[-1].closed_at, held_out_share=0.5)
+    after = run_policy(window, settings, start_from="r1")
+    manifest, earlier = (check_artefact(one.folder("policy"), "policy") for one in (window, first))
+    assert after.metrics["sessions"] == 30.0
+    assert after.metrics["sessions_before_rollback"] == 0.0
+    assert after.held_out_after == fresh[29].closed_at
+    assert manifest.begun_with == before.digests["policy"]
+    assert manifest.base == earlier.base == ""
+    assert (manifest.trained_since, manifest.trained_until) == (earlier.trained_since, fresh[23].closed_at)
+    right = {name: count_right(each.folder("policy"), fresh[30:]) for name, each in (("r1", first), ("r2", window))}
+    assert right["r2"] > right["r1"]
+
+
+def count_right(folder, records):
+    policy, right = PolicyModel.load(folder), 0
+    for record in records:
+        for point in human_points(record, policy.made.dialog):
+            (reply,) = policy.propose_many([(point.prompt, None)])
+            right += reply.reply == encode_action(point.taken, policy.made.dialog)
+    return right
+
+
+@pytest.mark.parametrize(
+    ("start_from", "changed", "reason"),
+    [
+        ("", {}, ""),
+        ("r9", {}, "cannot be read"),
+        ("r1", {"shape": {**SHAPE, "hidden": 32}}, "its shape is another"),
+        ("r1", {"policy": {**POLICY, "lora": {"rank": 4}}}, "adapters begin with their base"),
+        ("counts", {}, "it is one of counts"),
+    ],
+)
+def test_what_cannot_be_gone_on_from_is_said(
+    make_sessions, write_export, settings, config, tmp_path, capsys, start_from, changed, reason
+):
+    out = tmp_path / "out"
+    write_earlier(out / KEY / "r1" / "policy", settings, "transformers")
+    write_earlier(out / KEY / "counts" / "policy", settings, "counts")
+    wanted = settings.transformers.model_validate(settings.transformers.model_dump() | changed)
+    window = Window(write_export(make_sessions(12)), KEY, "r2", out)
+    assert find_earlier(window, msgspec.structs.replace(settings, transformers=wanted), start_from) is None
+    told = capsys.readouterr().err
+    assert reason in told
+    assert bool(told) is bool(start_from)
+
+
+def write_earlier(folder, settings, backend):
+    made = Manifest("policy", KEY, folder.parent.name, backend, "d", "c", DEFAULT_FORMAT.digest, "code", {})
+    write_artefact(folder, made, {"training.json": settings.transformers.model_dump_json().encode()})
+
+
+def test_another_base_is_begun_with(make_sessions, write_export, settings, tmp_path, capsys):
+    out = tmp_path / "out"
+    write_earlier(out / KEY / "r1" / "policy", settings, "transformers")
+    window = Window(write_export(make_sessions(12)), KEY, "r2", out)
+    assert find_earlier(window, settings, "r1") is not None
+    assert find_earlier(window, msgspec.structs.replace(settings, base_model="some/base"), "r1") is None
+    assert "its base model was another" in capsys.readouterr().err
 
 
 def test_adapters_need_a_base_that_is_a_folder(make_sessions, write_export, settings, tmp_path):
