@@ -6,7 +6,7 @@ STEP := hack/step.sh
 LOCK := .venv/bin/uv pip compile -q --no-header --no-emit-index-url --python-version 3.11 pyproject.toml
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help check setup setup-transformers demo demo-local demo-faults test test-long verify format generate bench bench-star bench-mfu cluster-up cluster-down clean lock
+.PHONY: help check setup setup-transformers demo demo-local demo-faults test test-long verify format generate bench bench-star bench-ablations bench-mfu cluster-up cluster-down clean lock
 
 help: ## what there is
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,10 +52,13 @@ generate: setup ## crds/ from operator/pilotage_operator/api
 	@$(PY) -m pilotage_operator.api.generate
 
 bench: setup-transformers ## figures into bench/results
-	@for b in $(filter-out bench/provenance.py,$(wildcard bench/*.py)); do $(STEP) "$$b" $(PY) $$b || exit 1; done
+	@for b in $(filter-out bench/provenance.py bench/ablations.py,$(wildcard bench/*.py)); do $(STEP) "$$b" $(PY) $$b || exit 1; done
 
 bench-star: setup-transformers ## STAR's published benchmark: ten minutes of training on two cores, beside the count models
 	@$(STEP) "bench/star.py" $(PY) bench/star.py $(if $(STAR),--star "$(STAR)") $(if $(WHOLE),--whole)
+
+bench-ablations: setup-transformers ## the trainer's ablations on STAR: two hours or three on two cores
+	@$(STEP) "bench/ablations.py" $(PY) bench/ablations.py $(if $(STAR),--star "$(STAR)")
 
 bench-mfu: setup-transformers ## MFU of the 7B shape on one GPU; says "not measured" where there is none
 	@$(STEP) "bench/mfu.py" $(PY) bench/mfu.py
