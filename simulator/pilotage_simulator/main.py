@@ -23,7 +23,7 @@ from pilotage_simulator.screens import SCHEMAS
 from pilotage_simulator.star import Star, find_star, load_star
 from pilotage_simulator.written import write_records
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
+app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, help=__doc__)
 
 
 @app.callback()

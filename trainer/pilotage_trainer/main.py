@@ -60,7 +60,9 @@ from pilotage_trainer.forms import end_with_exit_code
 from pilotage_trainer.results import tell, write_result
 from pilotage_trainer.window import Window
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, help=__doc__
+)
 
 
 class Backend(StrEnum):

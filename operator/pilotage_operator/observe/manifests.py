@@ -1,9 +1,10 @@
 """A folder of plain YAML with a kustomization.yaml, read the way `kubectl apply -k` would: the local way's API server.
 
-Only `resources`, `namespace` and `patches` (a file, for all objects of a kind) are understood; anything else in a
-kustomization is refused rather than passed over.
+Only `resources`, `namespace` and `patches` (a file, for objects of a kind, by name or all) are understood; anything
+else in a kustomization is refused rather than passed over.
 """
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +37,8 @@ def read_manifests(folder: Path, namespace: str = "") -> dict[tuple[str, str, st
         else:
             objects |= {_key(item): item for item in _read_objects(resource, namespace)}
     for patch in kustomization.get("patches", []):
-        kind, change = _read_patch(folder, patch)
-        objects |= {key: merge_patch(item, change) for key, item in objects.items() if key[0] == kind}
+        change = _read_patch(folder, patch)
+        objects |= {key: merge_patch(item, change) for key, item in objects.items() if _is_meant(patch["target"], key)}
     return objects
 
 
@@ -64,17 +65,24 @@ def list_files(folder: Path) -> list[Path]:
     return files + [folder / patch["path"] for patch in kustomization.get("patches", []) if "path" in patch]
 
 
-def _read_patch(folder: Path, patch: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """The kind that `patch` is for, and what it changes; names are the objects' own."""
-    if patch.keys() != {"path", "target"} or patch["target"].keys() != {"kind"}:
+def _is_meant(target: dict[str, str], key: tuple[str, str, str]) -> bool:
+    """Whether a patch for `target` is for the object of `key`. A name is a regular expression, as kustomize has it."""
+    kind, _, name = key
+    return kind == target["kind"] and re.fullmatch(target.get("name", ".*"), name) is not None
+
+
+def _read_patch(folder: Path, patch: dict[str, Any]) -> dict[str, Any]:
+    """What `patch` changes; names are the objects' own."""
+    target = patch.get("target", {})
+    if patch.keys() != {"path", "target"} or target.keys() not in ({"kind"}, {"kind", "name"}):
         raise InvalidInputError(
-            "a patch needs a path and a target with a kind, and nothing else",
+            "a patch needs a path and a target with a kind, perhaps a name, and nothing else",
             where=str(folder / "kustomization.yaml"),
-            remedy="patch all objects of a kind with a file",
+            remedy="patch objects of a kind with a file",
         )
     change = _read_one(folder / patch["path"])
     change.pop("metadata", None)
-    return patch["target"]["kind"], change
+    return change
 
 
 def _read_objects(path: Path, namespace: str) -> list[Object]:

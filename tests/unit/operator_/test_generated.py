@@ -46,15 +46,27 @@ def test_the_example_is_read_whole_without_kubernetes():
     assert all(bundle.namespace == "star" for bundle in bundles.values())
 
 
-def test_the_overlay_turns_every_pair_into_transformers_and_nothing_else():
+def test_the_overlay_turns_every_pair_into_transformers_and_paces_information():
     plain, patched = (read_manifests(ROOT / "examples" / name) for name in ("star", "star-transformers"))
     assert plain.keys() == patched.keys()
-    assert {key[0] for key in plain if plain[key] != patched[key]} == {"PolicyCritic"}
+    changed = {key for key in plain if plain[key] != patched[key]}
+    assert {key for key in changed if key[0] != "PolicyCritic"} == {("ProcessCluster", "star", "information")}
+    assert len(changed) == 4
     for (kind, _, name), item in patched.items():
         if kind == "ProcessCluster":
             made = build_bundle(item, patched, "local").policy_critic
             assert (made.backend.value, made.base_model) == ("transformers", ""), name
             assert made.transformers.policy.optimizer == "muon"
+
+
+def test_a_patch_by_name_is_for_objects_whose_whole_name_it_matches(tmp_path):
+    objects = [{"kind": "ConfigMap", "metadata": {"name": name}} for name in ("one", "one-more", "two")]
+    (tmp_path / "objects.yaml").write_text(yaml.safe_dump_all(objects))
+    (tmp_path / "patch.yaml").write_text("data: {changed: yes please}")
+    patch = {"path": "patch.yaml", "target": {"kind": "ConfigMap", "name": "one|t.*"}}
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump({"resources": ["objects.yaml"], "patches": [patch]}))
+    found = read_manifests(tmp_path)
+    assert {name for (_, _, name), item in found.items() if "data" in item} == {"one", "two"}
 
 
 @pytest.mark.parametrize(

@@ -103,7 +103,7 @@ def run_policy(window: Window, config: JobConfig, dataset: Path | None = None, s
         work,
         material.development_rows,
         identity=identity,
-        text_weight=settings.text_weight,
+        text_weight=0.0 if earlier is not None else settings.text_weight,  # it has read such text already
     )
     del model
     if not state.is_main_process:
