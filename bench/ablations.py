@@ -65,7 +65,7 @@ def main() -> None:
     for name in options.names or STUDIES:
         told = describe_run("torch", "transformers", "tokenizers")
         out = ROOT / "out" / "bench-ablations" / name
-        found = {**told, **run(name, find_star(options.star or None), out)}
+        found = {**run(name, find_star(options.star or None), out), **told}
         (options.output / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n")
         shutil.copy(out / "study" / "table.md", options.output / f"{name}.md")
         shutil.copy(out / "study" / "plot.svg", options.output / f"{name}.svg")

@@ -44,8 +44,8 @@ def measure(revision: str) -> dict[str, object]:
     """The published measure on the development split."""
     policy = OUT / "star" / "all" / revision / "policy"
     told = subprocess.run(
-        [TRAIN, "evaluate", "--star", OUT / "development.jsonl.gz", "--policy", policy, "--json"],
-        check=True, capture_output=True, text=True,
+        [TRAIN, "evaluate", "--star", (OUT / "development.jsonl.gz").relative_to(ROOT), "--policy", policy, "--json"],
+        check=True, capture_output=True, text=True, cwd=ROOT,
     )  # fmt: skip
     return json.loads(told.stdout)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from transformers import PreTrainedTokenizerFast
 
 from pilotage_core.dialog import DEFAULT_FORMAT
-from pilotage_core.errors import EvidenceError, InvalidInputError
+from pilotage_core.errors import EvidenceError, InvalidInputError, UnavailableError
 from pilotage_trainer.artefact import TRANSFORMERS, Manifest, digest_bytes, digest_code
 from pilotage_trainer.config import JobConfig, encode_config
 from pilotage_trainer.neural.export import write_transformer
@@ -65,12 +65,14 @@ def run_pretrain(paths: Sequence[Path], out: Path, config: JobConfig, max_tokens
 
 
 def read_documents(paths: Sequence[Path]) -> Iterator[str]:
-    """The documents of text files. Raises InvalidInputError for a file that is no UTF-8 text, OSError."""
+    """The documents of text files. Raises InvalidInputError for one that is no UTF-8 text, UnavailableError."""
     for path in paths:
         try:
             lines = path.read_text().split("\n")
         except UnicodeDecodeError as error:
             raise InvalidInputError("is no UTF-8 text", where=str(path), remedy="convert it") from error
+        except OSError as error:
+            raise UnavailableError(f"cannot be read: {error.strerror}", where=str(path)) from error
         held: list[str] = []
         for line in [*lines, SEPARATOR]:
             if line.strip() != SEPARATOR:

@@ -3,7 +3,7 @@
 import pytest
 from unit.trainer.neural.rows import SMALL
 
-from pilotage_core.errors import EvidenceError, InvalidInputError
+from pilotage_core.errors import EvidenceError, InvalidInputError, UnavailableError
 from pilotage_core.training import PretrainTraining, Shape, TransformersSettings
 from pilotage_trainer.config import JobConfig
 from pilotage_trainer.neural.export import load_transformer
@@ -41,6 +41,8 @@ def test_what_is_no_text_is_refused(tmp_path):
     (tmp_path / "b").write_text("---\n \n---\n")
     with pytest.raises(InvalidInputError, match="no UTF-8"):
         list(read_documents([tmp_path / "a"]))
+    with pytest.raises(UnavailableError, match="gone: cannot be read: No such file"):
+        list(read_documents([tmp_path / "gone"]))
     assert list(read_documents([tmp_path / "b"])) == []
     with pytest.raises(EvidenceError, match="no text"):
         build_rows([], learn_tokenizer([TEXT], 400), 64)
