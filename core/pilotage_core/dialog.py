@@ -23,7 +23,9 @@ from pilotage_core.state import State, is_identifier
 VERSION = "2"
 ACTION_MARK = ">"
 VERDICT_MARK = "\n!"
-"""What follows a proposed action where a critic is asked: the line whose one word is accept or reject."""
+"""What follows a proposed action where a critic is asked: the line whose one word is ACCEPT or REJECT."""
+ACCEPT, REJECT = " accept", " reject"
+"""A critic's two words. With the space, as byte-level vocabularies hold whole words: SmolLM2's has no `reject`."""
 
 
 class Snapshot(StrEnum):

@@ -12,14 +12,13 @@ from typing import Any
 import aiohttp
 import msgspec
 
-from pilotage_core.dialog import VERDICT_MARK
+from pilotage_core.dialog import ACCEPT, REJECT, VERDICT_MARK
 from pilotage_core.errors import UnavailableError
 
 TIMEOUT_SECONDS = 1.0
 FAILURES_TO_OPEN = 5
 PROBE_AFTER_SECONDS = 2.0
 MAX_TOKENS = 512
-ACCEPT, REJECT = "accept", "reject"
 JSON_HEADERS = {"Content-Type": "application/json"}
 
 

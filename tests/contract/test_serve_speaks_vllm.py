@@ -21,7 +21,7 @@ import pytest
 
 from pilotage_core.actions import ActionRules
 from pilotage_core.certificate import ScoreSource
-from pilotage_core.dialog import DEFAULT_FORMAT
+from pilotage_core.dialog import ACCEPT, DEFAULT_FORMAT, REJECT
 from pilotage_core.errors import EvidenceError, UnavailableError
 from pilotage_core.proposal import build_action_schema
 from pilotage_core.screen import Control, ControlKind, Screen
@@ -195,7 +195,7 @@ def test_items_are_appended_to_the_query_or_put_first(server):
 
 
 def test_tokenize_gives_the_ids_of_accept_and_reject(server):
-    for word, token in (("accept", 1), ("reject", 0)):
+    for word, token in ((ACCEPT, 1), (REJECT, 0)):
         status, reply = request(server, "POST", "/tokenize", {"model": "critic", "prompt": word})
         assert (status, reply["tokens"], reply["count"]) == (200, [token], 1)
         assert reply.keys() >= VLLM_TOKENS

@@ -23,7 +23,7 @@ import torch
 from transformers import AutoModelForCausalLM
 from unit.trainer.neural.tiny import ACTIONS, SCHEMA, build_model, build_prompts, build_tokenizer
 
-from pilotage_core.dialog import DEFAULT_FORMAT, VERDICT_MARK, encode_action
+from pilotage_core.dialog import ACCEPT, DEFAULT_FORMAT, REJECT, VERDICT_MARK, encode_action
 from pilotage_operator.build.inference_service import build_vllm_command
 from pilotage_trainer.artefact import Manifest
 from pilotage_trainer.neural.export import write_transformer
@@ -50,7 +50,7 @@ QUERIES = [
 ]
 CUT = "\ufffd"
 """What a character that was cut in its middle reads as."""
-TEXTS = [PROMPTS[-1], QUERIES[0], VERDICT_MARK, "accept", "reject", "café ünïcode \\n 'x'  <|end|>", '{"tool":""}']
+TEXTS = [PROMPTS[-1], QUERIES[0], VERDICT_MARK, ACCEPT, REJECT, "café ünïcode \\n 'x'  <|end|>", '{"tool":""}']
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from uuid_utils import uuid7
 
 from pilotage_core.actions import Action, ActionPattern, ActionRules, StratumRule, Tool
 from pilotage_core.certificate import Certificate, EvidenceDigests
-from pilotage_core.dialog import DEFAULT_FORMAT, encode_action
+from pilotage_core.dialog import ACCEPT, DEFAULT_FORMAT, REJECT, encode_action
 from pilotage_core.events import (
     ActionTaken,
     Author,
@@ -201,7 +201,7 @@ class StubModels:
         return web.json_response({"data": [{"index": 0, "object": "score", "score": self.score}]})
 
     async def tokenize(self, request: web.Request) -> web.Response:
-        token = ("reject", "accept").index((await request.json())["prompt"])
+        token = (REJECT, ACCEPT).index((await request.json())["prompt"])
         return web.json_response({"count": 1, "max_model_len": 1, "tokens": [token], "token_strs": None})
 
 

@@ -158,10 +158,11 @@ def load_models(folder: Path) -> tuple[AnyPolicy | None, AnyCritic | None]:
 
 
 def find_label(word: str) -> int:
-    """The id of `word` for a count model. Raises ValueError for any but its two."""
-    if word not in vllm.VOCABULARY:
-        raise ValueError(f"a count model's vocabulary is {' and '.join(vllm.VOCABULARY)}")
-    return vllm.VOCABULARY.index(word)
+    """The id of `word`, with its space or without, for a count model. Raises ValueError for any but its two."""
+    known = [each.strip() for each in vllm.VOCABULARY]
+    if word.strip() not in known:
+        raise ValueError(f"a count model's vocabulary is {' and '.join(known)}")
+    return known.index(word.strip())
 
 
 def find_foreign_code(manifest: Manifest) -> str:

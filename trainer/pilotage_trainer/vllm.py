@@ -8,9 +8,11 @@ from typing import Any
 
 import msgspec
 
+from pilotage_core.dialog import ACCEPT, REJECT
+
 REJECT_TOKEN_ID = 0
 ACCEPT_TOKEN_ID = 1
-VOCABULARY = ("reject", "accept")
+VOCABULARY = (REJECT, ACCEPT)
 """A critic's whole vocabulary: a token's id is its place."""
 POLICY = "policy"
 CRITIC = "critic"

@@ -1,7 +1,7 @@
 """Tokenizers: one learned from dialogs (a model from scratch), or a base model's own, made to respect what we rely on.
 
 Relied on: "\\n>" and "\\n!" are pieces of their own, so that the tokens of a prompt begin the tokens of every longer
-one; NOTHING, `accept` and `reject` are one token each. Not here: which tokens carry loss (sequences.py).
+one; NOTHING, ` accept` and ` reject` are one token each. Not here: which tokens carry loss (sequences.py).
 """
 
 from collections.abc import Iterable
@@ -10,13 +10,11 @@ from pathlib import Path
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from pilotage_core.dialog import ACCEPT, REJECT
 from pilotage_trainer.artefact import MANIFEST
 from pilotage_trainer.failures import BaseModelError, SplitLabelError
 from pilotage_trainer.neural.sequences import NOTHING
 
-ACCEPT, REJECT = "accept", "reject"
-VERDICT_MARK = "\n!"
-"""The line that asks a critic for its verdict: the token after it is ACCEPT or REJECT."""
 END, PAD = "<|end|>", "<|pad|>"
 MARKS = Regex(r"\n[>!]")
 LINE_MARKS = Regex(r"\n[>!]|\n")
@@ -68,7 +66,7 @@ def adapt_tokenizer(base: str | Path) -> PreTrainedTokenizerFast:
     """The tokenizer of the base model `base`, with our marks kept apart and NOTHING one token.
 
     One that was made here (`pretrain`) is taken as it is: transformers would rebuild it as its model's kind has it.
-    Raises SplitLabelError where it splits `accept` or `reject`, BaseModelError where it cannot be loaded or does not
+    Raises SplitLabelError where it splits ACCEPT or REJECT, BaseModelError where it cannot be loaded or does not
     work on bytes (a dialog has to survive it).
     """
     if (Path(base) / MANIFEST).exists():
@@ -100,7 +98,7 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
 
 
 def label_token_ids(tokenizer: PreTrainedTokenizerFast) -> tuple[int, int]:
-    """The ids of `accept` and `reject`. Raises SplitLabelError where one of them is not exactly one token."""
+    """The ids of ACCEPT and REJECT. Raises SplitLabelError where one of them is not exactly one token."""
     found = []
     for word in (ACCEPT, REJECT):
         ids = tokenizer(word, add_special_tokens=False)["input_ids"]

@@ -13,7 +13,7 @@ from unit.trainer.conftest import KEY, RULES, Script, play
 from unit.trainer.neural.learned import QUICK, describe_rules, write_policy
 
 from pilotage_core.certificate import ScoreSource
-from pilotage_core.dialog import VERDICT_MARK
+from pilotage_core.dialog import ACCEPT, REJECT, VERDICT_MARK
 from pilotage_core.events import FeedbackGiven, Grade
 from pilotage_core.training import CriticTraining, GradeWeights, Lora
 from pilotage_trainer.artefact import read_manifest
@@ -27,7 +27,6 @@ from pilotage_trainer.neural.critic_data import build_rows, crossfit_rates, judg
 from pilotage_trainer.neural.critic_fit import fit_better, split_labels, train_critic
 from pilotage_trainer.neural.critic_job import run_critic
 from pilotage_trainer.neural.inference import PolicyModel
-from pilotage_trainer.neural.tokenizer import ACCEPT, REJECT
 from pilotage_trainer.neural.tree import read_targets, use_trees
 from pilotage_trainer.neural.verdict import SERVED_BY_US, Card, Measure, Verdict, score_replies, tell_rates
 from pilotage_trainer.window import Window

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from unit.trainer.neural.tiny import SCHEMA, build_model, build_prompts, build_tokenizer
 
-from pilotage_core.dialog import DEFAULT_FORMAT, VERDICT_MARK
+from pilotage_core.dialog import ACCEPT, DEFAULT_FORMAT, REJECT, VERDICT_MARK
 from pilotage_trainer import serve
 from pilotage_trainer.artefact import Manifest
 from pilotage_trainer.models import find_foreign_code, load_models
@@ -60,7 +60,7 @@ async def test_replies_scores_and_tokens_are_the_models_own(models):
     ]
     assert reply["usage"]["completion_tokens"] == len(told)
     query = PROMPT + '{"tool":"close_chat"}'
-    ids = [(await ask(server, "/tokenize", {"prompt": word}))[1]["tokens"] for word in ("accept", "reject")]
+    ids = [(await ask(server, "/tokenize", {"prompt": word}))[1]["tokens"] for word in (ACCEPT, REJECT)]
     body = {"query": query, "items": [VERDICT_MARK], "label_token_ids": [i for (i,) in ids]}
     _, scored = await ask(server, "/generative_scoring", body)
     assert scored["data"][0]["score"] == pytest.approx(critic.score_many([query])[0], abs=1e-6)

@@ -9,6 +9,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from transformers import PreTrainedTokenizerFast
 from unit.trainer.neural.tiny import build_dialog
 
+from pilotage_core.dialog import ACCEPT, REJECT, VERDICT_MARK
 from pilotage_trainer.failures import (
     EXIT_BASE_MODEL,
     EXIT_SPLIT_LABEL,
@@ -18,7 +19,6 @@ from pilotage_trainer.failures import (
 )
 from pilotage_trainer.neural.sequences import NOTHING, Encoder
 from pilotage_trainer.neural.tokenizer import (
-    VERDICT_MARK,
     adapt_tokenizer,
     label_token_ids,
     learn_tokenizer,
@@ -49,7 +49,7 @@ def save_base(folder, texts):
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
-    return save_base(tmp_path_factory.mktemp("base"), [*DIALOGS, "accept\nreject\n" * 500])
+    return save_base(tmp_path_factory.mktemp("base"), [*DIALOGS, " accept or reject" * 500])
 
 
 @pytest.fixture(scope="module", params=["learned", "adapted", "loaded"])
@@ -101,7 +101,7 @@ def test_an_action_ends_with_a_token_of_its_own_even_where_the_base_swallows_lin
 
 def test_a_verdict_is_one_token_after_its_mark_and_nothing_is_one_token(tokenizer):
     accept, reject = label_token_ids(tokenizer)
-    for word, token in (("accept", accept), ("reject", reject)):
+    for word, token in ((ACCEPT, accept), (REJECT, reject)):
         prompt = ids_of(tokenizer, f"{DIALOGS[0]}{VERDICT_MARK}")
         assert ids_of(tokenizer, f"{DIALOGS[0]}{VERDICT_MARK}{word}") == [*prompt, token]
     assert ids_of(tokenizer, f"\n>{NOTHING}")[-1:] == [tokenizer.convert_tokens_to_ids(NOTHING)]
@@ -132,7 +132,7 @@ def test_learning_is_deterministic():
 
 def test_a_base_that_splits_a_verdict_is_refused_with_its_own_exit_code(tmp_path):
     base = save_base(tmp_path, ["nothing of the kind in here"])
-    with pytest.raises(SplitLabelError, match="splits 'accept' into") as raised:
+    with pytest.raises(SplitLabelError, match="splits ' accept' into") as raised:
         adapt_tokenizer(base)
     assert find_exit_code(raised.value) == EXIT_SPLIT_LABEL
 
@@ -145,7 +145,7 @@ def test_a_base_that_cannot_be_loaded_is_refused_with_its_own_exit_code(tmp_path
 
 
 def test_a_base_whose_tokenizer_is_not_bytewise_is_refused(tmp_path):
-    tokenizer = Tokenizer(models.WordLevel({"accept": 0, "reject": 1, "<unk>": 2}, unk_token="<unk>"))
+    tokenizer = Tokenizer(models.WordLevel({ACCEPT: 0, REJECT: 1, "<unk>": 2}, unk_token="<unk>"))
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<unk>").save_pretrained(tmp_path)
     assert json.loads((tmp_path / "tokenizer.json").read_text())["pre_tokenizer"] is None
     with pytest.raises(BaseModelError, match="byte-level"):
