@@ -154,7 +154,7 @@ def demo(
     star: Annotated[Path | None, typer.Option(help="other dialogues in STAR's format (file or folder)")] = None,
     faults: Annotated[bool, typer.Option("--faults", help="SIGKILL every part in turn during the run")] = False,
     run: RunFolder = None,
-    plan: Annotated[str, typer.Option(help="what to play: small, full, or a file")] = "",
+    plan: Annotated[str, typer.Option(help="what to play: small, full, transformers, or a file")] = "",
     manifests: Annotated[Path, typer.Option(help="the process clusters and gates, for --local")] = Path(
         "examples/star"
     ),

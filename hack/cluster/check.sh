@@ -37,6 +37,8 @@ free_gb=$(df -Pk "$existing" | awk 'NR == 2 {print int($4 / 1048576)}')
 # The builds' own caches (Go's) take ten of the first fifteen.
 wanted_gb=15
 if [[ -x $BIN/prometheus-$PROMETHEUS_VERSION ]]; then wanted_gb=5; fi
+# An image with torch: in the builder, as a layout, in the node's store, unpacked there.
+[[ ${BACKEND:-} != transformers || -d $CACHE/oci/pilotage-transformers ]] || ((wanted_gb += 25))
 ((free_gb >= wanted_gb)) || lacks "disk: $free_gb GB free under $existing, $wanted_gb wanted" \
   "free some, or set PILOTAGE_CACHE to a larger disk"
 memory_gb=$(awk '/MemTotal/ {print int($2 / 1048576 + 0.5)}' /proc/meminfo)

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the images that pods here run and hands them to the node, without Docker and without a registry.
 #   images.sh [base] [prometheus] [pilotage]      none named: these three
-#   images.sh transformers                        the project's image with torch in it: 6 GB, 20 GB while it is made
+#   images.sh transformers                        the project's image with torch in it: 6 GB, 25 GB while it is made
 # The last line on stdout is the project's image reference, localhost/pilotage[-transformers]:<digest of its sources>.
 # On kind, docker builds and kind loads; with CLUSTER=current it says what is left to its user.
 set -euo pipefail
