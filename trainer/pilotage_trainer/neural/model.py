@@ -34,12 +34,20 @@ def build_model(
     """The model to train: `base_model` (a folder or a name), or one of `shape` from scratch where that is empty.
 
     Its embeddings fit `tokenizer`. The weights of a model from scratch follow from `settings.seed`. Raises
-    BaseModelError where it cannot be loaded or will not fit into the memory of `processes` such machines' devices.
+    BaseModelError where it cannot be loaded, will not fit into the memory of `processes` such machines' devices, or has
+    no room for the tokenizer's tokens and only adapters are trained.
     """
     register_packed()
     if base_model:
         model = load_base(base_model, settings, processes)
-        if len(tokenizer) > model.get_input_embeddings().weight.shape[0]:
+        rows = model.get_input_embeddings().weight.shape[0]
+        if len(tokenizer) > rows and settings.lora.rank:
+            raise BaseModelError(
+                f"has {rows} embeddings for {len(tokenizer)} tokens, and adapters learn no new one",
+                where=f"baseModel {base_model}",
+                remedy="train it whole (lora.rank 0), or take a base with room for a token more, as Qwen2.5",
+            )
+        if len(tokenizer) > rows:
             model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     else:
         model = build_from_scratch(shape, tokenizer, settings.seed, longest)

@@ -168,7 +168,7 @@ def test_heads_that_vllm_would_misread_are_refused(tmp_path, tokenizer):
 
 
 def test_a_count_models_manifest_keeps_the_digest_it_had_before_there_were_bases_and_formats():
-    new = {"base": "b", "dialog": DialogFormat(Snapshot.WHOLE)}
+    new = {"base": "b", "begun_with": "p", "dialog": DialogFormat(Snapshot.WHOLE)}
     told = msgspec.to_builtins(msgspec.structs.replace(MADE, backend="counts"))
     for name, value in new.items():
         assert name in told

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from unit.trainer.conftest import KEY
+from unit.trainer.neural.tiny import build_dialog, save_base
 
 from pilotage_core.dialog import DEFAULT_FORMAT, encode_action
 from pilotage_core.errors import EvidenceError, InvalidInputError
@@ -13,6 +15,8 @@ from pilotage_core.training import Lora
 from pilotage_trainer.artefact import Manifest, check_artefact, write_artefact
 from pilotage_trainer.config import read_config
 from pilotage_trainer.dataset import human_points
+from pilotage_trainer.failures import BaseModelError
+from pilotage_trainer.neural.export import digest_base
 from pilotage_trainer.neural.inference import PolicyModel
 from pilotage_trainer.neural.policy_job import find_earlier, run_policy
 from pilotage_trainer.window import Window
@@ -145,6 +149,46 @@ def test_adapters_need_a_base_that_is_a_folder(make_sessions, write_export, sett
     settings = msgspec.structs.replace(settings, transformers=transformers, base_model="someone/some-model")
     window = Window(write_export(make_sessions(12)), KEY, "r1", tmp_path / "out")
     with pytest.raises(InvalidInputError, match="has to be a folder"):
+        run_policy(window, settings)
+
+
+@pytest.fixture
+def base(tmp_path):
+    """A Llama with a tokenizer of its own, and no row in its embeddings that is not in use, as SmolLM2."""
+    folder = save_base(tmp_path / "base", [build_dialog(12), " accept or reject" * 500])
+    tokens = len(PreTrainedTokenizerFast.from_pretrained(folder))
+    config = LlamaConfig(
+        vocab_size=tokens, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=1, max_position_embeddings=2048, tie_word_embeddings=True,
+    )  # fmt: skip
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+def test_a_base_of_another_kind_is_tuned_with_tokens_more(make_sessions, write_export, settings, base, tmp_path):
+    policy = settings.transformers.policy.model_copy(update={"epochs": 1})
+    transformers = settings.transformers.model_copy(update={"policy": policy})
+    settings = msgspec.structs.replace(settings, transformers=transformers, base_model=str(base))
+    window = Window(write_export(make_sessions(20)), KEY, "r1", tmp_path / "out")
+    run_policy(window, settings)
+    learned = PolicyModel.load(window.folder("policy"))
+    assert learned.model.config.model_type == "llama"
+    assert learned.made.base == digest_base(base)
+    assert learned.model.config.vocab_size == len(learned.tokenizer) > count_rows(base)
+
+
+def count_rows(folder):
+    return LlamaForCausalLM.from_pretrained(folder).get_input_embeddings().weight.shape[0]
+
+
+def test_adapters_cannot_learn_a_token_that_the_base_has_no_room_for(
+    make_sessions, write_export, settings, base, tmp_path
+):
+    policy = settings.transformers.policy.model_copy(update={"lora": Lora(rank=4)})
+    transformers = settings.transformers.model_copy(update={"policy": policy})
+    settings = msgspec.structs.replace(settings, transformers=transformers, base_model=str(base))
+    window = Window(write_export(make_sessions(20)), KEY, "r1", tmp_path / "out")
+    with pytest.raises(BaseModelError, match="adapters learn no new one"):
         run_policy(window, settings)
 
 

@@ -5,9 +5,9 @@ import json
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
-from unit.trainer.neural.tiny import build_dialog
+from unit.trainer.neural.tiny import build_dialog, save_base
 
 from pilotage_core.dialog import ACCEPT, REJECT, VERDICT_MARK
 from pilotage_trainer.failures import (
@@ -25,26 +25,7 @@ from pilotage_trainer.neural.tokenizer import (
     load_tokenizer,
 )
 
-QWEN_PIECES = (  # Qwen2's own: punctuation swallows the line breaks after it
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
 DIALOGS = [build_dialog(12, city) for city in ("Rome", "Oslo", "Lima") * 4]
-
-
-def save_base(folder, texts):
-    """A base model's tokenizer as Qwen's is built, learned from `texts`."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.normalizer = normalizers.NFC()
-    pieces = pre_tokenizers.Split(Regex(QWEN_PIECES), "isolated")
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pieces, pre_tokenizers.ByteLevel(False, use_regex=False)])
-    tokenizer.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
-        vocab_size=900, special_tokens=["<|endoftext|>"], initial_alphabet=alphabet, show_progress=False
-    )
-    tokenizer.train_from_iterator(texts, trainer)
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|endoftext|>").save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

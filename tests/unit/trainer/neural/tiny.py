@@ -1,6 +1,7 @@
 """Tiny models for tests: a Qwen2 of a few thousand weights with a tokenizer learned from a handful of dialogs."""
 
 import torch
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from pilotage_core.actions import Action, ActionRules, Tool
@@ -9,6 +10,9 @@ from pilotage_core.proposal import build_action_schema
 from pilotage_core.screen import Control, ControlKind, Screen
 from pilotage_trainer.neural.tokenizer import learn_tokenizer
 
+QWEN_PIECES = (  # Qwen2's own: punctuation swallows the line breaks after it
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 SCREEN = Screen(
     "form",
     controls=(
@@ -67,3 +71,19 @@ def build_model(vocabulary: int, seed: int = 0, scale: float = 0.2) -> Qwen2ForC
         dtype="float32",
     )
     return Qwen2ForCausalLM(config).eval()
+
+
+def save_base(folder, texts):
+    """A base model's tokenizer as Qwen's is built, learned from `texts`."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.normalizer = normalizers.NFC()
+    pieces = pre_tokenizers.Split(Regex(QWEN_PIECES), "isolated")
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pieces, pre_tokenizers.ByteLevel(False, use_regex=False)])
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=900, special_tokens=["<|endoftext|>"], initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|endoftext|>").save_pretrained(folder)
+    return folder
