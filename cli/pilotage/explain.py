@@ -53,8 +53,8 @@ SCORES_IN_WORDS: dict[ScoreSource | None, str] = {
 STAGES_IN_WORDS: dict[Stage, str] = {
     Stage.LOGGING: "operators do all the work and it is recorded",
     Stage.COPILOT: "the model proposes, operators decide",
-    Stage.CALIBRATION: "actions the critic is sure of run by themselves, every ending is reviewed",
-    Stage.AUTOMATION: "actions the critic is sure of run by themselves, a share is audited",
+    Stage.CALIBRATION: "actions whose score reaches τ run by themselves, every ending is reviewed",
+    Stage.AUTOMATION: "actions whose score reaches τ run by themselves, a share is audited",
 }
 
 CAPS_IN_WORDS: dict[Cap, str] = {
