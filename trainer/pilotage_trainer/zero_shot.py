@@ -8,7 +8,6 @@ is no action counts as invalid, and as a miss. Not here: measures.
 import http.client
 import json
 import os
-import re
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
@@ -58,14 +57,17 @@ def build_messages(prompt: str, schema: dict[str, Any] | None) -> list[dict[str,
 
 
 def read_answer(text: str) -> str:
-    """The JSON object in an answer, which may stand in a fence or among words; the text itself where there is none."""
-    found = re.search(r"\{.*\}", text, re.DOTALL)
-    if not found:
-        return text
+    """The first JSON object of an answer, which may stand in a fence or among words; the text itself without one.
+
+    Small models go on talking after it, and play the next turns as well.
+    """
+    begin = text.find("{")
     try:
-        given = json.loads(found[0])
+        given, _ = json.JSONDecoder().raw_decode(text, max(begin, 0))
     except ValueError:
-        return found[0]
+        return text
+    if not isinstance(given, dict):
+        return text
     return json.dumps({k: v for k, v in given.items() if v is not None and (v != "" or k == "tool")})
 
 
