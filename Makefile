@@ -21,7 +21,7 @@ setup-transformers: ## the same with torch, transformers and what goes with them
 	@$(STEP) "set up .venv (locked requirements, transformers)" hack/setup.sh --transformers
 
 demo: check setup ## the main job on a real Kubernetes, ends in out/demo/report.html (BACKEND=transformers: with those)
-	@BACKEND=$(BACKEND) hack/demo/kubernetes.sh $(if $(STAR),--star "$(STAR)")
+	@hack/demo/kubernetes.sh $(if $(STAR),--star "$(STAR)")
 
 demo-local: $(if $(filter transformers,$(BACKEND)),setup-transformers,setup) ## the same life cycle as plain local processes (BACKEND=transformers: with those)
 	@$(STEP) "demo, local" .venv/bin/pilotage demo --local $(if $(STAR),--star "$(STAR)") $(if $(filter transformers,$(BACKEND)),--manifests examples/star-transformers --plan transformers --limit-seconds 1200)

@@ -19,6 +19,11 @@ class ScoreSource(StrEnum):
     CRITIC = "critic"
     CONFIDENCE = "confidence"
 
+    @property
+    def words(self) -> str:
+        """What people call it."""
+        return "critic" if self is ScoreSource.CRITIC else "action confidence"
+
 
 class EvidenceDigests(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What the evidence was made of and made with, by digest (DESIGN, section 1).
@@ -44,8 +49,8 @@ class Certificate(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknow
     and ≥ `target`. `coverage` is the share of labels at or above tau. `icc` is ρ, the intraclass correlation of labels
     of one operator, and `design_effect` what n and errors were divided by. `tau_tighter` and `tau_looser` are the
     neighbours on the same grid (None at its ends). `session_bound` is the chance that no action is wrong in a session
-    of median length (`median_session_actions` critical actions). `issued_at` is RFC 3339. A
-    `score_from` of None is not told.
+    of median length (`median_session_actions` critical actions). `issued_at` is RFC 3339. A `score_from` of None is not
+    told.
     """
 
     process_cluster: str

@@ -1,6 +1,6 @@
 """What is read back: sessions, exports, labels, decisions, and the counts that metrics start from. Reads only."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import msgspec
@@ -46,9 +46,12 @@ def read_record(connection: Connection, session_id: str, *, with_html: bool = Fa
 
 def read_events(connection: Connection, session_id: str) -> tuple[Event, ...]:
     """The events of one session in order, without HTML; none where it is unknown."""
+    return tuple(DECODE_EVENT(body) for body in _event_bodies(connection, session_id))
+
+
+def _event_bodies(connection: Connection, session_id: str) -> Iterable[bytes]:
     mine = t.events.c.session_id == session_id
-    bodies = connection.execute(select(t.events.c.body).where(mine).order_by(t.events.c.sequence)).scalars()
-    return tuple(DECODE_EVENT(body) for body in bodies)
+    return connection.execute(select(t.events.c.body).where(mine).order_by(t.events.c.sequence)).scalars()
 
 
 def read_session(connection: Connection, session_id: str) -> StoredSession | None:
@@ -77,17 +80,12 @@ def read_session(connection: Connection, session_id: str) -> StoredSession | Non
 
 
 def _record(connection: Connection, row: Row[tuple[object, ...]], with_html: bool) -> SessionRecord:
-    mine = t.events.c.session_id == row.session_id
-    columns = (t.events.c.body, t.events.c.html) if with_html else (t.events.c.body,)
-    stored = connection.execute(select(*columns).where(mine).order_by(t.events.c.sequence)).all()
-    events = [DECODE_EVENT(event.body) for event in stored]
-    if with_html:
-        events = [_with_html(event, kept.html) for event, kept in zip(events, stored, strict=True)]
+    read = _read_events_with_html if with_html else read_events
     return SessionRecord(
         session_id=row.session_id,
         process_cluster=row.process_cluster,
         opened_at=row.opened_at,
-        events=tuple(events),
+        events=read(connection, row.session_id),
         proposals=_proposals(connection, row.session_id),
         closed_at=row.closed_at,
     )
@@ -103,16 +101,20 @@ def _proposals(connection: Connection, session_id: str) -> tuple[ProposalRecord,
 
 
 def _exported(connection: Connection, row: Row[tuple[object, ...]]) -> ExportedRecord:
-    mine = t.events.c.session_id == row.session_id
-    bodies = connection.execute(select(t.events.c.body).where(mine).order_by(t.events.c.sequence)).scalars()
     return ExportedRecord(
         session_id=row.session_id,
         process_cluster=row.process_cluster,
         opened_at=row.opened_at,
-        events=tuple(msgspec.Raw(body) for body in bodies),
+        events=tuple(msgspec.Raw(body) for body in _event_bodies(connection, row.session_id)),
         proposals=_proposals(connection, row.session_id),
         closed_at=row.closed_at,
     )
+
+
+def _read_events_with_html(connection: Connection, session_id: str) -> tuple[Event, ...]:
+    mine = t.events.c.session_id == session_id
+    stored = connection.execute(select(t.events.c.body, t.events.c.html).where(mine).order_by(t.events.c.sequence))
+    return tuple(_with_html(DECODE_EVENT(event.body), event.html) for event in stored)
 
 
 def _with_html(event: Event, html: str) -> Event:

@@ -162,11 +162,7 @@ def read_manifest(folder: Path, prompt_format: str = "") -> Manifest:
 def digest_manifest(manifest: Manifest) -> str:
     """Identity of an artefact: of everything in its manifest but the digest itself."""
     fields = msgspec.to_builtins(msgspec.structs.replace(manifest, digest=""))
-    for name, default in (
-        ("base", ""),
-        ("begun_with", ""),
-        ("dialog", DEFAULT_FORMAT),
-    ):  # as if it were not
+    for name, default in (("base", ""), ("begun_with", ""), ("dialog", DEFAULT_FORMAT)):  # those before them had none
         if getattr(manifest, name) == default:
             del fields[name]
     return digest_bytes(msgspec.json.encode(fields, order="sorted"))

@@ -66,7 +66,7 @@ def _collect_labels(
 
 def _explain(source: ScoreSource, compared: Comparison) -> str:
     return (
-        f"the score is the {'critic' if source is ScoreSource.CRITIC else 'action confidence'}: "
+        f"the score is the {source.words}: "
         f"AUROC {compared.auroc:.3f}, confidence {compared.confidence_auroc:.3f}, better in "
         f"{compared.share_better:.1%} of draws over {compared.labels} labels"
     )

@@ -146,7 +146,7 @@ def explain_results(results: Mapping[str, TauResult], score_from: ScoreSource) -
         else:
             at = f", {r.errors} wrong of the best {r.selected}" if r.selected else f", {r.needed} needed"
             told.append(f"{stratum}: {r.reason} with {r.n} labels{at}")
-    told.append(f"the score is the {'critic' if score_from is ScoreSource.CRITIC else 'action confidence'}")
+    told.append(f"the score is the {score_from.words}")
     return "; ".join(told)
 
 

@@ -22,7 +22,7 @@ from pilotage_trainer.dataset import closed_after
 from pilotage_trainer.models import CRITIC_FILE
 from pilotage_trainer.neural.critic_data import Judging, judge_sessions, require_labels
 from pilotage_trainer.neural.critic_fit import Fitted, fit_better
-from pilotage_trainer.neural.export import write_transformer
+from pilotage_trainer.neural.export import TRAINING, write_transformer
 from pilotage_trainer.neural.inference import PolicyModel, find_device
 from pilotage_trainer.neural.metrics_file import METRICS
 from pilotage_trainer.neural.processes import open_state
@@ -30,7 +30,7 @@ from pilotage_trainer.neural.tokenizer import load_tokenizer
 from pilotage_trainer.neural.verdict import SERVED_BY_US, Measure
 from pilotage_trainer.window import Window, build_digests, digest_records
 
-TRAINING, LABELS = "training.json", "labels.msgpack"
+LABELS = "labels.msgpack"
 
 
 class Kept(msgspec.Struct):
@@ -143,8 +143,8 @@ def build_result(
 def explain(fitted: Fitted) -> str:
     """In plain words, what the score is and why."""
     compared, names = fitted.compared, {Measure.WHOLE: "whole sequence", Measure.MEAN: "mean", Measure.LEAST: "least"}
-    is_critic = fitted.card.source is ScoreSource.CRITIC
-    score = "critic" if is_critic else f"action confidence ({names[fitted.card.measure]})"
+    source = fitted.card.source
+    score = source.words if source is ScoreSource.CRITIC else f"{source.words} ({names[fitted.card.measure]})"
     told = (
         f"the score is the {score}: AUROC {compared.auroc:.3f}, confidence {compared.confidence_auroc:.3f}, better in "
         f"{compared.share_better:.1%} of draws over {compared.labels} labels"

@@ -38,6 +38,8 @@ from pilotage_trainer.neural.tokenizer import label_token_ids, load_tokenizer
 
 ADAPTER_CONFIG = "adapter_config.json"
 SHARD_SIZE = "4GB"
+TRAINING = "training.json"
+"""The settings an artefact was trained with."""
 TOKENIZER_CONFIG = "tokenizer_config.json"
 PROBE = "@ a=b\n" + ACTION_MARK
 """A prompt in small: what a tokenizer has to keep as it is."""
@@ -132,6 +134,11 @@ def digest_base(base: str | Path) -> str:
     if not found:
         raise BaseModelError("there is no model", where=str(base), remedy="name a folder that holds one")
     return digest_bytes(b"\0".join(f"{path.name}={digest_file(path)}".encode() for path in found))
+
+
+def digest_base_of(base_model: str) -> str:
+    """What a manifest says of the base: a folder's digest, a name as it is, nothing for none."""
+    return digest_base(base_model) if Path(base_model).is_dir() else base_model
 
 
 def _check_heads(config: Any) -> None:

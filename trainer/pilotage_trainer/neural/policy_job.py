@@ -1,7 +1,8 @@
 """The policy Job of transformers: a data set, training, the candidate whose confidence is worth most, its artefact.
 
 Every process of several runs this; the first makes the data set, chooses and writes. Not here: the command line
-(main.py), the data set (dataset_job.py), the loop (sft.py), the choice (choosing.py).
+(main.py), the data set (dataset_job.py), the loop (sft.py), the choice (choosing.py),
+what training goes on from after a rollback (earlier.py).
 """
 
 import gzip
@@ -18,18 +19,17 @@ from transformers import PreTrainedTokenizerFast
 from pilotage_core.dialog import DialogFormat
 from pilotage_core.errors import InvalidInputError
 from pilotage_core.record import SessionRecord
-from pilotage_core.training import TransformersSettings
 from pilotage_core.wire import JobResult
-from pilotage_trainer.artefact import MANIFEST, TRANSFORMERS, Manifest, artefact_folder, check_artefact
+from pilotage_trainer.artefact import MANIFEST, Manifest, check_artefact
 from pilotage_trainer.config import JobConfig
 from pilotage_trainer.dataset import closed_after, read_time
-from pilotage_trainer.failures import DamagedArtefactError
 from pilotage_trainer.neural.choosing import Judged, choose_candidate
 from pilotage_trainer.neural.data_card import CARD, Card
 from pilotage_trainer.neural.dataset_choice import DatasetRequest
 from pilotage_trainer.neural.dataset_folder import KIND, TOKENIZER
 from pilotage_trainer.neural.dataset_job import run_dataset
-from pilotage_trainer.neural.export import digest_base, write_transformer
+from pilotage_trainer.neural.earlier import find_earlier
+from pilotage_trainer.neural.export import TRAINING, digest_base_of, write_transformer
 from pilotage_trainer.neural.inference import PolicyModel, find_device
 from pilotage_trainer.neural.metrics_file import METRICS
 from pilotage_trainer.neural.model import build_model, read_candidate
@@ -40,7 +40,6 @@ from pilotage_trainer.neural.tokenizer import load_tokenizer
 from pilotage_trainer.results import tell
 from pilotage_trainer.window import Window, build_digests, digest_records, require_sessions
 
-SETTINGS = "training.json"
 MOST_JUDGED = 200
 """Development sessions that candidates are asked about, the newest: enough to tell them apart, minutes on a CPU."""
 
@@ -117,7 +116,7 @@ def run_policy(window: Window, config: JobConfig, dataset: Path | None = None, s
     )
     described = msgspec.structs.replace(
         window.describe("policy", given, material.records, material.dialog),
-        base=digest_base_of(given.base_model),
+        base=earlier.manifest.base if earlier else digest_base_of(given.base_model),
         trained_until=material.trained_until,
     )
     if earlier is not None:
@@ -129,49 +128,9 @@ def run_policy(window: Window, config: JobConfig, dataset: Path | None = None, s
         "sessions": float(len(material.records)),
         "development_sessions": float(len(material.development)),
         "held_out_sessions": float(len(held_out)),
-        "sessions_before_rollback": 0.0,
     }
     result = build_result(window, config, manifest, best, judged, trained, counted)
     return msgspec.structs.replace(result, held_out_after=material.records[-1].closed_at)
-
-
-@dataclass(frozen=True)
-class Earlier:
-    """A policy whose weights and tokenizer training goes on from."""
-
-    folder: Path
-    manifest: Manifest
-
-
-def find_earlier(window: Window, config: JobConfig, start_from: str) -> Earlier | None:
-    """The policy of revision `start_from`; None where there is none, or it is not what `config` would train.
-
-    Then training begins with the base model and says why, so that a recovery goes on.
-    """
-    if not start_from:
-        return None
-    folder = artefact_folder(window.out, window.process_cluster, start_from, "policy")
-    try:
-        manifest = check_artefact(folder, "policy")
-        if manifest.backend != TRANSFORMERS:
-            reason = f"it is one of {manifest.backend}"
-        elif config.transformers.policy.lora.rank:
-            reason = "adapters begin with their base"
-        elif manifest.base != digest_base_of(config.base_model):
-            reason = "its base model was another"
-        elif not config.base_model and read_settings(folder).shape != config.transformers.shape:
-            reason = "its shape is another"
-        else:
-            return Earlier(folder, manifest)
-    except DamagedArtefactError as error:
-        reason = str(error)
-    tell(f"training does not go on from the policy of {start_from}: {reason}")
-    return None
-
-
-def read_settings(folder: Path) -> TransformersSettings:
-    """What the policy at `folder` was trained with, as `write_candidate` put it there."""
-    return TransformersSettings.model_validate_json((folder / SETTINGS).read_bytes())
 
 
 def make_material(window: Window, config: JobConfig, records: Sequence[SessionRecord], work: Path) -> Material:
@@ -235,11 +194,6 @@ def read_weights(candidate: Candidate, config: JobConfig, adapter: str) -> Any:
     return read_candidate(candidate.folder, base, adapter)
 
 
-def digest_base_of(base_model: str) -> str:
-    """What a manifest says of the base: a folder's digest, a name as it is, nothing for none."""
-    return digest_base(base_model) if Path(base_model).is_dir() else base_model
-
-
 def write_candidate(
     window: Window,
     described: Manifest,
@@ -250,7 +204,7 @@ def write_candidate(
 ) -> Manifest:
     """The artefact of `candidate`, with the settings and figures of its training."""
     extra = {
-        SETTINGS: config.transformers.model_dump_json(indent=1).encode(),
+        TRAINING: config.transformers.model_dump_json(indent=1).encode(),
         METRICS: (work / METRICS).read_bytes(),
     }
     model = read_weights(candidate, config, window.revision)

@@ -33,8 +33,7 @@ from pilotage_trainer.config import JobConfig
 from pilotage_trainer.dataset import closed_after, human_points
 from pilotage_trainer.failures import NotANumberError
 from pilotage_trainer.labels import is_same_step
-from pilotage_trainer.neural.critic_job import TRAINING
-from pilotage_trainer.neural.export import write_transformer
+from pilotage_trainer.neural.export import TRAINING, write_transformer
 from pilotage_trainer.neural.inference import PolicyModel, find_device
 from pilotage_trainer.neural.metrics_file import METRICS
 from pilotage_trainer.neural.optimizer import build_optimizer, schedule_factor

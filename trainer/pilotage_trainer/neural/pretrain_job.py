@@ -15,11 +15,10 @@ from pilotage_core.dialog import DEFAULT_FORMAT
 from pilotage_core.errors import EvidenceError, InvalidInputError, UnavailableError
 from pilotage_trainer.artefact import TRANSFORMERS, Manifest, digest_bytes, digest_code
 from pilotage_trainer.config import JobConfig, encode_config
-from pilotage_trainer.neural.export import write_transformer
+from pilotage_trainer.neural.export import digest_base_of, write_transformer
 from pilotage_trainer.neural.metrics_file import METRICS
 from pilotage_trainer.neural.model import build_model, read_candidate
 from pilotage_trainer.neural.packing import Row, pack
-from pilotage_trainer.neural.policy_job import digest_base_of
 from pilotage_trainer.neural.processes import open_state
 from pilotage_trainer.neural.sequences import Sequence as Tokens
 from pilotage_trainer.neural.sft import Trained, train

@@ -11,14 +11,15 @@ from unit.trainer.neural.tiny import build_dialog, save_base
 
 from pilotage_core.dialog import DEFAULT_FORMAT, encode_action
 from pilotage_core.errors import EvidenceError, InvalidInputError
-from pilotage_core.training import Lora
+from pilotage_core.training import Lora, PreferenceTraining
 from pilotage_trainer.artefact import Manifest, check_artefact, write_artefact
 from pilotage_trainer.config import read_config
 from pilotage_trainer.dataset import human_points
 from pilotage_trainer.failures import BaseModelError
+from pilotage_trainer.neural.earlier import find_earlier
 from pilotage_trainer.neural.export import digest_base
 from pilotage_trainer.neural.inference import PolicyModel
-from pilotage_trainer.neural.policy_job import find_earlier, run_policy
+from pilotage_trainer.neural.policy_job import run_policy
 from pilotage_trainer.window import Window
 
 POLICY = {
@@ -87,7 +88,6 @@ def test_after_a_rollback_fresh_sessions_go_on_from_the_policy_they_replace(
     after = run_policy(window, settings, start_from="r1")
     manifest, earlier = (check_artefact(one.folder("policy"), "policy") for one in (window, first))
     assert after.metrics["sessions"] == 30.0
-    assert after.metrics["sessions_before_rollback"] == 0.0
     assert after.held_out_after == fresh[29].closed_at
     assert manifest.begun_with == before.digests["policy"]
     assert manifest.base == earlier.base == ""
@@ -113,6 +113,7 @@ def count_right(folder, records):
         ("r1", {"shape": {**SHAPE, "hidden": 32}}, "its shape is another"),
         ("r1", {"policy": {**POLICY, "lora": {"rank": 4}}}, "adapters begin with their base"),
         ("counts", {}, "it is one of counts"),
+        ("tuned", {}, "its shape is another, or is not told"),
     ],
 )
 def test_what_cannot_be_gone_on_from_is_said(
@@ -121,6 +122,7 @@ def test_what_cannot_be_gone_on_from_is_said(
     out = tmp_path / "out"
     write_earlier(out / KEY / "r1" / "policy", settings, "transformers")
     write_earlier(out / KEY / "counts" / "policy", settings, "counts")
+    write_earlier(out / KEY / "tuned" / "policy", settings, "transformers", PreferenceTraining())
     wanted = settings.transformers.model_validate(settings.transformers.model_dump() | changed)
     window = Window(write_export(make_sessions(12)), KEY, "r2", out)
     assert find_earlier(window, msgspec.structs.replace(settings, transformers=wanted), start_from) is None
@@ -129,9 +131,10 @@ def test_what_cannot_be_gone_on_from_is_said(
     assert bool(told) is bool(start_from)
 
 
-def write_earlier(folder, settings, backend):
+def write_earlier(folder, settings, backend, training=None):
+    told = (training or settings.transformers).model_dump_json().encode()
     made = Manifest("policy", KEY, folder.parent.name, backend, "d", "c", DEFAULT_FORMAT.digest, "code", {})
-    write_artefact(folder, made, {"training.json": settings.transformers.model_dump_json().encode()})
+    write_artefact(folder, made, {"training.json": told})
 
 
 def test_another_base_is_begun_with(make_sessions, write_export, settings, tmp_path, capsys):

@@ -19,17 +19,17 @@ from transformers import PreTrainedTokenizerFast
 from pilotage_core.errors import EvidenceError
 from pilotage_trainer.artefact import MANIFEST, Manifest, artefact_folder
 from pilotage_trainer.neural.ablations.answers import ask_policy, count_covered
-from pilotage_trainer.neural.ablations.arms import Arm
+from pilotage_trainer.neural.ablations.arms import PLAIN, Arm, Kind
 from pilotage_trainer.neural.ablations.study import Study, prepare
 from pilotage_trainer.neural.batches import Row, Rows
 from pilotage_trainer.neural.data_card import CARD, Card
 from pilotage_trainer.neural.dataset_choice import DatasetRequest
 from pilotage_trainer.neural.dataset_folder import TOKENIZER
 from pilotage_trainer.neural.dataset_job import run_dataset
-from pilotage_trainer.neural.export import load_transformer, write_transformer
+from pilotage_trainer.neural.export import digest_base_of, load_transformer, write_transformer
 from pilotage_trainer.neural.inference import PolicyModel, find_device
 from pilotage_trainer.neural.model import build_model
-from pilotage_trainer.neural.policy_job import MOST_JUDGED, digest_base_of, load_candidate, read_weights
+from pilotage_trainer.neural.policy_job import MOST_JUDGED, load_candidate, read_weights
 from pilotage_trainer.neural.sft import Candidate, Trained, train
 from pilotage_trainer.neural.shards import read_rows
 from pilotage_trainer.neural.tokenizer import load_tokenizer
@@ -80,7 +80,8 @@ def find_budget(study: Study) -> int:
         return 0
     if study.request.budget_tokens:
         return study.request.budget_tokens
-    card = make_data(study, study.ablation.arms[0]).card
+    first = PLAIN if study.ablation.kind is Kind.SCORES else study.ablation.arms[0]  # scores are of one policy
+    card = make_data(study, first).card
     return card.splits["train"].tokens * study.config.transformers.policy.epochs
 
 
