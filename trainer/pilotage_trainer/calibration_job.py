@@ -13,8 +13,7 @@ from pilotage_core.certificate import EvidenceDigests
 from pilotage_core.errors import InvalidInputError
 from pilotage_core.wire import JobResult
 from pilotage_trainer import vllm
-from pilotage_trainer.artefact import digest_bytes, write_artefact
-from pilotage_trainer.backend import AnyCritic, AnyPolicy
+from pilotage_trainer.artefact import Manifest, check_artefact, digest_bytes, write_artefact
 from pilotage_trainer.config import JobConfig
 from pilotage_trainer.dataset import closed_after, read_time
 from pilotage_trainer.failures import DamagedArtefactError
@@ -26,7 +25,7 @@ from pilotage_trainer.held_out import (
     explain_results,
     score_sessions,
 )
-from pilotage_trainer.models import open_critic, open_policy
+from pilotage_trainer.models import open_critic, open_policy, read_source
 from pilotage_trainer.scorers import InProcess, Scorer, Served
 from pilotage_trainer.window import Window, build_digests
 
@@ -39,57 +38,65 @@ def run_calibrate(window: Window, config: JobConfig, urls: tuple[str, str] | Non
     Raises InvalidInputError where held-out sessions were learned from, DamagedArtefactError where the servers hold
     other artefacts than the revision's, UnavailableError where they do not answer.
     """
-    policy, critic = open_policy(window.folder("policy")), open_critic(window.folder("critic"))
-    held_out_after = window.held_out_after or critic.manifest.trained_until
+    policy, critic = (
+        check_artefact(window.folder("policy"), "policy"),
+        check_artefact(window.folder("critic"), "critic"),
+    )
+    score_from = read_source(window.folder("critic"))
+    held_out_after = window.held_out_after or critic.trained_until
     _require_unseen(held_out_after, policy, critic)
     records = closed_after(window.read(since=held_out_after), held_out_after)
-    scorer: Scorer = InProcess(policy, critic) if urls is None else _connect(urls, policy, critic)
-    labels = score_sessions(records, policy.manifest, scorer, config)
+    scorer = _load(window) if urls is None else _connect(urls, policy, critic)
+    labels = score_sessions(records, policy, scorer, config)
     results = calibrate_strata(labels, config)
     certificates = build_certificates(
         results,
         labels,
         process_cluster=window.process_cluster,
-        score_from=critic.source,
+        score_from=score_from,
         digests=_build_evidence(labels, policy, critic, config),
         issued_at=issued_at,
     )
-    made = policy.manifest
-    described = window.describe("calibration", config, records, made.dialog, policy=made, critic=critic.manifest)
+    described = window.describe("calibration", config, records, policy.dialog, policy=policy, critic=critic)
     manifest = write_artefact(window.folder("calibration"), described, {CURVES: _draw_curves(labels, results, config)})
     return JobResult(
         phase="calibrate",
         revision=window.revision,
         passed=bool(certificates),
-        reason=explain_results(results, critic.source),
-        digests={"policy": policy.manifest.digest, "critic": critic.manifest.digest, **build_digests(manifest)},
+        reason=explain_results(results, score_from),
+        digests={"policy": policy.digest, "critic": critic.digest, **build_digests(manifest)},
         metrics={"held_out_sessions": float(len(records)), **_measure_strata(labels, results)},
         certificates=certificates,
         held_out_after=held_out_after,
     )
 
 
-def _require_unseen(held_out_after: str, policy: AnyPolicy, critic: AnyCritic) -> None:
+def _require_unseen(held_out_after: str, policy: Manifest, critic: Manifest) -> None:
     """Refuse to certify on sessions that the pair has learned from, or for a pair that is none."""
-    if critic.manifest.policy != policy.manifest.digest:
+    if critic.policy != policy.digest:
         raise DamagedArtefactError(
-            f"judges policy {critic.manifest.policy}, not {policy.manifest.digest}",
-            where=f"critic {critic.manifest.digest}",
+            f"judges policy {critic.policy}, not {policy.digest}",
+            where=f"critic {critic.digest}",
             remedy="run the critic Job again",
         )
-    if read_time(held_out_after) < read_time(critic.manifest.trained_until):
+    if read_time(held_out_after) < read_time(critic.trained_until):
         raise InvalidInputError(
-            f"sessions until {critic.manifest.trained_until} were learned from",
+            f"sessions until {critic.trained_until} were learned from",
             where=f"--held-out-after {held_out_after}",
             remedy="hold out later ones",
         )
 
 
-def _connect(urls: tuple[str, str], policy: AnyPolicy, critic: AnyCritic) -> Served:
+def _load(window: Window) -> Scorer:
+    """The pair in this process: only here are the models themselves needed."""
+    return InProcess(open_policy(window.folder("policy")), open_critic(window.folder("critic")))
+
+
+def _connect(urls: tuple[str, str], policy: Manifest, critic: Manifest) -> Served:
     """The served pair, once it is known to be this one."""
     served = Served(*urls)
     told = served.read_digests()
-    for name, wanted in ((vllm.POLICY, policy.manifest.digest), (vllm.CRITIC, critic.manifest.digest)):
+    for name, wanted in ((vllm.POLICY, policy.digest), (vllm.CRITIC, critic.digest)):
         if told.get(name) != wanted:
             raise DamagedArtefactError(
                 f"serves {name} {told.get(name, 'none')}, not {wanted}",
@@ -100,13 +107,13 @@ def _connect(urls: tuple[str, str], policy: AnyPolicy, critic: AnyCritic) -> Ser
 
 
 def _build_evidence(
-    labels: Sequence[ScoredLabel], policy: AnyPolicy, critic: AnyCritic, config: JobConfig
+    labels: Sequence[ScoredLabel], policy: Manifest, critic: Manifest, config: JobConfig
 ) -> EvidenceDigests:
     return EvidenceDigests(
         data=digest_bytes(msgspec.json.encode(labels)),
-        policy=policy.manifest.digest,
-        critic=critic.manifest.digest,
-        prompt_format=policy.manifest.prompt_format,
+        policy=policy.digest,
+        critic=critic.digest,
+        prompt_format=policy.prompt_format,
         actions=config.evidence.actions,
         screens=config.evidence.screens,
         serving_image=config.evidence.serving_image,

@@ -121,6 +121,21 @@ def open_critic(folder: Path) -> AnyCritic:
     return ServedTransformerCritic.load(folder)
 
 
+class CriticSource(msgspec.Struct, frozen=True):
+    """What every backend's critic.json says."""
+
+    source: ScoreSource = ScoreSource.CRITIC
+
+
+def read_source(folder: Path) -> ScoreSource:
+    """What the score of the critic at `folder` is, without its model. Raises DamagedArtefactError."""
+    path = folder / CRITIC_FILE
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=CriticSource).source
+    except (OSError, msgspec.DecodeError) as error:
+        raise DamagedArtefactError(f"is no critic: {error!r}", where=str(path)) from error
+
+
 def load_policy(folder: Path) -> ServedPolicy:
     """The count policy at `folder`, digests checked. Raises DamagedArtefactError."""
     manifest, files = read_artefact(folder, "policy")

@@ -92,6 +92,8 @@ def test_certificates_rest_on_the_policys_prompts(records, trained, write_export
     pair.manifest = msgspec.structs.replace(pair.manifest, trained_until="2026-01-01T00:00:00Z")
     for name in ("open_policy", "open_critic"):
         monkeypatch.setattr(calibration_job, name, lambda folder: pair)
+    monkeypatch.setattr(calibration_job, "check_artefact", lambda folder, kind: pair.manifest)
+    monkeypatch.setattr(calibration_job, "read_source", lambda folder: pair.source)
     given = json.loads(config) | {"strata": [{"name": "message"}], "precision_target": "0.01"}
     window = Window(write_export(records), KEY, "r1", tmp_path)
     result = run_calibrate(window, read_config(json.dumps(given)), None, "2026-03-05")

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from pilotage_core.certificate import ScoreSource
 from pilotage_core.errors import EvidenceError, InvalidInputError
 from pilotage_core.wire import JobResult
+from pilotage_trainer import calibration_job
 from pilotage_trainer.artefact import MANIFEST, read_artefact, read_manifest
 from pilotage_trainer.calibration_job import CURVES, run_calibrate
 from pilotage_trainer.config import read_config
@@ -24,6 +25,7 @@ from pilotage_trainer.main import app, run_job
 from pilotage_trainer.models import POLICY_FILE, load_critic, load_models, load_policy
 from pilotage_trainer.policy_job import run_policy
 from pilotage_trainer.results import LONGEST_MESSAGE, shorten_result
+from pilotage_trainer.scorers import InProcess
 from pilotage_trainer.window import Window
 
 KEY = "star/weather"
@@ -162,6 +164,24 @@ def test_after_a_rollback_older_sessions_are_kept_where_they_help(make_sessions,
     policy = run_policy(given, read_config(config))  # 15 fresh sessions to learn from: too few alone
     assert policy.metrics["sessions_before_rollback"] == 150
     assert policy.held_out_after == sessions[164].closed_at
+
+
+def test_a_served_pair_is_not_loaded_to_certify_it(climbed, config, monkeypatch):
+    _, export, out, *_ = climbed
+    here = run_calibrate(window(export, out), read_config(config), None, ISSUED)
+    policy, critic = load_models(out / KEY / "r1")
+
+    class Answers(InProcess):
+        def __init__(self, *urls):
+            super().__init__(policy, critic)
+
+        def read_digests(self):
+            return {"policy": policy.manifest.digest, "critic": critic.manifest.digest}
+
+    monkeypatch.setattr(calibration_job, "Served", Answers)
+    for name in ("open_policy", "open_critic"):
+        monkeypatch.setattr(calibration_job, name, lambda folder: pytest.fail("loads a model"))
+    assert run_calibrate(window(export, out), read_config(config), ("http://p", "http://c"), ISSUED) == here
 
 
 def test_held_out_sessions_that_were_learned_from_are_refused(climbed, config):
