@@ -261,9 +261,38 @@ def test_a_tau_in_force_is_monitored_on_a_later_table(tmp_path):
     [gate] = read(second, "--in-force", str(tmp_path / "force.json"))
     assert gate["monitor"]["step"] == "RollBack"
     assert gate["monitor"]["tau"] == json.loads(first.stdout)[0]["tau"]
-    elsewhere = write_parquet(tmp_path / "3.parquet", {**drawn(1, 100), "process_cluster": ["shop/other"] * 100})
-    other, silent = read(elsewhere, "--in-force", str(tmp_path / "force.json"))
+    [standing] = json.loads(first.stdout)
+    (tmp_path / "more.json").write_text(json.dumps([standing, {**standing, "process_cluster": "shop/silent"}]))
+    elsewhere = {**drawn(1, 100), "process_cluster": ["shop/other"] * 100}
+    path = write_parquet(tmp_path / "3.parquet", joined(elsewhere, then(60, 0.5)))
+    other, _, silent = read(path, "--in-force", str(tmp_path / "more.json"))
     assert (other["monitor"], silent["reason"], silent["monitor"]["labels"]) == (None, "NoLabels", 0)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"target": 0}, "target 0.0 is not between 0 and 1"),
+        ({"target": 1.5}, "target 1.5 is not"),
+        ({"target": -1}, "target -1.0 is not"),
+        ({"delta": 0}, "delta 0.0 is not"),
+        ({"delta": 2}, "delta 2.0 is not"),
+        ({"tau": 7}, "tau_looser < tau < tau_tighter ≤ 1 does not hold: [0.4, 7.0, 0.6]"),
+        ({"tau_looser": 0.8}, "does not hold: [0.8, 0.5, 0.6]"),
+        ({"tau_tighter": 0.5}, "does not hold: [0.4, 0.5, 0.5]"),
+        ({"process_cluster": "shop/other"}, "names no gate that the table has labels of"),
+    ],
+)
+def test_a_tau_in_force_that_no_run_wrote_is_refused(tmp_path, wrong, said):
+    standing = {**GATE, "tau": 0.5, "target": 0.9, "delta": 0.05, "tau_tighter": 0.6, "tau_looser": 0.4}
+    (tmp_path / "sound.json").write_text(json.dumps([standing]))
+    (tmp_path / "force.json").write_text(json.dumps([{**standing, **wrong}]))
+    path = write_parquet(tmp_path / "t.parquet", drawn(1, 100))
+    assert read(path, "--in-force", str(tmp_path / "sound.json"))[0]["monitor"]["tau"] == 0.5
+    found = run(path, "--in-force", str(tmp_path / "force.json"))
+    assert found.exit_code == 2
+    assert said in found.stderr
+    assert f"--in-force {tmp_path / 'force.json'}" in found.stderr
 
 
 def test_the_smallest_propensity_of_the_time_may_be_told(tmp_path):

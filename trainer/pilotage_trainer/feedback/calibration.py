@@ -91,7 +91,8 @@ class FeedbackRequest:
 def calibrate_table(request: FeedbackRequest) -> list[GateResult]:
     """A result for each gate of the table, by process cluster and stratum.
 
-    Raises what FeedbackTable raises, and InvalidInputError for a τ in force that does not read and a target of no gate.
+    Raises what FeedbackTable raises, and InvalidInputError for τ in force that do not read or are of none of its gates,
+    and for a target of no gate.
     """
     since = request.read_monitor_from()
     in_force = {} if request.in_force is None else read_in_force(request.in_force)
@@ -105,6 +106,9 @@ def calibrate_table(request: FeedbackRequest) -> list[GateResult]:
             request.targets.require_known({stratum for _, stratum in keys})
             strata = _count_strata(keys, request.strata)
         found[keys[number]] = _judge_gate(keys[number], rows, request, strata, since, in_force)
+    if request.in_force is not None and not found.keys() & in_force.keys():
+        where, remedy = f"--in-force {request.in_force}", "give the JSON of an earlier run on the same gates"
+        raise InvalidInputError("names no gate that the table has labels of", where=where, remedy=remedy)
     nothing = np.zeros(0, dtype=rows.dtype)
     for key in keys:
         if key not in found:
