@@ -15,10 +15,11 @@ import numpy as np
 
 from pilotage_core.calibration import TauResult, calibrate
 from pilotage_core.errors import InvalidInputError
-from pilotage_trainer.feedback.gates import Rows, gather_gates
+from pilotage_trainer.feedback.gates import Rows, count_repeated, gather_gates
 from pilotage_trainer.feedback.monitoring import InForce, Key, Monitoring, monitor_rows, read_in_force
-from pilotage_trainer.feedback.table import FeedbackTable, parse_microseconds
+from pilotage_trainer.feedback.table import FeedbackTable
 from pilotage_trainer.feedback.targets import Targets
+from pilotage_trainer.feedback.times import parse_microseconds
 
 FEW_OPERATORS = 3
 """From so many operators on, simulated violations stay within δ (bench/calibration.py)."""
@@ -27,6 +28,7 @@ FEW_OPERATORS = 3
 class Caveat(StrEnum):
     """What a result does not speak for, or leans on."""
 
+    ROWS_REPEATED = "RowsRepeated"  # rows equal others in every column: pasted twice, they count as evidence twice
     ONE_OPERATOR = "OneOperator"  # it speaks for this operator only: others may differ
     FEW_OPERATORS = "FewOperators"  # two operators tell too little of how others differ
     OPERATORS_MISSING = "OperatorsMissing"  # labels without operator count as one more operator, the worst case
@@ -36,7 +38,8 @@ class Caveat(StrEnum):
 class GateResult(msgspec.Struct, frozen=True):
     """One gate: the fields of pilotage_core.calibration.TauResult, and what newer labels say.
 
-    `looked_at_least` is the smallest propensity among the labels that calibrated.
+    `looked_at_least` is the smallest propensity among the labels that calibrated; `repeated` rows of the gate equal an
+    earlier one in every column.
     """
 
     process_cluster: str
@@ -55,6 +58,7 @@ class GateResult(msgspec.Struct, frozen=True):
     icc: float
     operators: int
     looked_at_least: float
+    repeated: int
     tau_tighter: float | None
     tau_looser: float | None
     caveats: tuple[Caveat, ...]
@@ -85,7 +89,7 @@ class FeedbackRequest:
         try:
             return parse_microseconds(self.monitor_from)
         except ValueError as error:
-            raise InvalidInputError(f"{self.monitor_from!r} is no RFC 3339 time", where="--monitor-from") from error
+            raise InvalidInputError(f"{self.monitor_from!r} {error}", where="--monitor-from") from error
 
 
 def calibrate_table(request: FeedbackRequest) -> list[GateResult]:
@@ -144,6 +148,7 @@ def _judge_gate(
     if standing is not None and standing.tau is not None and (since is not None or request.in_force is not None):
         newer = rows if since is None else rows[rows["at"] >= since]
         monitor = monitor_rows(newer, standing)
+    repeated = count_repeated(rows)
     return GateResult(
         process_cluster=key[0],
         stratum=key[1],
@@ -161,9 +166,10 @@ def _judge_gate(
         icc=result.icc,
         operators=result.operators,
         looked_at_least=float(before["propensity"].min(initial=1.0)),
+        repeated=repeated,
         tau_tighter=result.tau_tighter,
         tau_looser=result.tau_looser,
-        caveats=_find_caveats(before, result),
+        caveats=_find_caveats(before, result, repeated),
         monitor=monitor,
     )
 
@@ -186,8 +192,8 @@ def calibrate_rows(rows: Rows, target: float, delta: float) -> TauResult:
     )
 
 
-def _find_caveats(rows: Rows, result: TauResult) -> tuple[Caveat, ...]:
-    caveats = []
+def _find_caveats(rows: Rows, result: TauResult, repeated: int) -> tuple[Caveat, ...]:
+    caveats = [Caveat.ROWS_REPEATED] if repeated else []
     if result.n and not (rows["operator"] != 0).all():
         caveats.append(Caveat.OPERATORS_MISSING)
     if result.operators == 1:
