@@ -132,7 +132,7 @@ def replay(
 
 @app.command()
 def forecast(
-    logs: Annotated[Path, typer.Argument(help="an export (NDJSON, Parquet), or dialogues in STAR's format")],
+    logs: Annotated[str, typer.Argument(help="an export (NDJSON, Parquet), or dialogues in STAR's format")],
     process_cluster: Annotated[str, typer.Option(help="namespace/name (default: all sessions together)")] = "",
     target: Annotated[list[float] | None, typer.Option(help="a precision to certify; may be given often")] = None,
     delta: Annotated[float, typer.Option(help="chance that any τ is wrong, shared by the strata")] = 0.05,
