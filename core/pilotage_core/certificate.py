@@ -14,15 +14,16 @@ LabelsFrom = Literal["live", "replay", "both"]
 
 
 class ScoreSource(StrEnum):
-    """What a score is: the critic's own, or the policy's confidence where the critic did not beat it."""
+    """What a score is: the critic's, the policy's confidence where the critic did not beat it, or both together."""
 
     CRITIC = "critic"
     CONFIDENCE = "confidence"
+    BOTH = "both"
 
     @property
     def words(self) -> str:
         """What people call it."""
-        return "critic" if self is ScoreSource.CRITIC else "action confidence"
+        return {"critic": "critic", "confidence": "action confidence", "both": "critic and action confidence"}[self]
 
 
 class EvidenceDigests(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -35,6 +35,7 @@ class Arm:
     share: float = 1.0
     plan: bool = False
     measure: Measure | None = None
+    with_confidence: bool = False
     loss: PreferenceLoss | None = None
 
 
@@ -90,7 +91,11 @@ ABLATIONS = {
             "does a critic tell right proposals from wrong ones better than the policy's confidence?",
             "Table 7",
             Kind.SCORES,
-            (*(Arm(f"confidence: {measure}", measure=measure) for measure in Measure), Arm("critic")),
+            (
+                *(Arm(f"confidence: {measure}", measure=measure) for measure in Measure),
+                Arm("critic"),
+                Arm("critic and confidence", with_confidence=True),
+            ),
         ),
         Ablation(
             "preference",
