@@ -1,6 +1,6 @@
 """Plain words for one process cluster (from its status) and for one decision of the gate (from the gateway). Pure text.
 
-Not here: where status and decisions are read (sources.py).
+Not here: where status and decisions are read (place.py).
 """
 
 from collections.abc import Callable, Iterator

@@ -20,7 +20,7 @@ FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 
-GRID_STEPS = 200  # prefixes tested; registered here, before any data (DESIGN, section 8)
+GRID_STEPS = 200  # prefixes tested; registered here, before any data
 LEAST_SELECTED = 60
 LEAST_SELECTED_SHARE = 0.1
 MOST_UNKNOWN_SHARE = 0.5  # of labels whose operator is not known

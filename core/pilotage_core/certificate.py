@@ -1,7 +1,7 @@
 """The certificate: what a τ rests on, and whether it still stands.
 
 Made by calibration.py (this module imports no numerics, so that a gateway can read certificates cheaply); carried in
-AutomationGate status, snapshots and Job results.
+ProcessCluster's status, snapshots and Job results.
 """
 
 from collections.abc import Set
@@ -27,7 +27,7 @@ class ScoreSource(StrEnum):
 
 
 class EvidenceDigests(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the evidence was made of and made with, by digest (DESIGN, section 1).
+    """What the evidence was made of and made with, by digest.
 
     `data` identifies the labels; `actions` the process cluster's rules of what is critical, finalizing and in which
     stratum; `serving_image` the model server, since rounding alone moves a score.

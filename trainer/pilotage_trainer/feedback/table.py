@@ -23,7 +23,7 @@ from pilotage_trainer.feedback.ids import Ids, hash_ids
 
 COLUMNS = ("process_cluster", "stratum", "score", "accepted", "propensity", "operator", "session_id", "at")
 LEAST_PROPENSITY = "least_propensity"
-"""An optional column: the smallest propensity in force at the time of the label (monitors, DESIGN.md section 8)."""
+"""An optional column: the smallest propensity in force at the time of the label (monitors)."""
 BATCH_ROWS = 1 << 16
 VERDICTS: Mapping[object, bool] = {
     **dict.fromkeys((True, "true", "1", "1.0", "accept", "accepted", "yes", 1), True),

@@ -41,7 +41,7 @@ class Arm:
 
 @dataclass(frozen=True)
 class Ablation:
-    """A question and its arms, the reference first."""
+    """A question and its arms, the reference first. `source` is where the paper has it; empty where it has not."""
 
     name: str
     question: str
@@ -107,14 +107,14 @@ ABLATIONS = {
         Ablation(
             "snapshot",
             "how is a changed screen written?",
-            "issue 4, part 9",
+            "",
             Kind.POLICIES,
             tuple(Arm(str(s), {"snapshot": s}) for s in (Snapshot.COMPACT, Snapshot.DIFFERENCE, Snapshot.WHOLE)),
         ),
         Ablation(
             "trim",
             "what does dropping old lines cost?",
-            "issue 4, part 9",
+            "",
             Kind.POLICIES,
             (
                 Arm("as configured"),
