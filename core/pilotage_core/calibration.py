@@ -204,7 +204,7 @@ def _walk(ranked: Labels, needed: int, empty: TauResult) -> TauResult:
     effective_errors = effective * error_rates
     p_values = betainc(np.maximum(effective - effective_errors, 1e-9), effective_errors + 1.0, empty.target)
     first = _first_with_power(effective, empty)
-    failures = first + np.flatnonzero(p_values[first:] > empty.delta)
+    failures = first + np.flatnonzero(~(p_values[first:] <= empty.delta))
     passed = int(failures[0]) if len(failures) else len(ends)
     at = max(passed - 1, first)
     end = int(ends[at])
@@ -253,11 +253,13 @@ def _inflation(icc: float, mean_size: FloatArray, effective_groups: FloatArray, 
 
     The design effect 1 + (Σm²/Σm − 1)ρ, times (t/z)². ρ is known by (Σm)²/Σm² − 1 degrees of freedom: it is taken
     CAUTION standard errors high, and t has those degrees divided by the share of the variance that lies between groups,
-    so that without differences t is z.
+    so that without differences t is z. From a δ of one half on, where z is not above 0, t/z is taken for 1.
     """
     freedom = np.maximum(effective_groups - 1.0, 1.0)
     design_effect = 1.0 + (mean_size - 1.0) * icc * (1.0 + CAUTION * np.sqrt(2.0 / freedom))
     between = np.maximum((design_effect - 1.0) / design_effect, 1e-9)
+    if delta >= 0.5:
+        return design_effect
     quantile_ratio: FloatArray = stdtrit(freedom / between, 1.0 - delta) / ndtri(1.0 - delta)
     return np.where(design_effect > 1.0, design_effect * quantile_ratio**2, 1.0)
 

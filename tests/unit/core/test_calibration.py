@@ -213,6 +213,16 @@ def test_a_lone_error_turned_right_loses_no_certificate():
         assert run(scores, accepted, *labels).coverage == 1.0
 
 
+@pytest.mark.parametrize("delta", [0.499, 0.5, 0.501])
+def test_a_delta_however_large_certifies_nothing_far_below_the_target(delta):
+    """At one half t/z is 0 / 0."""
+    scores, accepted, operators, sessions = drawn(seed=0, n=900, operators=6, spread=1.0)
+    result = run(scores, accepted, operators, sessions, target=0.98, delta=delta)
+    assert (result.tau, result.reason) == (None, CalibrationReason.FIRST_PREFIX_FAILED)
+    assert 0.0 < result.bound < 0.98
+    assert 1.0 < result.design_effect < math.inf
+
+
 def test_operators_known_well_enough_are_taken_at_their_word():
     """Many errors, all of one operator of eight: ρ is large, and the shrinkage leaves it so."""
     who = np.arange(1600) % 8
