@@ -274,6 +274,17 @@ def test_the_smallest_propensity_of_the_time_may_be_told(tmp_path):
     assert r[0] > 1e4 > 100 > r[1]
 
 
+@pytest.mark.parametrize("good", [0, 30, 200])
+def test_a_tightening_stands_however_good_the_labels_after_it(tmp_path, good):
+    force = {**GATE, "tau": 0.5, "target": 0.9, "delta": 0.05, "tau_tighter": 0.6, "tau_looser": 0.4}
+    (tmp_path / "force.json").write_text(json.dumps([force]))
+    n = 16 + good
+    table = {**drawn(1, n), "score": [0.9] * n, "accepted": [True] * 10 + [False] * 6 + [True] * good}
+    [gate] = read(write_csv(tmp_path / "t.csv", table), "--in-force", str(tmp_path / "force.json"))
+    assert (gate["monitor"]["step"], gate["monitor"]["next_tau"]) == ("Tighten", 0.6)
+    assert gate["monitor"]["alarm"] == ("None" if good else "Tighten")
+
+
 # --- bad input --------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("column", "value", "said"),

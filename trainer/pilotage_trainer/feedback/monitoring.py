@@ -28,7 +28,8 @@ class Step(StrEnum):
 class Monitoring(msgspec.Struct, frozen=True):
     """What labels in order say of `tau` in force (pilotage_core.monitoring.Monitor, whose fields these are).
 
-    `ignored` labels score below the next looser step and say nothing of `tau`. `next_tau` is where `step` leads.
+    `ignored` labels score below the next looser step and say nothing of `tau`. `next_tau` is where `step` leads, one
+    grid step at most: once R has called for a tightening, `step` stays Tighten whatever followed, unless R rolls back.
     """
 
     tau: float
@@ -103,10 +104,13 @@ def monitor_rows(rows: Rows, standing: InForce) -> Monitoring:
 
 
 def _decide_step(monitor: Monitor, standing: InForce) -> tuple[Step, float | None]:
-    """What to do with τ, and the τ that leads to. K speaks of a looser step only where there is one."""
+    """What to do with τ, and the τ that leads to. K speaks of a looser step only where there is one.
+
+    Nothing undoes a tightening here: K would have to speak of labels down to the old τ, and hears some below it as well.
+    """
     if monitor.alarm is Alarm.ROLL_BACK:
         return Step.ROLL_BACK, None
-    if monitor.alarm is Alarm.TIGHTEN:
+    if monitor.tightenings:
         return Step.TIGHTEN, standing.tau_tighter
     if standing.tau_looser is not None and has_earned_looser(monitor, standing.delta):
         return Step.LOOSEN, standing.tau_looser
