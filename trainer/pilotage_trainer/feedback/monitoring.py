@@ -71,20 +71,22 @@ def read_in_force(path: Path) -> dict[Key, InForce]:
     return {(gate.process_cluster, gate.stratum): gate for gate in gates}
 
 
-def monitor_rows(rows: Rows, standing: InForce) -> Monitoring:
+def monitor_rows(rows: Rows, standing: InForce, least: float) -> Monitoring:
     """R and K over `rows` by time (equal times in file order), for the τ of `standing`.
 
-    Without a column least_propensity, each label's own propensity is taken for the smallest of its time, as the
-    controller does: true where one audit share holds for all actions at a time.
+    Without a column least_propensity, `least` is the smallest propensity at any time. A label's own would do only where
+    all actions of a time have the same, which a table does not show: elsewhere it leaves all labels with one weight.
     """
     assert standing.tau is not None
     floor = standing.tau if standing.tau_looser is None else standing.tau_looser
     heard = rows[rows["score"] >= floor]
     heard = heard[np.argsort(heard["at"], kind="stable")]
+    told = heard["least_propensity"]
+    leasts = np.where(np.isnan(told), least, told)
     monitor = Monitor(target=standing.target)
-    columns = ("accepted", "propensity", "least_propensity", "score")
-    for accepted, propensity, least, score in zip(*(heard[name].tolist() for name in columns), strict=True):
-        monitor = step(monitor, MonitoredLabel(accepted, propensity, least, score < standing.tau))
+    columns = (heard["accepted"], heard["propensity"], leasts, heard["score"] < standing.tau)
+    for label in zip(*(column.tolist() for column in columns), strict=True):
+        monitor = step(monitor, MonitoredLabel(*label))
     taken, next_tau = _decide_step(monitor, standing)
     return Monitoring(
         tau=standing.tau,
