@@ -26,7 +26,7 @@ LEAST_SELECTED_SHARE = 0.1
 MOST_UNKNOWN_SHARE = 0.5  # of labels whose operator is not known
 SCORE_BINS = 30  # for acceptance by score, with at least this many labels each:
 LEAST_IN_BIN = 50
-CAUTION = 0.25  # standard errors; the least that kept every simulated world within delta (docs/decisions)
+CAUTION = 0.25  # standard errors; the least that kept every promised world within delta (docs/decisions)
 PLAUSIBLE_ICC = 0.1  # how large ρ may well be: it is believed as far as its standard error is small beside this
 
 

@@ -108,7 +108,7 @@ def monitor_rows(rows: Rows, standing: InForce, least: float) -> Monitoring:
 def _decide_step(monitor: Monitor, standing: InForce) -> tuple[Step, float | None]:
     """What to do with τ, and the τ that leads to. K speaks of a looser step only where there is one.
 
-    Nothing undoes a tightening here: K would have to speak of labels down to the old τ, and hears some below it as well.
+    Nothing undoes a tightening here: K would have to speak of labels down to the old τ, and hears some below it too.
     """
     if monitor.alarm is Alarm.ROLL_BACK:
         return Step.ROLL_BACK, None
