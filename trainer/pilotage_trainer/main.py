@@ -255,7 +255,8 @@ def calibrate(
     which the proposal was looked at: a label weighs 1 / propensity), operator, session_id and at. Labels without
     operator count as one more operator, the worst case; those without session_id as one session of their operator.
     Anything else that is empty or wrong stops the run and is named by its row. A time without offset is UTC. A column
-    least_propensity may say the smallest propensity in force at the time, for --monitor-from.
+    least_propensity may say the smallest propensity in force at the time: actions looked at so seldom that no label
+    shows them are counted then. Without it the monitor takes the smallest of the gate's labels for all times.
     """
     if choose_form(context) and feedback is not None:
         run_feedback(feedback, target or [], delta, strata, monitor_from, in_force, as_json)
