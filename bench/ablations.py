@@ -66,7 +66,7 @@ def run(name: str, star: Path, demo: Path, out: Path) -> dict[str, object]:
     config, plan = json.loads(CONFIG.read_text()), PLANS[name]
     config["policy"]["development_share"] = plan.development_share
     config["transformers"]["policy"] |= {"epochs": 3, "evaluateEvery": 1500, "candidates": 2}
-    config["transformers"] |= {"critic": CRITIC, "preference": PREFERENCE}
+    config["transformers"]["critic"], config["preference"] = CRITIC, PREFERENCE
     (out / "config.json").write_text(json.dumps(config, indent=1))
     source = (str(demo), "star/information") if plan.on_demo else (f"star:{star}", "star/all")
     command = [
