@@ -23,14 +23,14 @@ setup-transformers: ## the same with torch, transformers and what goes with them
 demo: check setup ## the main job on a real Kubernetes, ends in out/demo/report.html (BACKEND=transformers: with those)
 	@hack/demo/kubernetes.sh $(if $(STAR),--star "$(STAR)")
 
-demo-local: $(if $(filter transformers,$(BACKEND)),setup-transformers,setup) ## the same life cycle as plain local processes (BACKEND=transformers: with those)
+demo-local: $(if $(filter transformers,$(BACKEND)),setup-transformers,setup) ## information's life cycle as plain local processes (BACKEND=transformers: with those)
 	@$(STEP) "demo, local" .venv/bin/pilotage demo --local $(if $(STAR),--star "$(STAR)") $(if $(filter transformers,$(BACKEND)),--manifests examples/star-transformers --plan transformers --limit-seconds 1200)
 
 demo-faults: check setup ## SIGKILL controller, gateway, Prometheus and model servers during the life cycle
 	@$(STEP) "faults, local" .venv/bin/pilotage demo --local --faults
 	@hack/demo/kubernetes.sh --faults
 
-test: ## everything, e2e on a real Kubernetes included
+test: ## everything, e2e on a real Kubernetes where one can be had
 	@hack/test.sh
 
 verify: setup-transformers ## format, lint, types, layers, generated files, docs links, unit tests
@@ -42,7 +42,7 @@ verify: setup-transformers ## format, lint, types, layers, generated files, docs
 	@$(STEP) "docs links" $(PY) hack/check_links.py
 	@$(STEP) "unit tests" $(PY) -m pytest -q tests/unit
 
-test-long: setup ## soaks and repeated fault runs
+test-long: setup ## faults three times, as local processes
 	@$(STEP) "faults, local, three times" bash -c 'for i in 1 2 3; do .venv/bin/pilotage demo --local --faults || exit 1; done'
 
 format: setup ## format and mend what can be mended
@@ -57,7 +57,7 @@ bench: setup-transformers ## figures into bench/results
 bench-star: setup-transformers ## STAR's published benchmark: ten minutes of training on two cores, beside the count models
 	@$(STEP) "bench/star.py" $(PY) bench/star.py $(if $(STAR),--star "$(STAR)") $(if $(WHOLE),--whole)
 
-bench-ablations: setup-transformers ## the trainer's ablations on STAR: two hours or three on two cores
+bench-ablations: setup-transformers ## the trainer's ablations: seven studies of 10 to 60 minutes on two cores, two of them on a demo's records
 	@$(STEP) "bench/ablations.py" $(PY) bench/ablations.py $(if $(STAR),--star "$(STAR)")
 
 bench-mfu: setup-transformers ## MFU of the 7B shape on one GPU; says "not measured" where there is none
@@ -69,7 +69,7 @@ cluster-up: ## a real Kubernetes: kind where Docker answers, else a control plan
 cluster-down: ## take it away again
 	@hack/cluster/down.sh
 
-lock: setup ## requirements/*.txt from pyproject.toml
+lock: setup ## requirements/*.txt from pyproject.toml, vllm.txt from vllm.in; torch.txt is written by hand
 	@$(PY) -m pip install --quiet uv
 	@$(LOCK) --extra operator --extra trainer --extra dev -o requirements/dev.txt
 	@$(LOCK) --extra operator --extra trainer -c requirements/dev.txt -o requirements/image.txt
@@ -77,7 +77,7 @@ lock: setup ## requirements/*.txt from pyproject.toml
 	@$(LOCK) --extra operator --extra trainer --extra transformers -c requirements/transformers.txt -o requirements/image-transformers.txt
 	@.venv/bin/uv pip compile -q --no-header --no-emit-index-url --python-version 3.11 requirements/vllm.in --override requirements/vllm-overrides.txt -o requirements/vllm.txt
 
-clean: ## leave nothing behind: cluster, caches, .venv, outputs
+clean: ## leave nothing of ours: cluster, what was built, .venv, outputs (Go's, pip's and Docker's caches stay)
 	@hack/cluster/down.sh --purge
 	@rm -rf .venv out build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -29,6 +29,11 @@ CRITIC = {
     "weightDecay": "0.0003", "warmUpBatches": 50, "evaluateEvery": 500, "candidates": 3,
     "sharding": "none", "activationCheckpointing": False,
 }  # fmt: skip
+PREFERENCE = {
+    "epochs": 1, "globalBatch": 8, "clip": "1.0", "learningRate": "0.00003", "warmUpBatches": 20,
+    "sharding": "none", "activationCheckpointing": False,
+}  # fmt: skip
+"""A hundredth of the policy's own rate. The default, 5e-7, is for billions of weights and leaves these as they are."""
 DEMO = Path("out") / "demo" / "export.star.information.ndjson"
 BUDGET = ("--budget-tokens", "800000")
 SMALL = ("--since", "2020-05-29T00:00:00Z", *BUDGET)
@@ -61,7 +66,7 @@ def run(name: str, star: Path, demo: Path, out: Path) -> dict[str, object]:
     config, plan = json.loads(CONFIG.read_text()), PLANS[name]
     config["policy"]["development_share"] = plan.development_share
     config["transformers"]["policy"] |= {"epochs": 3, "evaluateEvery": 1500, "candidates": 2}
-    config["transformers"]["critic"] = CRITIC
+    config["transformers"]["critic"], config["preference"] = CRITIC, PREFERENCE
     (out / "config.json").write_text(json.dumps(config, indent=1))
     source = (str(demo), "star/information") if plan.on_demo else (f"star:{star}", "star/all")
     command = [

@@ -2,10 +2,11 @@
 
     python bench/calibration.py [--runs 10000] [--only WORDS] [--output bench/results/calibration.json]
 
-Simulated operators judge actions with log-odds a + b·x + u, x ~ N(0, 1) what the critic sees, u ~ N(0, s²) the
-operator's own severity. True precision is that of the population of operators, by quadrature. A drifting critic's score
-moves while labels come in, and the truth is that of the whole window; what comes after is for the alarms. With --only,
-worlds whose name does not contain one of WORDS (comma between) keep the figures in the output. One process, one thread.
+Simulated operators judge actions with log-odds a + b·x + u, x ~ N(0, 1) what the critic sees, u the operator's own
+severity: N(0, s²), or where `skewed` s(1 − Exp(1)), a few bad operators among good ones. True precision is that of the
+population of operators, by quadrature. A drifting critic's score moves while labels come in, and the truth is that of
+the whole window; what comes after is for the alarms. With --only, worlds whose name does not contain one of WORDS
+(comma between) keep the figures in the output. One process, one thread.
 """
 
 import argparse
@@ -53,11 +54,13 @@ class World:
     harder: float = 0.0  # … and whose log-odds of acceptance are lower by this
     unnamed: float = 0.0  # share of labels without operator
     labels: int = LABELS
+    skewed: bool = False  # `spread` is that of 1 − Exp(1), not of a normal
 
 
 DRIFT = 1.0
 EASY = {"a": 2.060, "b": 1.017}  # accept rate 0.85, AUROC 0.75
 TEMPTING = {"a": 2.571, "b": 1.017}  # with s.d. 0.6 accept rate 0.89, so that certifying everything is just too much
+SELDOM = {"a": 3.245, "b": 0.0, "critic": "blind", "seldom": 0.2, "rare": 0.02, "harder": 2.84}  # accept rate 0.89
 WORLDS = (
     World("no differences, 8 operators", 8),
     World("no differences, 8 uneven operators", 8, sizes="zipf"),
@@ -88,9 +91,13 @@ WORLDS = (
     World("300 labels, s.d. 0.6, 8 operators, accept rate 0.89", 8, 0.6, **TEMPTING, labels=300),
     World("400 labels, s.d. 0.6, 20 operators, blind just below target", 20, 0.6, a=2.28, b=0.0, labels=400),
     World("s.d. 0.5, 4 operators", 4, 0.5),
+    World("audited: a fifth looked at with 0.02, and err more, 1,000 labels", 20, **SELDOM, labels=1000),
     World("beyond the promise: s.d. 0.5, 2 operators", 2, 0.5),
     World("beyond the promise: random rejects 3 %, 8 operators", 8, lapse=0.03),
     World("beyond the promise: random rejects 3 %, 20 operators", 20, lapse=0.03),
+    World("beyond the promise: a few bad operators, 8 operators, accept rate 0.89", 8, 0.6, **TEMPTING, skewed=True),
+    World("beyond the promise: a few bad operators, 20 operators, accept rate 0.89", 20, 0.6, **TEMPTING, skewed=True),
+    World("beyond the promise: a few bad operators, 60 operators, accept rate 0.89", 60, 0.6, **TEMPTING, skewed=True),
 )
 
 
@@ -108,8 +115,8 @@ def scores_of(world: World, x: np.ndarray) -> np.ndarray:
 
 def true_precision(world: World) -> tuple[np.ndarray, np.ndarray]:
     """Precision and coverage of acting on x ≥ each point of GRID, for the population of operators."""
-    nodes, weights = np.polynomial.hermite_e.hermegauss(41)
-    weights = weights / weights.sum()
+    nodes, weights = np.polynomial.laguerre.laggauss(41) if world.skewed else np.polynomial.hermite_e.hermegauss(41)
+    nodes, weights = 1.0 - nodes if world.skewed else nodes, weights / weights.sum()
     accept = (1.0 - world.seldom) * expit(world.a + world.b * GRID[:, None] + world.spread * nodes) @ weights
     if world.seldom:
         accept += (
@@ -132,9 +139,9 @@ def draw(world: World, rng: np.random.Generator) -> tuple[tuple[np.ndarray, ...]
     shares = 1.0 / np.arange(1, world.operators + 1) if world.sizes == "zipf" else np.ones(world.operators)
     sessions = np.arange(world.labels) // SESSION_ACTIONS
     who = rng.choice(world.operators, sessions[-1] + 1, p=shares / shares.sum())[sessions]
-    severity = world.spread * rng.standard_normal(world.operators)
+    apart = 1.0 - rng.exponential(size=world.operators) if world.skewed else rng.standard_normal(world.operators)
     attentive = 1.0 - np.minimum(rng.gamma(1.0, world.lapse, world.operators), 1.0) if world.lapse else np.ones(1)
-    told, log_odds = {}, world.a + world.b * x + severity[who]
+    told, log_odds = {}, world.a + world.b * x + world.spread * apart[who]
     if world.seldom:
         among_labels = world.seldom * world.rare / (world.seldom * world.rare + 1.0 - world.seldom)
         seldom = rng.random(world.labels) < among_labels

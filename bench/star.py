@@ -2,9 +2,9 @@
 
     python bench/star.py [--star FILE_OR_FOLDER] [--seconds 450] [--whole] [--output bench/results/star.json]
 
-The published "standard" training part is what ../shared/data/star holds; its last fifth is the development split here
-and is never trained on (--whole trains on it too, for a measurement elsewhere, and measures nothing). All other
-dialogues are trained on. Leaves the policy in out/bench-star/star/all/r1/policy: measure it on any file with
+Of the published "standard" set only the training part is among the 5,577 dialogues that are here; its last fifth is the
+development split and is never trained on (--whole trains on it too, for a measurement elsewhere, and measures nothing).
+All other dialogues are trained on. Leaves the policy in out/bench-star/star/all/r1/policy: measure it on any file with
 `pilotage-train evaluate --star FILE --policy DIR --json`.
 """
 

@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 install() { .venv/bin/python -m pip install --quiet --disable-pip-version-check "$@"; }
 stamp=.venv/.installed-$(cat requirements/dev.txt pyproject.toml | sha256sum | cut -c1-16)
 if [ ! -e "$stamp" ]; then
-  hack/check.sh
+  hack/check.sh "$@"
   [ -x .venv/bin/python ] || "${PYTHON:-python3}" -m venv .venv
   install -r requirements/dev.txt
   install --no-deps --editable .
@@ -16,7 +16,7 @@ fi
 [ "${1:-}" = --transformers ] || exit 0
 stamp=.venv/.transformers-$(sha256sum requirements/transformers.txt | cut -c1-16)
 [ -e "$stamp" ] && exit 0
-[ "$(df -Pk . | awk 'NR==2 {print $4}')" -ge 8000000 ] || { echo "missing: 8 GB of free disk here for torch; mend: free some" >&2; exit 2; }
+hack/check.sh --transformers
 install -r requirements/transformers.txt
 rm -f .venv/.transformers-*
 touch "$stamp"

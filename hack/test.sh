@@ -3,9 +3,9 @@
 set -uo pipefail
 cd "$(dirname "$0")/.."
 step=hack/step.sh
-hack/check.sh || exit 2
 hack/cluster/check.sh
 cluster=$?
+hack/check.sh --transformers --vllm || exit 2
 $step "set up .venv (locked requirements, transformers)" hack/setup.sh --transformers || exit 1
 make --no-print-directory verify || exit 1
 $step "contract tests" .venv/bin/python -m pytest -q tests/contract -m "not kubernetes and not vllm" || exit 1

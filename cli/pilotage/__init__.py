@@ -4,9 +4,10 @@ What each module holds, in the order a user meets it:
 main.py      the commands
 status.py    process clusters as a table
 explain.py   one process cluster, or one decision of the gate, in plain words
-control.py   suspend, resume, stop-all
+place.py     where a command looks: Kubernetes, a local run, records; services.py asks gateway and controller
 demo/        the driver of the main job: processes or Kubernetes, timeline, faults, collecting the records
 run.py       the folder of one run: what is stored in it and how it is read
 replay.py    what another τ would have done, from the records
 report/      figures from the records, and the page
+forecast.py  what a history promises; forecast_targets.py what it takes, forecast_page.py the page
 """

@@ -1,6 +1,6 @@
 """Plain words for one process cluster (from its status) and for one decision of the gate (from the gateway). Pure text.
 
-Not here: where status and decisions are read (sources.py).
+Not here: where status and decisions are read (place.py).
 """
 
 from collections.abc import Callable, Iterator
@@ -47,6 +47,7 @@ NEEDS_IN_WORDS: dict[Need, str] = {
 SCORES_IN_WORDS: dict[ScoreSource | None, str] = {
     ScoreSource.CRITIC: "the critic's",
     ScoreSource.CONFIDENCE: "the policy's confidence, which the critic did not beat",
+    ScoreSource.BOTH: "the critic's and the policy's confidence together",
     None: "whether the critic's or the policy's confidence is not told",
 }
 
@@ -253,6 +254,8 @@ def explain_decision(record: DecisionRecord) -> str:
         lines.append(f"{mark} {reason:<22} {VALUES[reason](record.facts)}{verdict}")
         if decided:
             break
+    if record.critic is not None or record.confidence is not None:
+        lines.append(f"Critic: {_number(record.critic)}, confidence: {_number(record.confidence)}.")
     if record.audit_draw is not None:
         lines.append(f"Audit draw: {record.audit_draw:.3f}, a look below {record.audit_share:g}.")
     if record.epoch:

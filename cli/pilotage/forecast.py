@@ -45,7 +45,7 @@ CAVEATS = (
     "and critic that are served.",
     "Replayed labels are conservative: anything but what the operator did counts as rejected, though another action "
     "may have been as good. Live verdicts are usually kinder.",
-    "The model is the count model, its own confidence the score. A transformer with a critic usually does better.",
+    "The model is the count model, its own confidence the score. A transformer may do better.",
     "How many labels are needed assumes that precision, and how far operators differ, stay as they are here. If the "
     "process changes, they do not.",
 )

@@ -134,7 +134,10 @@ def replay(
 def forecast(
     logs: Annotated[str, typer.Argument(help="an export (NDJSON, Parquet), or dialogues in STAR's format")],
     process_cluster: Annotated[str, typer.Option(help="namespace/name (default: all sessions together)")] = "",
-    target: Annotated[list[float] | None, typer.Option(help="a precision to certify; may be given often")] = None,
+    target: Annotated[
+        list[float] | None,
+        typer.Option(help="a precision to certify; may be given often [default: 0.8, 0.85, 0.9, 0.93, 0.95, 0.97]"),
+    ] = None,
     delta: Annotated[float, typer.Option(help="chance that any τ is wrong, shared by the strata")] = 0.05,
     config: Annotated[
         str, typer.Option(help="a training Job's configuration, for its action rules: JSON or file")
@@ -154,11 +157,23 @@ def demo(
     star: Annotated[Path | None, typer.Option(help="other dialogues in STAR's format (file or folder)")] = None,
     faults: Annotated[bool, typer.Option("--faults", help="SIGKILL every part in turn during the run")] = False,
     run: RunFolder = None,
-    plan: Annotated[str, typer.Option(help="what to play: small, full, transformers, or a file")] = "",
+    plan: Annotated[
+        str,
+        typer.Option(
+            help="what to play: small, full, transformers, or a file [default: small with --local, else full]"
+        ),
+    ] = "",
     manifests: Annotated[Path, typer.Option(help="the process clusters and gates, for --local")] = Path(
         "examples/star"
     ),
-    limit_seconds: Annotated[float, typer.Option(help="stop playing after this time, whatever was reached")] = 0.0,
+    limit_seconds: Annotated[
+        float,
+        typer.Option(
+            help="stop playing after this time, whatever was reached [default: 240 with --local, else 600; 60 more "
+            "with --faults]",
+            show_default=False,
+        ),
+    ] = 0.0,
 ) -> None:
     """The main job on real dialogues, from logs to automation, breach and back, ending in a report."""
     from pilotage.demo.command import demo_command

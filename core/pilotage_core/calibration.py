@@ -20,14 +20,13 @@ FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 
-GRID_STEPS = 200  # prefixes tested; registered here, before any data (DESIGN, section 8)
+GRID_STEPS = 200  # prefixes tested; registered here, before any data
 LEAST_SELECTED = 60
 LEAST_SELECTED_SHARE = 0.1
 MOST_UNKNOWN_SHARE = 0.5  # of labels whose operator is not known
 SCORE_BINS = 30  # for acceptance by score, with at least this many labels each:
 LEAST_IN_BIN = 50
-UNSEEN_ERRORS = 0.25  # of the heaviest weight, where weights differ
-CAUTION = 0.25  # standard errors; the least that kept every simulated world within delta (docs/decisions)
+CAUTION = 0.25  # standard errors; the least that kept every promised world within delta (docs/decisions)
 PLAUSIBLE_ICC = 0.1  # how large ρ may well be: it is believed as far as its standard error is small beside this
 
 
@@ -36,7 +35,7 @@ class CalibrationReason(StrEnum):
 
     CERTIFIED = "Certified"
     NO_LABELS = "NoLabels"
-    TOO_FEW_LABELS = "TooFewLabels"  # fewer than the first prefix needs
+    TOO_FEW_LABELS = "TooFewLabels"  # fewer than the first prefix needs, or than can speak for what is seldom looked at
     NONE_ACCEPTED = "NoneAccepted"
     OPERATORS_UNKNOWN = (
         "OperatorsUnknown"  # too many labels are by nobody knows whom: how operators differ is not known
@@ -50,8 +49,10 @@ class Labels:
 
     `scores` in [0, 1]; `accepted` is y (an unedited accept); `operators` and `sessions` are ids of any kind that
     sorts. An audited item that nobody answered is by no operator: give each an id of its own. `propensities` in (0, 1]
-    are the chances with which each was looked at (None: every proposal was). `known` says whose operator is known
-    (None: everyone's): the others count as one more operator, the worst case, and tell nothing of how operators differ.
+    are the chances with which each was looked at (None: every proposal was), `least_propensity` the smallest that any
+    action had, where `propensities` may not show it: what was looked at so seldom may have left no label. `known` says
+    whose operator is known (None: everyone's): the others count as one more operator, the worst case, and tell nothing
+    of how operators differ.
     """
 
     scores: FloatArray
@@ -60,16 +61,18 @@ class Labels:
     sessions: IntArray
     propensities: FloatArray | None = None
     known: BoolArray | None = None
+    least_propensity: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class TauResult:
     """What calibration found. Counts, bound and design effect at τ; without τ, at the first prefix tested.
 
-    `n` labels in all, by `operators` people; `needed` is the size of the first prefix. `bound` is the lower confidence
-    bound of precision. `icc` is ρ between labels of one operator at the target precision. `design_effect` is what n and
-    errors were divided by: for operators or sessions that differ, for their being few, for unequal propensities.
-    `grid_tested` prefixes were tested. `tau_tighter` and `tau_looser` are the neighbouring grid steps.
+    `n` labels in all, by `operators` people; `needed` is the size of the first prefix, or more where propensities
+    differ and n are too few. `bound` is the lower confidence bound of precision. `icc` is ρ between labels of one
+    operator at the target precision. `design_effect` is what n and errors were divided by: for operators or sessions
+    that differ, for their being few, for unequal propensities. `grid_tested` prefixes were tested. `tau_tighter` and
+    `tau_looser` are the neighbouring grid steps.
     """
 
     tau: float | None
@@ -100,6 +103,7 @@ def calibrate(
     delta: float,
     propensities: npt.ArrayLike | None = None,
     known: npt.ArrayLike | None = None,
+    least_propensity: float = 1.0,
 ) -> TauResult:
     """Certify the laxest τ at which precision ≥ `target`, wrong with probability ≤ `delta`.
 
@@ -112,7 +116,7 @@ def calibrate(
     Source: fixed-sequence testing (Maurer, Hothorn, Lehmacher 1995; Angelopoulos et al. 2021, "Learn then test");
     binomial test at the effective sample size, with a t-quantile (Korn, Graubard 1998).
     """
-    labels = _validated(scores, accepted, operators, sessions, propensities, known, target, delta)
+    labels = _validated(scores, accepted, operators, sessions, propensities, known, least_propensity, target, delta)
     n = len(labels.scores)
     needed = least_selected(n, target=target, delta=delta)
     empty = TauResult(None, CalibrationReason.NO_LABELS, target, delta, n=n, needed=needed)
@@ -135,6 +139,7 @@ def calibrate(
         _codes(labels.sessions)[order],
         None if labels.propensities is None else labels.propensities[order],
         None if labels.known is None else labels.known[order],
+        labels.least_propensity,
     )
     return _walk(ranked, needed, empty)
 
@@ -161,15 +166,19 @@ def calibrate_strata(
             delta=delta / len(labels_by_stratum),
             propensities=labels.propensities,
             known=labels.known,
+            least_propensity=labels.least_propensity,
         )
     return results
 
 
 def least_selected(n: int, *, target: float, delta: float) -> int:
     """Labels in the first prefix tested: max(60, n / 10, the fewest that certify `target` without one error)."""
-    return max(
-        LEAST_SELECTED, math.ceil(LEAST_SELECTED_SHARE * n), math.ceil(round(math.log(delta) / math.log(target), 9))
-    )
+    return max(LEAST_SELECTED, math.ceil(LEAST_SELECTED_SHARE * n), math.ceil(round(_fewest(target, delta), 9)))
+
+
+def _fewest(target: float, delta: float) -> float:
+    """Labels that certify `target` without one error."""
+    return math.log(delta) / math.log(target)
 
 
 def precision_bound(n: float, errors: float, delta: float) -> float:
@@ -186,6 +195,12 @@ def _walk(ranked: Labels, needed: int, empty: TauResult) -> TauResult:
     block_end = _tie_block_ends(ranked.scores)
     ends = np.unique(block_end[np.unique(np.linspace(needed, n, GRID_STEPS).astype(np.int64)) - 1])
     weights = np.ones(n) if ranked.propensities is None else 1.0 / ranked.propensities
+    heaviest = max(float(weights.max()), 1.0 / ranked.least_propensity)
+    # So many labels weigh as much as the fewest of the heaviest kind that could certify without an error.
+    enough = n * heaviest / float(weights.sum()) * _fewest(empty.target, empty.delta)
+    if enough > n + 1e-6:
+        needed = math.ceil(min(enough, 1e15))  # however near 0 a propensity is
+        return replace(empty, reason=CalibrationReason.TOO_FEW_LABELS, needed=needed)
     totals = np.cumsum(weights)[ends]
     error_rates = np.cumsum(weights * ~ranked.accepted)[ends] / totals
     spread = np.cumsum(weights * weights)[ends]  # Σw²: with weights, n labels say as much as (Σw)² / Σw² (Kish)
@@ -198,13 +213,11 @@ def _walk(ranked: Labels, needed: int, empty: TauResult) -> TauResult:
         icc = _intraclass_correlation(*found, empty.target)
         squares = _sum_of_squares(groups, weights)[ends]
         inflation = np.maximum(inflation, _inflation(icc, squares / spread, totals**2 / squares, empty.delta))
-    effective = totals**2 / spread / inflation
-    if ranked.propensities is not None:
-        effective *= spread / totals / _weight_of_errors(weights, ranked.accepted, ends)
+    effective = totals / inflation / _weight_of_errors(weights, ranked.accepted, ends, heaviest)
     effective_errors = effective * error_rates
     p_values = betainc(np.maximum(effective - effective_errors, 1e-9), effective_errors + 1.0, empty.target)
-    first = _first_with_power(effective, empty)
-    failures = first + np.flatnonzero(p_values[first:] > empty.delta)
+    first = _first_with_power(totals / inflation / heaviest, empty)
+    failures = first + np.flatnonzero(~(p_values[first:] <= empty.delta))
     passed = int(failures[0]) if len(failures) else len(ends)
     at = max(passed - 1, first)
     end = int(ends[at])
@@ -226,14 +239,14 @@ def _walk(ranked: Labels, needed: int, empty: TauResult) -> TauResult:
     )
 
 
-def _first_with_power(effective: FloatArray, empty: TauResult) -> int:
+def _first_with_power(errorless: FloatArray, empty: TauResult) -> int:
     """The first prefix that one without errors could pass; 0 where none could, so that its failure is what is said.
 
-    The walk starts there: the least n of `least_selected`, in effective labels. It looks at sizes and at ρ, never at
-    the errors of a prefix, so the sequence stays fixed before it is tested (bench/calibration.py holds it to δ).
+    The walk starts there: the least n of `least_selected`, in the effective labels that each prefix has `errorless`.
+    They come of sizes, weights and ρ, never of the errors of a prefix, so the sequence stays fixed before it is tested
+    (bench/calibration.py holds it to δ).
     """
-    fewest = math.log(empty.delta) / math.log(empty.target)
-    able = np.flatnonzero(effective >= fewest - 1e-9)
+    able = np.flatnonzero(errorless >= _fewest(empty.target, empty.delta) - 1e-9)
     return int(able[0]) if len(able) else 0
 
 
@@ -253,26 +266,27 @@ def _inflation(icc: float, mean_size: FloatArray, effective_groups: FloatArray, 
 
     The design effect 1 + (Σm²/Σm − 1)ρ, times (t/z)². ρ is known by (Σm)²/Σm² − 1 degrees of freedom: it is taken
     CAUTION standard errors high, and t has those degrees divided by the share of the variance that lies between groups,
-    so that without differences t is z.
+    so that without differences t is z. From a δ of one half on, where z is not above 0, t/z is taken for 1.
     """
     freedom = np.maximum(effective_groups - 1.0, 1.0)
     design_effect = 1.0 + (mean_size - 1.0) * icc * (1.0 + CAUTION * np.sqrt(2.0 / freedom))
     between = np.maximum((design_effect - 1.0) / design_effect, 1e-9)
+    if delta >= 0.5:
+        return design_effect
     quantile_ratio: FloatArray = stdtrit(freedom / between, 1.0 - delta) / ndtri(1.0 - delta)
     return np.where(design_effect > 1.0, design_effect * quantile_ratio**2, 1.0)
 
 
-def _weight_of_errors(weights: FloatArray, accepted: BoolArray, ends: IntArray) -> FloatArray:
+def _weight_of_errors(weights: FloatArray, accepted: BoolArray, ends: IntArray, heaviest: float) -> FloatArray:
     """Mean weight of errors, each counted by its weight, for each prefix; at least that of all labels.
 
     Kish's Σw² / Σw takes errors to be as heavy as other labels. Where rarely looked at actions err more, the error rate
-    scatters more than that: by the larger of this mean among all errors and among the prefix's, a quarter of an error
-    of the heaviest kind added, since few heavy labels may show no error by luck (docs/decisions/design-effect.md).
+    scatters more than that: by the larger of this mean among all errors and among the prefix's, one error of the
+    `heaviest` kind added, since few heavy labels may show no error by luck (docs/decisions/design-effect.md).
     """
     heavy = weights * ~accepted
     squares, sums = np.cumsum(weights * heavy), np.cumsum(heavy)
-    heaviest = np.maximum.accumulate(weights)[ends]
-    in_prefix = (squares[ends] + UNSEEN_ERRORS * heaviest**2) / (sums[ends] + UNSEEN_ERRORS * heaviest)
+    in_prefix = (squares[ends] + heaviest**2) / (sums[ends] + heaviest)
     overall = float(squares[-1] / sums[-1]) if sums[-1] > 0.0 else 0.0
     of_all = np.cumsum(weights * weights)[ends] / np.cumsum(weights)[ends]
     return np.maximum(np.maximum(in_prefix, overall), of_all)
@@ -349,6 +363,7 @@ def _validated(
     sessions: npt.ArrayLike,
     propensities: npt.ArrayLike | None,
     known: npt.ArrayLike | None,
+    least_propensity: float,
     target: float,
     delta: float,
 ) -> Labels:
@@ -356,6 +371,8 @@ def _validated(
     for name, value in (("target", target), ("delta", delta)):
         if not 0.0 < value < 1.0:
             raise InvalidInputError(f"{value} is not between 0 and 1", where=name)
+    if not 0.0 < least_propensity <= 1.0:
+        raise InvalidInputError(f"{least_propensity} is not in (0, 1]", where="least_propensity")
     labels = Labels(
         np.asarray(scores, dtype=np.float64),
         np.asarray(accepted, dtype=np.bool_),
@@ -363,6 +380,7 @@ def _validated(
         np.asarray(sessions),
         None if propensities is None else np.asarray(propensities, dtype=np.float64),
         None if known is None else np.asarray(known, dtype=np.bool_),
+        least_propensity,
     )
     for name in ("accepted", "operators", "sessions", "propensities", "known"):
         array = getattr(labels, name)

@@ -1,7 +1,7 @@
 """The certificate: what a τ rests on, and whether it still stands.
 
 Made by calibration.py (this module imports no numerics, so that a gateway can read certificates cheaply); carried in
-AutomationGate status, snapshots and Job results.
+ProcessCluster's status, snapshots and Job results.
 """
 
 from collections.abc import Set
@@ -14,19 +14,20 @@ LabelsFrom = Literal["live", "replay", "both"]
 
 
 class ScoreSource(StrEnum):
-    """What a score is: the critic's own, or the policy's confidence where the critic did not beat it."""
+    """What a score is: the critic's, the policy's confidence where the critic did not beat it, or both together."""
 
     CRITIC = "critic"
     CONFIDENCE = "confidence"
+    BOTH = "both"
 
     @property
     def words(self) -> str:
         """What people call it."""
-        return "critic" if self is ScoreSource.CRITIC else "action confidence"
+        return {"critic": "critic", "confidence": "action confidence", "both": "critic and action confidence"}[self]
 
 
 class EvidenceDigests(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the evidence was made of and made with, by digest (DESIGN, section 1).
+    """What the evidence was made of and made with, by digest.
 
     `data` identifies the labels; `actions` the process cluster's rules of what is critical, finalizing and in which
     stratum; `serving_image` the model server, since rounding alone moves a score.

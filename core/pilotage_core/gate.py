@@ -1,7 +1,7 @@
 """The gate: may this one action run now? Pure and total: every input gives exactly one decision with one reason.
 
 `RULES` is read from top to bottom and the first line that applies decides; what no line stops is executed. Nothing
-else in Pilotage allows an action (DESIGN, section 6).
+else lets an action run unasked.
 """
 
 from collections.abc import Callable

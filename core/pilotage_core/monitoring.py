@@ -13,14 +13,15 @@ from scipy.special import betainc, betaln
 
 from pilotage_core.errors import InvalidInputError
 
-# DESIGN, section 8, where each was chosen by simulation; bench/calibration.py measures them again.
+# Each was chosen by simulation; bench/calibration.py measures them.
 SHIRYAEV_ROBERTS_BET = 1.5  # λ of R
 TIGHTEN_AT = 1e3  # R that tightens τ one grid step
-ROLL_BACK_AT = 1e4  # R that rolls back: mean run length 13,300 labels at precision exactly 0.9
+ROLL_BACK_AT = 1e4  # R that rolls back: mean run length 13,500 labels at precision exactly 0.9
 AUDIT_ALL_AT = 100.0  # R from which every executed action is audited …
 AUDIT_SHARE_BELOW = 30.0  # … until it falls below this, when the audit share is enough again
 LOOSENING_BETS = (0.1, 0.2, 0.35, 0.5)  # shares of the largest bet allowed, q_min / π; K is the mean of their capitals
 UNBET = (1.0,) * len(LOOSENING_BETS)
+MOST = 1e300  # R and capitals go no higher: nothing is decided up there, and infinity is no JSON
 
 
 class Alarm(StrEnum):
@@ -85,14 +86,14 @@ def step(monitor: Monitor, label: MonitoredLabel) -> Monitor:
         )
     surplus = label.least_propensity / label.propensity * (float(label.accepted) - monitor.target)
     capitals = tuple(
-        capital * (1.0 + bet * surplus / monitor.target)
+        min(capital * (1.0 + bet * surplus / monitor.target), MOST)
         for capital, bet in zip(monitor.capitals, LOOSENING_BETS, strict=True)
     )
     k_peak = max(monitor.k_peak, sum(capitals) / len(capitals))
     labels = monitor.labels + 1
     if label.below_tau:
         return msgspec.structs.replace(monitor, labels=labels, capitals=capitals, k_peak=k_peak)
-    r = (monitor.r + 1.0) * (1.0 - SHIRYAEV_ROBERTS_BET * surplus)
+    r = min((monitor.r + 1.0) * (1.0 - SHIRYAEV_ROBERTS_BET * surplus), MOST)
     alarm = _decide_alarm(monitor.alarm, r)
     tightens = alarm is Alarm.TIGHTEN and monitor.alarm is Alarm.NONE
     if tightens:

@@ -1,6 +1,6 @@
 """Permits and the BPM's fence: the two checks that a dead controller or a paused process cannot outlive. Pure.
 
-Signing and verifying (Ed25519) are the controller's and the gateway's; clocks are theirs too. Section 7 of DESIGN.
+Signing and verifying (Ed25519) are the controller's and the gateway's; clocks are theirs too.
 """
 
 from enum import StrEnum

@@ -92,7 +92,7 @@ class Label(msgspec.Struct, frozen=True):
 def read_labels(record: SessionRecord) -> list[Label]:
     """Every label in `record`, in the order given. A proposal verdict is followed by at most one review of it.
 
-    An audited proposal that nobody answered before the session closed is a reject (DESIGN: "counts as a reject").
+    An audited proposal that nobody answered before the session closed is a reject.
     """
     proposals = {p.proposal_id: p for p in record.proposals}
     labels: list[Label] = []

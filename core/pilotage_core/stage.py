@@ -1,4 +1,4 @@
-"""The stage machine: one enum, one transition table, pure. Only here does a stage flip (DESIGN, section 5).
+"""The stage machine: one enum, one transition table, pure. Only here does a stage flip.
 
 effective stage = min(ceiling, earned, caps). Caps clear themselves and cost nothing earned; only a breach lowers what
 is earned, and latches. Facts come from the controller's observe step; nothing here reads a clock or the world.

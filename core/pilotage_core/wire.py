@@ -12,6 +12,7 @@ from pilotage_core.certificate import Certificate
 from pilotage_core.dialog import DEFAULT_FORMAT, DialogFormat
 from pilotage_core.events import Event
 from pilotage_core.record import Label
+from pilotage_core.score import CRITIC_ALONE, ScoreRule
 from pilotage_core.screen import ScreenSchema
 from pilotage_core.stage import Stage
 
@@ -114,7 +115,8 @@ class MatchExpression(msgspec.Struct, frozen=True, omit_defaults=True):
 class PairRef(msgspec.Struct, frozen=True, omit_defaults=True):
     """One revision of policy and critic, and where both are served. Empty URLs: not served (yet).
 
-    `dialog` is how both were trained to read a session: a gateway writes its prompts so.
+    `dialog` is how both were trained to read a session: a gateway writes its prompts so. `score` is what a critic's
+    answer and the policy's confidence make of an action.
     """
 
     revision: str
@@ -123,6 +125,7 @@ class PairRef(msgspec.Struct, frozen=True, omit_defaults=True):
     policy_url: str = ""
     critic_url: str = ""
     dialog: DialogFormat = DEFAULT_FORMAT
+    score: ScoreRule = CRITIC_ALONE
 
 
 class Leave(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -220,7 +223,8 @@ class JobResult(msgspec.Struct, frozen=True, omit_defaults=True):
     """A training Job's termination message (at most 4 KB): the digests, and the figures that a decision needs.
 
     `metrics` keys are documented in trainer/pilotage_trainer/main.py. `passed` is the evaluation gate's word with
-    `reason` in plain words. `dialog` is the format a policy was trained in.
+    `reason` in plain words. `dialog` is the format a policy was trained in, `score` the rule a critic was chosen
+    with.
     """
 
     phase: str
@@ -232,6 +236,7 @@ class JobResult(msgspec.Struct, frozen=True, omit_defaults=True):
     certificates: tuple[Certificate, ...] = ()
     held_out_after: str = ""
     dialog: DialogFormat = DEFAULT_FORMAT
+    score: ScoreRule = CRITIC_ALONE
 
 
 # --- gateway → simulator, CLI, controller ---

@@ -6,7 +6,7 @@ The gate itself is core's; the audit draw is made here, since its propensity has
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import msgspec
 from uuid_utils import uuid7
@@ -17,6 +17,7 @@ from pilotage_core.errors import InvalidActionError
 from pilotage_core.gate import GateFacts, GateVerdict, Reason, decide_gate
 from pilotage_core.proposal import build_action_schema, find_fault, read_reply
 from pilotage_core.record import ProposalRecord
+from pilotage_core.score import find_score
 from pilotage_core.stage import UNATTENDED, Stage
 from pilotage_core.state import State, digest_state
 from pilotage_core.wire import Leave, PairRef
@@ -29,11 +30,15 @@ NO_CLASS = ActionClass(critical=True, finalizing=False, stratum="", stopped=Fals
 
 
 class Asked(msgspec.Struct, frozen=True):
-    """What the models said of one state. `detail` says why there is no action."""
+    """What the models said of one state: `score` is what the pair's rule makes of critic and confidence.
+
+    `detail` says why there is no action.
+    """
 
     pair: PairRef
     action: Action | None
     confidence: float | None = None
+    critic: float | None = None
     score: float | None = None
     score_version: int = -1
     detail: str = ""
@@ -52,6 +57,7 @@ class DecisionRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     facts: GateFacts
     verdict: GateVerdict
     proposal: ProposalRecord | None = None
+    critic: float | None = None
     confidence: float | None = None
     snapshot_digest: str = ""
     epoch: int = 0
@@ -89,16 +95,25 @@ async def ask_models(models: Models, metrics: Metrics, session: LiveSession, lea
     asked = Asked(pair, action, reply.confidence)
     if not pair.critic_url or not classify_action(leave.rules, action, state.screen.name).critical:
         return asked
+    query = prompt + encode_action(action, pair.dialog)
+    critic = await _ask_critic(models, metrics, pair, query, labels) if pair.score.critic else None
+    score = find_score(pair.score, critic, reply.confidence)
+    return msgspec.structs.replace(asked, critic=critic, score=score, score_version=state.version)
+
+
+async def _ask_critic(
+    models: Models, metrics: Metrics, pair: PairRef, query: str, labels: Mapping[str, str]
+) -> float | None:
+    """The critic's answer to `query`; None where it does not answer."""
     started = time.perf_counter()
     try:
-        score = await models.score(pair.critic_url, pair.critic_digest, prompt + encode_action(action, pair.dialog))
+        return await models.score(pair.critic_url, pair.critic_digest, query)
     except ModelError as error:
         metrics.count("model_errors", model="critic", **labels)
         log.info("no score: %s", error)
-        return asked
+        return None
     finally:
         metrics.critic_seconds.observe(time.perf_counter() - started)
-    return msgspec.structs.replace(asked, score=score, score_version=state.version)
 
 
 def gather_facts(leave: Leave, session: LiveSession, asked: Asked, *, permit_fresh: bool, suspended: bool) -> GateFacts:

@@ -24,7 +24,8 @@ def build_parser() -> argparse.ArgumentParser:
     """The options."""
     parser = argparse.ArgumentParser(prog="pilotage-gateway", description=__doc__)
     parser.add_argument("--listen", default="127.0.0.1:8080", metavar="HOST:PORT")
-    parser.add_argument("--database", required=True, metavar="URL", help="sqlite:////path/gateway.db or postgresql+…")
+    database = "sqlite:////path/gateway.db (postgresql+…: bring a driver; untested)"
+    parser.add_argument("--database", required=True, metavar="URL", help=database)
     parser.add_argument("--controller", default="http://127.0.0.1:8081", metavar="URL")
     parser.add_argument("--keys", type=Path, required=True, metavar="DIR", help="controllers' public keys, <kid>.pub")
     parser.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])

@@ -4,7 +4,6 @@ In: a prompt and a schema. Out: a typed reply or ModelError. What a reply is wor
 """
 
 import asyncio
-import math
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +13,7 @@ import msgspec
 
 from pilotage_core.dialog import ACCEPT, REJECT, VERDICT_MARK
 from pilotage_core.errors import UnavailableError
+from pilotage_core.score import read_confidence
 
 TIMEOUT_SECONDS = 1.0
 FAILURES_TO_OPEN = 5
@@ -90,14 +90,6 @@ class Breaker:
             self.probe_at = now + PROBE_AFTER_SECONDS
 
 
-def read_confidence(logprobs: _Logprobs | None) -> float | None:
-    """exp of the mean log probability of the reply's tokens."""
-    if logprobs is None or not logprobs.content:
-        return None
-    mean = sum(token.logprob for token in logprobs.content) / len(logprobs.content)
-    return math.exp(min(0.0, mean)) if math.isfinite(mean) else None
-
-
 class Models:
     """HTTP client of all policies and critics, with kept connections."""
 
@@ -137,7 +129,8 @@ class Models:
         if not reply.choices:
             raise ModelError("the policy gave no choice", where=url)
         choice = reply.choices[0]
-        return PolicyReply(choice.message.content, read_confidence(choice.logprobs))
+        tokens = choice.logprobs.content if choice.logprobs and choice.logprobs.content else []
+        return PolicyReply(choice.message.content, read_confidence([token.logprob for token in tokens]))
 
     async def score(self, url: str, critic: str, query: str) -> float:
         """P(accept) of what `query` ends with, by the critic of digest `critic`. Raises ModelError.

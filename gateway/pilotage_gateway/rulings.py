@@ -73,6 +73,7 @@ def _build_record(ruling: Ruling, facts: GateFacts, verdict: GateVerdict) -> Dec
         facts=facts,
         verdict=verdict,
         proposal=build_proposal(ruling.session, asked, facts, verdict, ruling.stage, propensity, ruling.at),
+        critic=asked.critic,
         confidence=asked.confidence,
         snapshot_digest=ruling.snapshot_digest,
         epoch=ruling.epoch,

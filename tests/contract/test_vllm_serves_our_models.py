@@ -256,7 +256,9 @@ def test_calibration_reads_the_same_from_vllm_as_from_pilotage_serve(vllm, ours,
     assert theirs.score_all(QUERIES) == pytest.approx(
         CriticModel.load(revision / "critic").score_many(QUERIES), abs=1e-4
     )
-    assert [reply[:20] for reply in theirs.propose_all(asks)] == [reply[:20] for reply in own.propose_all(asks)]
+    replies = list(zip(theirs.propose_all(asks), own.propose_all(asks), strict=True))
+    assert [text[:20] for (text, _), _ in replies] == [text[:20] for _, (text, _) in replies]
+    assert [sure for (_, sure), _ in replies] == [pytest.approx(sure, abs=1e-3) for _, (_, sure) in replies]
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ sources, records_file, dataset   exports: NDJSON, Parquet, a gateway, formats th
 window                           which sessions a Job may see, split by time
 features, schema                 a prompt read back into a situation; what a request allows
 counts, policy, critic           the count models; fitted in policy_training, critic_training, logistic
-neural/                          transformers: everything that imports torch
+neural/                          transformers: everything that imports torch, but for launch
 labels, comparison               what operators accept: live verdicts and replay; two scores compared
 artefact, models, backend        a pair on disk, checked by digest; loaded, whatever it was made by
 serve, vllm, answers             the pair behind vLLM's interface (`pilotage-serve`)

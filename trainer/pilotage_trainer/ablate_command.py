@@ -19,9 +19,12 @@ def ablate(
     until: Annotated[str, typer.Option(help="sessions closed before this time")] = "",
     held_out_share: Annotated[float, typer.Option(help="the newest share, that arms are compared on")] = 0.1,
     seeds: Annotated[int, typer.Option(help="runs of each arm", min=1)] = 1,
-    budget_tokens: Annotated[int, typer.Option(help="of each policy [default: the epochs of the first arm]", min=0)]
-    = 0,
-    budget_seconds: Annotated[int, typer.Option(help="of each policy, instead of tokens", min=0)] = 0,
+    budget_tokens: Annotated[
+        int, typer.Option(help="of each policy [default: the epochs of the first arm]", min=0, show_default=False)
+    ] = 0,
+    budget_seconds: Annotated[
+        int, typer.Option(help="of each policy, instead of tokens", min=0, show_default=False)
+    ] = 0,
     arms: Annotated[str, typer.Option(help="only these, with commas, and the first [default: all]")] = "",
 ) -> None:  # fmt: skip
     """Measure what one choice in training is worth: its arms on one split, with one budget, in a table and a plot.

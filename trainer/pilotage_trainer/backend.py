@@ -4,11 +4,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import msgspec
+
 from pilotage_core.certificate import ScoreSource
+from pilotage_core.score import CRITIC_ALONE, ScoreRule
 from pilotage_trainer.artefact import Manifest
 
 Ask = tuple[str, dict[str, Any] | None]
 """A prompt and the schema of what may be answered (None: anything)."""
+
+
+class ScoreCard(msgspec.Struct, frozen=True):
+    """What every backend's critic.json says: what a score is, and what makes it of critic and confidence."""
+
+    source: ScoreSource = ScoreSource.CRITIC
+    rule: ScoreRule = CRITIC_ALONE
 
 
 @dataclass(frozen=True)
@@ -60,7 +70,7 @@ class AnyCritic(Served, Protocol):
     """A critic of any backend."""
 
     @property
-    def source(self) -> ScoreSource:
+    def card(self) -> ScoreCard:
         """What its score is."""
         ...
 

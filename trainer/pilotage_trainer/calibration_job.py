@@ -25,7 +25,7 @@ from pilotage_trainer.held_out import (
     explain_results,
     score_sessions,
 )
-from pilotage_trainer.models import open_critic, open_policy, read_source
+from pilotage_trainer.models import open_critic, open_policy, read_score_card
 from pilotage_trainer.scorers import InProcess, Scorer, Served
 from pilotage_trainer.window import Window, build_digests
 
@@ -42,18 +42,18 @@ def run_calibrate(window: Window, config: JobConfig, urls: tuple[str, str] | Non
         check_artefact(window.folder("policy"), "policy"),
         check_artefact(window.folder("critic"), "critic"),
     )
-    score_from = read_source(window.folder("critic"))
+    card = read_score_card(window.folder("critic"))
     held_out_after = window.held_out_after or critic.trained_until
     _require_unseen(held_out_after, policy, critic)
     records = closed_after(window.read(since=held_out_after), held_out_after)
     scorer = _load(window) if urls is None else _connect(urls, policy, critic)
-    labels = score_sessions(records, policy, scorer, config)
+    labels = score_sessions(records, policy, scorer, config, card.rule)
     results = calibrate_strata(labels, config)
     certificates = build_certificates(
         results,
         labels,
         process_cluster=window.process_cluster,
-        score_from=score_from,
+        score_from=card.source,
         digests=_build_evidence(labels, policy, critic, config),
         issued_at=issued_at,
     )
@@ -63,7 +63,7 @@ def run_calibrate(window: Window, config: JobConfig, urls: tuple[str, str] | Non
         phase="calibrate",
         revision=window.revision,
         passed=bool(certificates),
-        reason=explain_results(results, score_from),
+        reason=explain_results(results, card.source),
         digests={"policy": policy.digest, "critic": critic.digest, **build_digests(manifest)},
         metrics={"held_out_sessions": float(len(records)), **_measure_strata(labels, results)},
         certificates=certificates,

@@ -26,13 +26,18 @@ def dataset(
     tokenizer: Annotated[str, typer.Option(help="the base model (a name or folder) whose tokenizer is used")] = "",
     vocabulary: Annotated[int, typer.Option(help="else one of so many tokens is learned", min=300)] = 4096,
     snapshot: Annotated[Snapshot, typer.Option(help="how a changed screen is written")] = Snapshot.COMPACT,
-    mix_rejections: Annotated[str, typer.Option(help="3:1, logged actions to a rejection; or 500, so many")] = "",
+    mix_rejections: Annotated[
+        str,
+        typer.Option(help="3:1: three logged actions to each rejected proposal; 500: the newest 500 rejections"),
+    ] = "",
     balance: Annotated[Balancing, typer.Option(help="whether frequent tools or screens carry less loss")]
     = Balancing.NATURAL,
     development_share: Annotated[float, typer.Option(help="share of sessions, newer than those trained on")] = 0.05,
     held_out_share: Annotated[float, typer.Option(help="share of sessions, the newest")] = 0.0,
     max_tokens: Annotated[int, typer.Option(help="of a sequence and of a row")] = 32_768,
-    max_chars: Annotated[int, typer.Option(help="of a dialog before a block is trimmed [default: 3 a token]")] = 0,
+    max_chars: Annotated[
+        int, typer.Option(help="of a dialog before a block is trimmed [default: 3 a token]", show_default=False)
+    ] = 0,
     seed: Annotated[int, typer.Option(help="of the draws")] = 0,
     workers: Annotated[int, typer.Option(help="processes")] = 2,
 ) -> None:  # fmt: skip

@@ -21,7 +21,7 @@ def run_evaluate(window: Window, config: JobConfig) -> JobResult:
     records = closed_after(window.read(), window.held_out_after or critic.manifest.trained_until)
     require_sessions(records, "to evaluate on")
     accuracy = measure_accuracy(predict_sessions(records, policy.policy))
-    labels = score_sessions(records, policy.manifest, InProcess(policy, critic), config)
+    labels = score_sessions(records, policy.manifest, InProcess(policy, critic), config, critic.card.rule)
     accepted = np.array([label.accepted for label in labels], dtype=np.bool_)
     scores = np.array([label.score for label in labels])
     strata = np.array(number_names([label.stratum for label in labels]), dtype=np.intp)

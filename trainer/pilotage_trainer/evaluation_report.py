@@ -215,7 +215,9 @@ def _score_reports(labels: Sequence[CriticLabel]) -> dict[str, ScoreReport]:
         one = score_report([read(label.reply) for label in labels], accepted)
         if one not in baselines.values():
             baselines[f"confidence: {name}"] = one
-    return {"critic": score_report([label.score for label in labels], accepted), **baselines}
+    critic = score_report([label.critic for label in labels], accepted)
+    score = score_report([label.score for label in labels], accepted)
+    return {"critic": critic, **({} if score == critic else {"score": score}), **baselines}
 
 
 def score_report(scores: Sequence[float], accepted: Sequence[bool]) -> ScoreReport:

@@ -14,6 +14,7 @@ from pilotage_core.errors import InvalidActionError
 from pilotage_core.events import SessionOpened
 from pilotage_core.proposal import build_action_schema, read_reply
 from pilotage_core.record import SessionRecord
+from pilotage_core.score import find_score
 from pilotage_core.screen import Screen
 from pilotage_core.state import is_identifier
 from pilotage_core.walk import Point, walk_session
@@ -138,11 +139,15 @@ def name_issue(record: SessionRecord) -> str:
 
 # --- labels of a critic -----------------------------------------------------------------------------------------------
 class CriticLabel(msgspec.Struct, frozen=True):
-    """One label of a critical action: the critic's score, the policy's confidences, and whether it was accepted."""
+    """One label of a critical action: the critic's answer, the policy's confidences, and whether it was accepted.
+
+    `score` is what the critic's rule makes of them.
+    """
 
     session_id: str
     stratum: str
     tool: str
+    critic: float
     score: float
     reply: Reply
     accepted: bool
@@ -161,8 +166,9 @@ def score_labels(
         action = moment.proposed or read_proposal(reply.text, moment.screen)[0]
         if action is not None and (kind := classify_action(rules, action, moment.screen.name)).critical:
             critical.append((moment, action, kind.stratum, reply))
-    scores = critic.score_many([build_query(moment.prompt, action, made.dialog) for moment, action, _, _ in critical])
-    return [
-        CriticLabel(m.session_id, stratum, action.tool, score, reply, m.judge(action), m.is_live)
-        for (m, action, stratum, reply), score in zip(critical, scores, strict=True)
-    ]
+    answers = critic.score_many([build_query(moment.prompt, action, made.dialog) for moment, action, _, _ in critical])
+    found = []
+    for (m, action, stratum, reply), answer in zip(critical, answers, strict=True):
+        score = find_score(critic.card.rule, answer, m.confidence if m.is_live else reply.confidence) or 0.0
+        found.append(CriticLabel(m.session_id, stratum, action.tool, answer, score, reply, m.judge(action), m.is_live))
+    return found

@@ -1,7 +1,7 @@
 """Held-out labels with the served model's scores, and what can be certified on them.
 
 In: held-out sessions, a scorer, the process cluster's rules. Out: scored labels by stratum, results, certificates.
-Not here: reading and splitting sessions, artefacts (jobs.py), the test itself (pilotage_core.calibration).
+Not here: reading and splitting sessions, artefacts (calibration_job.py), the test itself (pilotage_core.calibration).
 """
 
 import math
@@ -17,6 +17,7 @@ from pilotage_core.certificate import Certificate, EvidenceDigests, LabelsFrom, 
 from pilotage_core.errors import InvalidActionError
 from pilotage_core.proposal import build_action_schema, read_reply
 from pilotage_core.record import SessionRecord
+from pilotage_core.score import ScoreRule, find_score
 from pilotage_trainer.artefact import Manifest
 from pilotage_trainer.config import JobConfig
 from pilotage_trainer.labels import Moment, list_moments
@@ -41,49 +42,51 @@ class ScoredLabel(msgspec.Struct, frozen=True):
 
 
 def score_sessions(
-    records: Sequence[SessionRecord], policy: Manifest, scorer: Scorer, config: JobConfig
+    records: Sequence[SessionRecord], policy: Manifest, scorer: Scorer, config: JobConfig, rule: ScoreRule
 ) -> list[ScoredLabel]:
-    """Every label of a critical action in `records`: live feedback to `policy`, else its replay."""
+    """Every label of a critical action in `records`: live feedback to `policy`, else its replay. Scored by `rule`."""
     moments = [moment for record in records for moment in list_moments(record, policy.digest, policy.dialog)]
-    actions = _find_actions(moments, scorer, config)
     critical = []
-    for moment, action in zip(moments, actions, strict=True):
+    for moment, (action, confidence) in zip(moments, _find_actions(moments, scorer, config), strict=True):
         if action is not None:
             kind = classify_action(config.rules, action, moment.screen.name)
             if kind.critical:
-                critical.append((moment, action, kind.stratum))
-    scores = scorer.score_all([build_query(moment.prompt, action, policy.dialog) for moment, action, _ in critical])
+                critical.append((moment, action, kind.stratum, confidence))
+    queries = [build_query(moment.prompt, action, policy.dialog) for moment, action, *_ in critical]
+    answers: Sequence[float | None] = scorer.score_all(queries) if rule.critic else [None] * len(queries)
     return [
         ScoredLabel(
             session_id=moment.session_id,
             operator=moment.operator,
             stratum=stratum,
             control=action.control_id or action.tool.value,
-            score=score,
+            score=find_score(rule, answer, confidence) or 0.0,  # none is below every τ, as the gate has it
             accepted=moment.judge(action),
             live=moment.is_live,
             propensity=moment.propensity,
         )
-        for (moment, action, stratum), score in zip(critical, scores, strict=True)
+        for (moment, action, stratum, confidence), answer in zip(critical, answers, strict=True)
     ]
 
 
-def _find_actions(moments: Sequence[Moment], scorer: Scorer, config: JobConfig) -> list[Action | None]:
-    """What was proposed in each moment; where nothing is recorded, what the policy proposes now."""
+def _find_actions(
+    moments: Sequence[Moment], scorer: Scorer, config: JobConfig
+) -> list[tuple[Action | None, float | None]]:
+    """What was proposed in each moment, and how surely; where nothing is recorded, what the policy proposes now."""
     asked = [moment for moment in moments if not moment.is_live]
     replies = scorer.propose_all([(m.prompt, build_action_schema(config.rules, m.screen)) for m in asked])
-    replayed: list[Action | None] = []
+    replayed: list[tuple[Action | None, float | None]] = []
     unreadable = 0
-    for moment, reply in zip(asked, replies, strict=True):
+    for moment, (reply, confidence) in zip(asked, replies, strict=True):
         try:
-            replayed.append(read_reply(reply, moment.screen))
+            replayed.append((read_reply(reply, moment.screen), confidence))
         except InvalidActionError:  # cut off in a free text: a gateway proposes nothing then
-            replayed.append(None)
+            replayed.append((None, None))
             unreadable += 1
     if unreadable:
         tell(f"{unreadable} of {len(replies)} replies are no action: skipped")
     known = iter(replayed)
-    return [moment.proposed if moment.is_live else next(known) for moment in moments]
+    return [(moment.proposed, moment.confidence) if moment.is_live else next(known) for moment in moments]
 
 
 def calibrate_strata(labels: Sequence[ScoredLabel], config: JobConfig) -> dict[str, TauResult]:

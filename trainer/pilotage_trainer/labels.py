@@ -26,7 +26,8 @@ HEAVIEST = 10.0
 class Moment(msgspec.Struct, frozen=True):
     """A state in which a proposal can be judged.
 
-    `proposed` is the live proposal, or None: then the policy has to be asked, and `taken` is what the person did.
+    `proposed` is the live proposal, made with `confidence`, or None: then the policy has to be asked, and `taken` is
+    what the person did.
     `accepted` is the live verdict. `weight` is what a rejection counts in training, `propensity` the look's.
     """
 
@@ -35,6 +36,7 @@ class Moment(msgspec.Struct, frozen=True):
     screen: Screen
     operator: str
     proposed: Action | None = None
+    confidence: float | None = None
     taken: Action | None = None
     accepted: bool = False
     weight: float = 1.0
@@ -92,6 +94,7 @@ def _live_moments(
                 screen=walk.state.screen,
                 operator=label.operator,
                 proposed=proposal.action,
+                confidence=proposal.confidence,
                 accepted=label.accepted,
                 weight=_weigh(label, grades),
                 propensity=label.propensity,

@@ -1,4 +1,6 @@
-"""`pilotage-train`: one command a phase. Each writes a JobResult and an artefact, and ends with an exit code.
+"""`pilotage-train`: one command a phase, each ending with an exit code.
+
+Jobs (policy, critic, preference; calibrate and evaluate with --revision) write a JobResult and an artefact.
 
 Metrics of a JobResult: policy: sessions, points, tool_accuracy, action_accuracy, … (evaluation.py); critic: labels,
 accept_rate, auroc, confidence_auroc, …; calibrate: n:<stratum>, accept_rate:<stratum>, coverage:<stratum>.
@@ -72,7 +74,9 @@ class Backend(StrEnum):
     TRANSFORMERS = "transformers"
 
 
-Export = Annotated[str, typer.Option(help="a gateway's address, or an NDJSON file (.gz too)")]
+Export = Annotated[
+    str, typer.Option(help="a gateway's address, NDJSON (.gz too), Parquet or a folder of it, or star:PATH")
+]
 ProcessCluster = Annotated[str, typer.Option(help="namespace/name")]
 Revision = Annotated[str, typer.Option(help="r1, r2, …")]
 Out = Annotated[Path, typer.Option(help="the artefacts' folder")]
@@ -81,13 +85,19 @@ Until = Annotated[str, typer.Option(help="sessions closed before this time")]
 FreshAfter = Annotated[str, typer.Option(help="the time of the rollback, after one")]
 StartFrom = Annotated[str, typer.Option(help="an earlier revision: a transformer goes on from its weights")]
 HeldOutAfter = Annotated[str, typer.Option(help="sessions closed after this time are held out")]
-HeldOutShare = Annotated[float, typer.Option(help="else the newest share that is held out")]
+HeldOutShare = Annotated[float, typer.Option(help="newest share of sessions to hold out")]
+HeldOutShareElse = Annotated[
+    float, typer.Option(help="newest share of sessions to hold out, if --held-out-after is not given")
+]
 Config = Annotated[str, typer.Option(help="the Job's configuration: JSON, or a file")]
 Result = Annotated[Path | None, typer.Option(help="where the result goes as well [default: the termination log]")]
 BackendOption = Annotated[Backend, typer.Option(help="what learns")]
+BackendTold = Annotated[Backend, typer.Option(help="told by every Job; not used here", show_default=False)]
 Dataset = Annotated[Path | None, typer.Option(help="a folder of `dataset` [default: one is made of the sessions]")]
 Processes = Annotated[int, typer.Option(help="that train together on this machine, one a GPU", min=1)]
-TimeBudget = Annotated[int, typer.Option(help="the schedule ends within it [default: the configuration's]", min=0)]
+TimeBudget = Annotated[
+    int, typer.Option(help="the schedule ends within it [default: the configuration's]", min=0, show_default=False)
+]
 
 
 app.command()(dataset)
@@ -163,7 +173,7 @@ def critic(
     until: Until = "",
     fresh_after: FreshAfter = "",
     held_out_after: HeldOutAfter = "",
-    held_out_share: HeldOutShare = 0.0,
+    held_out_share: HeldOutShareElse = 0.0,
     config: Config = "",
     result: Result = None,
     backend: BackendOption = Backend.COUNTS,
@@ -197,7 +207,7 @@ def preference(
     since: Since = "",
     until: Until = "",
     held_out_after: HeldOutAfter = "",
-    held_out_share: HeldOutShare = 0.0,
+    held_out_share: HeldOutShareElse = 0.0,
     config: Config = "",
     result: Result = None,
 ) -> None:
@@ -229,7 +239,7 @@ def calibrate(
     local: Annotated[bool, typer.Option(help="score in this process: a quick look, not for certificates")] = False,
     config: Config = "",
     result: Result = None,
-    backend: BackendOption = Backend.COUNTS,
+    backend: BackendTold = Backend.COUNTS,
     feedback: Feedback = None,
     target: Target = None,
     delta: Delta = 0.05,
@@ -245,7 +255,8 @@ def calibrate(
     which the proposal was looked at: a label weighs 1 / propensity), operator, session_id and at. Labels without
     operator count as one more operator, the worst case; those without session_id as one session of their operator.
     Anything else that is empty or wrong stops the run and is named by its row. A time without offset is UTC. A column
-    least_propensity may say the smallest propensity in force at the time, for --monitor-from.
+    least_propensity may say the smallest propensity in force at the time: actions looked at so seldom that no label
+    shows them are counted then. Without it the monitor takes the smallest of the gate's labels for all times.
     """
     if choose_form(context) and feedback is not None:
         run_feedback(feedback, target or [], delta, strata, monitor_from, in_force, as_json)

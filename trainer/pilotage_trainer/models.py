@@ -13,11 +13,10 @@ from typing import Any
 import msgspec
 
 from pilotage_core.actions import Action
-from pilotage_core.certificate import ScoreSource
 from pilotage_core.dialog import VERDICT_MARK, DialogFormat, encode_action
 from pilotage_trainer import vllm
 from pilotage_trainer.artefact import MANIFEST, TRANSFORMERS, Manifest, digest_code, read_artefact, read_manifest
-from pilotage_trainer.backend import Answer, AnyCritic, AnyPolicy, Ask
+from pilotage_trainer.backend import Answer, AnyCritic, AnyPolicy, Ask, ScoreCard
 from pilotage_trainer.critic import Critic
 from pilotage_trainer.failures import DamagedArtefactError
 from pilotage_trainer.features import read_prompt, step_action
@@ -73,9 +72,9 @@ class ServedCritic:
     vocabulary: int = len(vllm.VOCABULARY)
 
     @property
-    def source(self) -> ScoreSource:
-        """What its score is."""
-        return self.critic.stored.source
+    def card(self) -> ScoreCard:
+        """What its score is. It holds the policy, so that its own answer is confidence where it did not beat it."""
+        return ScoreCard(self.critic.stored.source)
 
     def score(self, query: str) -> float:
         """P(accept) of the action at the end of `query`, asked for its verdict or not. Raises ValueError for none."""
@@ -121,17 +120,11 @@ def open_critic(folder: Path) -> AnyCritic:
     return ServedTransformerCritic.load(folder)
 
 
-class CriticSource(msgspec.Struct, frozen=True):
-    """What every backend's critic.json says."""
-
-    source: ScoreSource = ScoreSource.CRITIC
-
-
-def read_source(folder: Path) -> ScoreSource:
+def read_score_card(folder: Path) -> ScoreCard:
     """What the score of the critic at `folder` is, without its model. Raises DamagedArtefactError."""
     path = folder / CRITIC_FILE
     try:
-        return msgspec.json.decode(path.read_bytes(), type=CriticSource).source
+        return msgspec.json.decode(path.read_bytes(), type=ScoreCard)
     except (OSError, msgspec.DecodeError) as error:
         raise DamagedArtefactError(f"is no critic: {error!r}", where=str(path)) from error
 

@@ -14,6 +14,7 @@ import msgspec
 
 from pilotage_core.dialog import VERDICT_MARK
 from pilotage_core.errors import EvidenceError, UnavailableError
+from pilotage_core.score import read_confidence
 from pilotage_trainer import vllm
 from pilotage_trainer.artefact import read_manifest
 from pilotage_trainer.backend import AnyCritic, AnyPolicy
@@ -33,8 +34,8 @@ Reply = TypeVar("Reply")
 class Scorer(Protocol):
     """What calibration asks of a pair of models."""
 
-    def propose_all(self, asks: Sequence[Ask]) -> list[str]:
-        """The policy's reply (JSON) to each prompt under its schema."""
+    def propose_all(self, asks: Sequence[Ask]) -> list[tuple[str, float | None]]:
+        """The policy's reply (JSON) to each prompt under its schema, and its confidence (None: not told)."""
         ...
 
     def score_all(self, queries: Sequence[str]) -> list[float]:
@@ -49,9 +50,9 @@ class InProcess:
         self.policy = policy
         self.critic = critic
 
-    def propose_all(self, asks: Sequence[Ask]) -> list[str]:
-        """The policy's reply (JSON) to each prompt under its schema."""
-        return [reply for reply, _ in self.policy.propose_many(asks)]
+    def propose_all(self, asks: Sequence[Ask]) -> list[tuple[str, float | None]]:
+        """The policy's reply (JSON) to each prompt under its schema, and its confidence."""
+        return list(self.policy.propose_many(asks))
 
     def score_all(self, queries: Sequence[str]) -> list[float]:
         """The critic's P(accept) of the action at the end of each query."""
@@ -65,8 +66,8 @@ class Served:
         self.policy_url = policy_url.rstrip("/")
         self.critic_url = critic_url.rstrip("/")
 
-    def propose_all(self, asks: Sequence[Ask]) -> list[str]:
-        """The policy's reply (JSON) to each prompt under its schema."""
+    def propose_all(self, asks: Sequence[Ask]) -> list[tuple[str, float | None]]:
+        """The policy's reply (JSON) to each prompt under its schema, and its confidence as a gateway reads it."""
         bodies = [
             {
                 "model": vllm.POLICY,
@@ -79,7 +80,8 @@ class Served:
             for prompt, schema in asks
         ]
         replies = asyncio.run(_post_all(self.policy_url + "/v1/chat/completions", bodies, vllm.ChatReply))
-        return [reply.choices[0].message.content for reply in replies]
+        choices = [reply.choices[0] for reply in replies]
+        return [(choice.message.content, read_confidence(_list_logprobs(choice))) for choice in choices]
 
     def score_all(self, queries: Sequence[str]) -> list[float]:
         """The critic's P(accept) of the action at the end of each query."""
@@ -123,6 +125,10 @@ class Served:
                 is_folder = "/" in card.root
                 found[card.id] = read_manifest(Path(card.root)).digest if is_folder else card.root
         return found
+
+
+def _list_logprobs(choice: vllm.ChatChoice) -> list[float]:
+    return [token.logprob for token in choice.logprobs.content] if choice.logprobs else []
 
 
 async def _post_all(url: str, bodies: Sequence[Mapping[str, Any]], kind: type[Reply]) -> list[Reply]:

@@ -59,7 +59,7 @@ class GateStratum(ApiModel):
 class Calibration(ApiModel):
     """Held-out share of supervision, and what Calibration has to show before Automation.
 
-    `alwaysCalibrating` is the share of sessions that stays in Calibration for ever.
+    `alwaysCalibrating`, the share of sessions that stays in Calibration for ever, is not acted on yet.
     """
 
     held_out_share: InnerShare = "0.5"

@@ -13,6 +13,7 @@ from pydantic import Field
 from pilotage_core.certificate import ScoreSource
 from pilotage_core.dialog import DEFAULT_FORMAT, DialogFormat, Snapshot
 from pilotage_core.guardrail import GuardrailVerdict
+from pilotage_core.score import CRITIC_ALONE, ScoreRule
 from pilotage_core.stage import Stage
 from pilotage_operator.api.fields import MAP_BY_NAME, ApiModel
 
@@ -105,6 +106,25 @@ class DialogStatus(ApiModel):
         return DEFAULT_FORMAT if form == DEFAULT_FORMAT else form
 
 
+class ScoreStatus(ApiModel):
+    """What a critic's answer and the policy's confidence make of an action (core/score.py); decimals as text."""
+
+    critic: str = "1.0"
+    confidence: str = "0.0"
+    bias: str = "0.0"
+
+    @classmethod
+    def of(cls, rule: ScoreRule) -> Self:
+        """`rule` as a status holds it."""
+        return cls(critic=repr(rule.critic), confidence=repr(rule.confidence), bias=repr(rule.bias))
+
+    @property
+    def rule(self) -> ScoreRule:
+        """The same for the gateway. The default is CRITIC_ALONE itself: JSON would not leave out an equal one."""
+        rule = ScoreRule(float(self.critic), float(self.confidence), float(self.bias))
+        return CRITIC_ALONE if rule == CRITIC_ALONE else rule
+
+
 class PairStatus(ApiModel):
     """One revision of policy and critic: digests once trained, endpoints and URLs once served."""
 
@@ -116,6 +136,7 @@ class PairStatus(ApiModel):
     policy_url: str = ""
     critic_url: str = ""
     dialog: DialogStatus = DialogStatus()
+    score: ScoreStatus = ScoreStatus()
 
 
 class Retiring(ApiModel):

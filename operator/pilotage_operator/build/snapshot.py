@@ -63,6 +63,7 @@ def build_pair_ref(pair: PairStatus) -> PairRef:
         policy_url=pair.policy_url,
         critic_url=pair.critic_url,
         dialog=pair.dialog.form,
+        score=pair.score.rule,
     )
 
 

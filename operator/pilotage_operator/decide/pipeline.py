@@ -22,6 +22,7 @@ from pilotage_operator.api.status import (
     Phase,
     PhaseState,
     Pipeline,
+    ScoreStatus,
     read_time,
     write_time,
 )
@@ -217,6 +218,7 @@ def _on_critic(making: Making, counts: CounterFacts, result: JobResult, now: flo
             "critic_digest": result.digests.get("critic", ""),
             "critic_endpoint": making.pipeline.job,
             "critic_url": "",
+            "score": ScoreStatus.of(result.score),
         }
     )
     return _enter(

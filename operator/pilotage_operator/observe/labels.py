@@ -29,13 +29,17 @@ DECODE_PAGE = msgspec.json.Decoder(LabelPage).decode
 
 @dataclass(slots=True)
 class Track:
-    """The labels of one pair followed from `start` on; `monitors` by stratum where a threshold is in force."""
+    """The labels of one pair followed from `start` on; `monitors` by stratum where a threshold is in force.
+
+    `audit_shares` are those that the last labels at or above it were drawn with.
+    """
 
     pair: str
     start: int
     certificates: dict[str, Certificate]
     cursor: int
     monitors: dict[str, Monitor] = field(default_factory=dict)
+    audit_shares: dict[str, float] = field(default_factory=dict)
 
     def take(self, label: Label) -> None:
         """Add one label to the monitor of its stratum, if it speaks of a threshold in force."""
@@ -45,8 +49,12 @@ class Track:
         below = label.score < certificate.tau
         if below and (certificate.tau_looser is None or label.score < certificate.tau_looser):
             return
-        # Every label stands for its own moment's audit share, so each is the least likely to be looked at of its time.
-        monitored = MonitoredLabel(label.accepted, label.propensity, label.propensity, below)
+        # What would be executed stands for its own moment's audit share: nothing is less likely to be looked at then.
+        # What is below τ is proposed, looked at for sure beside it, and counts by that share.
+        if not below:
+            self.audit_shares[label.stratum] = label.propensity
+        least = min(self.audit_shares.get(label.stratum, 1.0), label.propensity)
+        monitored = MonitoredLabel(label.accepted, label.propensity, least, below)
         before = self.monitors.get(label.stratum) or Monitor(target=certificate.target)
         self.monitors[label.stratum] = step(before, monitored)
 

@@ -117,8 +117,10 @@ CRITICAL = ActionClass(critical=True, finalizing=False, stratum="procedure", sto
 )
 def test_a_decision_is_explained_down_to_the_line_that_decided(facts, last, lines):
     record = DecisionRecord(
-        session_id="s", process_cluster="star/x", at=SINCE, pair="r1", facts=facts, verdict=decide_gate(facts)
-    )
+        session_id="s", process_cluster="star/x", at=SINCE, pair="r1", facts=facts, verdict=decide_gate(facts),
+        critic=0.75, confidence=0.5,
+    )  # fmt: skip
     said = explain_decision(record).splitlines()
+    assert "Critic: 0.7500, confidence: 0.5000." in said
     assert said[lines] == last
     assert sum(line.startswith("→") for line in said) == 1

@@ -213,6 +213,16 @@ def test_a_lone_error_turned_right_loses_no_certificate():
         assert run(scores, accepted, *labels).coverage == 1.0
 
 
+@pytest.mark.parametrize("delta", [0.499, 0.5, 0.501])
+def test_a_delta_however_large_certifies_nothing_far_below_the_target(delta):
+    """At one half t/z is 0 / 0."""
+    scores, accepted, operators, sessions = drawn(seed=0, n=900, operators=6, spread=1.0)
+    result = run(scores, accepted, operators, sessions, target=0.98, delta=delta)
+    assert (result.tau, result.reason) == (None, CalibrationReason.FIRST_PREFIX_FAILED)
+    assert 0.0 < result.bound < 0.98
+    assert 1.0 < result.design_effect < math.inf
+
+
 def test_operators_known_well_enough_are_taken_at_their_word():
     """Many errors, all of one operator of eight: ρ is large, and the shrinkage leaves it so."""
     who = np.arange(1600) % 8
@@ -290,6 +300,65 @@ def test_the_promise_is_kept_where_actions_seldom_looked_at_err_more(rare, seldo
     assert violations / runs <= 0.08
 
 
+@pytest.mark.parametrize(
+    ("share", "propensity", "precision", "n", "told"),
+    [(0.2, 0.02, 0.6, 1000, False), (0.2, 0.02, 0.6, 600, False), (0.15, 0.05, 0.4, 150, True)],
+)
+def test_the_promise_is_kept_where_hardly_a_label_shows_the_actions_that_err(share, propensity, precision, n, told):
+    """True precision is 0.89. With 150 labels a quarter of the tables have none of such an action, and must be told."""
+    rng, certified, runs = np.random.default_rng(8), 0, 200
+    among_labels = share * propensity / (share * propensity + 1.0 - share)
+    for _ in range(runs):
+        seldom = rng.random(n) < among_labels
+        accepted = rng.random(n) < np.where(seldom, precision, (0.89 - share * precision) / (1.0 - share))
+        propensities = np.where(seldom, propensity, 1.0)
+        floor = {"least_propensity": propensity} if told else {}
+        certified += run(rng.random(n), accepted, propensities=propensities, **floor).tau is not None
+    assert certified / runs <= 0.04
+
+
+@pytest.mark.parametrize(
+    ("propensities", "least", "reason"),
+    [
+        (np.where(np.arange(200) == 70, 0.1, 1.0), 1.0, CalibrationReason.TOO_FEW_LABELS),
+        (np.where(np.arange(200) % 5 == 0, 0.1, 1.0), 1.0, CalibrationReason.CERTIFIED),
+        (np.full(200, 0.1), 1.0, CalibrationReason.CERTIFIED),
+        (np.full(200, 0.1), 0.1, CalibrationReason.CERTIFIED),
+        (np.ones(200), 0.1, CalibrationReason.TOO_FEW_LABELS),
+        (None, 0.1, CalibrationReason.TOO_FEW_LABELS),
+        (None, 1e-300, CalibrationReason.TOO_FEW_LABELS),
+    ],
+)
+def test_labels_have_to_weigh_as_much_as_the_fewest_of_the_heaviest_kind(propensities, least, reason):
+    result = run(
+        np.linspace(1.0, 0.5, 200), np.ones(200, dtype=bool), propensities=propensities, least_propensity=least
+    )
+    assert result.reason is reason
+    assert (result.needed > 200) == (reason is CalibrationReason.TOO_FEW_LABELS)
+
+
+def test_as_many_labels_as_are_said_to_be_needed_are_enough():
+    def of(n: int) -> TauResult:
+        return run(np.linspace(1.0, 0.5, n), np.ones(n, dtype=bool), least_propensity=0.03)
+
+    needed = of(100).needed
+    assert (of(needed - 1).reason, of(needed).reason) == (
+        CalibrationReason.TOO_FEW_LABELS,
+        CalibrationReason.CERTIFIED,
+    )
+
+
+def test_where_the_walk_starts_does_not_depend_on_which_labels_err():
+    seldom = np.arange(1000) % 10 == 3
+    scores, propensities = np.linspace(1.0, 0.5, 1000), np.where(seldom, 0.1, 1.0)
+    started = {
+        run(scores, ~wrong, propensities=propensities).selected
+        for wrong in (seldom, np.arange(1000) % 3 == 1, seldom & (np.arange(1000) < 200))
+    }
+    assert len(started) == 1
+    assert run(scores, ~seldom, propensities=propensities).tau is None
+
+
 # --- operators not known ----------------------------------------------------------------------------------------------
 def test_labels_of_nobody_known_are_one_more_operator_and_tell_nothing_of_how_operators_differ():
     scores, accepted, operators, sessions = drawn(seed=3, n=3000, operators=10, spread=0.6)
@@ -343,6 +412,7 @@ def test_a_stratum_without_a_target_is_refused():
         ({"operators": [1, 2]}, r"operators: has shape \(2,\), scores have \(3,\)"),
         ({"propensities": [1.0, 0.0, 1.0]}, r"propensities\[1\]: 0.0 is not in \(0, 1\]"),
         ({"propensities": [1.0, math.nan, 1.0]}, r"propensities\[1\]"),
+        ({"least_propensity": 0.0}, r"least_propensity: 0.0 is not in \(0, 1\]"),
         ({"target": 1.0}, "target: 1.0"),
         ({"target": math.nan}, "target: nan"),
         ({"delta": 0.0}, "delta: 0.0"),

@@ -121,7 +121,7 @@ any_facts = st.builds(
 
 
 def has_every_leave(facts: GateFacts) -> bool:
-    """Written from DESIGN, not from the gate: what a critical action must have to run unattended."""
+    """Written from what was asked for, not from the gate: what a critical action must have to run unattended."""
     return (
         facts.permit_fresh
         and facts.tau is not None

@@ -54,6 +54,14 @@ def test_every_number_stays_finite_and_not_negative_whatever_is_said(sequence):
         assert all(0.0 < capital < math.inf for capital in monitor.capitals)
 
 
+@pytest.mark.parametrize(("label", "count"), [(REJECT, 1000), (ACCEPT, 15_000)])
+def test_however_clear_labels_are_r_and_k_are_numbers_in_json(label, count):
+    monitor = replay(FRESH, [label] * count)
+    said = msgspec.json.decode(msgspec.json.encode((monitor.r, monitor.r_peak, monitor.k, monitor.k_peak)))
+    assert all(isinstance(number, float) for number in said)
+    assert max(said) > 1e299
+
+
 def test_one_step_is_the_recursion_of_shiryaev_and_roberts():
     assert step(FRESH, ACCEPT).r == pytest.approx(0.85)
     assert step(FRESH, REJECT).r == pytest.approx(2.35)

@@ -1,6 +1,6 @@
 """One search through permit, gate and fence together: is there any world in which a critical action runs without leave?
 
-The world is drawn whole (clocks, epochs, digests, stage, scores); what must hold is written from DESIGN, not from code.
+The world is drawn whole (clocks, epochs, digests, stage, scores); what must hold is written anew, not taken from code.
 """
 
 import msgspec

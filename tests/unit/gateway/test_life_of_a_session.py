@@ -1,6 +1,7 @@
 """One session through the gateway: what is proposed, executed, accepted, corrected, handed off, and repeated."""
 
 import msgspec
+import pytest
 from stubs.gateway import FORM, RESULT, STAR, SUBMIT, Case, StubModels, build_certificate
 
 from pilotage_core.actions import Action, Tool
@@ -15,6 +16,7 @@ from pilotage_core.events import (
     SessionReviewed,
     Verdict,
 )
+from pilotage_core.score import CONFIDENCE_ALONE, CRITIC_ALONE, ScoreRule
 from pilotage_core.screen import ScreenSchema
 from pilotage_core.stage import Stage
 from pilotage_core.wire import PairRef
@@ -72,6 +74,36 @@ async def test_what_the_gate_says_of_the_first_proposal(world, subtests):
                 assert (turn.order is not None) == (decision == "execute")
                 assert (turn.proposal is not None) == (decision == "propose")
                 assert turn.proposal is None or turn.proposal.score is None
+
+
+# rule, critic's answer, confidence; the score, and what becomes of it at τ = 0.8
+SCORES = (
+    (CRITIC_ALONE, 0.9, 0.1, 0.9, "certified"),
+    (CONFIDENCE_ALONE, 0.1, 0.9, 0.9, "certified"),
+    (CONFIDENCE_ALONE, 0.9, 0.7, 0.7, "below-tau"),
+    (ScoreRule(1.0, 1.0), 0.75, 0.6, 9 / 11, "certified"),  # odds of 3 times 1.5
+    (ScoreRule(1.0, 1.0), 0.9, 0.3, 27 / 34, "below-tau"),
+    (ScoreRule(1.0, 1.0), 1.5, 0.9, None, "no-score"),
+    (ScoreRule(1.0, 1.0), "high", 0.9, None, "no-score"),
+)
+
+
+async def test_a_score_is_what_the_pairs_rule_makes_of_critic_and_confidence(world, subtests):
+    async with world.gateway() as gateway:
+        for rule, answer, confidence, score, reason in SCORES:
+            url = world.models.url
+            world.publish(Stage.CALIBRATION, pair=PairRef("r1", "p1", "c1", url, url, score=rule))
+            vars(world.models).update(vars(StubModels(url=url, score=answer, confidence=confidence)))
+            digest = world.controller.snapshot.digest
+            await gateway.until(lambda s, d=digest: s["snapshot_digest"] == d and s["permit_remaining_ms"] > 0)
+            gateway.app.state.turns.models._breakers.clear()
+            with subtests.test(reason, rule=rule, answer=answer, confidence=confidence):
+                case = Case(gateway)
+                assert (await case.begin()).reason == reason
+                _, record = await gateway.get(f"/v1/sessions/{case.session_id}")
+                (proposal,) = record["proposals"]
+                assert proposal.get("score") == (None if score is None else pytest.approx(score))
+                assert len(world.models.requests) == (2 if rule.critic else 1)  # a critic that counts for nothing
 
 
 async def test_the_model_sees_the_serialised_dialog_and_no_id(world):

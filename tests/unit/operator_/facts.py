@@ -8,6 +8,7 @@ import msgspec
 from pilotage_core.certificate import Certificate, EvidenceDigests, ScoreSource
 from pilotage_core.dialog import DEFAULT_FORMAT, DialogFormat
 from pilotage_core.guardrail import Reading
+from pilotage_core.score import CRITIC_ALONE, ScoreRule
 from pilotage_core.wire import JobResult
 from pilotage_operator.api.automation_gate import AutomationGateSpec
 from pilotage_operator.api.policy_critic import PolicyCriticSpec
@@ -127,7 +128,7 @@ def healthy(samples: int = 40) -> dict[str, Reading]:
 class MemoryWorld:
     """Runs what is wanted at once; `certifies` and `passes` say how Jobs end. `step` is one sweep, a second long.
 
-    Policies are trained in `dialog`; `certified_in` (None: the same) is what certificates name.
+    Policies are trained in `dialog`; `certified_in` (None: the same) is what certificates name. Critics tell `score`.
     """
 
     bundle: Bundle
@@ -140,6 +141,7 @@ class MemoryWorld:
     score_from: ScoreSource | None = ScoreSource.CRITIC
     dialog: DialogFormat = DEFAULT_FORMAT
     certified_in: DialogFormat | None = None
+    score: ScoreRule = CRITIC_ALONE
     job_log: list[WantedJob] = field(default_factory=list)
     stages: list[str] = field(default_factory=list)
     last: LifecycleDecision | None = None
@@ -197,6 +199,7 @@ class MemoryWorld:
             certificates=certificates,
             held_out_after=job.held_out_after or (write_time(self.now - 0.5) if job.held_out_share != "0" else ""),
             dialog=self.dialog if job.phase is JobPhase.POLICY else DEFAULT_FORMAT,
+            score=self.score if job.phase is JobPhase.CRITIC else CRITIC_ALONE,
         )
         told = msgspec.json.decode(msgspec.json.encode(result), type=JobResult)  # as a termination message
         return JobFact(JobState.SUCCEEDED, told, 0)

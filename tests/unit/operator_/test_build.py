@@ -11,11 +11,12 @@ import yaml
 from facts import make_bundle, make_certificate
 
 from pilotage_core.dialog import DEFAULT_FORMAT, DialogFormat, Snapshot
+from pilotage_core.score import CONFIDENCE_ALONE, CRITIC_ALONE, ScoreRule
 from pilotage_core.stage import Stage
 from pilotage_core.wire import Leave, find_leave
 from pilotage_core.wire import Snapshot as WireSnapshot
 from pilotage_operator.api.policy_critic import PolicyCriticSpec
-from pilotage_operator.api.status import DialogStatus, PairStatus
+from pilotage_operator.api.status import DialogStatus, PairStatus, ScoreStatus
 from pilotage_operator.build.digests import digest_actions
 from pilotage_operator.build.inference_service import build_inference_service
 from pilotage_operator.build.job import (
@@ -255,24 +256,29 @@ def test_a_leave_carries_certificates_only_where_they_may_be_used(stage):
 FORMS = (DEFAULT_FORMAT, DialogFormat(Snapshot.DIFFERENCE, 60_000, 20_000), DialogFormat(Snapshot.WHOLE, 1_000, 333))
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_a_format_comes_through_status_and_snapshot_as_it_was(form):
-    told = PairStatus(revision="r1", policy_digest="p", policy_url="http://p", dialog=DialogStatus.of(form)).to_json()
+RULES = (CRITIC_ALONE, CONFIDENCE_ALONE, ScoreRule(0.712345, 1.0 / 3.0, -1e-7))
+
+
+@pytest.mark.parametrize(("form", "rule"), list(zip(FORMS, RULES, strict=True)))
+def test_format_and_score_come_through_status_and_snapshot_as_they_were(form, rule):
+    known = {"revision": "r1", "policy_digest": "p", "policy_url": "http://p"}
+    told = PairStatus(**known, dialog=DialogStatus.of(form), score=ScoreStatus.of(rule)).to_json()
     pairs = [
         build_pair_ref(PairStatus.model_validate(stored))
         for stored in (told, yaml.safe_load(yaml.safe_dump(told)), json.loads(json.dumps(told)))
     ]
     assert len({msgspec.json.encode(pair) for pair in pairs}) == 1
-    assert pairs[0].dialog == form
+    assert (pairs[0].dialog, pairs[0].score) == (form, rule)
     snapshot = WireSnapshot((Leave("a", "star", Stage.COPILOT, pair=pairs[0]),))
     received = msgspec.json.decode(msgspec.json.encode(snapshot), type=WireSnapshot)
     assert received.digest == snapshot.digest
     assert received.leaves[0].pair.dialog.digest == form.digest
+    assert received.leaves[0].pair.score == rule
 
 
-def test_a_pair_from_before_formats_were_told_has_the_default_and_the_same_snapshot():
+def test_a_pair_from_before_these_were_told_has_the_defaults_and_the_same_snapshot():
     told = PairStatus(revision="r1").to_json()
-    old = {name: value for name, value in told.items() if name != "dialog"}
+    old = {name: value for name, value in told.items() if name not in ("dialog", "score")}
     pairs = [build_pair_ref(PairStatus.model_validate(stored)) for stored in (told, old)]
     assert pairs[0].dialog == DEFAULT_FORMAT
     encoded = [msgspec.json.encode(pair) for pair in pairs]

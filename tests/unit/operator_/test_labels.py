@@ -6,12 +6,13 @@ from aiohttp import ClientSession, web
 from aiohttp.test_utils import TestServer
 from facts import START, make_bundle, make_certificate
 
+from pilotage_core.monitoring import Monitor, MonitoredLabel, replay
 from pilotage_core.record import Label
 from pilotage_core.stage import Stage
 from pilotage_core.wire import LabelPage
 from pilotage_operator.api.status import Baseline, PairStatus, ProcessClusterStatus
 from pilotage_operator.decide.pipeline import encode_certificates
-from pilotage_operator.observe.labels import LabelFollower
+from pilotage_operator.observe.labels import LabelFollower, Track
 
 
 def label(accepted: bool, score: float | None = 0.9, critical: bool = True, stratum: str = "procedure") -> Label:
@@ -68,6 +69,20 @@ async def test_only_critical_labels_at_or_above_the_threshold_in_force_count(gat
     gateway["labels"] = [ignored] * 100
     fact = await gateway["follower"].observe_labels("star/one", status())
     assert (fact.r, fact.labels, fact.cursor) == (0.0, 0, 100)
+
+
+@pytest.mark.parametrize("share", [0.1, 1.0])
+def test_a_proposal_below_the_threshold_counts_by_the_audit_share_of_what_is_executed_beside_it(share):
+    certificate = msgspec.structs.replace(make_certificate(make_bundle(), "r1", START), tau_looser=0.7)
+    track = Track("r1", 0, {"procedure": certificate}, cursor=0)
+    executed, proposed = label(True), label(True, score=0.75)
+    for one in (msgspec.structs.replace(executed, propensity=share), msgspec.structs.replace(proposed, propensity=1.0)):
+        track.take(one)
+    wanted = replay(
+        Monitor(target=certificate.target),
+        [MonitoredLabel(True, share, share), MonitoredLabel(True, 1.0, share, below_tau=True)],
+    )
+    assert track.monitors["procedure"] == wanted
 
 
 async def test_copilots_labels_are_followed_but_never_pooled_with_those_of_automation(gateway):

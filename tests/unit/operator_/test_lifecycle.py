@@ -8,6 +8,7 @@ from facts import IMAGE, MemoryWorld, climb_to, healthy, make_bundle, make_certi
 from pilotage_core.certificate import ScoreSource
 from pilotage_core.dialog import DEFAULT_FORMAT, DialogFormat, Snapshot
 from pilotage_core.guardrail import Reading
+from pilotage_core.score import CONFIDENCE_ALONE, ScoreRule
 from pilotage_core.stage import Stage
 from pilotage_operator.api.status import Phase, ProcessClusterStatus, read_time
 from pilotage_operator.decide.facts import EndpointFact, JobFact, JobState, MonitorFact
@@ -318,19 +319,21 @@ def test_a_certificate_is_void_as_soon_as_a_digest_changes(what):
 
 
 @pytest.mark.parametrize("dialog", [DEFAULT_FORMAT, DialogFormat(Snapshot.DIFFERENCE, 60_000, 20_000)])
-def test_a_pair_is_asked_and_certified_in_the_format_it_was_trained_in(dialog):
-    world = climb_to(MemoryWorld(make_bundle(), dialog=dialog), "Automation")
+def test_a_pair_is_asked_and_certified_in_the_format_it_was_trained_in_and_scored_by_its_rule(dialog):
+    rule = ScoreRule(0.5, 1.5, -0.25)
+    world = climb_to(MemoryWorld(make_bundle(), dialog=dialog, score=rule), "Automation")
     assert world.status.stage is Stage.AUTOMATION
     leave = world.last.leave
-    assert leave.pair.dialog == dialog
+    assert (leave.pair.dialog, leave.pair.score) == (dialog, rule)
     assert leave.certificates["procedure"].digests.prompt_format == leave.pair.dialog.digest
     breach(world)
-    world.dialog = DialogFormat(Snapshot.WHOLE)
+    world.dialog, world.score = DialogFormat(Snapshot.WHOLE), CONFIDENCE_ALONE
     world.count(sessions=420)
     for _ in range(60):
         world.step(readings=healthy())
         pair = world.last.leave.pair
-        assert pair.dialog == (dialog if pair.revision == "r1" else world.dialog), "each pair keeps its own"
+        own = (dialog, rule) if pair.revision == "r1" else (world.dialog, world.score)
+        assert (pair.dialog, pair.score) == own, "each pair keeps its own"
     assert pair.revision == "r2"
 
 

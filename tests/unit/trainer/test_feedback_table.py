@@ -360,9 +360,53 @@ def test_a_tau_in_force_that_no_run_wrote_is_refused(tmp_path, wrong, said):
 def test_the_smallest_propensity_of_the_time_may_be_told(tmp_path):
     table = joined(drawn(1, 3000), then(12, 0.0))
     plain = write_parquet(tmp_path / "p.parquet", table)
-    told = write_parquet(tmp_path / "t.parquet", {**table, "least_propensity": [0.1] * 3012})
+    told = write_parquet(tmp_path / "t.parquet", {**table, "least_propensity": [1.0] * 3000 + [0.1] * 12})
     r = [read(path, "--monitor-from", "2026-11-01T00:00:00Z")[0]["monitor"]["r"] for path in (plain, told)]
     assert r[0] > 1e4 > 100 > r[1]
+
+
+@pytest.mark.parametrize(("before", "after"), [([1.0], [1.0, 0.1]), ([0.1, 1.0], [1.0])])
+def test_untold_it_is_the_smallest_of_the_gates_labels_and_the_result_says_so(tmp_path, before, after):
+    table = joined(drawn(1, 3000), then(400, 1.0))
+    table["propensity"] = [before[i % len(before)] for i in range(3000)] + [after[i % len(after)] for i in range(400)]
+    told = {**table, "least_propensity": table["propensity"][:3000] + [0.1] * 400}
+    found = [
+        read(write_parquet(tmp_path / f"{i}.parquet", each), "--monitor-from", "2026-11-01T00:00:00Z")[0]
+        for i, each in enumerate((table, told))
+    ]
+    assert found[0]["monitor"] == found[1]["monitor"]
+    assert [gate["caveats"] for gate in found] == [["LeastPropensityMissing"], []]
+
+
+def test_one_propensity_for_all_that_is_monitored_needs_no_telling(tmp_path):
+    table = joined(drawn(1, 3000), then(40, 0.9))
+    audited = {**table, "propensity": [1.0] * 3000 + [0.1] * 40}
+    [plain], [same] = (
+        read(write_parquet(tmp_path / f"{i}.parquet", each), "--monitor-from", "2026-11-01T00:00:00Z")
+        for i, each in enumerate((table, audited))
+    )
+    assert (plain["monitor"], plain["caveats"]) == (same["monitor"], same["caveats"])
+    assert same["caveats"] == []
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_an_action_looked_at_so_seldom_that_no_label_shows_it_is_counted_where_it_is_told(tmp_path, told):
+    table = {**drawn(1, 200), "accepted": [True] * 200}
+    if told:
+        table["least_propensity"] = [0.05] * 200
+    [gate] = read(write_csv(tmp_path / "t.csv", table))
+    assert gate["reason"] == ("TooFewLabels" if told else "Certified")
+
+
+@pytest.mark.parametrize("good", [0, 30, 200])
+def test_a_tightening_stands_however_good_the_labels_after_it(tmp_path, good):
+    force = {**GATE, "tau": 0.5, "target": 0.9, "delta": 0.05, "tau_tighter": 0.6, "tau_looser": 0.4}
+    (tmp_path / "force.json").write_text(json.dumps([force]))
+    n = 16 + good
+    table = {**drawn(1, n), "score": [0.9] * n, "accepted": [True] * 10 + [False] * 6 + [True] * good}
+    [gate] = read(write_csv(tmp_path / "t.csv", table), "--in-force", str(tmp_path / "force.json"))
+    assert (gate["monitor"]["step"], gate["monitor"]["next_tau"]) == ("Tighten", 0.6)
+    assert gate["monitor"]["alarm"] == ("None" if good else "Tighten")
 
 
 # --- bad input --------------------------------------------------------------------------------------------------------

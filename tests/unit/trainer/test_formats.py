@@ -8,12 +8,12 @@ import pytest
 from unit.trainer.conftest import KEY, RULES
 
 from pilotage_core.actions import Action, Tool
-from pilotage_core.certificate import ScoreSource
 from pilotage_core.dialog import DEFAULT_FORMAT, DialogFormat, Snapshot, encode_action
 from pilotage_core.training import CriticTraining
 from pilotage_core.walk import walk_session
 from pilotage_trainer import calibration_job, evaluation_run
 from pilotage_trainer.artefact import Manifest, read_manifest, write_artefact
+from pilotage_trainer.backend import ScoreCard
 from pilotage_trainer.calibration_job import run_calibrate
 from pilotage_trainer.config import read_config
 from pilotage_trainer.evaluation_command import SessionsRequest
@@ -37,7 +37,7 @@ class Asked:
     """A policy and its critic, of `MADE`, that propose ASK and keep what they are asked."""
 
     made, manifest, end = MADE, msgspec.structs.replace(MADE, policy=MADE.digest), 0
-    source = ScoreSource.CRITIC
+    card = ScoreCard()
 
     def __init__(self):
         self.prompts, self.queries = [], []
@@ -93,7 +93,7 @@ def test_certificates_rest_on_the_policys_prompts(records, trained, write_export
     for name in ("open_policy", "open_critic"):
         monkeypatch.setattr(calibration_job, name, lambda folder: pair)
     monkeypatch.setattr(calibration_job, "check_artefact", lambda folder, kind: pair.manifest)
-    monkeypatch.setattr(calibration_job, "read_source", lambda folder: pair.source)
+    monkeypatch.setattr(calibration_job, "read_score_card", lambda folder: pair.card)
     given = json.loads(config) | {"strata": [{"name": "message"}], "precision_target": "0.01"}
     window = Window(write_export(records), KEY, "r1", tmp_path)
     result = run_calibrate(window, read_config(json.dumps(given)), None, "2026-03-05")

@@ -33,6 +33,9 @@ class Caveat(StrEnum):
     FEW_OPERATORS = "FewOperators"  # two operators tell too little of how others differ
     OPERATORS_MISSING = "OperatorsMissing"  # labels without operator count as one more operator, the worst case
     SESSIONS_MISSING = "SessionsMissing"  # labels without session count as one session for each operator
+    LEAST_PROPENSITY_MISSING = (
+        "LeastPropensityMissing"  # the monitor takes the gate's smallest propensity for all times
+    )
 
 
 class GateResult(msgspec.Struct, frozen=True):
@@ -144,11 +147,14 @@ def _judge_gate(
     standing = in_force.get(key)
     if request.in_force is None:
         standing = InForce(*key, result.tau, result.target, delta, result.tau_tighter, result.tau_looser)
-    monitor = None
+    repeated = count_repeated(rows)
+    caveats, monitor = _find_caveats(before, result, repeated), None
     if standing is not None and standing.tau is not None and (since is not None or request.in_force is not None):
         newer = rows if since is None else rows[rows["at"] >= since]
-        monitor = monitor_rows(newer, standing)
-    repeated = count_repeated(rows)
+        least = rows["propensity"].min(initial=1.0)
+        monitor = monitor_rows(newer, standing, least)
+        if (np.isnan(newer["least_propensity"]) & (newer["propensity"] > least)).any():
+            caveats += (Caveat.LEAST_PROPENSITY_MISSING,)
     return GateResult(
         process_cluster=key[0],
         stratum=key[1],
@@ -169,7 +175,7 @@ def _judge_gate(
         repeated=repeated,
         tau_tighter=result.tau_tighter,
         tau_looser=result.tau_looser,
-        caveats=_find_caveats(before, result, repeated),
+        caveats=caveats,
         monitor=monitor,
     )
 
@@ -189,6 +195,7 @@ def calibrate_rows(rows: Rows, target: float, delta: float) -> TauResult:
         delta=delta,
         propensities=None if (propensities == 1.0).all() else propensities,
         known=None if known.all() else known,
+        least_propensity=float(np.fmin.reduce(rows["least_propensity"], initial=1.0)),  # NaN where it is not told
     )
 
 

@@ -43,7 +43,8 @@ Strata = Annotated[
 MonitorFrom = Annotated[
     str,
     typer.Option(
-        help="labels from this time on (RFC 3339) do not calibrate: R and K are replayed over them, for the τ in force",
+        help="labels from this time on (RFC 3339) do not calibrate: R (precision alarm) and K (evidence for "
+        "loosening τ) are replayed over them, for the τ in force",
         rich_help_panel=PANEL,
     ),
 ]

@@ -28,7 +28,8 @@ class Step(StrEnum):
 class Monitoring(msgspec.Struct, frozen=True):
     """What labels in order say of `tau` in force (pilotage_core.monitoring.Monitor, whose fields these are).
 
-    `ignored` labels score below the next looser step and say nothing of `tau`. `next_tau` is where `step` leads.
+    `ignored` labels score below the next looser step and say nothing of `tau`. `next_tau` is where `step` leads, one
+    grid step at most: once R has called for a tightening, `step` stays Tighten whatever followed, unless R rolls back.
     """
 
     tau: float
@@ -81,20 +82,22 @@ def _require_sound(gate: InForce, where: str) -> None:
         raise InvalidInputError(f"0 ≤ tau_looser < tau < tau_tighter ≤ 1 does not hold: {steps}", where=where)
 
 
-def monitor_rows(rows: Rows, standing: InForce) -> Monitoring:
+def monitor_rows(rows: Rows, standing: InForce, least: float) -> Monitoring:
     """R and K over `rows` by time (equal times in file order), for the τ of `standing`.
 
-    Without a column least_propensity, each label's own propensity is taken for the smallest of its time, as the
-    controller does: true where one audit share holds for all actions at a time.
+    Without a column least_propensity, `least` is the smallest propensity at any time. A label's own would do only where
+    all actions of a time have the same, which a table does not show: elsewhere it leaves all labels with one weight.
     """
     assert standing.tau is not None
     floor = standing.tau if standing.tau_looser is None else standing.tau_looser
     heard = rows[rows["score"] >= floor]
     heard = heard[np.argsort(heard["at"], kind="stable")]
+    told = heard["least_propensity"]
+    leasts = np.where(np.isnan(told), least, told)
     monitor = Monitor(target=standing.target)
-    columns = ("accepted", "propensity", "least_propensity", "score")
-    for accepted, propensity, least, score in zip(*(heard[name].tolist() for name in columns), strict=True):
-        monitor = step(monitor, MonitoredLabel(accepted, propensity, least, score < standing.tau))
+    columns = (heard["accepted"], heard["propensity"], leasts, heard["score"] < standing.tau)
+    for label in zip(*(column.tolist() for column in columns), strict=True):
+        monitor = step(monitor, MonitoredLabel(*label))
     taken, next_tau = _decide_step(monitor, standing)
     return Monitoring(
         tau=standing.tau,
@@ -114,10 +117,13 @@ def monitor_rows(rows: Rows, standing: InForce) -> Monitoring:
 
 
 def _decide_step(monitor: Monitor, standing: InForce) -> tuple[Step, float | None]:
-    """What to do with τ, and the τ that leads to. K speaks of a looser step only where there is one."""
+    """What to do with τ, and the τ that leads to. K speaks of a looser step only where there is one.
+
+    Nothing undoes a tightening here: K would have to speak of labels down to the old τ, and hears some below it too.
+    """
     if monitor.alarm is Alarm.ROLL_BACK:
         return Step.ROLL_BACK, None
-    if monitor.alarm is Alarm.TIGHTEN:
+    if monitor.tightenings:
         return Step.TIGHTEN, standing.tau_tighter
     if standing.tau_looser is not None and has_earned_looser(monitor, standing.delta):
         return Step.LOOSEN, standing.tau_looser

@@ -18,6 +18,8 @@ EXPLAINED = {
     Caveat.FEW_OPERATORS: "two operators tell little of how others differ: get labels of more",
     Caveat.OPERATORS_MISSING: "labels without operator count as one more operator, the worst case",
     Caveat.SESSIONS_MISSING: "labels without session_id count as one session for each operator",
+    Caveat.LEAST_PROPENSITY_MISSING: "R and K take the gate's smallest propensity for that of every time: "
+    "a column least_propensity would say it, and lets them see more where it varies by time alone",
 }
 
 

@@ -32,7 +32,8 @@ Times = npt.NDArray[np.int64]
 class Batch:
     """Some rows in file order. `gates` are positions in `FeedbackTable.gates`; `at` is in microseconds.
 
-    `operators` and `sessions` are 64-bit hashes of ids; 0 is an empty id.
+    `operators` and `sessions` are 64-bit hashes of ids; 0 is an empty id. `least_propensities` are NaN in a table
+    without that column.
     """
 
     gates: npt.NDArray[np.uint32]
@@ -70,7 +71,7 @@ class FeedbackTable:
     def _convert(self, batch: pa.RecordBatch) -> Batch:
         propensities = self._read_share(batch, "propensity")
         _raise_first(propensities <= 0.0, lambda row: self._refuse("propensity", row, "0 is not in (0, 1]"))
-        least = propensities
+        least = np.full(batch.num_rows, np.nan)
         if LEAST_PROPENSITY in batch.schema.names:
             least = self._read_share(batch, LEAST_PROPENSITY)
             wrong = (least <= 0.0) | (least > propensities)

@@ -9,9 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from pilotage_core.actions import Action, ActionRules, classify_action
 from pilotage_core.dialog import VERDICT_MARK, encode_action
-from pilotage_core.errors import EvidenceError, InvalidActionError
+from pilotage_core.errors import EvidenceError, InvalidActionError, InvalidInputError
 from pilotage_core.events import Grade
 from pilotage_core.proposal import build_action_schema, read_reply
 from pilotage_core.record import SessionRecord
@@ -20,17 +22,20 @@ from pilotage_trainer.critic import Rates
 from pilotage_trainer.failures import OneClassError
 from pilotage_trainer.labels import Moment, list_moments
 from pilotage_trainer.models import build_query
-from pilotage_trainer.neural.inference import PROMPT_END, PolicyModel, Proposal, Reader, find_chains
+from pilotage_trainer.neural.inference import AT_ONCE, PROMPT_END, PolicyModel, Proposal, Reader, find_chains
 from pilotage_trainer.neural.tokenizer import label_token_ids
 from pilotage_trainer.neural.tree import Branch, build_tree
-from pilotage_trainer.neural.verdict import count_rates, score_replies, tell_rates
+from pilotage_trainer.neural.verdict import count_rates, tell_rates
 
 Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Judged:
-    """One label. `query` is the prompt and the action, `reply` the action as the policy's, with its confidence."""
+    """One label. `query` is the prompt and the action, `reply` the action as the policy's, with its probabilities.
+
+    `confidence` is what a gateway is told, or was told of a live proposal (None: it was not).
+    """
 
     session: int
     query: str
@@ -39,6 +44,7 @@ class Judged:
     weight: float
     live: bool
     reply: Proposal
+    confidence: float | None
 
 
 @dataclass
@@ -100,8 +106,17 @@ def _judge_moments(
     queries = [build_query(moment.prompt, action, form) for moment, action, *_ in critical]
     found = _find_replies(policy, queries, [(encode_action(action, form), reply) for _, action, _, reply in critical])
     return [
-        Judged(number, query, stratum, moment.judge(action), moment.weight, moment.is_live, reply)
-        for query, reply, (moment, action, stratum, _) in zip(queries, found, critical, strict=True)
+        Judged(
+            number,
+            query,
+            stratum,
+            moment.judge(action),
+            moment.weight,
+            moment.is_live,
+            reply,
+            said.confidence if said else moment.confidence,
+        )
+        for query, reply, (moment, action, stratum, said) in zip(queries, found, critical, strict=True)
     ]
 
 
@@ -115,6 +130,34 @@ def _find_replies(
     ]
     anew = iter(score_replies(policy, [query for query, reply in zip(queries, known, strict=True) if reply is None]))
     return [reply or next(anew) for reply in known]
+
+
+def score_replies(reader: Reader, queries: Sequence[str]) -> list[Proposal]:
+    """Each query (a prompt and an action) as if `reader`, a policy, had replied with that action. In their order.
+
+    Sessions are read once. Raises InvalidInputError where a query holds no action.
+    """
+    cuts = [query.rfind(PROMPT_END) + len(PROMPT_END) for query in queries]
+    for query, cut in zip(queries, cuts, strict=True):
+        if cut < len(PROMPT_END) or cut == len(query):
+            raise InvalidInputError("does not end with a proposed action", where="query")
+    found: dict[int, Proposal] = {}
+    for chain in find_chains([query[:cut] for query, cut in zip(queries, cuts, strict=True)]):
+        encoded = reader.encode_chain([queries[index][: cuts[index]] for index in chain])
+        replies = [queries[index][cuts[index] :] for index in chain]
+        tails = [[*ids, reader.tokenizer.eos_token_id] for ids in reader.encode(replies)]
+        trunk = reader.find_trunk(encoded[-1])
+        first = torch.log_softmax(trunk.read(encoded[-1], [len(ids) for ids in encoded]), dim=-1)
+        for start in range(0, len(chain), AT_ONCE):
+            part = range(start, min(start + AT_ONCE, len(chain)))
+            branches = [trunk.branch(len(encoded[i])) for i in part]
+            grown = torch.log_softmax(trunk.grow_each(branches, [tails[i][:-1] for i in part]), dim=-1)
+            trunk.cut()
+            for i, rows in zip(part, grown.split([len(tails[i]) - 1 for i in part]), strict=True):
+                later = rows.gather(1, torch.tensor(tails[i][1:], device=rows.device)[:, None])[:, 0].tolist()
+                logprobs = (float(first[i, tails[i][0]]), *later)
+                found[chain[i]] = Proposal(replies[i], tuple(tails[i]), logprobs, len(encoded[i]), finished=True)
+    return [found[index] for index in range(len(queries))]
 
 
 def require_labels(labels: Sequence[Judged], least: int) -> None:

@@ -1,7 +1,8 @@
-"""Fitting a critic on labels, choosing among its checkpoints, and finding out whether it is better than confidence.
+"""Fitting a critic on labels, choosing among its checkpoints, and finding out what it adds to the policy's confidence.
 
-The older sessions are learned from. Of the newer ones every other chooses the checkpoint, and the rest compare it with
-the policy's confidence, so that neither looks at what the other was decided by. What was compared is what is served.
+The older sessions are learned from. Of the newer ones every other chooses the checkpoint and the rule that makes a
+score of critic and confidence, and the rest compare that with confidence alone, so that neither looks at what the other
+was decided by. What was compared is what is served.
 Not here: labels and rows (critic_data.py), the Job (critic_job.py), the loop (sft.py).
 """
 
@@ -12,14 +13,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import torch
 from accelerate import PartialState
 from peft import PeftModel
+from sklearn.linear_model import LogisticRegression
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from pilotage_core.certificate import ScoreSource
+from pilotage_core.score import CONFIDENCE_ALONE, CRITIC_ALONE, ScoreRule, find_score, log_odds
 from pilotage_core.training import CriticTraining
 from pilotage_trainer.comparison import Comparison, compare_scores
 from pilotage_trainer.config import CriticSettings
@@ -50,7 +53,10 @@ class Split:
 
 @dataclass(frozen=True)
 class Fitted:
-    """What is served, how it compares, and the AUROC of each measure of confidence. `step` 0: nothing was trained."""
+    """What is served, how its score compares with confidence, and the AUROC of each measure of that.
+
+    `step` 0: nothing was trained.
+    """
 
     model: PreTrainedModel
     card: Card
@@ -81,38 +87,42 @@ def fit_better(
     identity: str = "",
     target: float = 0.9,
 ) -> Fitted:
-    """A critic where it beats confidence on sessions that neither learned from; else the policy, whose score that is.
+    """A critic whose score beats confidence on sessions that neither learned from; else the policy, and confidence.
 
     `work` gets checkpoints and figures. Raises NotANumberError, WorkerDiedError, OSError.
     """
     split = split_labels(labels, choosing.development_share)
     measures = {
-        measure: measure_auroc(split.comparing, read_confidences(split.comparing, measure)) for measure in Measure
+        measure: measure_auroc(split.comparing, [measure.of(each.reply) for each in split.comparing])
+        for measure in Measure
     }
-    measure = max(Measure, key=lambda each: measures[each])
+    confidences = score_labels(split.comparing, CONFIDENCE_ALONE)
+    confidence = Card(CONFIDENCE_ALONE.source, CONFIDENCE_ALONE)
     if len(split.learned) < choosing.least_labels or len({each.accepted for each in split.learned}) < 2:
         tell(f"{len(split.learned)} labels of older sessions are too few to train on: confidence is the score")
-        nothing = Comparison(len(split.comparing), 0.5, measures[measure], 0.0)
-        return Fitted(load_policy().model, Card(ScoreSource.CONFIDENCE, measure), nothing, measures)
-    critic, step = train_critic(load_policy, split, training, work, identity)
-    scores = critic.score_many([each.query for each in split.comparing])
-    confidences = read_confidences(split.comparing, measure)
+        nothing = Comparison(len(split.comparing), 0.5, measure_auroc(split.comparing, confidences), 0.0)
+        return Fitted(load_policy().model, confidence, nothing, measures)
+    critic, rule, step = train_critic(load_policy, split, training, work, identity)
+    answers = critic.score_many([each.query for each in split.comparing])
+    scores = score_labels(split.comparing, rule, answers)
     compared = compare_labels(split.comparing, scores, confidences, choosing)
     figures = {
+        "critic_auroc": measure_auroc(split.comparing, answers),
         "coverage": find_coverage(split.comparing, scores, target),
         "confidence_coverage": find_coverage(split.comparing, confidences, target),
     }
     if compared.share_better >= choosing.certainty:
-        return Fitted(critic.model, critic.card, compared, measures, step, figures)
-    return Fitted(load_policy().model, Card(ScoreSource.CONFIDENCE, measure), compared, measures, step, figures)
+        card = msgspec.structs.replace(critic.card, source=rule.source, rule=rule)
+        return Fitted(critic.model, card, compared, measures, step, figures)
+    return Fitted(load_policy().model, confidence, compared, measures, step, figures)
 
 
 def train_critic(
     load_policy: LoadPolicy, split: Split, training: CriticTraining, work: Path, identity: str = ""
-) -> tuple[Verdict, int]:
-    """The best checkpoint of a critic trained on `split.learned` from the policy's weights, and its step.
+) -> tuple[Verdict, ScoreRule, int]:
+    """The best checkpoint of a critic trained on `split.learned` from the policy's weights, its rule, and its step.
 
-    Best by AUROC on `split.choosing`, the smaller development loss where that is the same.
+    Best by AUROC of the score on `split.choosing`, the smaller development loss where that is the same.
     """
     policy = load_policy()
     rates, tell_of = crossfit_rates(split.learned, training.folds) if training.side_evidence else (None, tell_nothing)
@@ -131,14 +141,34 @@ def train_critic(
     if not PartialState().is_main_process:
         sys.exit(0)  # choosing and comparing is the first process's
     found: list[tuple[float, float, int]] = []
+    rules: dict[int, ScoreRule] = {}
     for candidate in trained.candidates:
         critic = load_candidate(candidate, load_policy, dtype, card)
-        auroc = measure_auroc(split.choosing, critic.score_many([each.query for each in split.choosing]))
+        answers = critic.score_many([each.query for each in split.choosing])
+        rule = rules[candidate.step] = fit_rule(split.choosing, answers)
+        auroc = measure_auroc(split.choosing, score_labels(split.choosing, rule, answers))
         tell(f"batch {candidate.step}: AUROC {auroc:.3f} on {len(split.choosing)} choosing labels")
         found.append((auroc, -candidate.loss, candidate.step))
     step = max(found)[-1]
     (best,) = (each for each in trained.candidates if each.step == step)
-    return load_candidate(best, load_policy, dtype, card), step
+    return load_candidate(best, load_policy, dtype, card), rules[step], step
+
+
+def fit_rule(labels: Sequence[Judged], answers: Sequence[float]) -> ScoreRule:
+    """What a critic's `answers` and the policy's confidence are worth beside each other: logistic stacking on `labels`.
+
+    What has no positive weight is left out. The critic is alone where confidence was not told, or to one class only.
+    """
+    known = [(each, answer) for each, answer in zip(labels, answers, strict=True) if each.confidence is not None]
+    accepted = [each.accepted for each, _ in known]
+    if len(set(accepted)) < 2:
+        return CRITIC_ALONE
+    told = [(log_odds(answer), log_odds(each.confidence or 0.0)) for each, answer in known]
+    fitted = LogisticRegression().fit(np.array(told), accepted)
+    critic, confidence, bias = (float(f"{x:.6g}") for x in (*fitted.coef_[0], fitted.intercept_[0]))
+    if confidence <= 0.0:
+        return CRITIC_ALONE
+    return ScoreRule(critic, confidence, bias) if critic > 0.0 else CONFIDENCE_ALONE
 
 
 def sum_verdict_losses(model: torch.nn.Module, batch: Batch, tokens: tuple[int, int]) -> torch.Tensor:
@@ -161,9 +191,10 @@ def load_candidate(candidate: Candidate, load_policy: LoadPolicy, dtype: torch.d
 
 
 # --- measuring --------------------------------------------------------------------------------------------------------
-def read_confidences(labels: Sequence[Judged], measure: Measure) -> list[float]:
-    """How sure the policy was of each."""
-    return [measure.of(each.reply) for each in labels]
+def score_labels(labels: Sequence[Judged], rule: ScoreRule, answers: Sequence[float] | None = None) -> list[float]:
+    """The score of each by `rule`, `answers` being the critic's; 0 where there is none, which is below every τ."""
+    said: Sequence[float | None] = answers or [None] * len(labels)
+    return [find_score(rule, answer, each.confidence) or 0.0 for each, answer in zip(labels, said, strict=True)]
 
 
 def measure_auroc(labels: Sequence[Judged], scores: Sequence[float]) -> float:

@@ -27,7 +27,7 @@ from pilotage_trainer.neural.inference import PolicyModel, find_device
 from pilotage_trainer.neural.metrics_file import METRICS
 from pilotage_trainer.neural.processes import open_state
 from pilotage_trainer.neural.tokenizer import load_tokenizer
-from pilotage_trainer.neural.verdict import SERVED_BY_US, Measure
+from pilotage_trainer.neural.verdict import SERVED_BY_US
 from pilotage_trainer.window import Window, build_digests, digest_records
 
 LABELS = "labels.msgpack"
@@ -69,7 +69,7 @@ def run_critic(window: Window, config: JobConfig) -> JobResult:
     described = window.describe("critic", config, newer, made.dialog, policy=made)
     files = {CRITIC_FILE: msgspec.json.encode(fitted.card), TRAINING: training.model_dump_json(indent=1).encode()}
     files |= _read_figures(work)
-    if not fitted.card.is_plain:
+    if fitted.card.rates is not None:
         files["config.json"] = build_refused_config(fitted)
     manifest = write_transformer(
         window.folder("critic"),
@@ -131,25 +131,27 @@ def build_result(
             "auroc": compared.auroc,
             "confidence_auroc": compared.confidence_auroc,
             "share_better": compared.share_better,
-            "beats_confidence": float(fitted.card.source is ScoreSource.CRITIC),
+            "beats_confidence": float(fitted.card.source is not ScoreSource.CONFIDENCE),
             "step": float(fitted.step),
             **{f"confidence_auroc:{measure}": auroc for measure, auroc in fitted.measures.items()},
             **fitted.figures,
         },
         held_out_after=manifest.trained_until,
+        score=fitted.card.rule,
     )
 
 
 def explain(fitted: Fitted) -> str:
     """In plain words, what the score is and why."""
-    compared, names = fitted.compared, {Measure.WHOLE: "whole sequence", Measure.MEAN: "mean", Measure.LEAST: "least"}
-    source = fitted.card.source
-    score = source.words if source is ScoreSource.CRITIC else f"{source.words} ({names[fitted.card.measure]})"
+    compared = fitted.compared
     told = (
-        f"the score is the {score}: AUROC {compared.auroc:.3f}, confidence {compared.confidence_auroc:.3f}, better in "
-        f"{compared.share_better:.1%} of draws over {compared.labels} labels"
+        f"the score is the {fitted.card.source.words}: AUROC {compared.auroc:.3f} with the critic, "
+        f"{compared.confidence_auroc:.3f} of confidence alone, better in {compared.share_better:.1%} of draws over "
+        f"{compared.labels} labels"
     )
-    return told if fitted.card.is_plain else f"{told}; only pilotage-serve answers it, vLLM refuses the artefact"
+    if fitted.card.rates is None:
+        return told
+    return f"{told}; only pilotage-serve tells acceptance rates, vLLM refuses the artefact"
 
 
 def _read_figures(work: Path) -> dict[str, bytes]:

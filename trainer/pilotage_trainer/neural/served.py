@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pilotage_core.certificate import ScoreSource
 from pilotage_trainer.artefact import Manifest
-from pilotage_trainer.backend import Answer, Ask
+from pilotage_trainer.backend import Answer, Ask, ScoreCard
 from pilotage_trainer.neural.export import load_transformer
 from pilotage_trainer.neural.inference import PolicyModel, weigh_first
 from pilotage_trainer.neural.verdict import Verdict, read_card
@@ -64,9 +63,9 @@ class ServedTransformerCritic:
         return cls(manifest, Verdict(model, tokenizer, manifest, read_card(folder)))
 
     @property
-    def source(self) -> ScoreSource:
+    def card(self) -> ScoreCard:
         """What its score is."""
-        return self.critic.card.source
+        return ScoreCard(self.critic.card.source, self.critic.card.rule)
 
     @property
     def longest(self) -> int:

@@ -1,34 +1,30 @@
-"""What a served critic answers, told by its card (critic.json): the verdict token, or the policy's own confidence.
+"""A critic and its card (critic.json): what makes a score of its answer, and acceptance rates to tell it.
 
-Where a critic did not beat confidence, its artefact holds the policy's weights, and the score is the probability of the
-action's own tokens. Acceptance rates (side evidence) are a line before the mark that asks, made of the artefact alone.
-vLLM can do neither: such an artefact names an architecture that it refuses to load, so that it cannot answer anything
-else by mistake. Not here: how a critic is trained (critic_job.py), the plain verdict token (inference.py).
+Acceptance rates (side evidence) are a line before the mark that asks, made of the artefact alone. vLLM cannot write it:
+such an artefact names an architecture that it refuses to load, so that it cannot answer anything else by mistake. Not
+here: how a critic is trained (critic_job.py), the verdict token (inference.py), the score itself (core/score.py).
 """
 
-import math
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from pathlib import Path
 
 import msgspec
-import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from pilotage_core.certificate import ScoreSource
 from pilotage_core.dialog import VERDICT_MARK, decode_action
 from pilotage_core.errors import InvalidInputError
+from pilotage_core.score import CRITIC_ALONE, ScoreRule
 from pilotage_trainer.artefact import Manifest
 from pilotage_trainer.critic import Rates
 from pilotage_trainer.failures import DamagedArtefactError
 from pilotage_trainer.models import CRITIC_FILE
 from pilotage_trainer.neural.export import load_transformer
-from pilotage_trainer.neural.inference import AT_ONCE, PROMPT_END, CriticModel, Proposal, Reader, find_chains
+from pilotage_trainer.neural.inference import PROMPT_END, CriticModel, Proposal
 
 SERVED_BY_US = "PilotageServeOnly"
 """The architecture of what only pilotage-serve answers rightly."""
-LEAST = 1e-12
-"""Probabilities are kept this far from 0 and 1, so that both have a logarithm."""
 
 
 class Measure(StrEnum):
@@ -37,6 +33,7 @@ class Measure(StrEnum):
     WHOLE = "whole"  # of the whole sequence: their product
     MEAN = "mean"
     LEAST = "least"
+    TOLD = "told"  # geometric mean among what the schema allows: what a gateway knows
 
     def of(self, proposal: Proposal) -> float:
         """That of `proposal`."""
@@ -47,23 +44,20 @@ class Measure(StrEnum):
                 return proposal.mean_probability
             case Measure.LEAST:
                 return proposal.least_probability
+            case Measure.TOLD:
+                return proposal.confidence
 
 
 class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """critic.json: what the score is. `rates` where acceptance rates stand in the prompt."""
+    """critic.json. `source` is that of `rule`, in a word; `rates` where acceptance rates stand in the prompt."""
 
     source: ScoreSource = ScoreSource.CRITIC
-    measure: Measure = Measure.WHOLE
+    rule: ScoreRule = CRITIC_ALONE
     rates: Rates | None = None
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether any server of the weights gives the score."""
-        return self.source is ScoreSource.CRITIC and self.rates is None
 
 
 class Verdict(CriticModel):
-    """A critic that answers what its card says."""
+    """A critic that is told what its card holds."""
 
     def __init__(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, manifest: Manifest | None, card: Card
@@ -77,15 +71,8 @@ class Verdict(CriticModel):
         return cls(*load_transformer(folder, "critic", device), read_card(folder))
 
     def read_labels(self, parts: Sequence[tuple[str, str]], labels: Sequence[int]) -> list[list[float]]:
-        """As CriticModel; where the score is confidence, accept has it, reject the rest, all else nothing."""
-        if self.card.source is ScoreSource.CRITIC:
-            return super().read_labels([(query, self._ask(query, item)) for query, item in parts], labels)
-        found = []
-        for proposal in score_replies(self, [query for query, _ in parts]):
-            p = min(max(self.card.measure.of(proposal), LEAST), 1.0 - LEAST)
-            logprobs = dict(zip(self.labels, (math.log(p), math.log1p(-p)), strict=True))
-            found.append([logprobs.get(label, -math.inf) for label in labels])
-        return found
+        """As CriticModel, the acceptance rates of each query told."""
+        return super().read_labels([(query, self._ask(query, item)) for query, item in parts], labels)
 
     def _ask(self, query: str, item: str) -> str:
         """`item`, after what is known of actions like this one."""
@@ -103,34 +90,6 @@ def read_card(folder: Path) -> Card:
         return msgspec.json.decode(path.read_bytes(), type=Card)
     except (OSError, msgspec.DecodeError) as error:
         raise DamagedArtefactError(f"is no critic's card: {error}", where=str(path)) from error
-
-
-def score_replies(reader: Reader, queries: Sequence[str]) -> list[Proposal]:
-    """Each query (a prompt and an action) as if `reader`, a policy, had replied with that action. In their order.
-
-    Sessions are read once. Raises InvalidInputError where a query holds no action.
-    """
-    cuts = [query.rfind(PROMPT_END) + len(PROMPT_END) for query in queries]
-    for query, cut in zip(queries, cuts, strict=True):
-        if cut < len(PROMPT_END) or cut == len(query):
-            raise InvalidInputError("does not end with a proposed action", where="query")
-    found: dict[int, Proposal] = {}
-    for chain in find_chains([query[:cut] for query, cut in zip(queries, cuts, strict=True)]):
-        encoded = reader.encode_chain([queries[index][: cuts[index]] for index in chain])
-        replies = [queries[index][cuts[index] :] for index in chain]
-        tails = [[*ids, reader.tokenizer.eos_token_id] for ids in reader.encode(replies)]
-        trunk = reader.find_trunk(encoded[-1])
-        first = torch.log_softmax(trunk.read(encoded[-1], [len(ids) for ids in encoded]), dim=-1)
-        for start in range(0, len(chain), AT_ONCE):
-            part = range(start, min(start + AT_ONCE, len(chain)))
-            branches = [trunk.branch(len(encoded[i])) for i in part]
-            grown = torch.log_softmax(trunk.grow_each(branches, [tails[i][:-1] for i in part]), dim=-1)
-            trunk.cut()
-            for i, rows in zip(part, grown.split([len(tails[i]) - 1 for i in part]), strict=True):
-                later = rows.gather(1, torch.tensor(tails[i][1:], device=rows.device)[:, None])[:, 0].tolist()
-                logprobs = (float(first[i, tails[i][0]]), *later)
-                found[chain[i]] = Proposal(replies[i], tuple(tails[i]), logprobs, len(encoded[i]), finished=True)
-    return [found[index] for index in range(len(queries))]
 
 
 # --- side evidence ----------------------------------------------------------------------------------------------------

@@ -13,22 +13,22 @@ from unit.trainer.conftest import KEY, RULES, Script, play
 from unit.trainer.neural.learned import QUICK, describe_rules, write_policy
 
 from pilotage_core.certificate import ScoreSource
-from pilotage_core.dialog import ACCEPT, REJECT, VERDICT_MARK
 from pilotage_core.events import FeedbackGiven, Grade
+from pilotage_core.score import CONFIDENCE_ALONE, CRITIC_ALONE
 from pilotage_core.training import CriticTraining, GradeWeights, Lora
 from pilotage_trainer.artefact import read_manifest
 from pilotage_trainer.calibration_job import run_calibrate
 from pilotage_trainer.config import CriticSettings, read_config
 from pilotage_trainer.failures import EXIT_ONE_CLASS, EXIT_TOO_LITTLE, NotANumberError
 from pilotage_trainer.main import app
-from pilotage_trainer.models import open_critic
+from pilotage_trainer.models import read_score_card
 from pilotage_trainer.neural.batches import collate
-from pilotage_trainer.neural.critic_data import build_rows, crossfit_rates, judge_sessions
-from pilotage_trainer.neural.critic_fit import fit_better, split_labels, train_critic
+from pilotage_trainer.neural.critic_data import build_rows, crossfit_rates, judge_sessions, score_replies
+from pilotage_trainer.neural.critic_fit import fit_better, fit_rule, split_labels, train_critic
 from pilotage_trainer.neural.critic_job import run_critic
 from pilotage_trainer.neural.inference import PolicyModel
 from pilotage_trainer.neural.tree import read_targets, use_trees
-from pilotage_trainer.neural.verdict import SERVED_BY_US, Card, Measure, Verdict, score_replies, tell_rates
+from pilotage_trainer.neural.verdict import SERVED_BY_US, Card, Measure, Verdict, tell_rates
 from pilotage_trainer.window import Window
 
 CHOOSING = CriticSettings(draws=50)
@@ -68,6 +68,7 @@ def test_a_replayed_proposal_is_judged_by_what_the_operator_did(labels, policy):
         assert label.reply.ids == reply.ids
         assert label.reply.logprobs == pytest.approx(reply.logprobs, abs=1e-4)
         assert 0.0 < Measure.WHOLE.of(reply) <= Measure.LEAST.of(reply) <= Measure.MEAN.of(reply) <= 1.0
+        assert label.confidence == Measure.TOLD.of(label.reply)
 
 
 def test_live_feedback_weighs_by_its_grade(policy):
@@ -89,6 +90,8 @@ def test_live_feedback_weighs_by_its_grade(policy):
     weighed = judge_sessions(graded, policy, RULES, TRAINING).labels
     assert len(plain) == 40
     assert all(each.live for each in plain)
+    told = {p.proposal_id: p.confidence for record in records for p in record.proposals}
+    assert sorted(str(each.confidence) for each in plain) == sorted(str(told[i]) for i in told)  # as it was recorded
     assert {each.weight for each in plain} == {1.0}
     assert [each.accepted for each in weighed] == [each.accepted for each in plain]
     assert all(each.weight == float(each.accepted) for each in weighed)  # it was not a wrong action
@@ -141,7 +144,8 @@ def test_a_critic_that_knows_more_is_the_score(folder, labels, tmp_path):
     assert fitted.compared.auroc > 0.95
     assert fitted.compared.auroc > fitted.compared.confidence_auroc
     assert fitted.compared.share_better >= 0.95
-    assert fitted.card == Card(ScoreSource.CRITIC)
+    assert fitted.card.rule.critic > 0.0
+    assert fitted.card.source is fitted.card.rule.source
     split = split_labels(told, CHOOSING.development_share)
     critic = Verdict(fitted.model, PolicyModel.load(folder).tokenizer, None, fitted.card)
     again = critic.score_many([each.query for each in split.comparing])
@@ -151,7 +155,7 @@ def test_a_critic_that_knows_more_is_the_score(folder, labels, tmp_path):
 
 def test_adapters_are_merged_into_what_is_served(folder, labels, tmp_path):
     lora = TRAINING.model_copy(update={"lora": Lora(rank=4), "epochs": 1})
-    critic, step = train_critic(lambda: PolicyModel.load(folder), split_labels(labels, 0.35), lora, tmp_path)
+    critic, _, step = train_critic(lambda: PolicyModel.load(folder), split_labels(labels, 0.35), lora, tmp_path)
     plain = PolicyModel.load(folder).model.state_dict()
     served = critic.model.state_dict()
     assert step > 0
@@ -187,6 +191,29 @@ def configure(**critic):
     return json.dumps(given)
 
 
+@pytest.mark.parametrize(
+    ("answers", "confidences", "rule"),
+    [
+        pytest.param([0.9, 0.8, 0.2, 0.1] * 5, [0.5] * 20, CRITIC_ALONE, id="confidence says nothing"),
+        pytest.param([0.5] * 20, [0.9, 0.8, 0.2, 0.1] * 5, CONFIDENCE_ALONE, id="the critic says nothing"),
+        pytest.param([0.1, 0.2, 0.8, 0.9] * 5, [0.9, 0.8, 0.3, 0.1] * 5, CONFIDENCE_ALONE, id="the critic is wrong"),
+        pytest.param([0.9, 0.4, 0.6, 0.1] * 5, [0.4, 0.9, 0.1, 0.6] * 5, ScoreSource.BOTH, id="both say something"),
+        pytest.param([0.5, 0.6] * 10, [None] * 20, CRITIC_ALONE, id="confidence is not told"),
+    ],
+)
+def test_what_says_nothing_has_no_weight(labels, answers, confidences, rule):
+    accepted = [True, True, False, False] * 5
+    told = [
+        dataclasses.replace(labels[0], accepted=a, confidence=c) for a, c in zip(accepted, confidences, strict=True)
+    ]
+    found = fit_rule(told, answers)
+    assert rule in (found, found.source)
+
+
+def test_labels_of_one_class_weigh_nothing(labels):
+    assert fit_rule([dataclasses.replace(labels[0], accepted=True)] * 3, [0.1, 0.2, 0.3]) == CRITIC_ALONE
+
+
 @pytest.mark.parametrize(("certainty", "is_critic"), [(0.0, True), (1.1, False)], ids=["critic", "confidence"])
 def test_a_job_leaves_the_score_it_names(folder, sessions, write_export, certainty, is_critic):
     export = write_export(sessions)
@@ -198,34 +225,18 @@ def test_a_job_leaves_the_score_it_names(folder, sessions, write_export, certain
     assert result.metrics["sessions"] == 100  # those that the policy has not learned from
     made = read_manifest(given.folder("critic"))
     assert (made.digest, made.policy) == (result.digests["critic"], read_manifest(folder).digest)
-    refused = SERVED_BY_US in (given.folder("critic") / "config.json").read_text()
-    assert refused is not is_critic  # vLLM would answer the verdict token, which nobody trained
-    assert ("vLLM" in result.reason) is not is_critic
-    if not is_critic:
-        check_confidence(
-            given, folder, Measure(json.loads((given.folder("critic") / "critic.json").read_text())["measure"])
-        )
+    assert SERVED_BY_US not in (given.folder("critic") / "config.json").read_text()
+    card = read_score_card(given.folder("critic"))
+    assert (card.rule, card.source) == (result.score, result.score.source)
+    assert (result.score == CONFIDENCE_ALONE) is not is_critic
+    assert result.reason.startswith(f"the score is the {card.source.words}: ")
     certified = run_calibrate(
         Window(export, KEY, "r1", folder.parents[3]), read_config(configure()), None, "2026-03-05"
     )
     assert certified.metrics["held_out_sessions"] == 40
     assert certified.metrics["n:procedure"] > 10
-    score = ScoreSource.CRITIC if is_critic else ScoreSource.CONFIDENCE
-    assert all(certificate.score_from is score for certificate in certified.certificates)
-    assert certified.reason.endswith(f"the score is the {'critic' if is_critic else 'action confidence'}")
-
-
-def check_confidence(given, folder, measure):
-    """The served score is the policy's own probability of the action."""
-    policy, critic = PolicyModel.load(folder), open_critic(given.folder("critic"))
-    query = "@ domains=weather\n% weather_form\n+ button submit\n>" + '{"tool":"click_control","control_id":"submit"}'
-    (reply,) = score_replies(policy, [query])
-    wanted = [pytest.approx(measure.of(reply), rel=1e-5)]
-    assert critic.score_many([query]) == wanted
-    asked, labels = [(query, VERDICT_MARK)], [critic.tokenize(word)[0] for word in (ACCEPT, REJECT)]
-    assert critic.weigh(asked, labels, apply_softmax=True) == wanted  # as it is asked over HTTP
-    assert critic.weigh(asked, labels, apply_softmax=False) == wanted
-    assert critic.weigh(asked, labels[::-1], apply_softmax=True) == [pytest.approx(1.0 - measure.of(reply), rel=1e-4)]
+    assert all(certificate.score_from is card.source for certificate in certified.certificates)
+    assert certified.reason.endswith(f"the score is the {card.source.words}")
 
 
 @pytest.mark.parametrize(

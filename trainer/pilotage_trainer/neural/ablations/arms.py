@@ -35,12 +35,13 @@ class Arm:
     share: float = 1.0
     plan: bool = False
     measure: Measure | None = None
+    with_confidence: bool = False
     loss: PreferenceLoss | None = None
 
 
 @dataclass(frozen=True)
 class Ablation:
-    """A question and its arms, the reference first."""
+    """A question and its arms, the reference first. `source` is where the paper has it; empty where it has not."""
 
     name: str
     question: str
@@ -90,7 +91,11 @@ ABLATIONS = {
             "does a critic tell right proposals from wrong ones better than the policy's confidence?",
             "Table 7",
             Kind.SCORES,
-            (*(Arm(f"confidence: {measure}", measure=measure) for measure in Measure), Arm("critic")),
+            (
+                *(Arm(f"confidence: {measure}", measure=measure) for measure in Measure),
+                Arm("critic"),
+                Arm("critic and confidence", with_confidence=True),
+            ),
         ),
         Ablation(
             "preference",
@@ -102,14 +107,14 @@ ABLATIONS = {
         Ablation(
             "snapshot",
             "how is a changed screen written?",
-            "issue 4, part 9",
+            "",
             Kind.POLICIES,
             tuple(Arm(str(s), {"snapshot": s}) for s in (Snapshot.COMPACT, Snapshot.DIFFERENCE, Snapshot.WHOLE)),
         ),
         Ablation(
             "trim",
             "what does dropping old lines cost?",
-            "issue 4, part 9",
+            "",
             Kind.POLICIES,
             (
                 Arm("as configured"),

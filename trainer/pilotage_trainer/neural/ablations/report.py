@@ -156,7 +156,7 @@ def write_table(results: Results, kind: Kind) -> str:
     lines += [_line(line, widths) for line in body]
     failures = [f"- {row.arm}: {failure}" for row in results.rows for failure in row.failures]
     sides = ", ".join(f"{side['sessions']} {name}" for name, side in results.split.items() if isinstance(side, dict))
-    source = "" if results.source.startswith("issue") else f" ({results.source} of the paper)"
+    source = f" ({results.source} of the paper)" if results.source else ""
     title = f"# {results.ablation}: {results.question}{source}"
     parts = [title, f"Sessions: {sides}. Budget: {results.budget}.", "\n".join(lines), *results.notes]
     if failures:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from pilotage_core.errors import EvidenceError, PilotageError
+from pilotage_core.score import ScoreRule
 from pilotage_trainer.dataset import closed_after
 from pilotage_trainer.failures import explain_error
 from pilotage_trainer.neural.ablations.answers import (
@@ -30,7 +31,7 @@ from pilotage_trainer.neural.ablations.learning import (
 )
 from pilotage_trainer.neural.ablations.study import Study, prepare
 from pilotage_trainer.neural.critic_data import Judged, judge_sessions, require_labels
-from pilotage_trainer.neural.critic_fit import Split, read_confidences, train_critic
+from pilotage_trainer.neural.critic_fit import Split, score_labels, train_critic
 from pilotage_trainer.neural.inference import PolicyModel
 from pilotage_trainer.results import tell
 
@@ -56,11 +57,12 @@ class Run(msgspec.Struct, frozen=True):
 
 @dataclass
 class Runner:
-    """Runs a study's arms. What several arms of one seed share is kept: a policy's labels, its pairs."""
+    """Runs a study's arms. What several arms of one seed share is kept: a policy's labels, its critic, its pairs."""
 
     study: Study
     budget: int
     _labels: dict[int, tuple[list[Judged], list[Judged]]] = field(default_factory=dict)
+    _critics: dict[int, tuple[list[float], ScoreRule, dict[str, float]]] = field(default_factory=dict)
     _pairs: "dict[int, list[Pair]]" = field(default_factory=dict)
 
     def run(self, arm: Arm, seed: int) -> Run:
@@ -108,11 +110,24 @@ class Runner:
     def run_score(self, arm: Arm, seed: int) -> Run:
         """A score of the plain policy's critical proposals, on held-out sessions."""
         study = self.study
-        older, labels = self.read_labels(seed)
+        _, labels = self.read_labels(seed)
         figures: dict[str, float] = {}
         if arm.measure is not None:
-            scores: Sequence[float] = read_confidences(labels, arm.measure)
+            scores: Sequence[float] = [arm.measure.of(each.reply) for each in labels]
         else:
+            scores, rule, figures = self.ask_critic(seed)
+            if arm.with_confidence:
+                scores = score_labels(labels, rule, scores)
+                figures = figures | {"critic_weight": rule.critic, "confidence_weight": rule.confidence}
+        figures = measure_score(labels, scores, study.config.precision_target) | figures
+        answers = tuple(answer_labels(labels, scores))
+        return Run(arm.name, seed, study.identity, figures, answers, study.find_prompt_format(PLAIN))
+
+    def ask_critic(self, seed: int) -> tuple[list[float], ScoreRule, dict[str, float]]:
+        """The answers of the plain policy's critic on the held-out labels, its rule, and what it learned from."""
+        if seed not in self._critics:
+            study = self.study
+            older, labels = self.read_labels(seed)
             require_labels(older, study.config.critic.least_labels)
             sessions = sorted({each.session for each in older})
             choosing = set(sessions[len(sessions) - max(1, round(len(sessions) * CHOOSING_SHARE)) :])
@@ -123,15 +138,13 @@ class Runner:
             )
             training = study.config.transformers.critic
             training = training.model_copy(update={"seed": training.seed + seed})
-            work = study.out / "work" / name_run(arm, seed)
-            critic, step = train_critic(
+            work = study.out / "work" / f"critic-seed-{seed}"
+            critic, rule, step = train_critic(
                 lambda: load_policy(study, PLAIN, seed), split, training, work, f"{study.identity} {seed}"
             )
-            scores = critic.score_many([each.query for each in labels])
             figures = {"step": float(step), "labels_learned_from": float(len(split.learned))}
-        figures = measure_score(labels, scores, study.config.precision_target) | figures
-        answers = tuple(answer_labels(labels, scores))
-        return Run(arm.name, seed, study.identity, figures, answers, study.find_prompt_format(PLAIN))
+            self._critics[seed] = critic.score_many([each.query for each in labels]), rule, figures
+        return self._critics[seed]
 
     def read_labels(self, seed: int) -> tuple[list[Judged], list[Judged]]:
         """Labels of the plain policy's critical proposals in development and in held-out sessions."""
