@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from pilotage.forecast_targets import Need, Replayed, StratumForecast, forecast_stratum
+from pilotage.forecast_targets import Need, Outlook, Replayed, StratumForecast, forecast_stratum
 from pilotage_core.actions import ActionRules, classify_action
 from pilotage_core.errors import EvidenceError, InvalidInputError
 from pilotage_core.events import SessionOpened
@@ -71,7 +71,7 @@ class Forecast(msgspec.Struct, frozen=True):
 
 
 def build_forecast(
-    logs: Path,
+    logs: str,
     process_cluster: str = "",
     targets: Sequence[float] = TARGETS,
     delta: float = 0.05,
@@ -79,15 +79,20 @@ def build_forecast(
 ) -> Forecast:
     """The forecast for the sessions of `logs`: an export (NDJSON, Parquet) or dialogues in STAR's format.
 
-    Raises EvidenceError for too few sessions, and what reading raises.
+    Raises InvalidInputError for a target or `delta` outside (0, 1), EvidenceError for too few sessions, and what
+    reading raises.
     """
     begun = time.monotonic()
+    for option, value in (*(("--target", target) for target in targets), ("--delta", delta)):
+        if not 0.0 < value < 1.0:
+            raise InvalidInputError(f"{value:g} is not between 0 and 1", where=option)
+    targets = tuple(dict.fromkeys(targets))
     rules = rules or ActionRules()
     records = read_export(name_source(logs), process_cluster)
     if len(records) < LEAST_SESSIONS:
         raise EvidenceError(
             f"{len(records)} closed sessions are too few for a forecast",
-            where=str(logs),
+            where=logs,
             remedy=f"at least {LEAST_SESSIONS} are needed",
         )
     older, newer = split_by_time(records, NEWER_SHARE)
@@ -95,10 +100,10 @@ def build_forecast(
     policy = fit_policy(build_examples(older), PolicySettings(iterations=ITERATIONS))
     points, replayed = replay_sessions(newer, policy, rules)
     if not replayed:
-        raise EvidenceError("the model would not have proposed anything", where=str(logs), remedy="give more sessions")
+        raise EvidenceError("the model would not have proposed anything", where=logs, remedy="give more sessions")
     names = sorted({one.stratum for one in replayed})
     return Forecast(
-        source=str(logs),
+        source=logs,
         process_clusters=tuple(sorted({record.process_cluster for record in records})),
         sessions=len(records),
         learned_from=len(older),
@@ -117,13 +122,16 @@ def build_forecast(
     )
 
 
-def name_source(logs: Path) -> str:
+def name_source(logs: str) -> str:
     """`logs` as sources.py names it: dialogues of STAR with their format in front. Raises InvalidInputError."""
-    if not logs.exists():
-        raise InvalidInputError("there is no such file or folder", where=str(logs))
-    if logs.is_dir():
-        return f"star:{logs}" if any(logs.glob("dialogues.jsonl*")) else str(logs)
-    return f"star:{logs}" if "DialogueID" in _first_line(logs) else str(logs)
+    path = Path(logs)
+    if not path.exists():
+        if ":" in logs:  # a format or an address: whoever reads it says what is wrong with it
+            return logs
+        raise InvalidInputError("there is no such file or folder", where=logs)
+    if path.is_dir():
+        return f"star:{logs}" if any(path.glob("dialogues.jsonl*")) else logs
+    return f"star:{logs}" if "DialogueID" in _first_line(path) else logs
 
 
 def _first_line(path: Path) -> dict[str, object]:
@@ -231,8 +239,18 @@ def describe_need(stratum: StratumForecast, need: Need) -> str:
 
 def in_words(need: Need) -> str:
     """How much more supervision it takes."""
-    if need.tau is not None:
-        return "none: certified as it is"
-    if need.more_labels is None:
-        return "a better model: more labels of this one do not help"
-    return f"{need.more_labels:,} labels, about {need.more_sessions:,} sessions"
+    match need.outlook:
+        case Outlook.CERTIFIED:
+            return "none: certified as it is"
+        case Outlook.MORE_LABELS:
+            lower = "more than can be told" if need.labels_if_lower is None else f"{need.labels_if_lower:,} in all"
+            return (
+                f"{need.more_labels:,} labels or more, about {need.more_sessions:,} sessions "
+                f"({lower}, were precision a standard error lower)"
+            )
+        case Outlook.MORE_OPERATORS:
+            return "more operators: these differ too much for any number of their labels"
+        case Outlook.BETTER_MODEL:
+            return "a better model: more labels of this one do not help"
+        case Outlook.UNCLEAR:
+            return "unclear: these labels cannot tell its precision from the target; a longer history can"

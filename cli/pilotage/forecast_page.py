@@ -11,6 +11,7 @@ import typer
 from pilotage.forecast import TARGETS, Forecast, build_forecast, describe, in_words
 from pilotage.forecast_targets import MAIN_TARGET, Need, StratumForecast
 from pilotage.report import charts, forecast_charts
+from pilotage_core.errors import InvalidInputError
 from pilotage_trainer.config import read_config
 from pilotage_trainer.evaluation_slices import SliceShare
 
@@ -24,17 +25,32 @@ SLICE_TITLES = {
 
 
 def run_forecast(
-    logs: Path, process_cluster: str, targets: Sequence[float], delta: float, config: str, out: Path, as_json: bool
+    logs: str, process_cluster: str, targets: Sequence[float], delta: float, config: str, out: Path, as_json: bool
 ) -> None:
-    """Make the forecast, write its page to `out`, and tell of it."""
+    """Make the forecast, write its page to `out`, and tell of it.
+
+    Raises what build_forecast raises, and InvalidInputError where nothing can be written to `out`.
+    """
+    _require_writable(out)
     forecast = build_forecast(logs, process_cluster, tuple(targets) or TARGETS, delta, read_config(config).rules)
-    out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(build_page(forecast), encoding="utf-8")
     if as_json:
         typer.echo(msgspec.json.format(msgspec.json.encode(forecast)).decode())
     else:
         typer.echo("\n".join(describe(forecast)))
         typer.echo(f"\n{out}")
+
+
+def _require_writable(out: Path) -> None:
+    """Before the work of minutes, not after it."""
+    was_there = out.exists()
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.open("ab").close()
+    except OSError as error:
+        raise InvalidInputError(f"cannot be written: {error.strerror}", where=f"--out {out}") from error
+    if not was_there:
+        out.unlink()
 
 
 def build_page(forecast: Forecast) -> str:
@@ -49,11 +65,12 @@ def build_page(forecast: Forecast) -> str:
 
 
 def _header(forecast: Forecast) -> str:
+    target = choose_target(forecast)
     tiles = [
         (f"{forecast.sessions:,}", "sessions in the history"),
         (f"{forecast.proposed:,}", f"proposals replayed on the newest {forecast.replayed:,} sessions"),
         (f"{forecast.accepted:.0%}", "of them are exactly what the operator did"),
-        (f"{certified_share(forecast):.0%}", f"of them could run unattended, certified at {MAIN_TARGET:g}"),
+        (f"{certified_share(forecast, target):.0%}", f"of them could run unattended, certified at {target:g}"),
     ]
     shown = "".join(f'<div class="tile"><b>{value}</b><span>{escape(label)}</span></div>' for value, label in tiles)
     return (
@@ -65,31 +82,42 @@ def _header(forecast: Forecast) -> str:
     )
 
 
-def certified_share(forecast: Forecast) -> float:
-    """The share of all proposals that τ at MAIN_TARGET would let through; 0 where that target was not asked for."""
+def choose_target(forecast: Forecast) -> float:
+    """The target that the page tells first: MAIN_TARGET where it was asked for, else the first that was."""
+    targets = [need.target for need in forecast.strata[0].needs]
+    return MAIN_TARGET if MAIN_TARGET in targets else targets[0]
+
+
+def certified_share(forecast: Forecast, target: float) -> float:
+    """The share of all proposals that τ at `target` would let through."""
     let_through = sum(
-        need.coverage * stratum.labels
-        for stratum in forecast.strata
-        for need in stratum.needs
-        if need.target == MAIN_TARGET
+        need.coverage * stratum.labels for stratum in forecast.strata for need in stratum.needs if need.target == target
     )
     return let_through / max(forecast.proposed, 1)
 
 
 def _stratum(stratum: StratumForecast) -> str:
-    curve = charts.draw_risk_coverage([("now", stratum.curve)])
-    growth = forecast_charts.draw_growth(
-        [(point.labels, point.coverage) for point in stratum.growth], stratum.labels, MAIN_TARGET
-    )
     rows = "".join(_row(need) for need in stratum.needs)
     return (
         f"<section><h2>{escape(stratum.name)}</h2>"
         f'<p class="note">{stratum.labels:,} proposals, {stratum.accepted:.1%} of them what the operator did.</p>'
-        f'<div class="two"><div><h3>How precise the most confident ones are</h3>{curve}</div>'
-        f"<div><h3>What more labels would certify at {MAIN_TARGET:g}, precision staying as it is</h3>{growth}</div>"
-        '</div><table><tr><th class="n">target</th><th class="n">could run unattended</th><th class="n">τ</th>'
+        f"{_plots(stratum)}"
+        '<table><tr><th class="n">target</th><th class="n">could run unattended</th><th class="n">τ</th>'
         '<th class="n">lower bound</th><th class="n">design effect</th><th class="n">labels needed</th>'
         f"<th>more supervision</th></tr>{rows}</table></section>"
+    )
+
+
+def _plots(stratum: StratumForecast) -> str:
+    if not stratum.growth:
+        return '<p class="note">They are fewer than the test begins with: too few to draw anything from.</p>'
+    curve = charts.draw_risk_coverage([("now", stratum.curve)])
+    growth = forecast_charts.draw_growth(
+        [(point.labels, point.coverage) for point in stratum.growth], stratum.labels, MAIN_TARGET
+    )
+    return (
+        f'<div class="two"><div><h3>How precise the most confident ones are</h3>{curve}</div>'
+        f"<div><h3>What more labels would certify at {MAIN_TARGET:g}, at the precision seen</h3>{growth}</div></div>"
     )
 
 
@@ -131,7 +159,7 @@ def _method(forecast: Forecast) -> str:
     return (
         f"<section><h2>How far to trust it</h2><ul>{said}</ul>"
         f'<p class="note">δ = {forecast.delta:g}, shared by {len(forecast.strata)} strata. Labels needed: the fixed '
-        "sequence that certifies a τ, with the precision seen at each coverage and the design effect at τ, until its "
-        f"exact test passes. Sessions: {escape(forecast.source)}, of "
+        "sequence that certifies a τ, at the precision seen and a design effect that grows with the labels of each "
+        f"operator, until its exact test passes. Sessions: {escape(forecast.source)}, of "
         f"{escape(', '.join(forecast.process_clusters))}. Made in {forecast.seconds:g} s.</p></section>"
     )

@@ -1,16 +1,18 @@
-"""What replayed proposals of one stratum could be certified at, and how many more it takes. Pure.
+"""What replayed proposals of one stratum could be certified at, and what it takes where they cannot. Pure.
 
-The tests are those of pilotage_core.calibration; what more labels would do assumes that precision and design effect
-stay as they are. Not here: where proposals come from (forecast.py).
+The tests are those of pilotage_core.calibration. Other numbers of labels are asked of a `Projection`, which takes
+precision and how far operators differ from the labels seen (forecast_projection.py). Not here: where proposals come
+from (forecast.py).
 """
 
 import statistics
 from collections.abc import Sequence
+from enum import StrEnum
 
 import msgspec
 import numpy as np
-from scipy.special import betainc
 
+from pilotage.forecast_projection import FloatArray, Projection, build_projection
 from pilotage.run import Curve, CurvePoint
 from pilotage_core.calibration import CalibrationReason, TauResult, calibrate, least_selected
 from pilotage_trainer.held_out import number_names
@@ -19,7 +21,19 @@ from pilotage_trainer.measures import RiskCoverage, risk_coverage
 MAIN_TARGET = 0.9
 MULTIPLES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 MOST_MULTIPLE = 256.0
+NUMBERS_TRIED = 60  # of labels, from those there are to MOST_MULTIPLE times as many: a tenth apart
+STANDARD_ERROR_BELOW = 0.16  # the chance that a precision is lower than one standard error below what was seen
 CURVE_POINTS = 200
+
+
+class Outlook(StrEnum):
+    """What it takes until something is certified."""
+
+    CERTIFIED = "Certified"
+    MORE_LABELS = "MoreLabels"
+    MORE_OPERATORS = "MoreOperators"  # these differ so far that no number of labels by them alone would do
+    BETTER_MODEL = "BetterModel"  # its precision is below the target, beyond doubt
+    UNCLEAR = "Unclear"  # the labels are too few to say which of these it is
 
 
 class Replayed(msgspec.Struct, frozen=True):
@@ -40,8 +54,9 @@ class Need(msgspec.Struct, frozen=True):
     """What one target takes in one stratum.
 
     `tau` is what these labels would certify (None: nothing), `coverage` the share of proposals at or above it, `bound`
-    the lower bound of their precision. `labels_needed` in all is where something is first certified at the precision
-    seen (None: more labels of this model do not help), `more_sessions` what that takes beyond the sessions replayed.
+    the lower bound of their precision. Where `outlook` is MoreLabels, `labels_needed` in all by these operators certify
+    something at the precision seen, `more_labels` and `more_sessions` beyond those replayed, and `labels_if_lower` in
+    all where it is one standard error lower (None: no number up to MOST_MULTIPLE times as many); else all are None.
     """
 
     target: float
@@ -50,20 +65,25 @@ class Need(msgspec.Struct, frozen=True):
     coverage: float
     bound: float
     design_effect: float
+    outlook: Outlook
     labels_needed: int | None
+    labels_if_lower: int | None
     more_labels: int | None
     more_sessions: int | None
 
 
 class Growth(msgspec.Struct, frozen=True):
-    """The coverage that `labels` labels would certify at MAIN_TARGET, precision staying as it is."""
+    """The coverage that `labels` labels by the same operators would certify at MAIN_TARGET, at the precision seen."""
 
     labels: int
     coverage: float
 
 
 class StratumForecast(msgspec.Struct, frozen=True):
-    """One stratum: its replayed proposals, what each target takes, and how coverage grows with labels."""
+    """One stratum: its replayed proposals, what each target takes, and how coverage grows with labels.
+
+    `growth` and `curve` begin with the first prefix tested: nothing is in them where there are fewer labels.
+    """
 
     name: str
     labels: int
@@ -77,24 +97,25 @@ def forecast_stratum(
     name: str, replayed: Sequence[Replayed], targets: Sequence[float], delta: float
 ) -> StratumForecast:
     """What `replayed`, all of one stratum, come to at each of `targets`; `delta` is this stratum's."""
+    n = len(replayed)
     curve = risk_coverage([one.score for one in replayed], [one.accepted for one in replayed])
     results = {target: _calibrate(replayed, target, delta) for target in sorted({*targets, MAIN_TARGET})}
-    per_session = len(replayed) / len({one.session_id for one in replayed})
-    main = results[MAIN_TARGET]
-    growth = [
-        Growth(
-            round(len(replayed) * multiple),
-            project_coverage(curve, len(replayed), main.design_effect, MAIN_TARGET, delta, multiple),
-        )
-        for multiple in MULTIPLES
-    ]
+    operators = [one.operator for one in sorted(replayed, key=lambda one: -one.score)]
+    projections = {target: build_projection(curve, operators, result) for target, result in results.items()}
+    per_session = n / len({one.session_id for one in replayed})
+    main = projections[MAIN_TARGET]
+    grown = [round(n * multiple) for multiple in MULTIPLES] if n >= main.result.needed else []
     return StratumForecast(
         name=name,
-        labels=len(replayed),
+        labels=n,
         accepted=statistics.fmean(one.accepted for one in replayed),
-        needs=tuple(_need(results[target], curve, per_session) for target in targets),
-        growth=tuple(growth),
-        curve=_thin(curve, main.tau),
+        needs=tuple(_need(projections[target], per_session) for target in targets),
+        growth=tuple(
+            Growth(labels, main.certify(labels))
+            for labels in grown
+            if labels >= least_selected(labels, target=MAIN_TARGET, delta=delta)
+        ),
+        curve=_thin(curve, main.result),
     )
 
 
@@ -109,9 +130,14 @@ def _calibrate(replayed: Sequence[Replayed], target: float, delta: float) -> Tau
     )
 
 
-def _need(result: TauResult, curve: RiskCoverage, per_session: float) -> Need:
-    needed = labels_needed(curve, result)
-    more = None if needed is None else 0 if result.tau is not None else max(needed - result.n, 0)
+def _need(projection: Projection, per_session: float) -> Need:
+    result = projection.result
+    outlook = decide_outlook(projection)
+    needed = if_lower = None
+    if outlook is Outlook.MORE_LABELS:
+        needed = count_needed(projection)
+        if_lower = count_needed(projection, projection.lowest_precision(STANDARD_ERROR_BELOW))
+    more = None if needed is None else needed - result.n
     return Need(
         target=result.target,
         tau=result.tau,
@@ -119,54 +145,45 @@ def _need(result: TauResult, curve: RiskCoverage, per_session: float) -> Need:
         coverage=result.coverage,
         bound=result.bound,
         design_effect=result.design_effect,
+        outlook=outlook,
         labels_needed=needed,
+        labels_if_lower=if_lower,
         more_labels=more,
         more_sessions=None if more is None else round(more / per_session),
     )
 
 
-def labels_needed(curve: RiskCoverage, result: TauResult) -> int | None:
-    """The fewest labels with which something is certified at the precision of `curve`; None if no number does it."""
-    ask = (curve, result.n, result.design_effect, result.target, result.delta)
-    if not project_coverage(*ask, MOST_MULTIPLE):
-        return None
-    low, high = 0.0, MOST_MULTIPLE
-    while (high - low) * result.n > 1.0:
-        middle = (low + high) / 2.0
-        low, high = (low, middle) if project_coverage(*ask, middle) else (middle, high)
-    return round(high * result.n)
+def decide_outlook(projection: Projection) -> Outlook:
+    """What it takes until something is certified."""
+    result = projection.result
+    if result.tau is not None:
+        return Outlook.CERTIFIED
+    if count_needed(projection):
+        return Outlook.MORE_LABELS
+    if any(projection.certify(labels, by_others=True) for labels in _list_numbers(result.n)):
+        return Outlook.MORE_OPERATORS
+    if (projection.highest_precision(result.delta) < result.target).all():
+        return Outlook.BETTER_MODEL
+    return Outlook.UNCLEAR
 
 
-def project_coverage(
-    curve: RiskCoverage, n: int, design_effect: float, target: float, delta: float, multiple: float
-) -> float:
-    """The coverage certified with `multiple` times the `n` labels of `curve`, precision at each coverage staying put.
-
-    The fixed sequence of pilotage_core.calibration with its first prefix, all counts divided by `design_effect`.
-    """
-    labels = max(round(n * multiple), 1)
-    kept = curve.coverage * labels
-    testable = np.flatnonzero(kept >= min(least_selected(labels, target=target, delta=delta), labels + 1) - 1e-9)
-    if not len(testable):
-        return 0.0
-    effective = kept[testable] / design_effect
-    errors = effective * (1.0 - curve.precision[testable])
-    passed = betainc(np.maximum(effective - errors, 1e-9), errors + 1.0, target) <= delta
-    able = np.flatnonzero(effective >= np.log(delta) / np.log(target))  # the walk begins where a pass is possible
-    first = int(able[0]) if len(able) else 0
-    failed = np.flatnonzero(~passed[first:])
-    last = first + (int(failed[0]) if len(failed) else len(passed) - first) - 1
-    return float(curve.coverage[testable[last]]) if last >= first else 0.0
+def count_needed(projection: Projection, precision: FloatArray | None = None) -> int | None:
+    """The fewest labels tried that certify something at `precision` (None: as seen); None where none do."""
+    return next((n for n in _list_numbers(projection.result.n) if projection.certify(n, precision)), None)
 
 
-def _thin(curve: RiskCoverage, tau: float | None) -> Curve:
+def _list_numbers(n: int) -> list[int]:
+    return [round(float(number)) for number in np.geomspace(n + 1, MOST_MULTIPLE * n, NUMBERS_TRIED)]
+
+
+def _thin(curve: RiskCoverage, result: TauResult) -> Curve:
     total = len(curve.coverage)
     chosen = np.unique(np.linspace(0, total - 1, min(total, CURVE_POINTS)).astype(np.intp))
-    shown = [i for i in chosen.tolist() if curve.coverage[i] >= 0.01]
+    shown = [i for i in chosen.tolist() if curve.coverage[i] * result.n >= result.needed - 1e-9]
     return Curve(
         tuple(
             CurvePoint(float(curve.thresholds[i]), float(curve.coverage[i]), float(curve.precision[i])) for i in shown
         ),
-        tau,
+        result.tau,
         MAIN_TARGET,
     )

@@ -132,7 +132,7 @@ def replay(
 
 @app.command()
 def forecast(
-    logs: Annotated[Path, typer.Argument(help="an export (NDJSON, Parquet), or dialogues in STAR's format")],
+    logs: Annotated[str, typer.Argument(help="an export (NDJSON, Parquet), or dialogues in STAR's format")],
     process_cluster: Annotated[str, typer.Option(help="namespace/name (default: all sessions together)")] = "",
     target: Annotated[
         list[float] | None,

@@ -1,14 +1,17 @@
 """`calibrate --feedback`: a table of labels in, a τ for each gate out; what is wrong is named by its row."""
 
 import csv
+import gzip
 import io
 import json
-from datetime import UTC, datetime
+import os
+from datetime import UTC, datetime, timedelta
 from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
@@ -20,8 +23,10 @@ from pilotage_core.calibration import calibrate
 from pilotage_trainer.feedback.calibration import FeedbackRequest, calibrate_table
 from pilotage_trainer.feedback.gates import gather_gates
 from pilotage_trainer.feedback.ids import hash_ids
-from pilotage_trainer.feedback.table import COLUMNS, FeedbackTable, parse_microseconds
+from pilotage_trainer.feedback.table import FeedbackTable
+from pilotage_trainer.feedback.table_file import COLUMNS
 from pilotage_trainer.feedback.targets import Targets
+from pilotage_trainer.feedback.times import parse_microseconds
 from pilotage_trainer.main import app
 
 GATE = {"process_cluster": "shop/refunds", "stratum": "message"}
@@ -60,6 +65,11 @@ def write_csv(path: Path, table: dict[str, list]) -> Path:
 def write_parquet(path: Path, table: dict[str, list], **options) -> Path:
     pq.write_table(pa.table(table), path, **options)
     return path
+
+
+def text_of_bytes(word: bytes, n: int) -> pa.Array:
+    """Text that need not be UTF-8."""
+    return pa.Array.from_buffers(pa.string(), n, pa.array([word] * n).buffers())
 
 
 def run(path: Path, *options: str):
@@ -135,6 +145,7 @@ def test_a_stratum_may_have_a_target_of_its_own(tmp_path, options, targets):
         ({**drawn(1, 200), "accepted": [True] * 200}, "Certified"),
         ({**drawn(1, 200), "score": [0.5] * 200}, "FirstPrefixFailed"),
         ({**drawn(1, 200), "operator": [""] * 200}, "OperatorsUnknown"),
+        ({**drawn(1, 200), "operator": ["  "] * 200}, "OperatorsUnknown"),
         ({**drawn(1, 200), "operator": ["ann"] * 150 + [""] * 50}, "OperatorsUnknown"),
     ],
 )
@@ -163,6 +174,17 @@ def test_labels_without_session_are_one_session_of_their_operator(tmp_path):
     assert (none["tau"], none["design_effect"]) == (same["tau"], pytest.approx(same["design_effect"]))
 
 
+def test_rows_that_equal_others_in_every_column_are_counted_and_named(tmp_path):
+    table, other = drawn(1, 400), {**drawn(2, 400), "stratum": ["finalizing"] * 400}
+    almost = {**table, "at": [datetime.fromtimestamp(1.7e9, UTC)] * 400}  # times alone make no row the same
+    path = write_parquet(tmp_path / "t.parquet", joined(*[table] * 5, other))
+    finalizing, message = read(path)
+    assert (message["n"], message["repeated"], message["caveats"]) == (2000, 1600, ["RowsRepeated"])
+    assert (finalizing["repeated"], finalizing["caveats"]) == (0, [])
+    assert read(write_csv(tmp_path / "t.csv", almost))[0]["repeated"] == 0
+    assert "RowsRepeated: rows equal others" in run(path).stdout
+
+
 def test_labels_rarely_looked_at_weigh_more(tmp_path):
     table = {**drawn(4, 3000), "propensity": [0.2 if i % 2 else 1.0 for i in range(3000)]}
     [gate] = read(write_csv(tmp_path / "t.csv", table))
@@ -180,19 +202,43 @@ def test_verdicts_may_be_said_in_several_words(tmp_path, words):
 
 
 @pytest.mark.parametrize(
-    "write", [str, lambda t: t.isoformat(), lambda t: t.strftime("%Y-%m-%d %H:%M:%S"), lambda t: str(t.timestamp())]
+    "write",
+    [
+        str,
+        lambda t: t.isoformat(),
+        lambda t: t.strftime("%Y-%m-%d %H:%M:%S"),
+        lambda t: str(t.timestamp()),
+        lambda t: str(int(t.timestamp() * 1e3)),
+        lambda t: int(t.timestamp() * 1e6),
+        lambda t: int(t.timestamp()) * 10**9 + 1,  # no float
+        lambda t: t.isoformat() if t.second % 2 else f" {int(t.timestamp() * 1e6)}",
+    ],
 )
 def test_times_may_be_written_in_several_ways(tmp_path, write):
     table = drawn(1, 300)
     options = ("--monitor-from", table["at"][150].isoformat())
     plain = read(write_parquet(tmp_path / "p.parquet", table), *options)
     assert plain[0]["n"] == 150
-    assert read(write_csv(tmp_path / "t.csv", {**table, "at": [write(at) for at in table["at"]]}), *options) == plain
+    said = {**table, "at": [write(at) for at in table["at"]]}
+    assert read(write_csv(tmp_path / "t.csv", said), *options) == plain
+    assert read(write_parquet(tmp_path / "t.parquet", said), *options) == plain
 
 
 def test_one_time_is_one_time_however_it_is_written():
     said = ("2026-01-31T12:00:00Z", "2026-01-31T13:00:00+01:00", "2026-01-31 12:00:00", "1769860800", "1769860800000")
     assert {parse_microseconds(text) for text in said} == {1_769_860_800_000_000}
+
+
+@given(st.datetimes(datetime(1990, 1, 1), datetime(2099, 12, 31)), st.sampled_from([1, 10**3, 10**6, 10**9]))
+def test_a_number_is_the_unix_time_it_is_in_some_unit_and_never_a_date(moment, unit):
+    seconds = round(moment.replace(tzinfo=UTC).timestamp())
+    assert parse_microseconds(str(seconds * unit)) == seconds * 10**6
+
+
+@pytest.mark.parametrize("text", ["2025", "20250601", "1e300", "nan", "-1.7e9", "4102444800", "1e13", "7e16"])
+def test_a_number_that_is_no_time_of_these_decades_is_refused(text):
+    with pytest.raises(ValueError, match="is no Unix time from 1990 to 2100"):
+        parse_microseconds(text)
 
 
 # --- many gates, any order --------------------------------------------------------------------------------------------
@@ -201,17 +247,19 @@ def test_labels_come_back_gate_by_gate_in_file_order_whether_they_fit_in_memory_
     n, rng = 20_000, np.random.default_rng(5)
     gates = rng.integers(0, 400, n)
     table = {**{name: [ROW[name]] * n for name in COLUMNS}, "process_cluster": [f"a/p{gate}" for gate in gates]}
-    table["at"] = list(range(n))
+    table["at"] = list(range(10**9, 10**9 + n))
     path = write_parquet(tmp_path / "t.parquet", table, row_group_size=3000)
     read_from = FeedbackTable(path)
     names = []
     for gate, rows in gather_gates(read_from.read_batches(), memory_bytes):
         names.append(list(read_from.gates)[gate][0])
-        assert rows["at"].tolist() == (np.flatnonzero(gates == int(names[-1][3:])) * 1_000_000).tolist()
+        assert rows["at"].tolist() == [
+            (10**9 + row) * 10**6 for row in np.flatnonzero(gates == int(names[-1][3:])).tolist()
+        ]
     assert sorted(names) == sorted({f"a/p{gate}" for gate in gates})
 
 
-@given(st.lists(st.text(max_size=40), min_size=1, max_size=60))
+@given(st.lists(st.just("") | st.text(max_size=40).map("<{}>".format), min_size=1, max_size=60))
 @settings(max_examples=80, deadline=None)
 def test_ids_are_told_apart_whatever_stands_beside_them(ids):
     hashed = hash_ids(pa.array(ids))
@@ -220,6 +268,20 @@ def test_ids_are_told_apart_whatever_stands_beside_them(ids):
     assert hash_ids(pa.array(["", *ids]).slice(1)).tolist() == hashed.tolist()
     assert hash_ids(pa.array(ids).dictionary_encode()).tolist() == hashed.tolist()
     assert [name == "" for name in ids] == (hashed == 0).tolist()
+
+
+def test_white_space_around_ids_and_gate_names_is_none_of_them(tmp_path):
+    table = drawn(1, 600, operators=8)
+    padded = {
+        **table,
+        **{
+            name: [f"{' ' * (i % 3)}{value}\t" for i, value in enumerate(table[name])]
+            for name in ("process_cluster", "stratum", "operator", "session_id")
+        },
+    }
+    plain = read(write_csv(tmp_path / "0.csv", table))
+    assert read(write_csv(tmp_path / "1.csv", padded)) == plain
+    assert read(write_parquet(tmp_path / "1.parquet", padded)) == plain
 
 
 # --- monitoring -------------------------------------------------------------------------------------------------------
@@ -261,9 +323,38 @@ def test_a_tau_in_force_is_monitored_on_a_later_table(tmp_path):
     [gate] = read(second, "--in-force", str(tmp_path / "force.json"))
     assert gate["monitor"]["step"] == "RollBack"
     assert gate["monitor"]["tau"] == json.loads(first.stdout)[0]["tau"]
-    elsewhere = write_parquet(tmp_path / "3.parquet", {**drawn(1, 100), "process_cluster": ["shop/other"] * 100})
-    other, silent = read(elsewhere, "--in-force", str(tmp_path / "force.json"))
+    [standing] = json.loads(first.stdout)
+    (tmp_path / "more.json").write_text(json.dumps([standing, {**standing, "process_cluster": "shop/silent"}]))
+    elsewhere = {**drawn(1, 100), "process_cluster": ["shop/other"] * 100}
+    path = write_parquet(tmp_path / "3.parquet", joined(elsewhere, then(60, 0.5)))
+    other, _, silent = read(path, "--in-force", str(tmp_path / "more.json"))
     assert (other["monitor"], silent["reason"], silent["monitor"]["labels"]) == (None, "NoLabels", 0)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"target": 0}, "target 0.0 is not between 0 and 1"),
+        ({"target": 1.5}, "target 1.5 is not"),
+        ({"target": -1}, "target -1.0 is not"),
+        ({"delta": 0}, "delta 0.0 is not"),
+        ({"delta": 2}, "delta 2.0 is not"),
+        ({"tau": 7}, "tau_looser < tau < tau_tighter ≤ 1 does not hold: [0.4, 7.0, 0.6]"),
+        ({"tau_looser": 0.8}, "does not hold: [0.8, 0.5, 0.6]"),
+        ({"tau_tighter": 0.5}, "does not hold: [0.4, 0.5, 0.5]"),
+        ({"process_cluster": "shop/other"}, "names no gate that the table has labels of"),
+    ],
+)
+def test_a_tau_in_force_that_no_run_wrote_is_refused(tmp_path, wrong, said):
+    standing = {**GATE, "tau": 0.5, "target": 0.9, "delta": 0.05, "tau_tighter": 0.6, "tau_looser": 0.4}
+    (tmp_path / "sound.json").write_text(json.dumps([standing]))
+    (tmp_path / "force.json").write_text(json.dumps([{**standing, **wrong}]))
+    path = write_parquet(tmp_path / "t.parquet", drawn(1, 100))
+    assert read(path, "--in-force", str(tmp_path / "sound.json"))[0]["monitor"]["tau"] == 0.5
+    found = run(path, "--in-force", str(tmp_path / "force.json"))
+    assert found.exit_code == 2
+    assert said in found.stderr
+    assert f"--in-force {tmp_path / 'force.json'}" in found.stderr
 
 
 def test_the_smallest_propensity_of_the_time_may_be_told(tmp_path):
@@ -331,7 +422,8 @@ def test_a_tightening_stands_however_good_the_labels_after_it(tmp_path, good):
         ("accepted", "maybe", "'maybe' is neither accepted nor rejected"),
         ("accepted", "", "'' is neither accepted nor rejected"),
         ("at", "yesterday", "'yesterday' is no RFC 3339 time"),
-        ("at", "", "'' is no RFC 3339 time"),
+        ("at", "", "is empty"),
+        ("at", "2025", "'2025' is no Unix time from 1990 to 2100"),
         ("stratum", "", "is empty"),
         ("process_cluster", " ", "is empty"),
     ],
@@ -360,16 +452,48 @@ def test_an_empty_cell_in_parquet_is_named_too(tmp_path, column):
     [
         ("at", [1e300] * 300),
         ("at", [float("nan")] * 300),
+        ("at", [True] * 300),
+        ("at", [timedelta(1)] * 300),
+        ("at", pa.array([2**62] * 300, pa.timestamp("ms"))),
         ("score", [[0.5]] * 300),
         ("session_id", [["s"]] * 300),
         ("operator", [{"name": "ann"}] * 300),
         ("accepted", [2] * 300),
+        ("accepted", [[True]] * 300),
+        ("accepted", [{"said": True}] * 300),
+        ("process_cluster", [["shop/refunds"]] * 300),
+        ("process_cluster", [True] * 300),
+        ("stratum", [1.0] * 299 + [float("nan")]),
+        ("stratum", text_of_bytes(b"\xff", 300)),
+        ("operator", text_of_bytes(b"\xff", 300)),
+        ("at", text_of_bytes(b"\xff", 300)),
     ],
 )
 def test_a_column_of_the_wrong_kind_is_named(tmp_path, column, values):
     found = run(write_parquet(tmp_path / "t.parquet", {**drawn(1, 300), column: values}))
     assert found.exit_code == 2
     assert f"column {column}" in found.stderr
+
+
+@pytest.mark.parametrize("kind", [pa.binary(), pa.large_string(), pa.string_view()])
+def test_text_may_be_stored_as_bytes_or_views(tmp_path, kind):
+    table = {**drawn(1, 300), "accepted": ["true"] * 200 + ["false"] * 100}
+    columns = ("process_cluster", "stratum", "accepted")
+    stored = {**table, **{name: pa.array(table[name]).cast(kind) for name in columns}}
+    plain = read(write_parquet(tmp_path / "p.parquet", table))
+    assert read(write_parquet(tmp_path / "t.parquet", stored)) == plain
+
+
+@pytest.mark.parametrize("column", ["operator", "process_cluster"])
+def test_a_dictionary_may_use_all_numbers_of_its_codes(tmp_path, column):
+    """An int8 code has no number left for what is empty."""
+    names = [f"n{i}" for i in range(128)]
+    codes = [None if column == "operator" and i % 50 == 0 else i % 128 for i in range(1280)]
+    coded = pa.DictionaryArray.from_arrays(pa.array(codes, pa.int8()), names)
+    table = drawn(1, 1280)
+    said = {**table, column: [None if code is None else names[code] for code in codes]}
+    plain = read(write_csv(tmp_path / "p.csv", said))
+    assert read(write_parquet(tmp_path / "t.parquet", {**table, column: coded})) == plain
 
 
 @pytest.mark.parametrize("name", [int, str, lambda i: i.to_bytes(16, "big")])
@@ -394,6 +518,16 @@ def test_a_missing_column_is_named(tmp_path, column, write):
     assert f"column {column}: is missing" in found.stderr
 
 
+@pytest.mark.parametrize("write", [pa.csv.write_csv, pq.write_table])
+@pytest.mark.parametrize("column", ["score", "least_propensity"])
+def test_a_column_that_is_there_twice_is_named(tmp_path, column, write):
+    table = pa.table({**drawn(1, 100), "least_propensity": [1.0] * 100})
+    write(table.append_column(column, table[column]), tmp_path / "t")
+    found = run(tmp_path / "t")
+    assert found.exit_code == 2
+    assert f"column {column}: is there more than once" in found.stderr
+
+
 def parquet_bytes() -> bytes:
     file = io.BytesIO()
     pq.write_table(pa.table(drawn(1, 3000)), file)
@@ -407,7 +541,11 @@ def parquet_bytes() -> bytes:
         ("t.csv", b"", 3, "is empty"),
         ("t.parquet", b"", 3, "is empty"),
         ("t.csv", ",".join(COLUMNS).encode() + b"\n", 3, "has no labels"),
+        ("t.csv", ",".join(COLUMNS).encode(), 3, "has no labels"),
+        ("t.csv", b"score,at", 2, "column process_cluster: is missing among score, at"),
         ("t.csv", b"\xff\xfe\x00 nothing", 2, "is no CSV"),
+        ("t.csv", b"a\x1b[2J\n1,\x1b[2J,3\n", 2, "is no CSV"),
+        ("t.csv", b"\x1b[2J\t\n", 2, "is missing among '\\x1b[2J\\t'"),
         ("t.csv", ",".join(COLUMNS).encode() + b"\na/b,m,0.5\n", 2, "is no CSV"),
         ("t.parquet", b"not Parquet at all", 6, "is no Parquet file"),
         ("t.parquet", parquet_bytes()[:-2000], 6, "is damaged after row 0"),
@@ -421,6 +559,17 @@ def test_a_broken_file_ends_with_one_line_and_its_exit_code(tmp_path, name, cont
     assert found.exit_code == code
     assert said in found.stderr
     assert found.stderr.count("\n") == 1
+    assert found.stderr[:-1].isprintable()
+
+
+def test_gzip_is_known_by_its_bytes_and_a_pipe_is_refused(tmp_path):
+    plain = write_csv(tmp_path / "t.csv", drawn(1, 300))
+    for name in ("packed.csv.gz", "packed.csv"):
+        (tmp_path / name).write_bytes(gzip.compress(plain.read_bytes()))
+        assert read(tmp_path / name) == read(plain)
+    os.mkfifo(tmp_path / "pipe")
+    found = run(tmp_path / "pipe")
+    assert (found.exit_code, "is a pipe (give a file" in found.stderr) == (2, True)
 
 
 @pytest.mark.parametrize(
@@ -440,6 +589,7 @@ def test_a_broken_file_ends_with_one_line_and_its_exit_code(tmp_path, name, cont
         (("--delta", "nan"), "--delta: nan"),
         (("--strata", "-1"), "--strata"),
         (("--monitor-from", "soon"), "--monitor-from: 'soon' is no RFC 3339 time"),
+        (("--monitor-from", "2025"), "--monitor-from: '2025' is no Unix time from 1990 to 2100"),
         (("--in-force", "/nowhere"), "--in-force /nowhere: cannot be read"),
     ],
 )

@@ -15,10 +15,11 @@ import numpy as np
 
 from pilotage_core.calibration import TauResult, calibrate
 from pilotage_core.errors import InvalidInputError
-from pilotage_trainer.feedback.gates import Rows, gather_gates
+from pilotage_trainer.feedback.gates import Rows, count_repeated, gather_gates
 from pilotage_trainer.feedback.monitoring import InForce, Key, Monitoring, monitor_rows, read_in_force
-from pilotage_trainer.feedback.table import FeedbackTable, parse_microseconds
+from pilotage_trainer.feedback.table import FeedbackTable
 from pilotage_trainer.feedback.targets import Targets
+from pilotage_trainer.feedback.times import parse_microseconds
 
 FEW_OPERATORS = 3
 """From so many operators on, simulated violations stay within δ (bench/calibration.py)."""
@@ -27,6 +28,7 @@ FEW_OPERATORS = 3
 class Caveat(StrEnum):
     """What a result does not speak for, or leans on."""
 
+    ROWS_REPEATED = "RowsRepeated"  # rows equal others in every column: pasted twice, they count as evidence twice
     ONE_OPERATOR = "OneOperator"  # it speaks for this operator only: others may differ
     FEW_OPERATORS = "FewOperators"  # two operators tell too little of how others differ
     OPERATORS_MISSING = "OperatorsMissing"  # labels without operator count as one more operator, the worst case
@@ -39,7 +41,8 @@ class Caveat(StrEnum):
 class GateResult(msgspec.Struct, frozen=True):
     """One gate: the fields of pilotage_core.calibration.TauResult, and what newer labels say.
 
-    `looked_at_least` is the smallest propensity among the labels that calibrated.
+    `looked_at_least` is the smallest propensity among the labels that calibrated; `repeated` rows of the gate equal an
+    earlier one in every column.
     """
 
     process_cluster: str
@@ -58,6 +61,7 @@ class GateResult(msgspec.Struct, frozen=True):
     icc: float
     operators: int
     looked_at_least: float
+    repeated: int
     tau_tighter: float | None
     tau_looser: float | None
     caveats: tuple[Caveat, ...]
@@ -88,13 +92,14 @@ class FeedbackRequest:
         try:
             return parse_microseconds(self.monitor_from)
         except ValueError as error:
-            raise InvalidInputError(f"{self.monitor_from!r} is no RFC 3339 time", where="--monitor-from") from error
+            raise InvalidInputError(f"{self.monitor_from!r} {error}", where="--monitor-from") from error
 
 
 def calibrate_table(request: FeedbackRequest) -> list[GateResult]:
     """A result for each gate of the table, by process cluster and stratum.
 
-    Raises what FeedbackTable raises, and InvalidInputError for a τ in force that does not read and a target of no gate.
+    Raises what FeedbackTable raises, and InvalidInputError for τ in force that do not read or are of none of its gates,
+    and for a target of no gate.
     """
     since = request.read_monitor_from()
     in_force = {} if request.in_force is None else read_in_force(request.in_force)
@@ -108,6 +113,9 @@ def calibrate_table(request: FeedbackRequest) -> list[GateResult]:
             request.targets.require_known({stratum for _, stratum in keys})
             strata = _count_strata(keys, request.strata)
         found[keys[number]] = _judge_gate(keys[number], rows, request, strata, since, in_force)
+    if request.in_force is not None and not found.keys() & in_force.keys():
+        where, remedy = f"--in-force {request.in_force}", "give the JSON of an earlier run on the same gates"
+        raise InvalidInputError("names no gate that the table has labels of", where=where, remedy=remedy)
     nothing = np.zeros(0, dtype=rows.dtype)
     for key in keys:
         if key not in found:
@@ -139,7 +147,8 @@ def _judge_gate(
     standing = in_force.get(key)
     if request.in_force is None:
         standing = InForce(*key, result.tau, result.target, delta, result.tau_tighter, result.tau_looser)
-    caveats, monitor = _find_caveats(before, result), None
+    repeated = count_repeated(rows)
+    caveats, monitor = _find_caveats(before, result, repeated), None
     if standing is not None and standing.tau is not None and (since is not None or request.in_force is not None):
         newer = rows if since is None else rows[rows["at"] >= since]
         least = rows["propensity"].min(initial=1.0)
@@ -163,6 +172,7 @@ def _judge_gate(
         icc=result.icc,
         operators=result.operators,
         looked_at_least=float(before["propensity"].min(initial=1.0)),
+        repeated=repeated,
         tau_tighter=result.tau_tighter,
         tau_looser=result.tau_looser,
         caveats=caveats,
@@ -189,8 +199,8 @@ def calibrate_rows(rows: Rows, target: float, delta: float) -> TauResult:
     )
 
 
-def _find_caveats(rows: Rows, result: TauResult) -> tuple[Caveat, ...]:
-    caveats = []
+def _find_caveats(rows: Rows, result: TauResult, repeated: int) -> tuple[Caveat, ...]:
+    caveats = [Caveat.ROWS_REPEATED] if repeated else []
     if result.n and not (rows["operator"] != 0).all():
         caveats.append(Caveat.OPERATORS_MISSING)
     if result.operators == 1:

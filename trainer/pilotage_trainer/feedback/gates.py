@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from pilotage_trainer.feedback.ids import mix
 from pilotage_trainer.feedback.table import Batch
 
 PARTS = 256
@@ -48,6 +49,18 @@ def gather_gates(batches: Iterable[Batch], memory_bytes: int = MEMORY_BYTES) -> 
             bounds = np.flatnonzero(np.diff(rows["gate"])) + 1
             for of_gate in np.split(rows, bounds) if len(rows) else []:
                 yield int(of_gate["gate"][0]), of_gate
+
+
+def count_repeated(rows: Rows) -> int:
+    """How many of `rows`, all of one gate, equal an earlier one in every column."""
+    at = np.sort(rows["at"])
+    shared = at[1:][at[1:] == at[:-1]]
+    rows = rows[np.isin(rows["at"], shared)] if len(shared) else rows[:0]
+    hashed = rows["accepted"].astype(np.uint64)
+    for name in ("score", "propensity", "least_propensity", "operator", "session", "at"):
+        hashed = mix(hashed, rows[name].view(np.uint64))
+    hashed.sort()
+    return int(np.count_nonzero(hashed[1:] == hashed[:-1]))
 
 
 class _Parts:

@@ -10,15 +10,20 @@ Sizes = npt.NDArray[np.int64]
 
 
 def hash_ids(values: pa.Array) -> Ids:
-    """A 64-bit hash of each id, 0 for an empty one. Two of a million ids share one with a chance of 3e-8."""
+    """A 64-bit hash of each id, 0 for an empty one. Two of a million ids share one with a chance of 3e-8.
+
+    White space around text is none of the id. Bytes are taken as they are.
+    """
     if pa.types.is_dictionary(values.type):
         hashed = np.append(hash_ids(values.dictionary), np.uint64(0))
-        at = values.indices.fill_null(len(hashed) - 1).to_numpy(zero_copy_only=False)
+        at = values.indices.cast(pa.int64()).fill_null(len(hashed) - 1).to_numpy(zero_copy_only=False)
         return np.asarray(hashed[at], dtype=np.uint64)
     if pa.types.is_floating(values.type):
         values = pc.if_else(pc.is_nan(values), None, values)
     is_bytes = pa.types.is_fixed_size_binary(values.type) or pa.types.is_binary(values.type)
     texts = values.cast(pa.large_binary() if is_bytes else pa.large_string()).fill_null(b"" if is_bytes else "")
+    if not is_bytes:
+        texts = pc.utf8_trim_whitespace(texts)
     ends = np.frombuffer(texts.buffers()[1], dtype=np.int64)[texts.offset : texts.offset + len(texts) + 1]
     starts, lengths = ends[:-1] - ends[0], np.diff(ends)
     letters = texts.buffers()[2]
@@ -37,8 +42,13 @@ def _mix_words(words: Ids, starts: Sizes, lengths: Sizes) -> Ids:
     for done in range(0, longest, 8):
         live = slice(None) if int(lengths.min()) > done else np.flatnonzero(lengths > done)
         mixed = words[starts[live] + done] & masks[np.minimum(lengths[live] - done, 8)]
-        mixed = (hashed[live] ^ mixed) * np.uint64(0xBF58476D1CE4E5B9)
-        mixed ^= mixed >> np.uint64(31)
-        mixed *= np.uint64(0x94D049BB133111EB)
-        hashed[live] = mixed ^ (mixed >> np.uint64(29))
+        hashed[live] = mix(hashed[live], mixed)
     return hashed
+
+
+def mix(hashed: Ids, more: Ids) -> Ids:
+    """Hashes of what `hashed` stands for, followed by `more`."""
+    mixed = (hashed ^ more) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed ^= mixed >> np.uint64(31)
+    mixed *= np.uint64(0x94D049BB133111EB)
+    return np.asarray(mixed ^ (mixed >> np.uint64(29)), dtype=np.uint64)

@@ -60,7 +60,7 @@ class InForce(msgspec.Struct, frozen=True):
 
 
 def read_in_force(path: Path) -> dict[Key, InForce]:
-    """The gates of an earlier result. Raises InvalidInputError where it is none."""
+    """The gates of an earlier result. Raises InvalidInputError where it is none, or says what no run wrote."""
     try:
         gates = msgspec.json.decode(path.read_bytes(), type=list[InForce])
     except OSError as error:
@@ -68,7 +68,18 @@ def read_in_force(path: Path) -> dict[Key, InForce]:
     except msgspec.MsgspecError as error:
         remedy = "give the JSON that calibrate --feedback wrote"
         raise InvalidInputError(str(error), where=f"--in-force {path}", remedy=remedy) from error
+    for gate in gates:
+        _require_sound(gate, f"--in-force {path}, {gate.process_cluster}, stratum {gate.stratum}")
     return {(gate.process_cluster, gate.stratum): gate for gate in gates}
+
+
+def _require_sound(gate: InForce, where: str) -> None:
+    for name, value in (("target", gate.target), ("delta", gate.delta)):
+        if not 0.0 < value < 1.0:
+            raise InvalidInputError(f"{name} {value} is not between 0 and 1", where=where)
+    steps = [tau for tau in (gate.tau_looser, gate.tau, gate.tau_tighter) if tau is not None]
+    if steps != sorted(set(steps)) or not all(0.0 <= tau <= 1.0 for tau in steps):
+        raise InvalidInputError(f"0 ≤ tau_looser < tau < tau_tighter ≤ 1 does not hold: {steps}", where=where)
 
 
 def monitor_rows(rows: Rows, standing: InForce, least: float) -> Monitoring:

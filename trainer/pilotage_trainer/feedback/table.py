@@ -1,39 +1,30 @@
-"""A table of labels (CSV or Parquet), read in batches of bounded memory into arrays; what is wrong is named by its row.
+"""A table of labels, read in batches of bounded memory into arrays; what is wrong is named by its row.
 
-In: one row a label, columns as in COLUMNS. Out: `Batch`es of codes and numbers. Not here: gathering the labels of one
-gate (gates.py), what they certify (calibration.py). Nor hashing (ids.py).
+In: batches of a file (table_file.py), one row a label. Out: `Batch`es of codes and numbers. Not here: gathering the
+labels of one gate (gates.py), what they certify (calibration.py). Nor hashing (ids.py), nor how times are written
+(times.py).
 """
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
-import pyarrow.parquet
 
-from pilotage_core.errors import EvidenceError, InvalidInputError, UnavailableError
-from pilotage_trainer.failures import DamagedArtefactError
+from pilotage_core.errors import EvidenceError, InvalidInputError
 from pilotage_trainer.feedback.ids import Ids, hash_ids
+from pilotage_trainer.feedback.table_file import LEAST_PROPENSITY, is_text, read_record_batches
+from pilotage_trainer.feedback.times import NO_UNIX_TIME, Floats, parse_microseconds, read_unix_times
 
-COLUMNS = ("process_cluster", "stratum", "score", "accepted", "propensity", "operator", "session_id", "at")
-LEAST_PROPENSITY = "least_propensity"
-"""An optional column: the smallest propensity in force at the time of the label (monitors)."""
-BATCH_ROWS = 1 << 16
 VERDICTS: Mapping[object, bool] = {
     **dict.fromkeys((True, "true", "1", "1.0", "accept", "accepted", "yes", 1), True),
     **dict.fromkeys((False, "false", "0", "0.0", "reject", "rejected", "no", 0), False),
 }
-MILLISECONDS_FROM = 1e11
-"""Numbers in `at` are Unix seconds; from here on (the year 5138) they must be milliseconds."""
-LATEST_MILLISECONDS = 9e15  # times are 64-bit microseconds
 
-Floats = npt.NDArray[np.float64]
 Times = npt.NDArray[np.int64]
 
 
@@ -70,75 +61,12 @@ class FeedbackTable:
         for a table without rows, and InvalidInputError for a missing column or a wrong value, naming file, column and
         row (the first row of data is row 1).
         """
-        batches = self._open_parquet() if self._is_parquet() else self._open_csv()
-        for batch in batches:
+        for batch in read_record_batches(self.path):
             if batch.num_rows:
                 yield self._convert(batch)
                 self.rows += batch.num_rows
         if not self.rows:
             raise EvidenceError("has no labels", where=str(self.path), remedy="one row a label")
-
-    def _is_parquet(self) -> bool:
-        try:
-            with self.path.open("rb") as file:
-                start = file.read(4)
-        except OSError as error:
-            raise UnavailableError(f"cannot be read: {error.strerror}", where=str(self.path)) from error
-        if not start:
-            raise EvidenceError("is empty", where=str(self.path), remedy="one row a label")
-        if start != b"PAR1" and self.path.suffix in (".parquet", ".pq"):
-            raise DamagedArtefactError("is no Parquet file", where=str(self.path), remedy="write it again")
-        return start == b"PAR1"
-
-    def _open_parquet(self) -> Iterator[pa.RecordBatch]:
-        with self._named_damage():
-            schema = pa.parquet.read_schema(self.path)
-        columns = self._require_columns(schema.names)
-        repeated = [name for name in ("process_cluster", "stratum", "operator") if _is_text(schema.field(name).type)]
-        with self._named_damage():
-            file = pa.parquet.ParquetFile(
-                self.path,
-                read_dictionary=repeated,
-                buffer_size=1 << 20,  # pages are streamed: a row group may hold the whole file
-                pre_buffer=False,
-                page_checksum_verification=True,
-            )
-        batches = file.iter_batches(BATCH_ROWS, columns=columns, use_threads=False)
-        while True:
-            with self._named_damage():
-                batch = next(batches, None)
-            if batch is None:
-                return
-            yield batch
-
-    def _open_csv(self) -> Iterator[pa.RecordBatch]:
-        reading = pa.csv.ReadOptions(use_threads=False, block_size=1 << 22)
-        parsing = pa.csv.ParseOptions(newlines_in_values=True)
-        try:
-            with pa.csv.open_csv(self.path, reading, parsing) as head:
-                columns = self._require_columns(head.schema.names)
-            converting = pa.csv.ConvertOptions(
-                include_columns=columns, column_types=dict.fromkeys(columns, pa.string()), strings_can_be_null=False
-            )
-            yield from pa.csv.open_csv(self.path, reading, parsing, converting)
-        except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
-            raise InvalidInputError(f"is no CSV: {_first_line(error)}", where=str(self.path)) from error
-
-    @contextmanager
-    def _named_damage(self) -> Iterator[None]:
-        try:
-            yield
-        except (pa.ArrowException, OSError) as error:
-            what = f"is damaged after row {self.rows}: {_first_line(error)}"
-            raise DamagedArtefactError(what, where=str(self.path), remedy="write it again") from error
-
-    def _require_columns(self, names: list[str]) -> list[str]:
-        """The columns to read. Raises InvalidInputError where one is missing or there twice."""
-        for column in COLUMNS:
-            if names.count(column) != 1:
-                what = "is there more than once" if column in names else f"is missing among {', '.join(names)}"
-                raise InvalidInputError(what, where=f"{self.path}, column {column}")
-        return [*COLUMNS, LEAST_PROPENSITY] if LEAST_PROPENSITY in names else list(COLUMNS)
 
     def _convert(self, batch: pa.RecordBatch) -> Batch:
         propensities = self._read_share(batch, "propensity")
@@ -162,15 +90,30 @@ class FeedbackTable:
     def _refuse(self, column: str, row: int, what: str) -> InvalidInputError:
         return InvalidInputError(what, where=f"{self.path}, column {column}, row {self.rows + row + 1}")
 
+    @contextmanager
+    def _named_kind(self, batch: pa.RecordBatch, column: str) -> Iterator[None]:
+        try:
+            yield
+        except pa.ArrowException as error:
+            what = f"cannot be read as {batch.column(column).type}: {error}"
+            raise InvalidInputError(what, where=f"{self.path}, column {column}") from error
+
+    def _refuse_kind(self, batch: pa.RecordBatch, column: str, problem: str) -> InvalidInputError:
+        return InvalidInputError(f"{batch.column(column).type} {problem}", where=f"{self.path}, column {column}")
+
     def _read_gates(self, batch: pa.RecordBatch) -> npt.NDArray[np.uint32]:
         names, codes = [], []
         for column in ("process_cluster", "stratum"):
             values = batch.column(column)
-            encoded = values if pa.types.is_dictionary(values.type) else values.dictionary_encode()
-            words = ["" if word is None else str(word) for word in encoded.dictionary.to_pylist()]
-            code = encoded.indices.fill_null(len(words)).to_numpy(zero_copy_only=False).astype(np.int64)
+            is_encoded = pa.types.is_dictionary(values.type)
+            if not _is_name(values.type.value_type if is_encoded else values.type):
+                raise self._refuse_kind(batch, column, "is no kind of name")
+            encoded = values if is_encoded else values.dictionary_encode()
+            with self._named_kind(batch, column):
+                words = [(word or "").strip() for word in encoded.dictionary.cast(pa.string()).to_pylist()]
             words.append("")
-            empty = np.array([not word.strip() for word in words])
+            code = encoded.indices.cast(pa.int64()).fill_null(len(words) - 1).to_numpy(zero_copy_only=False)
+            empty = np.array([not word for word in words])
             if empty[code].any():
                 raise self._refuse(column, int(np.argmax(empty[code])), "is empty")
             names.append(words)
@@ -187,8 +130,7 @@ class FeedbackTable:
         try:
             return hash_ids(batch.column(column))
         except pa.ArrowException as error:
-            what = f"{batch.column(column).type} is no kind of id"
-            raise InvalidInputError(what, where=f"{self.path}, column {column}") from error
+            raise self._refuse_kind(batch, column, "is no kind of id") from error
 
     def _read_share(self, batch: pa.RecordBatch, column: str) -> Floats:
         """A column of numbers in [0, 1]."""
@@ -201,6 +143,8 @@ class FeedbackTable:
         values = self._filled(batch, "accepted")
         if pa.types.is_boolean(values.type):
             return np.asarray(values.to_numpy(zero_copy_only=False), dtype=np.bool_)
+        if not (is_text(values.type) or _is_number(values.type)):
+            raise self._refuse_kind(batch, "accepted", "is no kind of verdict (write true or false)")
         encoded = values.dictionary_encode()
         codes = encoded.indices.to_numpy()
         meant = []
@@ -215,32 +159,47 @@ class FeedbackTable:
     def _read_times(self, batch: pa.RecordBatch) -> Times:
         """Microseconds since 1970. Times without an offset are UTC."""
         values = self._filled(batch, "at")
-        if _is_text(values.type):
+        if pa.types.is_timestamp(values.type) or pa.types.is_date(values.type):
+            with self._named_kind(batch, "at"):
+                to_microseconds = pa.timestamp("us", getattr(values.type, "tz", None))
+                stamps = pc.cast(values, options=pc.CastOptions(to_microseconds, allow_time_truncate=True))
+                return np.asarray(stamps.cast(pa.int64()).to_numpy(), dtype=np.int64)
+        if _is_number(values.type):
+            numbers = values.cast(pa.float64(), safe=False)  # whole nanoseconds are no floats
+        elif is_text(values.type):
+            values = _trimmed(values)
             for kind in (pa.timestamp("us", "UTC"), pa.timestamp("us")):
                 try:
                     return np.asarray(values.cast(kind).cast(pa.int64()).to_numpy(), dtype=np.int64)
                 except pa.ArrowInvalid:
                     continue
-            return np.array([self._read_time(text, row) for row, text in enumerate(values.to_pylist())], dtype=np.int64)
-        if pa.types.is_temporal(values.type) and not pa.types.is_time(values.type):
-            stamps = values.cast(pa.timestamp("us", getattr(values.type, "tz", None)), safe=False)
-            return np.asarray(stamps.cast(pa.int64()).to_numpy(), dtype=np.int64)
-        numbers = self._cast(batch, "at", pa.float64(), "is no time").to_numpy()
-        _raise_first(
-            ~(np.abs(numbers) < LATEST_MILLISECONDS), lambda row: self._refuse("at", row, f"{numbers[row]} is no time")
-        )
-        return np.asarray(numbers * np.where(np.abs(numbers) >= MILLISECONDS_FROM, 1e3, 1e6), dtype=np.int64)
+            try:
+                numbers = values.cast(pa.float64())
+            except pa.ArrowInvalid:
+                times = [self._read_time(text, row) for row, text in enumerate(values.to_pylist())]
+                return np.array(times, dtype=np.int64)
+        else:
+            raise self._refuse_kind(batch, "at", "is no kind of time")
+        unix = read_unix_times(numbers.to_numpy())
+        _raise_first(np.isnan(unix), lambda row: self._refuse("at", row, f"{values[row].as_py()!r} {NO_UNIX_TIME}"))
+        return unix.astype(np.int64)
 
     def _read_time(self, text: str, row: int) -> int:
+        if not text:
+            raise self._refuse("at", row, "is empty")
         try:
             return parse_microseconds(text)
         except ValueError as error:
-            raise self._refuse("at", row, f"{text!r} is no RFC 3339 time") from error
+            raise self._refuse("at", row, f"{text!r} {error}") from error
 
     def _filled(self, batch: pa.RecordBatch, column: str) -> pa.Array:
+        """The column without its dictionary, bytes as text. Raises InvalidInputError for an empty cell."""
         values = batch.column(column)
         if pa.types.is_dictionary(values.type):
             values = values.dictionary_decode()
+        if _is_bytes(values.type):
+            with self._named_kind(batch, column):
+                values = values.cast(pa.string())
         if values.null_count:
             raise self._refuse(
                 column, int(np.flatnonzero(values.is_null().to_numpy(zero_copy_only=False))[0]), "is empty"
@@ -251,40 +210,35 @@ class FeedbackTable:
         values = self._filled(batch, column)
         try:
             return _trimmed(values).cast(kind)
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as refusal:
             for row in range(len(values)):
                 try:
                     _trimmed(values.slice(row, 1)).cast(kind)
                 except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
                     said = values[row].as_py()
                     raise self._refuse(column, row, f"{said!r} {problem}" if said != "" else "is empty") from error
-            raise
-
-
-def parse_microseconds(text: str) -> int:
-    """An RFC 3339 time (without offset: UTC), or Unix seconds, as microseconds since 1970. Raises ValueError."""
-    try:
-        time = datetime.fromisoformat(text.strip())
-    except ValueError:
-        number = float(text)
-        if not abs(number) < LATEST_MILLISECONDS:
-            raise
-        return int(number * (1e3 if abs(number) >= MILLISECONDS_FROM else 1e6))
-    return round((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() * 1e6)
+            raise self._refuse_kind(batch, column, problem) from refusal
 
 
 def _trimmed(values: pa.Array) -> pa.Array:
-    return pc.utf8_trim_whitespace(values) if _is_text(values.type) else values
+    return pc.utf8_trim_whitespace(values) if is_text(values.type) else values
 
 
-def _is_text(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+def _is_bytes(kind: pa.DataType) -> bool:
+    """Bytes that may be text, as Parquet's BINARY without annotation is, and views of text."""
+    is_view = pa.types.is_string_view(kind) or pa.types.is_binary_view(kind)
+    is_variable = pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+    return bool(is_view or is_variable or pa.types.is_fixed_size_binary(kind))
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind))
+
+
+def _is_name(kind: pa.DataType) -> bool:
+    return bool(is_text(kind) or _is_bytes(kind) or pa.types.is_integer(kind) or pa.types.is_null(kind))
 
 
 def _raise_first(wrong: npt.NDArray[np.bool_], build: Callable[[int], InvalidInputError]) -> None:
     if wrong.any():
         raise build(int(np.argmax(wrong)))
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().split("\n")[0]
