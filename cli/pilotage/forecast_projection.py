@@ -9,9 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import betainc, betaincinv, stdtrit
+from scipy.optimize import isotonic_regression
+from scipy.special import betainc, betaincinv
 
 from pilotage_core.calibration import GRID_STEPS, LEAST_SELECTED_SHARE, TauResult, least_selected
+from pilotage_core.design_effect import inflate
 from pilotage_trainer.measures import RiskCoverage
 
 FloatArray = npt.NDArray[np.float64]
@@ -67,17 +69,14 @@ class Projection:
     def count_design_effects(self, kept: FloatArray) -> FloatArray:
         """The design effect of `kept` labels by the operators seen.
 
-        That of `result`, grown as (1 + (m − 1)ρ)t² does with m labels each (docs/decisions/design-effect.md).
+        That of `result`, grown as `inflate` does with labels each.
         """
-        operators = (self.result.selected or self.result.n) / self.labels_each
-        grown, seen = (self._tell_between(each, operators) for each in (kept / operators, np.array(self.labels_each)))
-        return np.asarray(self.result.design_effect * grown / seen, dtype=np.float64)
-
-    def _tell_between(self, each: FloatArray, operators: float) -> FloatArray:
-        effect = 1.0 + np.maximum(each - 1.0, 0.0) * self.result.icc
-        share = np.maximum((effect - 1.0) / effect, 1e-9)  # of the variance, between operators
-        quantile = stdtrit(max(operators - 1.0, 1.0) / share, 1.0 - self.result.delta)
-        return np.asarray(effect * quantile**2, dtype=np.float64)
+        result, operators = self.result, np.array((self.result.selected or self.result.n) / self.labels_each)
+        grown, seen = (
+            inflate(result.icc, each, operators, result.delta)
+            for each in (kept / operators, np.array(self.labels_each))
+        )
+        return np.asarray(result.design_effect * grown / seen, dtype=np.float64)
 
 
 def build_projection(curve: RiskCoverage, operators: Sequence[str], result: TauResult) -> Projection:
@@ -85,4 +84,6 @@ def build_projection(curve: RiskCoverage, operators: Sequence[str], result: TauR
     tried = np.linspace(LEAST_SELECTED_SHARE, 1.0, GRID_STEPS)
     chosen = np.unique(np.searchsorted(curve.coverage, tried - 1e-9))
     sizes = np.array(list(Counter(operators[: result.selected or None]).values()), dtype=np.float64)
-    return Projection(result, curve.coverage[chosen], curve.precision[chosen], float((sizes**2).sum() / sizes.sum()))
+    # A larger prefix that is more precise is chance: else 0.97 may seem to need fewer labels than 0.95.
+    precision = isotonic_regression(curve.precision[chosen], increasing=False).x
+    return Projection(result, curve.coverage[chosen], precision, float((sizes**2).sum() / sizes.sum()))

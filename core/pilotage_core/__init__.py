@@ -14,6 +14,7 @@ In the order data meets it:
     gate          may this one action run now?
     permit        leave that lapses by itself, and the BPM's fence
     certificate   evidence for a τ
+    design_effect what labels in groups, or of unequal weight, are worth
     calibration   τ with an exact certificate
     monitoring    sequential watch over precision, anytime-valid bounds
     guardrail     what one reading means

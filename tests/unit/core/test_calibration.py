@@ -15,9 +15,9 @@ from pilotage_core.calibration import (
     calibrate,
     calibrate_strata,
     least_selected,
-    log_odds_variance,
     precision_bound,
 )
+from pilotage_core.design_effect import log_odds_variance
 from pilotage_core.errors import InvalidInputError
 
 
