@@ -21,7 +21,7 @@ from pilotage_trainer.measures import RiskCoverage, risk_coverage
 MAIN_TARGET = 0.9
 MULTIPLES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 MOST_MULTIPLE = 256.0
-NUMBERS_TRIED = 60  # of labels, from those there are to MOST_MULTIPLE times as many: a tenth apart
+NUMBERS_TRIED = 58  # of labels, up to MOST_MULTIPLE times those there are: a tenth apart, as fine as a forecast can be
 STANDARD_ERROR_BELOW = 0.16  # the chance that a precision is lower than one standard error below what was seen
 CURVE_POINTS = 200
 
@@ -173,7 +173,7 @@ def count_needed(projection: Projection, precision: FloatArray | None = None) ->
 
 
 def _list_numbers(n: int) -> list[int]:
-    return [round(float(number)) for number in np.geomspace(n + 1, MOST_MULTIPLE * n, NUMBERS_TRIED)]
+    return [round(float(number)) for number in np.geomspace(1.1 * n, MOST_MULTIPLE * n, NUMBERS_TRIED)]
 
 
 def _thin(curve: RiskCoverage, result: TauResult) -> Curve:
