@@ -17,6 +17,7 @@ from pilotage_core.actions import ActionRules, classify_action
 from pilotage_core.errors import EvidenceError, InvalidInputError
 from pilotage_core.events import SessionOpened
 from pilotage_core.record import SessionRecord
+from pilotage_core.score import format_score
 from pilotage_core.state import is_identifier
 from pilotage_trainer.config import PolicySettings
 from pilotage_trainer.dataset import (
@@ -229,7 +230,7 @@ def describe(forecast: Forecast) -> Iterator[str]:
 def describe_need(stratum: StratumForecast, need: Need) -> str:
     """One line of the table."""
     certified = f"{need.coverage:.0%}" if need.tau is not None else "–"
-    tau = f"{need.tau:.3f}" if need.tau is not None else "–"
+    tau = format_score(need.tau) if need.tau is not None else "–"
     needed = f"{need.labels_needed:,}" if need.labels_needed is not None else "–"
     return (
         f"{stratum.name:<12}{need.target:>8g}{certified:>11}{tau:>8}{need.bound:>8.3f}{stratum.labels:>9,}{needed:>10}"

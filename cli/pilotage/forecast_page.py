@@ -12,6 +12,7 @@ from pilotage.forecast import TARGETS, Forecast, build_forecast, describe, in_wo
 from pilotage.forecast_targets import MAIN_TARGET, Need, StratumForecast
 from pilotage.report import charts, forecast_charts
 from pilotage_core.errors import InvalidInputError
+from pilotage_core.score import format_score
 from pilotage_trainer.config import read_config
 from pilotage_trainer.evaluation_slices import SliceShare
 
@@ -125,7 +126,7 @@ def _row(need: Need) -> str:
     cells = (
         f"{need.target:g}",
         f"{need.coverage:.0%}" if need.tau is not None else "nothing yet",
-        f"{need.tau:.3f}" if need.tau is not None else "–",
+        format_score(need.tau) if need.tau is not None else "–",
         f"{need.bound:.3f}",
         f"{need.design_effect:.2f}",
         f"{need.labels_needed:,}" if need.labels_needed is not None else "–",

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 import msgspec
 
 from pilotage_core.record import SessionRecord, read_labels
+from pilotage_core.score import format_score
 
 
 class ReplayLine(msgspec.Struct, frozen=True):
@@ -63,8 +64,8 @@ def describe(sessions: Iterable[SessionRecord], tau: float) -> str:
     if not lines:
         return "  nothing was scored"
     return "\n".join(
-        f"  {line.stratum:<12} τ = {line.tau:.3f}: {line.above} of {line.scored} scored proposals would have run "
-        f"({_percent(line.coverage)}); of the {line.judged} with a verdict {_percent(line.precision)} were accepted"
+        f"  {line.stratum:<12} τ = {format_score(line.tau)}: {line.above} of {line.scored} scored proposals would have "
+        f"run ({_percent(line.coverage)}); of the {line.judged} with a verdict {_percent(line.precision)} were accepted"
         for line in lines
     )
 

@@ -64,3 +64,9 @@ def read_confidence(logprobs: Sequence[float]) -> float | None:
     """How sure a policy was of a reply: exp of the mean log probability of its tokens; None where none is told."""
     mean = sum(logprobs) / len(logprobs) if logprobs else math.nan
     return math.exp(min(0.0, mean)) if math.isfinite(mean) else None
+
+
+def format_score(score: float) -> str:
+    """A score or τ for people: three digits, and more where these would say 1 of less than 1."""
+    places = next((places for places in range(3, 16) if round(score, places) < 1.0), 3)
+    return f"{score:.{places}f}"

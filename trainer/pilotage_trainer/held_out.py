@@ -17,7 +17,7 @@ from pilotage_core.certificate import Certificate, EvidenceDigests, LabelsFrom, 
 from pilotage_core.errors import InvalidActionError
 from pilotage_core.proposal import build_action_schema, read_reply
 from pilotage_core.record import SessionRecord
-from pilotage_core.score import ScoreRule, find_score
+from pilotage_core.score import ScoreRule, find_score, format_score
 from pilotage_trainer.artefact import Manifest
 from pilotage_trainer.config import JobConfig
 from pilotage_trainer.labels import Moment, list_moments
@@ -145,7 +145,9 @@ def explain_results(results: Mapping[str, TauResult], score_from: ScoreSource) -
     told = []
     for stratum, r in results.items():
         if r.tau is not None:
-            told.append(f"{stratum}: certified {r.target:g} at {r.tau:.3f}, coverage {r.coverage:.2f} of {r.n} labels")
+            told.append(
+                f"{stratum}: certified {r.target:g} at {format_score(r.tau)}, coverage {r.coverage:.2f} of {r.n} labels"
+            )
         else:
             at = f", {r.errors} wrong of the best {r.selected}" if r.selected else f", {r.needed} needed"
             told.append(f"{stratum}: {r.reason} with {r.n} labels{at}")

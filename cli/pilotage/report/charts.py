@@ -10,6 +10,7 @@ import msgspec
 
 from pilotage.report.times import clock
 from pilotage.run import Curve
+from pilotage_core.score import format_score
 
 STAGE_COLOURS = {"Logging": "#d5d9e0", "Copilot": "#9cc0f5", "Calibration": "#f3c869", "Automation": "#53b38a"}
 INK, FAINT, RED, BLUE = "#22304a", "#8a94a6", "#c8372d", "#2f6fd0"
@@ -124,7 +125,14 @@ def _threshold(name: str, curve: Curve, place: Place, colour: str) -> list[str]:
     anchor, offset = ("end", -7) if at.coverage > 0.6 else ("start", 7)
     return [
         f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4.5" fill="{colour}" stroke="#fff" stroke-width="1.5"/>',
-        text(f"{name}: τ = {tau:.3f}", x + offset, y - 8 if y > 40 else y + 18, anchor=anchor, size=11, weight=600),
+        text(
+            f"{name}: τ = {format_score(tau)}",
+            x + offset,
+            y - 8 if y > 40 else y + 18,
+            anchor=anchor,
+            size=11,
+            weight=600,
+        ),
     ]
 
 

@@ -13,6 +13,7 @@ from pilotage.report.figures import Figures, ProcessClusterFigures
 from pilotage.report.times import in_words, to_seconds
 from pilotage.run import Curve, Run
 from pilotage_core.actions import Action
+from pilotage_core.score import format_score
 from pilotage_core.stage import UNATTENDED, Stage
 
 CHAT_SHOWN = 8
@@ -234,7 +235,7 @@ def _certificates(one: ProcessClusterFigures) -> str:
     rows = "".join(
         _row(
             (
-                c.stratum, c.issued_at[11:19], f"{c.tau:.3f}", f"{c.n:,}", f"{c.selected:,}", f"{c.errors}",
+                c.stratum, c.issued_at[11:19], format_score(c.tau), f"{c.n:,}", f"{c.selected:,}", f"{c.errors}",
                 f"{c.bound:.3f}", f"{c.target:g}", _percent(c.coverage), f"{c.design_effect:.2f}", c.labels_from,
                 c.score_from or "not told",
             )
@@ -278,7 +279,11 @@ def _breach(one: ProcessClusterFigures, number: int, breach: Breach) -> str:
 
 
 def _evidence(one: Evidence) -> str:
-    against = f"score {one.score:.3f} ≥ τ {one.tau:.3f}" if one.score is not None and one.tau is not None else ""
+    against = (
+        f"score {format_score(one.score)} ≥ τ {format_score(one.tau)}"
+        if one.score is not None and one.tau is not None
+        else ""
+    )
     instead = " then ".join(in_short(action) for action in one.instead) or "something else"
     facts = "".join(f"<li><b>{escape(k)}</b> {escape(v)}</li>" for k, v in one.screen.facts)
     chat = "".join(f"<li><b>{escape(m.author)}</b> {escape(m.text)}</li>" for m in one.messages[-CHAT_SHOWN:])

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 
 from pilotage_core.certificate import Certificate, ScoreSource
+from pilotage_core.score import format_score
 from pilotage_core.stage import StageDecision
 from pilotage_operator.api.status import (
     Condition,
@@ -21,7 +22,7 @@ STALLED_AFTER_SECONDS = 300.0
 def describe_tau(certificate: Certificate) -> TauStatus:
     """A certificate in short."""
     return TauStatus(
-        tau=f"{certificate.tau:.6g}",
+        tau=format_score(certificate.tau),
         labels=certificate.n,
         selected=certificate.selected,
         errors=certificate.errors,
@@ -38,7 +39,7 @@ def describe_tau(certificate: Certificate) -> TauStatus:
 def summarize_tau(certificates: Iterable[Certificate]) -> str:
     """τ by stratum in one line, and whether it is a threshold of the policy's confidence instead of the critic."""
     told = list(certificates)
-    parts = [f"{each.stratum}={each.tau:.3g}" for each in told]
+    parts = [f"{each.stratum}={format_score(each.tau)}" for each in told]
     if any(each.score_from is ScoreSource.CONFIDENCE for each in told):
         parts.append("(confidence)")
     return " ".join(parts)

@@ -8,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pilotage_core.certificate import ScoreSource
-from pilotage_core.score import CONFIDENCE_ALONE, CRITIC_ALONE, ScoreRule, find_score, log_odds, read_confidence
+from pilotage_core.score import (
+    CONFIDENCE_ALONE,
+    CRITIC_ALONE,
+    ScoreRule,
+    find_score,
+    format_score,
+    log_odds,
+    read_confidence,
+)
 
 BOTH = ScoreRule(0.5, 2.0, -1.0)
 PROBABILITIES = st.floats(0.0, 1.0)
@@ -95,3 +103,19 @@ def test_confidence_is_the_geometric_mean_of_its_tokens(logprobs, confidence):
 @pytest.mark.parametrize("rule", [CRITIC_ALONE, CONFIDENCE_ALONE, BOTH])
 def test_a_rule_travels_as_json(rule):
     assert msgspec.json.decode(msgspec.json.encode(rule), type=ScoreRule) == rule
+
+
+@pytest.mark.parametrize(
+    ("score", "said"),
+    [
+        (0.0, "0.000"),
+        (0.42651695281364055, "0.427"),
+        (0.9994, "0.999"),
+        (0.9996, "0.9996"),
+        (0.9999984701546843, "0.999998"),
+        (math.nextafter(1.0, 0.0), "1.000"),
+        (1.0, "1.000"),
+    ],
+)
+def test_a_score_below_one_is_not_told_as_one(score, said):
+    assert format_score(score) == said

@@ -404,7 +404,7 @@ def test_audits_are_raised_to_all_while_the_monitor_asks_for_it():
 def test_status_fits_the_certificate_summary_people_see():
     world = climb_to(MemoryWorld(make_bundle()), "Calibration")
     assert (world.status.tau_summary, world.status.precision, world.status.coverage) == (
-        "procedure=0.8",
+        "procedure=0.800",
         "0.930",
         "0.660",
     )
@@ -415,9 +415,9 @@ def test_status_fits_the_certificate_summary_people_see():
 @pytest.mark.parametrize(
     ("source", "summary"),
     [
-        (ScoreSource.CRITIC, "procedure=0.8"),
-        (ScoreSource.CONFIDENCE, "procedure=0.8 (confidence)"),
-        (None, "procedure=0.8"),
+        (ScoreSource.CRITIC, "procedure=0.800"),
+        (ScoreSource.CONFIDENCE, "procedure=0.800 (confidence)"),
+        (None, "procedure=0.800"),
     ],
 )
 def test_status_says_what_the_score_is_where_its_certificate_does(source, summary):

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
+from pilotage_core.score import format_score
 from pilotage_trainer.feedback.calibration import Caveat, GateResult
 from pilotage_trainer.feedback.monitoring import Monitoring, Step
 
@@ -48,7 +49,7 @@ def _build_cells(result: GateResult) -> Iterator[str]:
     yield result.process_cluster
     yield result.stratum
     yield f"{result.target:g}"
-    yield "–" if result.tau is None else f"{result.tau:.4g}"
+    yield "–" if result.tau is None else format_score(result.tau)
     yield f"{result.coverage:.3f}"
     yield str(result.selected)
     yield str(result.errors)
@@ -62,7 +63,11 @@ def _build_cells(result: GateResult) -> Iterator[str]:
 def _describe(monitor: Monitoring | None) -> str:
     if monitor is None:
         return "–"
-    leads = f" to {monitor.next_tau:.4g}" if monitor.step in (Step.TIGHTEN, Step.LOOSEN) and monitor.next_tau else ""
+    leads = (
+        f" to {format_score(monitor.next_tau)}"
+        if monitor.step in (Step.TIGHTEN, Step.LOOSEN) and monitor.next_tau
+        else ""
+    )
     audits = ", audit all" if monitor.audits_all else ""
     return f"{monitor.step}{leads}: R {monitor.r:.3g}, K {monitor.k:.3g} after {monitor.labels} labels{audits}"
 

@@ -5,6 +5,7 @@ our optimiser and schedule. Not here: the command line (main.py), supervised lea
 """
 
 import math
+import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -166,6 +167,7 @@ def tune(policy: PolicyModel, pairs: Sequence[Pair], settings: PreferenceTrainin
     The reference is the model as it was: its log probabilities are taken once, before anything changes.
     """
     disable_progress_bars()
+    os.environ["TQDM_DISABLE"] = "1"  # TRL's own, over the reference's log probabilities
     rows = Dataset.from_list([{"prompt": p.prompt, "chosen": p.chosen, "rejected": p.rejected} for p in pairs])
     model = policy.model.float().train()
     watch = Watch()
