@@ -145,16 +145,18 @@ def is_looping(state: State, action: Action, same_action_limit: int, no_progress
 
 
 def find_tau(leave: Leave, pair: PairRef, stratum: str) -> float | None:
-    """τ of a stratum, where its certificate is of this pair and was made with prompts as this gateway writes them.
+    """τ of a stratum, where its certificate is of this pair, its score, and prompts as this gateway writes them.
 
-    The digest is of the pair's format under the serialiser here: another version of it computes another one.
+    The digest is of the pair's format under the serialiser here: another version of it computes another one. What a
+    score is made of is in the critic's digest as well; here it is held against the rule that this gateway computes by.
     """
     certificate = leave.certificates.get(stratum)
     if certificate is None:
         return None
     digests = certificate.digests
     same_pair = digests.policy == pair.policy_digest and digests.critic == pair.critic_digest
-    return certificate.tau if same_pair and digests.prompt_format == pair.dialog.digest else None
+    same_score = certificate.score_from in (None, pair.score.source)
+    return certificate.tau if same_pair and same_score and digests.prompt_format == pair.dialog.digest else None
 
 
 def decide_with_audit(

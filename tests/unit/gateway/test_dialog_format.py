@@ -10,6 +10,7 @@ from stubs.gateway import FORM, RESULT, STAR, SUBMIT, Case, build_certificate, b
 
 from pilotage_core import dialog
 from pilotage_core.actions import Action, Tool
+from pilotage_core.certificate import ScoreSource
 from pilotage_core.dialog import DEFAULT_FORMAT, DialogFormat, Snapshot
 from pilotage_core.errors import UnavailableError
 from pilotage_core.events import (
@@ -25,6 +26,7 @@ from pilotage_core.events import (
     Verdict,
 )
 from pilotage_core.record import ProposalRecord, SessionRecord
+from pilotage_core.score import CONFIDENCE_ALONE, CRITIC_ALONE, ScoreRule
 from pilotage_core.screen import Control, ControlKind, Screen
 from pilotage_core.stage import Stage
 from pilotage_core.walk import SessionWalk, walk_session
@@ -202,6 +204,16 @@ def test_a_certificate_stands_for_prompts_as_the_pair_is_asked(trained, certifie
     made = msgspec.structs.replace(made, digests=msgspec.structs.replace(made.digests, prompt_format=certified.digest))
     pair = PairRef("r1", "p1", "c1", "http://m", "http://m", trained)
     leave = build_leave(Stage.CALIBRATION, "http://m", pair=pair, certificates={"procedure": made})
+    assert find_tau(leave, pair, "procedure") == (0.8 if stands else None)
+
+
+@pytest.mark.parametrize("rule", [CRITIC_ALONE, CONFIDENCE_ALONE, ScoreRule(1.0, 1.0)])
+@pytest.mark.parametrize("certified", [None, *ScoreSource])
+def test_a_certificate_stands_for_the_score_that_is_computed(rule, certified):
+    made = msgspec.structs.replace(build_certificate(0.8), score_from=certified)
+    pair = PairRef("r1", "p1", "c1", "http://m", "http://m", score=rule)
+    leave = build_leave(Stage.CALIBRATION, "http://m", pair=pair, certificates={"procedure": made})
+    stands = certified in (None, rule.source)
     assert find_tau(leave, pair, "procedure") == (0.8 if stands else None)
 
 
