@@ -183,6 +183,9 @@ def tau_in_words(stratum: str, tau: TauStatus) -> Iterator[str]:
         f"  Evidence: {tau.labels} held-out labels ({tau.labels_from}), {tau.selected} at or above τ "
         f"(coverage {float(tau.coverage):.0%}), {tau.errors} of those wrong; issued {tau.issued_at}."
     )
+    if tau.tightened_to:
+        what = "nothing runs" if tau.tightened_to == "nothing" else f"only scores of at least {tau.tightened_to} run"
+        yield f"  Tightened: labels since then speak against it (R reached 1,000), so {what} until a new certificate."
 
 
 def _guardrails(readings: tuple[GuardrailReading, ...], now: float) -> Iterator[str]:

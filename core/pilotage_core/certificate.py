@@ -49,9 +49,9 @@ class Certificate(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknow
     `bound` is a lower confidence bound (1 − `delta`) of precision at tau for the population those operators come from,
     and ≥ `target`. `coverage` is the share of labels at or above tau. `icc` is ρ, the intraclass correlation of labels
     of one operator, and `design_effect` what n and errors were divided by. `tau_tighter` and `tau_looser` are the
-    neighbours on the same grid (None at its ends). `session_bound` is the chance that no action is wrong in a session
-    of median length (`median_session_actions` critical actions). `issued_at` is RFC 3339. A `score_from` of None is not
-    told.
+    neighbours on the same grid (None at its ends): the tighter one passed the same test. `session_bound` is the chance
+    that no action is wrong in a session of median length (`median_session_actions` critical actions). `issued_at` is
+    RFC 3339. A `score_from` of None is not told.
     """
 
     process_cluster: str
@@ -75,6 +75,18 @@ class Certificate(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknow
     tau_tighter: float | None = None
     tau_looser: float | None = None
     score_from: ScoreSource | None = None
+
+
+def tighten(certificate: Certificate) -> Certificate | None:
+    """`certificate` one grid step stricter; None where its τ is the strictest, or the next is not told.
+
+    What it says of labels stays as it is: its bound is of all scores from the laxer τ on.
+    """
+    if certificate.tau_tighter is None:
+        return None
+    return msgspec.structs.replace(
+        certificate, tau=certificate.tau_tighter, tau_tighter=None, tau_looser=certificate.tau
+    )
 
 
 def changed_digests(

@@ -171,7 +171,10 @@ class Pipeline(ApiModel):
 
 
 class TauStatus(ApiModel):
-    """A certificate in short, for people and dashboards. Without `scoreFrom` it is not told."""
+    """A certificate in short, for people and dashboards. Without `scoreFrom` it is not told.
+
+    `tightenedTo` is the stricter τ in force since R called for it, `nothing` where there is no stricter one.
+    """
 
     tau: str
     labels: int
@@ -184,6 +187,7 @@ class TauStatus(ApiModel):
     labels_from: str
     issued_at: str
     score_from: ScoreSource | None = None
+    tightened_to: str = ""
 
 
 class GuardrailReading(ApiModel):
@@ -243,6 +247,7 @@ class ProcessClusterStatus(ApiModel):
     ] = ()
     certified_after: str = ""
     tau: dict[str, TauStatus] = Field(default_factory=dict)
+    tightened: Annotated[tuple[str, ...], Field(max_length=32)] = ()
     tau_summary: str = ""
     precision: str = ""
     coverage: str = ""

@@ -86,13 +86,17 @@ class CounterFacts:
 
 @dataclass(frozen=True, slots=True)
 class MonitorFact:
-    """Shiryaev-Roberts over the labels of the pair in force since Calibration began; `cursor` is the newest label's."""
+    """Shiryaev-Roberts over the labels of the pair in force since Calibration began; `cursor` is the newest label's.
+
+    `tightened` names the strata whose R has reached TIGHTEN_AT under the certificates in force.
+    """
 
     r: float = 0.0
     r_peak: float = 0.0
     labels: int = 0
     k: float = 1.0
     audits_all: bool = False
+    tightened: tuple[str, ...] = ()
     cursor: int = 0
 
 

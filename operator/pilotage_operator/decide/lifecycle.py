@@ -20,7 +20,6 @@ from pilotage_operator.api.status import (
     write_time,
 )
 from pilotage_operator.build.snapshot import build_leave
-from pilotage_operator.decide.evidence import standing_certificates
 from pilotage_operator.decide.facts import (
     Bundle,
     CounterFacts,
@@ -29,6 +28,7 @@ from pilotage_operator.decide.facts import (
     PairCounts,
 )
 from pilotage_operator.decide.guardrails import decide_findings, readings_of
+from pilotage_operator.decide.in_force import certificates_in_force, find_tightened
 from pilotage_operator.decide.pipeline import (
     Making,
     decide_making,
@@ -70,13 +70,13 @@ def decide_lifecycle(bundle: Bundle, before: ProcessClusterStatus, facts: Facts,
     findings = decide_findings(bundle.gate, readings, said, now)
     decision = _decide_stage(moment, making, findings)
     making = _on_move(moment, making, decision)
-    status = _write_status(moment, making, findings, decision)
-    standing = standing_certificates(bundle, making.pair, making.certificates)
+    tightened = find_tightened(before, making, facts.monitor)
+    status = _write_status(moment, making, findings, decision, tightened)
     leave = build_leave(
         bundle,
         decision.effective,
         making.pair,
-        standing,
+        certificates_in_force(bundle, making, tightened),
         finalizing_by_human=decision.finalizing_by_human,
         audits_all=facts.monitor is not None and facts.monitor.audits_all,
     )
@@ -178,13 +178,17 @@ def _on_move(moment: Moment, making: Making, decision: StageDecision) -> Making:
 
 
 def _write_status(
-    moment: Moment, making: Making, findings: tuple[Finding, ...], decision: StageDecision
+    moment: Moment,
+    making: Making,
+    findings: tuple[Finding, ...],
+    decision: StageDecision,
+    tightened: tuple[str, ...],
 ) -> ProcessClusterStatus:
     before, now = moment.before, moment.now
     moved = decision.effective is not before.stage
-    standing = standing_certificates(moment.bundle, making.pair, making.certificates)
+    standing = certificates_in_force(moment.bundle, making, tightened)
     if decision.rollback is not None:
-        standing = ()  # latched: what it was certified on before says nothing to people now
+        standing, tightened = (), ()  # latched: what it was certified on before says nothing to people now
     return before.model_copy(
         update={
             "stage": decision.effective,
@@ -204,8 +208,9 @@ def _write_status(
             "pipeline": making.pipeline,
             "certificates": encode_certificates(making.certificates),
             "certified_after": making.certified_after,
-            "tau": {c.stratum: describe_tau(c) for c in making.certificates},
-            "tau_summary": summarize_tau(standing),
+            "tau": {c.stratum: describe_tau(c, is_tightened=c.stratum in tightened) for c in making.certificates},
+            "tightened": tightened,
+            "tau_summary": summarize_tau(standing, tightened),
             "precision": least(c.bound for c in standing),
             "coverage": least(c.coverage for c in standing),
             "permit_epoch": moment.facts.permit_epoch,

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
-from pilotage_core.certificate import Certificate, ScoreSource
+from pilotage_core.certificate import Certificate, ScoreSource, tighten
 from pilotage_core.score import format_score
 from pilotage_core.stage import StageDecision
 from pilotage_operator.api.status import (
@@ -19,8 +19,9 @@ from pilotage_operator.decide.pipeline import Making
 STALLED_AFTER_SECONDS = 300.0
 
 
-def describe_tau(certificate: Certificate) -> TauStatus:
+def describe_tau(certificate: Certificate, *, is_tightened: bool) -> TauStatus:
     """A certificate in short."""
+    stricter = tighten(certificate) if is_tightened else None
     return TauStatus(
         tau=format_score(certificate.tau),
         labels=certificate.n,
@@ -33,15 +34,18 @@ def describe_tau(certificate: Certificate) -> TauStatus:
         labels_from=certificate.labels_from,
         issued_at=certificate.issued_at,
         score_from=certificate.score_from,
+        tightened_to=(format_score(stricter.tau) if stricter else "nothing") if is_tightened else "",
     )
 
 
-def summarize_tau(certificates: Iterable[Certificate]) -> str:
-    """τ by stratum in one line, and whether it is a threshold of the policy's confidence instead of the critic."""
+def summarize_tau(certificates: Iterable[Certificate], tightened: tuple[str, ...]) -> str:
+    """τ in force by stratum in one line; whether they are thresholds of confidence, and which were tightened."""
     told = list(certificates)
     parts = [f"{each.stratum}={format_score(each.tau)}" for each in told]
     if any(each.score_from is ScoreSource.CONFIDENCE for each in told):
         parts.append("(confidence)")
+    if tightened:
+        parts.append(f"(tightened: {', '.join(tightened)})")
     return " ".join(parts)
 
 

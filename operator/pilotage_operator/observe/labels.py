@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import aiohttp
 import msgspec
 
-from pilotage_core.certificate import Certificate
+from pilotage_core.certificate import Certificate, tighten
 from pilotage_core.monitoring import Alarm, Monitor, MonitoredLabel, step
 from pilotage_core.record import Label
 from pilotage_core.stage import UNATTENDED
@@ -43,7 +43,7 @@ class Track:
 
     def take(self, label: Label) -> None:
         """Add one label to the monitor of its stratum, if it speaks of a threshold in force."""
-        certificate = self.certificates.get(label.stratum)
+        certificate = self._in_force(label.stratum)
         if certificate is None or not label.critical or label.score is None or not 0.0 < label.propensity <= 1.0:
             return
         below = label.score < certificate.tau
@@ -58,6 +58,16 @@ class Track:
         before = self.monitors.get(label.stratum) or Monitor(target=certificate.target)
         self.monitors[label.stratum] = step(before, monitored)
 
+    def _in_force(self, stratum: str) -> Certificate | None:
+        """Where a tightened τ has no stricter one nothing runs, but what scored so high goes on speaking of it."""
+        certificate = self.certificates.get(stratum)
+        if certificate is None or stratum not in self._tightened():
+            return certificate
+        return tighten(certificate) or certificate
+
+    def _tightened(self) -> tuple[str, ...]:
+        return tuple(sorted(stratum for stratum, monitor in self.monitors.items() if monitor.tightenings))
+
     def read(self) -> MonitorFact:
         """The worst of the strata: the highest R speaks for all. An alarm that was raised stays."""
         monitors = list(self.monitors.values())
@@ -67,6 +77,7 @@ class Track:
             labels=sum(m.labels for m in monitors),
             k=min((m.k for m in monitors), default=1.0),
             audits_all=any(m.audits_all for m in monitors),
+            tightened=self._tightened(),
             cursor=self.cursor,
         )
 

@@ -74,6 +74,11 @@ def test_a_certificate_is_put_in_words(told, words):
     assert f"τ of stratum procedure: a score of at least 0.83 ({words})." in said
     assert "With confidence 0.975 at least 93.4% of such actions" in said
     assert "312 held-out labels (live), 280 at or above τ (coverage 90%), 9 of those wrong" in said
+    assert "Tightened" not in said
+    for tightened_to, what in (("0.9", "only scores of at least 0.9 run"), ("nothing", "nothing runs")):
+        tightened = {"procedure": {**tau, "tightenedTo": tightened_to}}
+        said = explained(stage="Calibration", earned="Calibration", tau=tightened)
+        assert f"so {what} until a new certificate" in said
 
 
 def test_guardrails_are_listed_with_value_samples_and_limit():

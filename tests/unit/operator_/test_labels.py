@@ -85,6 +85,21 @@ def test_a_proposal_below_the_threshold_counts_by_the_audit_share_of_what_is_exe
     assert track.monitors["procedure"] == wanted
 
 
+@pytest.mark.parametrize("stricter", [0.85, None])
+async def test_after_a_tightening_only_what_the_stricter_threshold_lets_run_raises_r(gateway, stricter):
+    certificate = msgspec.structs.replace(make_certificate(make_bundle(), "r1", START), tau_tighter=stricter)
+    track = Track("r1", 0, {"procedure": certificate}, cursor=0)
+    while not track.read().tightened:
+        track.take(label(False, score=0.81))
+    at_call = track.read()
+    assert 1000 <= at_call.r < 10_000
+    track.take(label(False, score=0.81))
+    assert (track.read().r > at_call.r) == (stricter is None)  # without a stricter one, the old one is watched on
+    track.take(label(False, score=0.86))
+    assert track.read().r > at_call.r
+    assert track.read().tightened == ("procedure",)
+
+
 async def test_copilots_labels_are_followed_but_never_pooled_with_those_of_automation(gateway):
     gateway["labels"] = [label(False)] * 30
     fact = await gateway["follower"].observe_labels("star/one", status(Stage.COPILOT))

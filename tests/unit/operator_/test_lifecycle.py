@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import msgspec
 import pytest
 from facts import IMAGE, MemoryWorld, climb_to, healthy, make_bundle, make_certificate
 
@@ -10,8 +11,10 @@ from pilotage_core.dialog import DEFAULT_FORMAT, DialogFormat, Snapshot
 from pilotage_core.guardrail import Reading
 from pilotage_core.score import CONFIDENCE_ALONE, ScoreRule
 from pilotage_core.stage import Stage
-from pilotage_operator.api.status import Phase, ProcessClusterStatus, read_time
+from pilotage_operator.api.status import Baseline, Phase, ProcessClusterStatus, read_time
 from pilotage_operator.decide.facts import EndpointFact, JobFact, JobState, MonitorFact
+from pilotage_operator.decide.in_force import find_tightened
+from pilotage_operator.decide.pipeline import decode_certificates, start_making
 from pilotage_operator.decide.workloads import RETIREMENT_SECONDS
 
 
@@ -399,6 +402,31 @@ def test_audits_are_raised_to_all_while_the_monitor_asks_for_it():
     world = climb_to(MemoryWorld(make_bundle()), "Automation")
     assert world.step().leave.audit_share == 0.1
     assert world.step(monitor=MonitorFact(r=200.0, audits_all=True)).leave.audit_share == 1.0
+
+
+@pytest.mark.parametrize(
+    ("stricter", "taus", "summary", "said"),
+    [
+        (0.9, {"procedure": 0.9}, "procedure=0.900 (tightened: procedure)", "0.900"),
+        (None, {}, "(tightened: procedure)", "nothing"),  # no stricter τ passed: nothing runs
+    ],
+)
+def test_a_tightened_threshold_stays_so_until_a_new_certificate(stricter, taus, summary, said):
+    world = climb_to(MemoryWorld(make_bundle()), "Automation")
+    if stricter is not None:
+        world.status.certificates[0]["tau_tighter"] = stricter
+    called = MonitorFact(r=2000.0, r_peak=2000.0, tightened=("procedure",))
+    for monitor in (called, None, MonitorFact(r=1.0)):  # nor does a restart or a calm monitor loosen it
+        leave = world.step(monitor=monitor).leave
+        assert {name: certificate.tau for name, certificate in leave.certificates.items()} == taus
+        assert (world.status.tau_summary, world.status.tau["procedure"].tightened_to) == (summary, said)
+    assert world.status.stage is Stage.AUTOMATION
+    certificates = decode_certificates(world.status.certificates)
+    same = replace(start_making(world.now), baseline=world.status.baseline, certificates=certificates)
+    later = msgspec.structs.replace(certificates[0], issued_at="2027-01-02T00:00:00Z")
+    assert find_tightened(world.status, same, None) == ("procedure",)
+    assert find_tightened(world.status, replace(same, certificates=(later,)), called) == ()
+    assert find_tightened(world.status, replace(same, baseline=Baseline(label_cursor=7)), called) == ()
 
 
 def test_status_fits_the_certificate_summary_people_see():
