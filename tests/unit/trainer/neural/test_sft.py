@@ -144,7 +144,7 @@ def configure(folder, **changed):
         (lambda folder: os.truncate(folder / "model.safetensors", 999), "cannot be loaded"),
         (lambda folder: (folder / "config.json").write_text("{"), "cannot be loaded"),
         (lambda folder: configure(folder, intermediate_size=48), "cannot be loaded"),
-        (lambda folder: configure(folder, num_hidden_layers=9), "lacks .* weights"),
+        (lambda folder: configure(folder, num_hidden_layers=3, layer_types=["full_attention"] * 3), "lacks .* weights"),
         (lambda folder: configure(folder, model_type="bert", architectures=["BertModel"]), "no causal language model"),
     ],
     ids=["gone", "empty", "cut off", "config", "other sizes", "more layers", "other kind"],
