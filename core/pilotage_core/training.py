@@ -8,6 +8,7 @@ Job's size (operator/api/policy_critic.py), the settings of the count models (tr
 
 from decimal import Decimal
 from enum import StrEnum
+from math import inf
 from typing import Annotated, Any, Self
 
 from pydantic import (
@@ -44,8 +45,8 @@ def _rules(*rules: tuple[str, str]) -> dict[str, Any]:
 
 
 def _positive(value: float) -> float:
-    if not value > 0.0:
-        raise ValueError("must be above 0")
+    if not 0.0 < value < inf:
+        raise ValueError("must be above 0, and finite")
     return value
 
 
@@ -55,7 +56,9 @@ _ABOVE = _rules(("double(self) > 0.0", "must be above 0"))
 _BELOW = _rules(("double(self) < 1.0", "must be below 1"))
 _UP_TO = _rules(("double(self) <= 1.0", "must be at most 1"))
 
-Number = Annotated[float, BeforeValidator(_read_decimal), Field(ge=0), _AS_TEXT, WithJsonSchema(_TEXT)]
+Number = Annotated[
+    float, BeforeValidator(_read_decimal), Field(ge=0, allow_inf_nan=False), _AS_TEXT, WithJsonSchema(_TEXT)
+]
 """At least 0."""
 Positive = Annotated[
     float, BeforeValidator(_read_decimal), AfterValidator(_positive), _AS_TEXT, WithJsonSchema(_TEXT | _ABOVE)

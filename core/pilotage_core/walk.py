@@ -10,6 +10,7 @@ import msgspec
 
 from pilotage_core.actions import Action
 from pilotage_core.dialog import Dialog, DialogFormat
+from pilotage_core.errors import EvidenceError, PilotageError
 from pilotage_core.events import ActionTaken, Event, FeedbackGiven, Outcome, OutcomeReported, Verdict
 from pilotage_core.record import ProposalRecord, SessionRecord
 from pilotage_core.state import State, fold_event
@@ -58,9 +59,21 @@ class SessionWalk:
         self.state = after
         return after
 
+    def step_recorded(self, record: SessionRecord, event: Event, ordered: Action | None = None) -> State:
+        """`step` for an event of `record`. Raises EvidenceError where it cannot follow, naming the session."""
+        try:
+            return self.step(event, ordered)
+        except PilotageError as error:
+            raise EvidenceError(
+                f"cannot be walked again: {error}", where=f"session {record.session_id}", remedy="export it again"
+            ) from error
+
 
 def walk_session(record: SessionRecord, form: DialogFormat) -> Iterator[Point]:
-    """Every decision point of `record` at which something was done next, in order; prompts are written in `form`."""
+    """Every decision point of `record` at which something was done next, in order; prompts are written in `form`.
+
+    Raises EvidenceError where its events do not follow one another.
+    """
     proposals = {p.proposal_id: p for p in record.proposals}
     by_version = {p.at_version: p for p in record.proposals}
     done = list(_actions_done(record, proposals))
@@ -87,7 +100,7 @@ def walk_session(record: SessionRecord, form: DialogFormat) -> Iterator[Point]:
         ordered = None
         if isinstance(event.data, OutcomeReported) and event.data.proposal_id in proposals:
             ordered = proposals[event.data.proposal_id].action
-        walk.step(event, ordered)
+        walk.step_recorded(record, event, ordered)
 
 
 def _actions_of(event: Event, proposals: dict[str, ProposalRecord]) -> tuple[Action, ...]:

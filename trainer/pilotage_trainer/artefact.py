@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 
 from pilotage_core.dialog import DEFAULT_FORMAT, DialogFormat
+from pilotage_core.errors import InvalidInputError
 from pilotage_trainer.failures import DamagedArtefactError
 
 FORMAT = 1
@@ -59,6 +60,18 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def artefact_folder(root: Path, process_cluster: str, revision: str, phase: str) -> Path:
     """Where a phase's artefact lives."""
     return root / process_cluster / revision / phase
+
+
+def require_replaceable(folder: Path, kind: str) -> None:
+    """Raises InvalidInputError where `folder` holds anything but a `kind` artefact: putting one there removes it."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    try:
+        found = msgspec.json.decode((folder / MANIFEST).read_bytes(), type=dict[str, object]).get("kind")
+    except (OSError, msgspec.DecodeError):
+        found = None
+    if found != kind:
+        raise InvalidInputError(f"is there already and is no {kind}", where=str(folder), remedy="name another --out")
 
 
 def write_artefact(folder: Path, manifest: Manifest, files: Mapping[str, bytes]) -> Manifest:

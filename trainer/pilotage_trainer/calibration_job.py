@@ -10,12 +10,11 @@ import msgspec
 
 from pilotage_core.calibration import TauResult
 from pilotage_core.certificate import EvidenceDigests
-from pilotage_core.errors import InvalidInputError
 from pilotage_core.wire import JobResult
 from pilotage_trainer import vllm
 from pilotage_trainer.artefact import Manifest, check_artefact, digest_bytes, write_artefact
 from pilotage_trainer.config import JobConfig
-from pilotage_trainer.dataset import closed_after, read_time
+from pilotage_trainer.dataset import closed_after
 from pilotage_trainer.failures import DamagedArtefactError
 from pilotage_trainer.held_out import (
     ScoredLabel,
@@ -23,6 +22,7 @@ from pilotage_trainer.held_out import (
     build_curve,
     calibrate_strata,
     explain_results,
+    require_unseen,
     score_sessions,
 )
 from pilotage_trainer.models import open_critic, open_policy, read_score_card
@@ -42,9 +42,11 @@ def run_calibrate(window: Window, config: JobConfig, urls: tuple[str, str] | Non
         check_artefact(window.folder("policy"), "policy"),
         check_artefact(window.folder("critic"), "critic"),
     )
+    window.require_own(policy)
+    window.require_own(critic)
     card = read_score_card(window.folder("critic"))
     held_out_after = window.held_out_after or critic.trained_until
-    _require_unseen(held_out_after, policy, critic)
+    require_unseen(held_out_after, policy, critic)
     records = closed_after(window.read(since=held_out_after), held_out_after)
     scorer = _load(window) if urls is None else _connect(urls, policy, critic)
     labels = score_sessions(records, policy, scorer, config, card.rule)
@@ -69,22 +71,6 @@ def run_calibrate(window: Window, config: JobConfig, urls: tuple[str, str] | Non
         certificates=certificates,
         held_out_after=held_out_after,
     )
-
-
-def _require_unseen(held_out_after: str, policy: Manifest, critic: Manifest) -> None:
-    """Refuse to certify on sessions that the pair has learned from, or for a pair that is none."""
-    if critic.policy != policy.digest:
-        raise DamagedArtefactError(
-            f"judges policy {critic.policy}, not {policy.digest}",
-            where=f"critic {critic.digest}",
-            remedy="run the critic Job again",
-        )
-    if read_time(held_out_after) < read_time(critic.trained_until):
-        raise InvalidInputError(
-            f"sessions until {critic.trained_until} were learned from",
-            where=f"--held-out-after {held_out_after}",
-            remedy="hold out later ones",
-        )
 
 
 def _load(window: Window) -> Scorer:

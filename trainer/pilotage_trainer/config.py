@@ -3,7 +3,9 @@
 Decimals may be strings, as in the custom resources. Not here: the window, which comes as options (window.py).
 """
 
+from collections import Counter
 from pathlib import Path
+from typing import Annotated, get_args
 
 import msgspec
 from pydantic import ValidationError
@@ -12,15 +14,21 @@ from pilotage_core.actions import ActionRules
 from pilotage_core.errors import InvalidInputError
 from pilotage_core.training import BASE_MODEL, PreferenceTraining, PretrainTraining, Settings, TransformersSettings
 
+Count = Annotated[int, msgspec.Meta(ge=1)]
+CountOrNone = Annotated[int, msgspec.Meta(ge=0)]
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+InnerShare = Annotated[float, msgspec.Meta(gt=0, lt=1)]
+Strength = Annotated[float, msgspec.Meta(gt=0, le=1e9)]
+
 
 class PolicySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How a policy is fitted. `strength` is the inverse of the L2 penalty; `rarest` the fewest examples of a trait."""
 
-    strength: float = 0.3
-    rarest: int = 3
-    iterations: int = 25
-    development_share: float = 0.2
-    least_examples: int = 50
+    strength: Strength = 0.3
+    rarest: Count = 3
+    iterations: Count = 25
+    development_share: InnerShare = 0.2
+    least_examples: Count = 50
 
 
 class CriticSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -30,21 +38,21 @@ class CriticSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `certainty` is the share of bootstrap draws (whole sessions) in which it has to be the better one.
     """
 
-    folds: int = 4
-    strength: float = 0.3
-    rarest: int = 5
-    development_share: float = 0.35
-    least_labels: int = 40
-    draws: int = 400
-    certainty: float = 0.95
-    seed: int = 0
+    folds: Annotated[int, msgspec.Meta(ge=2)] = 4
+    strength: Strength = 0.3
+    rarest: Count = 5
+    development_share: InnerShare = 0.35
+    least_labels: Count = 40
+    draws: Count = 400
+    certainty: Share = 0.95
+    seed: CountOrNone = 0
 
 
 class StratumTarget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A stratum to certify; `target` 0 stands for the configuration's `precision_target`."""
 
     name: str
-    target: float = 0.0
+    target: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.0
 
 
 class Evidence(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -65,11 +73,14 @@ class JobConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     rules: ActionRules = ActionRules()
-    strata: tuple[StratumTarget, ...] = (StratumTarget("procedure"), StratumTarget("finalizing"))
-    precision_target: float = 0.9
-    delta: float = 0.05
-    min_action_accuracy: float = 0.0
-    rolling_window_sessions: int = 0
+    strata: Annotated[tuple[StratumTarget, ...], msgspec.Meta(min_length=1)] = (
+        StratumTarget("procedure"),
+        StratumTarget("finalizing"),
+    )
+    precision_target: InnerShare = 0.9
+    delta: InnerShare = 0.05
+    min_action_accuracy: Share = 0.0
+    rolling_window_sessions: CountOrNone = 0
     evidence: Evidence = Evidence()
     policy: PolicySettings = PolicySettings()
     critic: CriticSettings = CriticSettings()
@@ -77,6 +88,12 @@ class JobConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     transformers: TransformersSettings = TransformersSettings()
     pretraining: PretrainTraining = PretrainTraining()
     preference: PreferenceTraining = PreferenceTraining()
+
+    def __post_init__(self) -> None:
+        """Raises ValueError where two strata have one name: their shares of `delta` would be lost."""
+        times = Counter(stratum.name for stratum in self.strata)
+        if repeated := [name for name in times if times[name] > 1]:
+            raise ValueError(f"stratum {repeated[0]!r} is named {times[repeated[0]]} times")
 
 
 def encode_config(config: JobConfig) -> bytes:
@@ -88,12 +105,27 @@ def read_config(text_or_path: str) -> JobConfig:
     """The configuration given as JSON text or as a file's path; empty means all defaults. Raises InvalidInputError."""
     text = text_or_path.strip()
     try:
-        data = text if text.startswith("{") or not text else Path(text).read_text()
-        return msgspec.json.decode(data or "{}", type=JobConfig, strict=False, dec_hook=_decode_settings)
+        data = (text if text.startswith("{") or not text else Path(text).read_text()) or "{}"
+        config = msgspec.json.decode(data, type=JobConfig, strict=False, dec_hook=_decode_settings)
+        _require_known(msgspec.json.decode(data).get("rules"), ActionRules, "$.rules")
+        return config
     except OSError as error:
         raise InvalidInputError(f"cannot be read: {error.strerror}", where=f"--config {text}") from error
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InvalidInputError(f"is no configuration: {error}", where="--config") from error
+
+
+def _require_known(given: object, kind: type, path: str) -> None:
+    """Refuse fields that `kind` lacks. Gateways pass them over: their snapshot may be of a newer controller."""
+    if isinstance(given, list):
+        for place, each in enumerate(given):
+            _require_known(each, get_args(kind)[0], f"{path}[{place}]")
+    elif isinstance(given, dict):
+        known = {field.encode_name: field.type for field in msgspec.structs.fields(kind)}
+        for name, value in given.items():
+            if name not in known:
+                raise msgspec.ValidationError(f"Object contains unknown field `{name}` - at `{path}`")
+            _require_known(value, known[name], f"{path}.{name}")
 
 
 def _encode_settings(value: object) -> object:

@@ -25,6 +25,7 @@ def run_critic(window: Window, config: JobConfig) -> JobResult:
     Raises EvidenceError where there is too little, DamagedArtefactError where the policy cannot be loaded.
     """
     served = load_policy(window.folder("policy"))
+    window.require_own(served.manifest)
     records = window.read(since=served.manifest.trained_since)
     known = closed_by(records, served.manifest.trained_until)
     newer, held_out = window.hold_out(closed_after(records, served.manifest.trained_until))

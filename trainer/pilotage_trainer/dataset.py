@@ -9,7 +9,7 @@ from typing import Protocol, TypeVar
 
 from pilotage_core.collector import nothing_collected
 from pilotage_core.dialog import DEFAULT_FORMAT, DialogFormat
-from pilotage_core.errors import EvidenceError
+from pilotage_core.errors import EvidenceError, InvalidInputError
 from pilotage_core.record import SessionRecord
 from pilotage_core.walk import Point, walk_session
 from pilotage_trainer.counts import Example, build_contexts
@@ -21,7 +21,7 @@ COUNTS_FORM = DEFAULT_FORMAT
 
 
 def read_export(source: str, process_cluster: str, since: str = "", until: str = "") -> list[SessionRecord]:
-    """Closed sessions of `process_cluster` that closed in [since, until), by closing time.
+    """Closed sessions of `process_cluster` that closed in [since, until), by closing time, each once, as it was last.
 
     `source` is what sources.py reads: a gateway's address, NDJSON, Parquet, or a format that a package brings. Raises
     UnavailableError where it cannot be read, EvidenceError for a damaged line (naming it).
@@ -30,13 +30,22 @@ def read_export(source: str, process_cluster: str, since: str = "", until: str =
         wanted = list(
             select_records(read_records(source, process_cluster, since, until), process_cluster, since, until)
         )
-    return sorted(wanted, key=lambda r: (read_time(r.closed_at), r.session_id))
+    return drop_repeated(sorted(wanted, key=lambda r: (read_time(r.closed_at), r.session_id)))
+
+
+def drop_repeated(records: Sequence[SessionRecord]) -> list[SessionRecord]:
+    """`records` (by closing time) with each session once: exported twice, it would be on two sides, and weigh twice."""
+    latest = {(record.process_cluster, record.session_id): record for record in records}
+    return [r for r in records if latest[r.process_cluster, r.session_id] is r]
 
 
 def select_records(
     records: Iterable[SessionRecord], process_cluster: str, since: str = "", until: str = ""
 ) -> Iterator[SessionRecord]:
-    """Those of `records` that are of `process_cluster` (empty: of any) and closed in [since, until)."""
+    """Those of `records` that are of `process_cluster` (empty: of any) and closed in [since, until).
+
+    Raises EvidenceError for one that closed at no time, naming it.
+    """
     for record in records:
         if process_cluster in ("", record.process_cluster) and record.closed_at and _within(record, since, until):
             yield record
@@ -51,6 +60,18 @@ def read_time(text: str) -> datetime:
     if time.tzinfo is None:
         raise EvidenceError(f"{text!r} has no offset", remedy="write 2026-01-31T12:00:00Z, or +01:00 at its end")
     return time
+
+
+def require_times(**options: str) -> None:
+    """Raises InvalidInputError where an option that was given is no RFC 3339 time."""
+    for option, given in options.items():
+        if given:
+            try:
+                read_time(given)
+            except EvidenceError as error:
+                raise InvalidInputError(
+                    error.what, where=f"--{option.replace('_', '-')}", remedy=error.remedy
+                ) from error
 
 
 def split_by_time(
@@ -116,5 +137,8 @@ def read_points(points: Iterable[Asked]) -> Iterator[tuple[Asked, Situation]]:
 
 
 def _within(record: SessionRecord, since: str, until: str) -> bool:
-    closed = read_time(record.closed_at)
+    try:
+        closed = read_time(record.closed_at)
+    except EvidenceError as error:
+        raise EvidenceError(error.what, where=f"closed_at of session {record.session_id}") from error
     return (not since or closed >= read_time(since)) and (not until or closed < read_time(until))

@@ -9,7 +9,7 @@ import typer
 
 from pilotage_core.dialog import Snapshot
 from pilotage_core.errors import InvalidInputError
-from pilotage_core.training import LEAST_CHARS, Balancing, DatasetSettings
+from pilotage_core.training import LEAST_CHARS, MOST_CHARS, Balancing, DatasetSettings
 from pilotage_trainer.forms import end_with_exit_code
 from pilotage_trainer.results import tell
 
@@ -24,7 +24,9 @@ def dataset(
     since: Annotated[str, typer.Option(help="sessions closed from this time on (RFC 3339)")] = "",
     until: Annotated[str, typer.Option(help="sessions closed before this time")] = "",
     tokenizer: Annotated[str, typer.Option(help="the base model (a name or folder) whose tokenizer is used")] = "",
-    vocabulary: Annotated[int, typer.Option(help="else one of so many tokens is learned", min=300)] = 4096,
+    vocabulary: Annotated[
+        int, typer.Option(help="else one of so many tokens is learned", min=300, max=1_000_000)
+    ] = 4096,
     snapshot: Annotated[Snapshot, typer.Option(help="how a changed screen is written")] = Snapshot.COMPACT,
     mix_rejections: Annotated[
         str,
@@ -54,7 +56,7 @@ def dataset(
             rejections=mix.rejections,
             balancing=balance,
             max_tokens=max_tokens,
-            max_chars=max_chars or max(LEAST_CHARS, CHARS_PER_TOKEN * max_tokens),
+            max_chars=max_chars or min(max(LEAST_CHARS, CHARS_PER_TOKEN * max_tokens), MOST_CHARS),
             seed=seed,
         )
         shares = (development_share, held_out_share, workers)

@@ -12,6 +12,7 @@ import msgspec
 import typer
 
 from pilotage_trainer.forms import JOB_NEEDS, end_with_exit_code, list_given, name_option, name_options
+from pilotage_trainer.results import require_writable
 
 PANEL = "A policy of any backend"
 SAMPLE = 300
@@ -62,14 +63,15 @@ CriticFolder = Annotated[
 ]
 PageFile = Annotated[Path | None, typer.Option("--report", help="an HTML page with plots", rich_help_panel=PANEL)]
 Likeness = Annotated[
-    float, typer.Option(help="Levenshtein likeness from which texts count as the same", rich_help_panel=PANEL)
+    float,
+    typer.Option(help="Levenshtein likeness from which texts count as the same", min=0, max=1, rich_help_panel=PANEL),
 ]
 ZeroShotUrl = Annotated[
     str,
     typer.Option(help="an OpenAI-compatible endpoint (…/v1): a general model as baseline", rich_help_panel=PANEL),
 ]
 ModelName = Annotated[str, typer.Option("--model", help="its name at that endpoint", rich_help_panel=PANEL)]
-Sample = Annotated[int, typer.Option(help="points the general model is asked at", rich_help_panel=PANEL)]
+Sample = Annotated[int, typer.Option(help="points the general model is asked at", min=1, rich_help_panel=PANEL)]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON instead of a table", rich_help_panel=PANEL)]
 
 
@@ -109,11 +111,12 @@ def run_sessions_command(request: "SessionsRequest", report: Path | None, as_jso
     from pilotage_trainer.evaluation_run import describe, run_evaluation
 
     with end_with_exit_code():
+        if report is not None:
+            require_writable(report)
         found = run_evaluation(request)
         if report is not None:
             from pilotage_trainer.evaluation_page import build_page
 
-            report.parent.mkdir(parents=True, exist_ok=True)
             report.write_text(build_page(found), encoding="utf-8")
     typer.echo(msgspec.json.format(msgspec.json.encode(found)).decode() if as_json else "\n".join(describe(found)))
 

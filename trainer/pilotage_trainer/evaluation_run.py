@@ -6,14 +6,18 @@ from pathlib import Path
 import numpy as np
 
 from pilotage_core.errors import EvidenceError, InvalidInputError
-from pilotage_trainer.artefact import MANIFEST
+from pilotage_core.record import SessionRecord
+from pilotage_core.walk import walk_session
+from pilotage_trainer.artefact import MANIFEST, Manifest
 from pilotage_trainer.backend import Ask
 from pilotage_trainer.config import read_config
-from pilotage_trainer.dataset import closed_after, read_export
+from pilotage_trainer.dataset import closed_after, closed_by, read_export, read_time, require_times
 from pilotage_trainer.evaluation_command import SessionsRequest
 from pilotage_trainer.evaluation_report import EvaluationReport, build_report
 from pilotage_trainer.evaluation_sessions import Asker, Judged, PolicyAsker, Reply, judge_points, score_labels
 from pilotage_trainer.models import open_critic, open_policy
+from pilotage_trainer.results import tell
+from pilotage_trainer.sources import is_gateway
 from pilotage_trainer.zero_shot import ZeroShot
 
 
@@ -21,20 +25,28 @@ def run_evaluation(request: SessionsRequest) -> EvaluationReport:
     """Measure what `request` names. Raises InvalidInputError, EvidenceError, UnavailableError."""
     if bool(request.zero_shot) != bool(request.model):
         raise InvalidInputError("go together", where="--zero-shot and --model")
+    if request.zero_shot and not is_gateway(request.zero_shot):
+        raise InvalidInputError(f"{request.zero_shot!r} is no http address", where="--zero-shot")
+    require_times(since=request.since, until=request.until, held_out_after=request.held_out_after)
     rules = read_config(request.config).rules
     policy = open_policy(find_artefact(request.policy, "policy"))
     critic = open_critic(find_artefact(request.critic, "critic")) if request.critic else None
     records = read_export(request.export, request.process_cluster, request.since, request.until)
     if request.held_out_after:
         records = closed_after(records, request.held_out_after)
-    judged = judge_points(records, PolicyAsker(policy), rules, policy.manifest.dialog)
-    if not judged:
+    form = policy.manifest.dialog
+    points = sum(1 for record in records for _ in walk_session(record, form))
+    if not points:
         raise EvidenceError("nothing was done in its closed sessions", where=request.export)
-    compared: dict[str, Sequence[Judged]] = {}
-    if request.zero_shot:
-        chosen = choose_evenly(len(judged), request.sample)
+    _tell_seen(records, [policy.manifest, critic.manifest] if critic else [policy.manifest])
+    chosen = choose_evenly(points, request.sample)
+    general: Sequence[Judged] = ()
+    if request.zero_shot:  # first: whether an endpoint answers is known at once
         asker = Sampled(ZeroShot(request.zero_shot, request.model), frozenset(chosen))
-        general = judge_points(records, asker, rules, policy.manifest.dialog)
+        general = judge_points(records, asker, rules, form)
+    judged = judge_points(records, PolicyAsker(policy), rules, form)
+    compared: dict[str, Sequence[Judged]] = {}
+    if general:
         compared = {request.model: [general[i] for i in chosen], "this policy": [judged[i] for i in chosen]}
     return build_report(
         records,
@@ -46,6 +58,16 @@ def run_evaluation(request: SessionsRequest) -> EvaluationReport:
         zero_shot=compared,
         alike=request.likeness,
     )
+
+
+def _tell_seen(records: Sequence[SessionRecord], made: Sequence[Manifest]) -> None:
+    last = max((each.trained_until for each in made if each.trained_until), key=read_time, default="")
+    own = [record for record in records if record.process_cluster == made[0].process_cluster]
+    if last and (seen := len(closed_by(own, last))):
+        tell(
+            f"{seen} of {len(records)} sessions closed by {last}, until when it learned: "
+            "figures flatter it (--held-out-after leaves them out)"
+        )
 
 
 def find_artefact(folder: Path, kind: str) -> Path:

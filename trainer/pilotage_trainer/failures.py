@@ -51,6 +51,7 @@ EXIT_CODES: tuple[tuple[type[Exception], int], ...] = (
     (EvidenceError, EXIT_TOO_LITTLE),
     (UnavailableError, EXIT_UNREACHABLE),
     (InvalidInputError, EXIT_USAGE),
+    (PilotageError, EXIT_USAGE),
     (OSError, EXIT_DISK),
 )
 """The first kind that fits decides."""
@@ -65,5 +66,5 @@ def explain_error(error: PilotageError | OSError) -> str:
     """One line for people."""
     if isinstance(error, OSError):
         full = " (free some space)" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
-        return f"{error.filename or 'the artefact volume'}: {error.strerror}{full}"
+        return f"{error.filename or 'the artefact volume'}: {error.strerror or error}{full}"
     return str(error)

@@ -14,12 +14,14 @@ import msgspec
 from pilotage_core.actions import Action, classify_action
 from pilotage_core.calibration import TauResult, build_certificate, calibrate
 from pilotage_core.certificate import Certificate, EvidenceDigests, LabelsFrom, ScoreSource
-from pilotage_core.errors import InvalidActionError
+from pilotage_core.errors import InvalidActionError, InvalidInputError
 from pilotage_core.proposal import build_action_schema, read_reply
 from pilotage_core.record import SessionRecord
 from pilotage_core.score import ScoreRule, find_score, format_score
 from pilotage_trainer.artefact import Manifest
 from pilotage_trainer.config import JobConfig
+from pilotage_trainer.dataset import read_time
+from pilotage_trainer.failures import DamagedArtefactError
 from pilotage_trainer.labels import Moment, list_moments
 from pilotage_trainer.models import build_query
 from pilotage_trainer.results import tell
@@ -87,6 +89,25 @@ def _find_actions(
         tell(f"{unreadable} of {len(replies)} replies are no action: skipped")
     known = iter(replayed)
     return [(moment.proposed, moment.confidence) if moment.is_live else next(known) for moment in moments]
+
+
+def require_unseen(held_out_after: str, policy: Manifest, critic: Manifest) -> None:
+    """Refuse to judge a pair on sessions it has learned from, or one that is none.
+
+    Raises InvalidInputError for the first, DamagedArtefactError for the second.
+    """
+    if critic.policy != policy.digest:
+        raise DamagedArtefactError(
+            f"judges policy {critic.policy}, not {policy.digest}",
+            where=f"critic {critic.digest}",
+            remedy="run the critic Job again",
+        )
+    if read_time(held_out_after) < read_time(critic.trained_until):
+        raise InvalidInputError(
+            f"sessions until {critic.trained_until} were learned from",
+            where=f"--held-out-after {held_out_after}",
+            remedy="hold out later ones",
+        )
 
 
 def calibrate_strata(labels: Sequence[ScoredLabel], config: JobConfig) -> dict[str, TauResult]:

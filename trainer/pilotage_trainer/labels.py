@@ -99,7 +99,8 @@ def _live_moments(
                 weight=_weigh(label, grades),
                 propensity=label.propensity,
             )
-        walk.step(event, actions.get(event.data.proposal_id) if isinstance(event.data, OutcomeReported) else None)
+        ordered = actions.get(event.data.proposal_id) if isinstance(event.data, OutcomeReported) else None
+        walk.step_recorded(record, event, ordered)
 
 
 def _weigh(label: Label, grades: Mapping[Grade | None, float]) -> float:

@@ -12,7 +12,7 @@ cannot be loaded, 11 a worker died (failures.py), 143 asked to stop (SIGTERM).
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import partial
@@ -59,7 +59,7 @@ from pilotage_trainer.feedback.command import (
     run_feedback,
 )
 from pilotage_trainer.forms import end_with_exit_code
-from pilotage_trainer.results import tell, write_result
+from pilotage_trainer.results import TERMINATION_LOG, require_writable, tell, write_result
 from pilotage_trainer.window import Window
 
 app = typer.Typer(
@@ -152,9 +152,9 @@ def policy(
         chosen = partial(run_transformer, dataset=dataset, start_from=start_from)
         job = partial(_within_budget, chosen, time_budget_seconds)
     else:
-        from pilotage_trainer.policy_job import (
-            run_policy,
-        )  # here as below: each command waits for its own imports alone
+        given = {"--dataset": dataset, "--start-from": start_from, "--time-budget-seconds": time_budget_seconds}
+        _require_none_given(given | {"--processes": processes - 1})
+        from pilotage_trainer.policy_job import run_policy  # here as below: each waits for its own imports alone
 
         job = run_policy
     window = partial(
@@ -186,6 +186,7 @@ def critic(
         launch_processes(processes)
         from pilotage_trainer.neural.critic_job import run_critic
     else:
+        _require_none_given({"--processes": processes - 1})
         from pilotage_trainer.critic_job import run_critic
 
     times = (since, until, fresh_after, held_out_after)
@@ -323,6 +324,12 @@ def evaluate(
     run_job("evaluation", window, run_evaluate, config, result)
 
 
+def _require_none_given(options: Mapping[str, object]) -> None:
+    """Ends with a usage error where one of `options`, which only transformers have, was given to counts."""
+    if wrong := [option for option, value in options.items() if value]:
+        raise typer.BadParameter("goes with --backend transformers", param_hint=wrong[0])
+
+
 def _within_budget(
     job: Callable[[Window, JobConfig], JobResult], seconds: int, window: Window, config: JobConfig
 ) -> JobResult:
@@ -351,7 +358,10 @@ def run_job(
     window: Window | None = None
     try:
         window = build_window()
-        result = job(window, read_config(config))
+        settings = read_config(config)
+        if wanted is not None and wanted != TERMINATION_LOG:
+            require_writable(wanted)
+        result = job(window, settings)
         write_result(result, window.folder(folder), wanted)
     except (PilotageError, OSError) as error:
         tell(explain_error(error))

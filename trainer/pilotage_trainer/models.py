@@ -15,7 +15,15 @@ import msgspec
 from pilotage_core.actions import Action
 from pilotage_core.dialog import VERDICT_MARK, DialogFormat, encode_action
 from pilotage_trainer import vllm
-from pilotage_trainer.artefact import MANIFEST, TRANSFORMERS, Manifest, digest_code, read_artefact, read_manifest
+from pilotage_trainer.artefact import (
+    COUNTS,
+    MANIFEST,
+    TRANSFORMERS,
+    Manifest,
+    digest_code,
+    read_artefact,
+    read_manifest,
+)
 from pilotage_trainer.backend import Answer, AnyCritic, AnyPolicy, Ask, ScoreCard
 from pilotage_trainer.critic import Critic
 from pilotage_trainer.failures import DamagedArtefactError
@@ -131,18 +139,25 @@ def read_score_card(folder: Path) -> ScoreCard:
 
 def load_policy(folder: Path) -> ServedPolicy:
     """The count policy at `folder`, digests checked. Raises DamagedArtefactError."""
-    manifest, files = read_artefact(folder, "policy")
+    manifest, files = _read_counts(folder, "policy")
     return ServedPolicy(manifest, decode_policy(files, folder))
 
 
 def load_critic(folder: Path) -> ServedCritic:
     """The count critic at `folder` with the policy it judges, digests checked. Raises DamagedArtefactError."""
-    manifest, files = read_artefact(folder, "critic")
+    manifest, files = _read_counts(folder, "critic")
     policy = decode_policy(files, folder)
     try:
         return ServedCritic(manifest, Critic.decode(policy, files[CRITIC_FILE]))
     except (KeyError, msgspec.DecodeError) as error:
         raise DamagedArtefactError(f"is no critic: {error!r}", where=str(folder / CRITIC_FILE)) from error
+
+
+def _read_counts(folder: Path, kind: str) -> tuple[Manifest, dict[str, bytes]]:
+    manifest, files = read_artefact(folder, kind)
+    if manifest.backend != COUNTS:
+        raise DamagedArtefactError(f"is of backend {manifest.backend}, not {COUNTS}", where=str(folder))
+    return manifest, files
 
 
 def decode_policy(files: dict[str, bytes], folder: Path) -> Policy:

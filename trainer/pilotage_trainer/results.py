@@ -3,6 +3,7 @@
 The controller reads the termination message; the copy beside the artefact is for people and the report.
 """
 
+import errno
 import os
 import sys
 from pathlib import Path
@@ -28,6 +29,14 @@ def write_result(result: JobResult, folder: Path, wanted: Path | None) -> None:
         wanted.write_bytes(shorten_result(result))
     else:
         _write_by_rename(wanted, msgspec.json.encode(result))
+
+
+def require_writable(path: Path) -> None:
+    """Raises OSError where no file can be put at `path`: better before the work than after it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir() or not os.access(path.parent, os.W_OK):
+        code = errno.EISDIR if path.is_dir() else errno.EACCES
+        raise OSError(code, os.strerror(code), str(path))
 
 
 def shorten_result(result: JobResult) -> bytes:

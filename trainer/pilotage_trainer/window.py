@@ -14,7 +14,8 @@ from pilotage_core.errors import EvidenceError, InvalidInputError
 from pilotage_core.record import SessionRecord
 from pilotage_trainer.artefact import Manifest, artefact_folder, digest_bytes, digest_code
 from pilotage_trainer.config import JobConfig, encode_config
-from pilotage_trainer.dataset import closed_after, closed_by, read_export, read_time, split_by_time
+from pilotage_trainer.dataset import closed_after, closed_by, read_export, read_time, require_times, split_by_time
+from pilotage_trainer.failures import DamagedArtefactError
 from pilotage_trainer.results import tell
 
 LEAST_SESSIONS = 10
@@ -41,22 +42,27 @@ class Window:
 
     def __post_init__(self) -> None:
         """Raises InvalidInputError for what cannot be meant."""
-        if self.process_cluster.count("/") != 1 or ".." in self.process_cluster:
+        names = self.process_cluster.split("/")
+        if len(names) != 2 or not all(name.strip(".") for name in names):
             raise InvalidInputError(f"{self.process_cluster!r} is not namespace/name", where="--process-cluster")
         if not self.revision or "/" in self.revision or self.revision.startswith("."):
             raise InvalidInputError(f"{self.revision!r} is no revision name", where="--revision")
         if not 0.0 <= self.held_out_share < 1.0:
             raise InvalidInputError(f"{self.held_out_share} is not in [0, 1)", where="--held-out-share")
-        for option in ("since", "until", "fresh_after", "held_out_after"):
-            if given := getattr(self, option):
-                try:
-                    read_time(given)
-                except EvidenceError as error:
-                    raise InvalidInputError(error.what, where=f"--{option.replace('_', '-')}") from error
+        times = {"since": self.since, "until": self.until, "fresh_after": self.fresh_after}
+        require_times(**times, held_out_after=self.held_out_after)
 
     def folder(self, phase: str) -> Path:
         """Where the artefact of `phase` is."""
         return artefact_folder(self.out, self.process_cluster, self.revision, phase)
+
+    def require_own(self, made: Manifest) -> None:
+        """Raises DamagedArtefactError where `made` is of another process cluster or revision: a folder was moved."""
+        found, wanted = (made.process_cluster, made.revision), (self.process_cluster, self.revision)
+        if found != wanted:
+            raise DamagedArtefactError(
+                f"is of {' '.join(found)}, not {' '.join(wanted)}", where=f"{made.kind} {made.digest}"
+            )
 
     def read(self, most: int = 0, since: str = "") -> list[SessionRecord]:
         """The window's sessions, by closing time; with `most` only the newest that many (the rolling window).

@@ -46,6 +46,8 @@ def test_dialogs_are_written_as_the_data_set_says():
         (PolicyTraining, {"globalBatch": 32, "microBatch": 5}, "no multiple of microBatch"),
         (PolicyTraining, {"learningRate": "0"}, "above 0"),
         (PolicyTraining, {"learningRate": "nan"}, "above 0"),
+        (PolicyTraining, {"learningRate": "inf"}, "finite"),
+        (PolicyTraining, {"weightDecay": "inf"}, "finite"),
         (PolicyTraining, {"learningRate": "fast"}, "learningRate"),
         (PolicyTraining, {"beta1": "1.0"}, "less than 1"),
         (PolicyTraining, {"warmup": 3}, "Extra inputs"),

@@ -132,6 +132,11 @@ def test_a_pair_is_evaluated_and_its_page_asks_for_nothing(make_sessions, write_
     ("extra", "code", "said"),
     [
         (["--zero-shot", "http://127.0.0.1:1/v1"], 2, "go together"),
+        (["--zero-shot", "localhost/v1", "--model", "general"], 2, "'localhost/v1' is no http address"),
+        (["--since", "yesterday"], 2, "--since: 'yesterday' is no RFC 3339 time"),
+        (["--likeness", "7"], 2, "--likeness"),
+        (["--sample", "0"], 2, "--sample"),
+        (["--report", "/"], 7, "Is a directory"),
         (["--revision", "r1"], 2, "does not go with --policy"),
         ([], 6, "cannot be read"),
     ],

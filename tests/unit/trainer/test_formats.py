@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import pytest
@@ -61,7 +62,9 @@ class AskedAtOnce(Asked):
 class AskedByJobs(Asked):
     """As the Jobs of transformers ask."""
 
-    def propose_many(self, asks):
+    model = SimpleNamespace(config=SimpleNamespace(max_position_embeddings=100_000))
+
+    def propose_many(self, asks, room):
         self.prompts += [prompt for prompt, _ in asks]
         text = encode_action(ASK, FORM)
         ids = (*map(ord, text), self.end)
@@ -111,6 +114,17 @@ def test_a_policy_is_evaluated_in_its_own_format(records, trained, write_export,
     evaluation_run.run_evaluation(request)
     assert pair.prompts == trained * 2, "the policy's own figures, then its critic's labels"
     assert pair.queries == queries(trained)
+
+
+def test_sessions_that_a_policy_has_learned_from_are_told(records, config, write_export, tmp_path, monkeypatch, capsys):
+    policy = AskedAtOnce()
+    policy.manifest = msgspec.structs.replace(MADE, trained_until=records[11].closed_at)
+    monkeypatch.setattr(evaluation_run, "open_policy", lambda folder: policy)
+    request = SessionsRequest(write_export(records), tmp_path, config=config)
+    evaluation_run.run_evaluation(request)
+    assert f"12 of {len(records)} sessions closed by {records[11].closed_at}" in capsys.readouterr().err
+    evaluation_run.run_evaluation(msgspec.structs.replace(request, held_out_after=records[11].closed_at))
+    assert "sessions closed by" not in capsys.readouterr().err
 
 
 def test_a_critic_learns_from_prompts_of_its_policys_format(records, trained):

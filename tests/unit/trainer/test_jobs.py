@@ -3,7 +3,10 @@
 import gzip
 import json
 import re
+import shutil
 import signal
+import sys
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -11,16 +14,17 @@ import pytest
 from typer.testing import CliRunner
 
 from pilotage_core.certificate import ScoreSource
-from pilotage_core.errors import EvidenceError, InvalidInputError
+from pilotage_core.dialog import DEFAULT_FORMAT
+from pilotage_core.errors import ConflictError, EvidenceError, InvalidInputError, PermitError, PilotageError
 from pilotage_core.wire import JobResult
 from pilotage_trainer import calibration_job
-from pilotage_trainer.artefact import MANIFEST, read_artefact, read_manifest
+from pilotage_trainer.artefact import MANIFEST, TRANSFORMERS, Manifest, read_artefact, read_manifest, write_artefact
 from pilotage_trainer.calibration_job import CURVES, run_calibrate
 from pilotage_trainer.config import read_config
 from pilotage_trainer.critic_job import run_critic
 from pilotage_trainer.dataset import read_export
 from pilotage_trainer.evaluation_job import run_evaluate
-from pilotage_trainer.failures import DamagedArtefactError
+from pilotage_trainer.failures import DamagedArtefactError, explain_error, find_exit_code
 from pilotage_trainer.main import app, run_job
 from pilotage_trainer.models import POLICY_FILE, load_critic, load_models, load_policy
 from pilotage_trainer.policy_job import run_policy
@@ -211,6 +215,8 @@ def test_evaluation_is_on_unseen_sessions(climbed, config):
     assert result.metrics["sessions"] == 80
     assert 0.5 < result.metrics["action_accuracy"] <= 1.0
     assert result.metrics["accuracy:close_chat"] > 0.9
+    with pytest.raises(InvalidInputError, match="were learned from"):
+        run_evaluate(window(export, out, held_out_after="2026-01-01T00:00:00Z"), read_config(config))
 
 
 def test_a_policy_below_the_bar_does_not_pass(make_sessions, write_export, tmp_path, config):
@@ -251,10 +257,84 @@ def test_a_window_that_cannot_be_meant_is_refused(options, tmp_path):
         window("x", tmp_path, **options)
 
 
-@pytest.mark.parametrize("given", ["{", '{"delta": "much"}', '{"unknown": 1}', "/no/such/file"])
+@pytest.mark.parametrize("name", ["weather", "/", "star/", "/weather", "../weather", "star/..", "a/b/c"])
+def test_a_process_cluster_is_two_names(name, tmp_path):
+    with pytest.raises(InvalidInputError, match="is not namespace/name"):
+        Window("x", name, "r1", tmp_path)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "{",
+        '{"delta": "much"}',
+        '{"delta": "nan"}',
+        '{"unknown": 1}',
+        '{"precision_target": 7}',
+        '{"min_action_accuracy": "nan"}',
+        '{"rolling_window_sessions": -5}',
+        '{"policy": {"development_share": 1.5}}',
+        '{"policy": {"strength": 0}}',
+        '{"critic": {"folds": 1}}',
+        '{"critic": {"draws": 0}}',
+        '{"critic": {"seed": -1}}',
+        '{"strata": []}',
+        '{"strata": [{"name": "message"}, {"name": "message"}]}',
+        '{"strata": [{"name": "message", "target": 3}]}',
+        '{"rules": {"critcal": []}}',
+        '{"rules": {"critical": [{"contrl": "submit*"}]}}',
+        '{"rules": {"strata": [{"pattern": {"contrl": "submit*"}, "stratum": "procedure"}]}}',
+        "/no/such/file",
+        sys.executable,
+    ],
+)
 def test_a_bad_configuration_is_refused(given):
     with pytest.raises(InvalidInputError, match="config"):
         read_config(given)
+
+
+@pytest.mark.parametrize("closed_at", ["yesterday", "2026-03-01T12:00:00"])
+def test_a_session_that_closed_at_no_time_is_named(closed_at, make_sessions, write_export):
+    sessions = make_sessions(3)
+    sessions[1] = msgspec.structs.replace(sessions[1], closed_at=closed_at)
+    with pytest.raises(EvidenceError, match=sessions[1].session_id):
+        read_export(write_export(sessions), KEY)
+
+
+def test_a_session_whose_events_do_not_follow_one_another_is_named(make_sessions, write_export, config, tmp_path):
+    sessions = make_sessions(20)
+    lost = sessions[7].events[:3] + sessions[7].events[4:]
+    sessions[7] = msgspec.structs.replace(sessions[7], events=lost)
+    with pytest.raises(EvidenceError, match=f"session {sessions[7].session_id}: cannot be walked again"):
+        run_policy(window(write_export(sessions), tmp_path), read_config(config))
+
+
+def test_a_session_that_was_exported_twice_is_read_once_and_as_it_was_last(make_sessions, write_export):
+    sessions = make_sessions(9)
+    shorter = msgspec.structs.replace(sessions[3], events=sessions[3].events[:4], closed_at=sessions[3].events[3].at)
+    assert read_export(write_export([sessions[5], shorter, *sessions]), KEY) == sessions
+
+
+def test_an_artefact_of_another_revision_is_refused(climbed, config, tmp_path):
+    _, export, out, *_ = climbed
+    shutil.copytree(out / KEY / "r1", tmp_path / KEY / "r2")
+    moved = window(export, tmp_path, revision="r2")
+    for judge in (run_critic, partial(run_calibrate, urls=None, issued_at=ISSUED)):
+        with pytest.raises(DamagedArtefactError, match=r"is of star/weather r1, not star/weather r2"):
+            judge(moved, read_config(config))
+
+
+def test_a_policy_of_another_backend_is_no_count_model(tmp_path):
+    made = Manifest("policy", KEY, "r1", TRANSFORMERS, "", "", DEFAULT_FORMAT.digest, "", {})
+    write_artefact(tmp_path / "policy", made, {"model.safetensors": b""})
+    with pytest.raises(DamagedArtefactError, match="is of backend transformers, not counts"):
+        load_policy(tmp_path / "policy")
+
+
+@pytest.mark.parametrize("kind", [PilotageError, ConflictError, PermitError, OSError])
+def test_whatever_a_job_may_raise_has_an_exit_code_and_words(kind):
+    assert find_exit_code(kind("said")) in (2, 7)
+    assert "said" in explain_error(kind("said"))
 
 
 def test_a_damaged_export_line_is_named(make_sessions, tmp_path):
@@ -309,6 +389,7 @@ def test_exit_codes_tell_failures_apart(make_sessions, write_export, config, tmp
     result = tmp_path / "result.json"
     assert run_cli("policy", "--export", export, *common, "--result", result)[0] == 0
     assert json.loads(result.read_text())["passed"] is True
+    assert run_cli("policy", "--export", tmp_path / "absent", *common, "--result", tmp_path)[0] == 7  # before it reads
     assert run_cli("policy", "--export", few, *common, "--result", result)[0] == 3
     assert "too few" in json.loads(result.read_text())["reason"]
     assert run_cli("policy", "--export", tmp_path / "absent", *common)[0] == 5
@@ -316,6 +397,8 @@ def test_exit_codes_tell_failures_apart(make_sessions, write_export, config, tmp
     assert run_cli("policy", "--export", "http://127.0.0.1:9", *common)[0] == 5
     assert run_cli("policy", "--export", export, *common, "--backend", "magic")[0] == 2
     assert run_cli("policy", "--export", export, *common, "--since", "soon")[0] == 2
+    for option in ("--dataset", "--start-from", "--time-budget-seconds", "--processes"):
+        assert run_cli("policy", "--export", export, *common, option, 2)[0] == 2  # transformers only
     assert run_cli("calibrate", "--export", export, *common, "--local")[0] == 6  # no critic yet
     assert run_cli("calibrate", "--export", export, *common, "--policy-url", "http://x")[0] == 2
     (tmp_path / KEY / "r1/policy" / MANIFEST).write_text("{")

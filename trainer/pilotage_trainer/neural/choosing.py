@@ -18,6 +18,7 @@ from pilotage_trainer.evaluation import Accuracy, count_at_precision
 from pilotage_trainer.features import OPERATOR_ONLY, TYPE, name_step
 from pilotage_trainer.labels import is_same_step
 from pilotage_trainer.neural.inference import PolicyModel
+from pilotage_trainer.neural.readable import propose_readable
 from pilotage_trainer.neural.sft import Candidate
 from pilotage_trainer.results import tell
 
@@ -79,22 +80,25 @@ def judge_candidate(
     candidate: Candidate, policy: PolicyModel, records: Sequence[SessionRecord], form: DialogFormat, config: JobConfig
 ) -> Judged:
     """Ask `policy` at every human point of `records`, in dialogs of `form`; compare with what the person did."""
-    accuracy, scored = Accuracy(), dict[str, list[tuple[float, bool]]]()
+    accuracy, scored, unread = Accuracy(), dict[str, list[tuple[float, bool]]](), 0
     for record in records:
         points = human_points(record, form)
         asks = [(point.prompt, build_action_schema(config.rules, point.state.screen)) for point in points]
-        for point, reply in zip(points, policy.propose_many(asks), strict=True):
+        for point, reply in zip(points, propose_readable(policy, asks), strict=True):
             step, screen = name_step(point.taken), point.state.screen
+            unread += reply is None
             try:
-                action = read_reply(reply.reply, screen)
+                action = read_reply(reply.reply, screen) if reply else None
             except InvalidActionError:  # cut off in a free text: proposes nothing
                 action = None
             silent = step if step in OPERATOR_ONLY else TYPE
             accuracy.count(name_step(action) if action else silent, step)
             kind = classify_action(config.rules, action, screen.name) if action else None
-            if action is not None and kind is not None and kind.critical:
+            if reply is not None and action is not None and kind is not None and kind.critical:
                 right = is_same_step(action, point.taken)
                 scored.setdefault(kind.stratum, []).append((reply.confidence, right))
+    if unread:
+        tell(f"{unread} prompts of development sessions are too long for the model: nothing is proposed there")
     covered = sum(
         count_at_precision(scored.get(wanted.name, []), wanted.target or config.precision_target)
         for wanted in config.strata

@@ -23,6 +23,7 @@ from pilotage_trainer.failures import OneClassError
 from pilotage_trainer.labels import Moment, list_moments
 from pilotage_trainer.models import build_query
 from pilotage_trainer.neural.inference import AT_ONCE, PROMPT_END, PolicyModel, Proposal, Reader, find_chains
+from pilotage_trainer.neural.readable import propose_readable
 from pilotage_trainer.neural.tokenizer import label_token_ids
 from pilotage_trainer.neural.tree import Branch, build_tree
 from pilotage_trainer.neural.verdict import count_rates, tell_rates
@@ -49,7 +50,7 @@ class Judged:
 
 @dataclass
 class Judging:
-    """Labels, and what gave none: replies that cannot be read, proposals that are not critical or none at all."""
+    """Labels, and what gave none: prompts and replies that cannot be read, proposals not critical or none at all."""
 
     labels: list[Judged]
     unreadable: int = 0
@@ -85,11 +86,14 @@ def _judge_moments(
 ) -> list[Judged]:
     """The labels of one session."""
     asked = [moment for moment in moments if not moment.is_live]
-    told = policy.propose_many([(m.prompt, build_action_schema(rules, m.screen)) for m in asked])
+    told = propose_readable(policy, [(m.prompt, build_action_schema(rules, m.screen)) for m in asked])
     replies = dict(zip(map(id, asked), told, strict=True))
     critical: list[tuple[Moment, Action, str, Proposal | None]] = []
     for moment in moments:
         reply = replies.get(id(moment))
+        if reply is None and not moment.is_live:
+            judging.unreadable += 1
+            continue
         try:
             action = moment.proposed if reply is None else read_reply(reply.reply, moment.screen)
         except InvalidActionError:

@@ -49,6 +49,7 @@ def run_critic(window: Window, config: JobConfig) -> JobResult:
     state = open_state()
     folder, work = window.folder("policy"), window.folder("critic").with_name("critic-training")
     made, training = check_artefact(folder, "policy"), config.transformers.critic
+    window.require_own(made)
     newer, held_out = window.hold_out(closed_after(window.read(since=made.trained_until), made.trained_until))
     identity = f"{made.digest} {digest_records(newer)} {digest_bytes(encode_config(config))}"
     with state.main_process_first():

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -24,20 +24,39 @@ from pilotage_trainer.neural.sequences import Encoder
 from pilotage_trainer.neural.shards import write_shards
 from pilotage_trainer.results import tell
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
 LEARN_FROM_CHARS = 24_000_000
 KIND, TOKENIZER, TRIMS = "dataset", "tokenizer", "trims.jsonl"
 Tokenise = Callable[[Encoder], list[list[Placed]]]
 """Has the chosen segments encoded; where the sequences of each part are."""
 
 
-def fill_folder(folder: Path, spool: Path, chosen: Chosen, request: DatasetRequest, tokenise: Tokenise) -> Card:
-    """Write the data set into the empty `folder` from the dialogs in `spool`. Raises PilotageError, OSError."""
-    from pilotage_trainer.neural.tokenizer import adapt_tokenizer, learn_tokenizer  # transformers: seconds to import
+def load_base_tokenizer(base: str) -> "PreTrainedTokenizerFast | None":
+    """The tokenizer of `base`, None without one: a wrong name is told before the sessions are read."""
+    if not base:
+        return None
+    from pilotage_trainer.neural.tokenizer import adapt_tokenizer  # transformers: seconds to import
 
-    if request.base:
-        tokenizer = adapt_tokenizer(request.base)
-    else:
-        tokenizer = learn_tokenizer(_texts_to_learn(spool, chosen), request.vocabulary)
+    return adapt_tokenizer(base)
+
+
+def fill_folder(
+    folder: Path,
+    spool: Path,
+    chosen: Chosen,
+    request: DatasetRequest,
+    tokenise: Tokenise,
+    base: "PreTrainedTokenizerFast | None" = None,
+) -> Card:
+    """Write the data set into the empty `folder` from the dialogs in `spool`, with the tokenizer `base` or a new one.
+
+    Raises PilotageError, OSError.
+    """
+    from pilotage_trainer.neural.tokenizer import learn_tokenizer
+
+    tokenizer = base or learn_tokenizer(_texts_to_learn(spool, chosen), request.vocabulary)
     tokenizer.save_pretrained(folder / TOKENIZER)
     tell(f"a tokenizer of {len(tokenizer)} tokens")
     placed = tokenise(Encoder.of(tokenizer))

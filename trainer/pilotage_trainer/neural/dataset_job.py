@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import TypeVar
 
 from pilotage_core.errors import InvalidInputError
-from pilotage_trainer.artefact import MANIFEST, place_artefact
+from pilotage_trainer.artefact import place_artefact, require_replaceable
+from pilotage_trainer.dataset import require_times
 from pilotage_trainer.failures import WorkerDiedError
 from pilotage_trainer.neural.data_card import Card
 from pilotage_trainer.neural.dataset_choice import Chosen, DatasetRequest, choose
-from pilotage_trainer.neural.dataset_folder import describe_folder, fill_folder
+from pilotage_trainer.neural.dataset_folder import KIND, describe_folder, fill_folder, load_base_tokenizer
 from pilotage_trainer.neural.dialog_spool import (
     DialogTask,
     Placed,
@@ -43,6 +44,7 @@ def run_dataset(request: DatasetRequest) -> Card:
     """Make the data set and put it at `request.out` whole. Raises PilotageError, OSError."""
     _check(request)
     request.out.parent.mkdir(parents=True, exist_ok=True)
+    base = load_base_tokenizer(request.base)
     with tempfile.TemporaryDirectory(prefix=f".{request.out.name}-spool-", dir=request.out.parent) as spool:
         told = _write_dialogs(request, Path(spool))
         chosen = choose(told, request)
@@ -54,7 +56,7 @@ def run_dataset(request: DatasetRequest) -> Card:
             def tokenise(encoder: Encoder) -> list[list[Placed]]:
                 return _write_tokens(Path(spool), chosen, encoder, request)
 
-            card.append(fill_folder(folder, Path(spool), chosen, request, tokenise))
+            card.append(fill_folder(folder, Path(spool), chosen, request, tokenise, base))
 
         place_artefact(request.out, describe_folder(chosen, request), fill)
     return card[0]
@@ -63,9 +65,8 @@ def run_dataset(request: DatasetRequest) -> Card:
 def _check(request: DatasetRequest) -> None:
     if request.workers < 1:
         raise InvalidInputError(f"{request.workers} workers do nothing", where="--workers")
-    out = request.out
-    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / MANIFEST).exists())):
-        raise InvalidInputError("is there already and is no data set", where=str(out), remedy="name another --out")
+    require_times(since=request.since, until=request.until)
+    require_replaceable(request.out, KIND)
     split_sessions([], request.development_share, request.held_out_share)  # shares that cannot be, before the work
 
 

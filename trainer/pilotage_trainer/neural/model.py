@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors import SafetensorError
 from torch.nn.functional import cross_entropy
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, Qwen2Config, Qwen2ForCausalLM
 from transformers import PreTrainedTokenizerFast as Tokenizer
@@ -35,9 +36,13 @@ def build_model(
 
     Its embeddings fit `tokenizer`. The weights of a model from scratch follow from `settings.seed`. Raises
     BaseModelError where it cannot be loaded, will not fit into the memory of `processes` such machines' devices, or has
-    no room for the tokenizer's tokens and only adapters are trained.
+    no room for the tokenizer's tokens and only adapters are trained; or where adapters have no base.
     """
     register_packed()
+    if settings.lora.rank and not base_model:
+        raise BaseModelError(
+            "adapters add to a base model, and there is none", where="lora.rank", remedy="name a baseModel, or set 0"
+        )
     if base_model:
         model = load_base(base_model, settings, processes)
         rows = model.get_input_embeddings().weight.shape[0]
@@ -84,17 +89,32 @@ def load_base(name: str, settings: Optimisation, processes: int = 1) -> PreTrain
     """The base model `name` with 32-bit weights. Raises BaseModelError."""
     try:
         config = AutoConfig.from_pretrained(name)
+        require_causal(config, name)
         require_memory(config, settings.lora, processes, name)
-        return AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32, attn_implementation=PACKED)
-    except (OSError, ValueError, KeyError) as error:
-        first = str(error).strip().splitlines()[0]
+        model, told = AutoModelForCausalLM.from_pretrained(
+            name, dtype=torch.float32, attn_implementation=PACKED, output_loading_info=True
+        )
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        raise BaseModelError("does not fit into memory", where=f"baseModel {name}", remedy=BIGGER) from error
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise BaseModelError(
             f"cannot be loaded: {first}",
             where=f"baseModel {name}",
             remedy="give a folder in Hugging Face's layout, or a name that this machine can download or has cached",
         ) from error
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        raise BaseModelError("does not fit into memory", where=f"baseModel {name}", remedy=BIGGER) from error
+    if lacking := sorted(told["missing_keys"]):  # transformers would draw them at random
+        raise BaseModelError(f"lacks {len(lacking)} weights, {lacking[0]} first", where=f"baseModel {name}")
+    return model
+
+
+def require_causal(config: Any, name: str) -> None:
+    """Raises BaseModelError for a kind of model that sees what comes after a token, as BERT does."""
+    kinds = config.architectures or []
+    if kinds and not any(kind.endswith(("ForCausalLM", "GPT2LMHeadModel")) for kind in kinds):
+        raise BaseModelError(
+            f"is a {kinds[0]}, no causal language model", where=f"baseModel {name}", remedy="take a …ForCausalLM"
+        )
 
 
 BIGGER = "train it on more devices (sharding full), with adapters (lora.rank), or take a smaller one"

@@ -69,7 +69,7 @@ def run_policy(window: Window, config: JobConfig, dataset: Path | None = None, s
     EvidenceError where there is too little, BaseModelError, SplitLabelError, NotANumberError, WorkerDiedError,
     DamagedArtefactError, OSError.
     """
-    if config.transformers.policy.lora.rank and not Path(config.base_model).is_dir():
+    if config.transformers.policy.lora.rank and not (config.base_model and Path(config.base_model).is_dir()):
         raise InvalidInputError(
             "adapters are served beside the base they were trained on, so it has to be a folder",
             where=f"baseModel {config.base_model!r}",
@@ -138,7 +138,8 @@ def make_material(window: Window, config: JobConfig, records: Sequence[SessionRe
     folder, settings = work / "dataset", config.transformers
     digest = digest_records(records)
     made = work / "dataset-of"
-    wanted = f"{digest} {settings.dataset.model_dump_json()} {config.base_model} {settings.shape.vocabulary}"
+    shares = f"{config.policy.development_share} {settings.shape.vocabulary}"
+    wanted = f"{digest} {settings.dataset.model_dump_json()} {config.base_model} {shares}"
     if not (folder / MANIFEST).exists() or not made.exists() or made.read_text() != wanted:
         work.mkdir(parents=True, exist_ok=True)
         export = work / "sessions.ndjson.gz"

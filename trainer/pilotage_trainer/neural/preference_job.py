@@ -38,6 +38,7 @@ from pilotage_trainer.neural.export import TRAINING, write_transformer
 from pilotage_trainer.neural.inference import PolicyModel, find_device
 from pilotage_trainer.neural.metrics_file import METRICS
 from pilotage_trainer.neural.optimizer import build_optimizer, schedule_factor
+from pilotage_trainer.neural.readable import propose_readable
 from pilotage_trainer.neural.sequences import is_proposable
 from pilotage_trainer.results import tell
 from pilotage_trainer.window import Window, build_digests
@@ -134,9 +135,9 @@ def replay_pairs(records: Sequence[SessionRecord], policy: PolicyModel, rules: A
         points = human_points(record, form)
         screens = [point.state.screen for point in points]
         asks = [(p.prompt, build_action_schema(rules, screen)) for p, screen in zip(points, screens, strict=True)]
-        for point, screen, reply in zip(points, screens, policy.propose_many(asks), strict=True):
+        for point, screen, reply in zip(points, screens, propose_readable(policy, asks), strict=True):
             try:
-                action = read_reply(reply.reply, screen)
+                action = read_reply(reply.reply, screen) if reply else None
             except InvalidActionError:
                 continue
             if action is not None:

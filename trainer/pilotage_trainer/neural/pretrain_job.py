@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerFast
 
 from pilotage_core.dialog import DEFAULT_FORMAT
 from pilotage_core.errors import EvidenceError, InvalidInputError, UnavailableError
-from pilotage_trainer.artefact import TRANSFORMERS, Manifest, digest_bytes, digest_code
+from pilotage_trainer.artefact import TRANSFORMERS, Manifest, digest_bytes, digest_code, require_replaceable
 from pilotage_trainer.config import JobConfig, encode_config
 from pilotage_trainer.neural.export import digest_base_of, write_transformer
 from pilotage_trainer.neural.metrics_file import METRICS
@@ -35,6 +35,7 @@ def run_pretrain(paths: Sequence[Path], out: Path, config: JobConfig, max_tokens
 
     Raises InvalidInputError, EvidenceError, BaseModelError, NotANumberError, WorkerDiedError, OSError.
     """
+    require_replaceable(out, KIND)
     state, settings = open_state(), config.pretraining
     texts = list(read_documents(paths))
     base = config.base_model

@@ -124,7 +124,7 @@ def build_segments(
     for event in record.events:
         before, trims = walk.state, len(walk.dialog.trims)
         ordered = reader.ordered(event)
-        walk.step(event, ordered)
+        walk.step_recorded(record, event, ordered)
         taken = event.data.actions if isinstance(event.data, ActionTaken) else (ordered,) if _is_done(event) else ()
         trimmed = len(walk.dialog.trims) > trims
         for number, action in enumerate(action for action in taken if action is not None):

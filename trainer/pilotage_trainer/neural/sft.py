@@ -104,6 +104,11 @@ class _Run:
         self.config, self.out = model.config, out
         self.development, self.text_weight = development, text_weight
         self.order = BatchOrder(len(rows), settings.global_batch, settings.epochs, settings.seed)
+        if settings.warm_up_batches >= self.order.steps and accelerator.is_main_process:
+            tell(
+                f"the warm-up of {settings.warm_up_batches} batches is no shorter than the run of {self.order.steps}: "
+                "the learning rate is never reached (lower warmUpBatches)"
+            )
         self.shell = build_shell(model)
         self.model, self.optimizer = accelerator.prepare(model, build_optimizer(model, settings))
         prefetch(self.model, settings)

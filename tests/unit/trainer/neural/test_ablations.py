@@ -134,7 +134,8 @@ def test_a_prompt_that_is_too_long_is_not_asked_and_not_right(make_sessions):
         def encode(self, texts):
             return [list(text) for text in texts]
 
-        def propose_many(self, asks):
+        def propose_many(self, asks, room):
+            assert room == 100
             assert all(len(prompt) <= 300 for prompt, _ in asks)
             return [Proposal('{"tool":""}', (0,), (-0.1,), 1, True) for _ in asks]
 

@@ -218,7 +218,9 @@ def test_labels_of_one_class_weigh_nothing(labels):
 def test_a_job_leaves_the_score_it_names(folder, sessions, write_export, certainty, is_critic):
     export = write_export(sessions)
     given = Window(export, KEY, "r1", folder.parents[3], until=sessions[160].closed_at)
-    result = run_critic(given, read_config(configure(certainty=certainty)))
+    config = read_config(configure())
+    config = msgspec.structs.replace(config, critic=msgspec.structs.replace(config.critic, certainty=certainty))
+    result = run_critic(given, config)
     assert result.metrics["beats_confidence"] == float(is_critic)
     assert {"labels", "live_labels", "accept_rate", "auroc", "confidence_auroc", "share_better"} <= set(result.metrics)
     assert result.held_out_after == sessions[159].closed_at

@@ -9,11 +9,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from pilotage_core.dialog import DialogFormat, Snapshot, encode_action
+from pilotage_core.dialog import DEFAULT_FORMAT, DialogFormat, Snapshot, encode_action
 from pilotage_core.errors import EvidenceError, InvalidInputError
 from pilotage_core.events import SessionClosed
 from pilotage_core.training import Balancing, DatasetSettings
-from pilotage_trainer.artefact import read_manifest
+from pilotage_trainer.artefact import Manifest, read_manifest, write_artefact
 from pilotage_trainer.failures import WorkerDiedError, find_exit_code
 from pilotage_trainer.main import app
 from pilotage_trainer.neural import dataset_job
@@ -132,9 +132,22 @@ def test_without_a_limit_of_its_own_a_command_takes_what_its_tokens_have_room_fo
         told = CliRunner().invoke(app, ["dataset", "--export", export, "--out", str(out), *given, *option.split()])
         assert told.exit_code == 0, told.output
         assert read_manifest(out).dialog.max_chars == chars
-    refused = CliRunner().invoke(app, ["dataset", "--export", export, "--out", str(tmp_path), "--max-chars", "10"])
-    assert refused.exit_code != 0
-    assert "greater than or equal to 1000" in refused.output
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("--max-chars 10", "--max-chars: Input should be greater than or equal to 1000"),
+        ("--max-tokens 99999999", "--max-tokens: Input should be less than or equal to 1048576"),
+        ("--vocabulary 99999999", "--vocabulary"),
+        ("--since 2026-01-01", "--since: '2026-01-01' has no offset"),
+        ("--tokenizer /no/such/base", "/no/such/base: has no tokenizer"),
+    ],
+)
+def test_a_slip_in_an_option_is_told_before_a_session_is_read(option, said, tmp_path):
+    told = CliRunner().invoke(app, ["dataset", "--export", "/nowhere", "--out", str(tmp_path / "set"), *option.split()])
+    assert told.exit_code in (2, 10)
+    assert said in told.output
 
 
 def test_a_session_that_was_exported_twice_is_taken_once_and_as_it_was_last(make_sessions, request_of):
@@ -224,8 +237,13 @@ def test_an_artefact_is_replaced_and_anything_else_is_left_alone(request_of, tmp
     mine = tmp_path / "mine"
     mine.mkdir()
     (mine / "thesis.txt").write_text("years")
-    with pytest.raises(InvalidInputError, match="is there already and is no data set"):
+    with pytest.raises(InvalidInputError, match="is there already and is no dataset"):
         run_dataset(DatasetRequest(request.export, mine))
+    policy = Manifest("policy", KEY, "r1", "counts", "", "", DEFAULT_FORMAT.digest, "", {})
+    write_artefact(tmp_path / "policy", policy, {"weights": b"dear"})
+    with pytest.raises(InvalidInputError, match="is there already and is no dataset"):
+        run_dataset(DatasetRequest(request.export, tmp_path / "policy"))
+    assert read_manifest(tmp_path / "policy").kind == "policy"
     assert (mine / "thesis.txt").read_text() == "years"
 
 
@@ -248,7 +266,7 @@ def test_the_command_makes_one_and_says_what_is_in_it(make_sessions, write_expor
     [
         (("--process-cluster", "star/other"), 3, "0 closed sessions are too few"),
         (("--since", "2026-03-01T04:00:00Z"), 3, "too few"),
-        (("--since", "yesterday"), 3, "no RFC 3339 time"),
+        (("--since", "yesterday"), 2, "no RFC 3339 time"),
         (("--mix-rejections", "much"), 2, "--mix-rejections"),
         (("--max-tokens", 8), 2, "--max-tokens"),
         (("--held-out-share", 1.5), 2, "--held-out-share"),

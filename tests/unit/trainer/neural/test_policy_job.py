@@ -19,7 +19,7 @@ from pilotage_trainer.failures import BaseModelError
 from pilotage_trainer.neural.earlier import find_earlier
 from pilotage_trainer.neural.export import digest_base
 from pilotage_trainer.neural.inference import PolicyModel
-from pilotage_trainer.neural.policy_job import run_policy
+from pilotage_trainer.neural.policy_job import make_material, run_policy
 from pilotage_trainer.window import Window
 
 POLICY = {
@@ -146,10 +146,19 @@ def test_another_base_is_begun_with(make_sessions, write_export, settings, tmp_p
     assert "its base model was another" in capsys.readouterr().err
 
 
-def test_adapters_need_a_base_that_is_a_folder(make_sessions, write_export, settings, tmp_path):
+def test_a_data_set_that_was_left_behind_is_not_taken_for_one_of_another_share(make_sessions, settings, tmp_path):
+    records, window = make_sessions(20), Window("", KEY, "r1", tmp_path)
+    for share, last in ((0.2, 15), (0.4, 11)):
+        policy = msgspec.structs.replace(settings.policy, development_share=share)
+        config = msgspec.structs.replace(settings, policy=policy)
+        assert make_material(window, config, records, tmp_path / "work").trained_until == records[last].closed_at
+
+
+@pytest.mark.parametrize("base_model", ["", "someone/some-model"])
+def test_adapters_need_a_base_that_is_a_folder(make_sessions, write_export, settings, tmp_path, base_model):
     policy = settings.transformers.policy.model_copy(update={"lora": Lora(rank=4)})
     transformers = settings.transformers.model_copy(update={"policy": policy})
-    settings = msgspec.structs.replace(settings, transformers=transformers, base_model="someone/some-model")
+    settings = msgspec.structs.replace(settings, transformers=transformers, base_model=base_model)
     window = Window(write_export(make_sessions(12)), KEY, "r1", tmp_path / "out")
     with pytest.raises(InvalidInputError, match="has to be a folder"):
         run_policy(window, settings)

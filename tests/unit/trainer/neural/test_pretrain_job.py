@@ -28,6 +28,12 @@ def test_text_becomes_a_base_model(tmp_path):
     assert len(adapt_tokenizer(tmp_path / "base")) <= load_base(str(tmp_path / "base"), settings).config.vocab_size
 
 
+def test_a_folder_that_is_no_base_model_is_left_alone(tmp_path):
+    (tmp_path / "thesis.txt").write_text("years")
+    with pytest.raises(InvalidInputError, match="is there already and is no base"):
+        run_pretrain([tmp_path / "thesis.txt"], tmp_path, JobConfig(base_model=""), 64)
+
+
 def test_every_token_carries_loss_and_documents_end():
     tokenizer = learn_tokenizer([TEXT], 400)
     rows = build_rows(["Ask for its number.", TEXT], tokenizer, 64)

@@ -3,6 +3,7 @@
 import errno
 import json
 import math
+import os
 import shutil
 
 import pytest
@@ -120,22 +121,39 @@ def test_adapters_alone_are_trained_and_saved(tmp_path):
     assert merged is not None
 
 
+def test_a_warm_up_as_long_as_the_run_is_told(tmp_path, capsys):
+    run(tmp_path, epochs=1, warm_up_batches=500)
+    assert "the learning rate is never reached" in capsys.readouterr().err
+
+
 def test_adapters_for_modules_that_are_not_there_are_refused():
     with pytest.raises(BaseModelError, match="has none of w_up"):
         add_adapters(build_tiny(), Lora(rank=4, targets=("w_up",)))
 
 
-@pytest.mark.parametrize("spoil", ["gone", "empty", "config"])
-def test_a_base_model_that_cannot_be_loaded_is_named(tmp_path, spoil):
+def configure(folder, **changed):
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changed))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (shutil.rmtree, "cannot be loaded"),
+        (lambda folder: (folder / "model.safetensors").unlink(), "cannot be loaded"),
+        (lambda folder: os.truncate(folder / "model.safetensors", 999), "cannot be loaded"),
+        (lambda folder: (folder / "config.json").write_text("{"), "cannot be loaded"),
+        (lambda folder: configure(folder, intermediate_size=48), "cannot be loaded"),
+        (lambda folder: configure(folder, num_hidden_layers=3, layer_types=["full_attention"] * 3), "lacks .* weights"),
+        (lambda folder: configure(folder, model_type="bert", architectures=["BertModel"]), "no causal language model"),
+    ],
+    ids=["gone", "empty", "cut off", "config", "other sizes", "more layers", "other kind"],
+)
+def test_a_base_model_that_cannot_be_loaded_is_named(tmp_path, spoil, said):
     folder = tmp_path / "base"
     build_tiny().save_pretrained(folder)
-    if spoil == "gone":
-        shutil.rmtree(folder)
-    elif spoil == "empty":
-        (folder / "model.safetensors").unlink()
-    else:
-        (folder / "config.json").write_text("{")
-    with pytest.raises(BaseModelError, match="cannot be loaded") as refused:
+    spoil(folder)
+    with pytest.raises(BaseModelError, match=said) as refused:
         load_base(str(folder), PolicyTraining())
     assert find_exit_code(refused.value) == 10
 

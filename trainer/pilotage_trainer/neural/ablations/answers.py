@@ -1,7 +1,6 @@
 """What an arm's policy or score says on sessions, and the figures of it. Not here: comparing arms (noise.py)."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import msgspec
 
@@ -19,9 +18,7 @@ from pilotage_trainer.measures import auroc, expected_calibration_error, judge_v
 from pilotage_trainer.neural.critic_data import Judged
 from pilotage_trainer.neural.critic_fit import find_coverage, measure_auroc
 from pilotage_trainer.neural.inference import PolicyModel, Proposal
-
-ROOM = 128
-"""Tokens of a reply, in a model that reads many more."""
+from pilotage_trainer.neural.readable import propose_readable
 
 
 class Answer(msgspec.Struct, frozen=True, array_like=True):
@@ -48,24 +45,10 @@ def ask_policy(
     answers: list[Answer] = []
     for number, record in enumerate(records):
         points = [point for point in walk_session(record, form) if point.operator]
-        read = [point for point, fits in zip(points, _find_readable(policy, points), strict=True) if fits]
-        asks: list[tuple[str, dict[str, Any] | None]] = [
-            (point.prompt, build_action_schema(config.rules, point.state.screen)) for point in read
-        ]
-        replies = dict(zip(map(id, read), policy.propose_many(asks), strict=True))
-        for point in points:
-            reply = replies.get(id(point))
+        asks = [(point.prompt, build_action_schema(config.rules, point.state.screen)) for point in points]
+        for point, reply in zip(points, propose_readable(policy, asks), strict=True):
             answers.append(_judge(number, point, reply, config) if reply else _leave(number, point))
     return answers
-
-
-def _find_readable(policy: PolicyModel, points: Sequence[Point]) -> list[bool]:
-    """Which prompts leave the model room for a reply. A token has at least a character."""
-    longest = int(policy.model.config.max_position_embeddings)
-    longest -= min(ROOM, longest // 4)
-    if not points or max(len(point.prompt) for point in points) <= longest:
-        return [True] * len(points)
-    return [len(ids) <= longest for ids in policy.encode([point.prompt for point in points])]
 
 
 def _leave(number: int, point: Point) -> Answer:

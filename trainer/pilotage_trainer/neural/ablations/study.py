@@ -17,7 +17,7 @@ from pilotage_core.record import SessionRecord
 from pilotage_core.training import DatasetSettings
 from pilotage_trainer.artefact import digest_bytes
 from pilotage_trainer.config import JobConfig, encode_config, read_config
-from pilotage_trainer.dataset import closed_after, closed_by, read_export, split_by_time
+from pilotage_trainer.dataset import closed_after, closed_by, read_export, require_times, split_by_time
 from pilotage_trainer.neural.ablations.arms import Ablation, Arm, find_ablation
 from pilotage_trainer.window import Window, digest_records, require_sessions
 
@@ -97,7 +97,8 @@ def read_study(request: AblationRequest) -> Study:
         raise InvalidInputError("one budget, not two", where="--budget-tokens and --budget-seconds")
     if request.seeds < 1:
         raise InvalidInputError(f"{request.seeds} seeds are none", where="--seeds")
-    records = drop_repeated(read_export(request.export, request.process_cluster, request.since, request.until))
+    require_times(since=request.since, until=request.until)
+    records = read_export(request.export, request.process_cluster, request.since, request.until)
     require_sessions(records, "to learn from")
     cluster = request.process_cluster or records[-1].process_cluster
     window = Window(request.export, cluster, ablation.name, request.out, held_out_share=request.held_out_share)
@@ -135,12 +136,6 @@ def _claim(study: Study) -> Study:
         told = {"ablation": study.ablation.name, "identity": identity, "split": study.describe_split()}
         path.write_bytes(msgspec.json.format(msgspec.json.encode(told)))
     return replace(study, identity=identity)
-
-
-def drop_repeated(records: Sequence[SessionRecord]) -> list[SessionRecord]:
-    """`records` with each session once, as it was last: none may be on two sides."""
-    latest = {(record.process_cluster, record.session_id): record for record in records}
-    return [r for r in records if latest[r.process_cluster, r.session_id] is r]
 
 
 def add_plan(record: SessionRecord) -> SessionRecord:
