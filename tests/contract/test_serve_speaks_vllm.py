@@ -281,6 +281,14 @@ def test_calibration_asks_the_server_what_it_would_ask_in_process(server, revisi
     assert served.score_all(queries) == here.score_all(queries)
 
 
+def test_what_a_server_refuses_has_no_reply_unless_it_refuses_all(server, revision):
+    policy, _ = load_models(revision)
+    served, refused = Served(server, server), (PROMPT, {"type": "string"})
+    assert served.propose_all([(PROMPT, SCHEMA), refused]) == [policy.propose(PROMPT, SCHEMA), ("", None)]
+    with pytest.raises(EvidenceError, match="HTTP 400"):
+        served.propose_all([refused, refused])
+
+
 def test_a_server_that_is_not_there_is_unavailable_and_another_one_speaks_wrongly(server, monkeypatch):
     monkeypatch.setattr(scorers, "PAUSE_SECONDS", 0.0)
     with pytest.raises(UnavailableError, match="tried 5 times"):

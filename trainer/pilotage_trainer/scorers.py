@@ -28,6 +28,13 @@ Ask = tuple[str, dict[str, Any]]
 """A prompt and the schema of what may be answered."""
 
 
+NO_REPLY = vllm.ChatReply("", 0, "", [vllm.ChatChoice(vllm.ReplyMessage(""))], vllm.Usage(0, 0))
+
+
+class RefusedError(EvidenceError):
+    """The server understood a request and will not answer it (HTTP 400)."""
+
+
 Reply = TypeVar("Reply")
 
 
@@ -67,7 +74,11 @@ class Served:
         self.critic_url = critic_url.rstrip("/")
 
     def propose_all(self, asks: Sequence[Ask]) -> list[tuple[str, float | None]]:
-        """The policy's reply (JSON) to each prompt under its schema, and its confidence as a gateway reads it."""
+        """The policy's reply (JSON) to each prompt under its schema, and its confidence as a gateway reads it.
+
+        A prompt that the server refuses, as one too long for its model, has an empty reply: a gateway proposes nothing
+        then. Raises EvidenceError where it refuses all of them.
+        """
         bodies = [
             {
                 "model": vllm.POLICY,
@@ -79,7 +90,8 @@ class Served:
             }
             for prompt, schema in asks
         ]
-        replies = asyncio.run(_post_all(self.policy_url + "/v1/chat/completions", bodies, vllm.ChatReply))
+        url = self.policy_url + "/v1/chat/completions"
+        replies = asyncio.run(_post_all(url, bodies, vllm.ChatReply, if_refused=NO_REPLY))
         choices = [reply.choices[0] for reply in replies]
         return [(choice.message.content, read_confidence(_list_logprobs(choice))) for choice in choices]
 
@@ -131,16 +143,30 @@ def _list_logprobs(choice: vllm.ChatChoice) -> list[float]:
     return [token.logprob for token in choice.logprobs.content] if choice.logprobs else []
 
 
-async def _post_all(url: str, bodies: Sequence[Mapping[str, Any]], kind: type[Reply]) -> list[Reply]:
-    """The reply to each of `bodies`, in order, a few asked at once."""
+async def _post_all(
+    url: str, bodies: Sequence[Mapping[str, Any]], kind: type[Reply], *, if_refused: Reply | None = None
+) -> list[Reply]:
+    """The reply to each of `bodies`, in order, a few asked at once.
+
+    Raises RefusedError for a request that is refused; with `if_refused`, which then stands for its reply, only where
+    all of them are.
+    """
     timeout = aiohttp.ClientTimeout(total=TIMEOUT_SECONDS)
     connector = aiohttp.TCPConnector(limit=AT_ONCE)
     async with aiohttp.ClientSession(timeout=timeout, connector=connector) as client:
         slots = asyncio.Semaphore(AT_ONCE)
+        refused = 0
 
         async def ask(body: Mapping[str, Any]) -> Reply:
+            nonlocal refused
             async with slots:
-                return await _request(client, "POST", url, msgspec.json.encode(body), kind)
+                try:
+                    return await _request(client, "POST", url, msgspec.json.encode(body), kind)
+                except RefusedError:
+                    refused += 1
+                    if if_refused is None or refused == len(bodies):
+                        raise
+                    return if_refused
 
         return list(await asyncio.gather(*(ask(body) for body in bodies)))
 
@@ -168,6 +194,8 @@ async def _request(client: aiohttp.ClientSession, method: str, url: str, body: b
             except msgspec.DecodeError as error:
                 raise EvidenceError(f"does not speak vLLM's interface: {error}", where=url) from error
         problem = f"HTTP {reply.status}: {answer[:200].decode(errors='replace')}"
+        if reply.status == 400:
+            raise RefusedError(problem, where=url)
         if reply.status < 500:
             raise EvidenceError(problem, where=url)
     raise UnavailableError(f"does not answer ({problem})", where=url, remedy=f"tried {ATTEMPTS} times")
