@@ -15,6 +15,7 @@ from pilotage_core.errors import InvalidInputError
 from pilotage_core.score import format_score
 from pilotage_trainer.config import read_config
 from pilotage_trainer.evaluation_slices import SliceShare
+from pilotage_trainer.results import require_writable
 
 SLICE_TITLES = {
     "tool": "By tool",
@@ -32,7 +33,10 @@ def run_forecast(
 
     Raises what build_forecast raises, and InvalidInputError where nothing can be written to `out`.
     """
-    _require_writable(out)
+    try:
+        require_writable(out)
+    except OSError as error:
+        raise InvalidInputError(f"cannot be written: {error.strerror}", where=f"--out {out}") from error
     forecast = build_forecast(logs, process_cluster, tuple(targets) or TARGETS, delta, read_config(config).rules)
     out.write_text(build_page(forecast), encoding="utf-8")
     if as_json:
@@ -40,18 +44,6 @@ def run_forecast(
     else:
         typer.echo("\n".join(describe(forecast)))
         typer.echo(f"\n{out}")
-
-
-def _require_writable(out: Path) -> None:
-    """Before the work of minutes, not after it."""
-    was_there = out.exists()
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.open("ab").close()
-    except OSError as error:
-        raise InvalidInputError(f"cannot be written: {error.strerror}", where=f"--out {out}") from error
-    if not was_there:
-        out.unlink()
 
 
 def build_page(forecast: Forecast) -> str:

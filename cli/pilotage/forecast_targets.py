@@ -132,10 +132,8 @@ def _calibrate(replayed: Sequence[Replayed], target: float, delta: float) -> Tau
 
 def _need(projection: Projection, per_session: float) -> Need:
     result = projection.result
-    outlook = decide_outlook(projection)
     needed = if_lower = None
-    if outlook is Outlook.MORE_LABELS:
-        needed = count_needed(projection)
+    if result.tau is None and (needed := count_needed(projection)):
         if_lower = count_needed(projection, projection.lowest_precision(STANDARD_ERROR_BELOW))
     more = None if needed is None else needed - result.n
     return Need(
@@ -145,7 +143,7 @@ def _need(projection: Projection, per_session: float) -> Need:
         coverage=result.coverage,
         bound=result.bound,
         design_effect=result.design_effect,
-        outlook=outlook,
+        outlook=decide_outlook(projection, needed),
         labels_needed=needed,
         labels_if_lower=if_lower,
         more_labels=more,
@@ -153,12 +151,12 @@ def _need(projection: Projection, per_session: float) -> Need:
     )
 
 
-def decide_outlook(projection: Projection) -> Outlook:
-    """What it takes until something is certified."""
+def decide_outlook(projection: Projection, needed: int | None) -> Outlook:
+    """What it takes until something is certified, where `needed` labels by these operators would do (None: none)."""
     result = projection.result
     if result.tau is not None:
         return Outlook.CERTIFIED
-    if count_needed(projection):
+    if needed:
         return Outlook.MORE_LABELS
     if any(projection.certify(labels, by_others=True) for labels in _list_numbers(result.n)):
         return Outlook.MORE_OPERATORS

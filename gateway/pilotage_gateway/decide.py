@@ -12,12 +12,13 @@ import msgspec
 from uuid_utils import uuid7
 
 from pilotage_core.actions import Action, ActionClass, classify_action, is_legal_next_step
+from pilotage_core.certificate import ScoreSource
 from pilotage_core.dialog import encode_action
 from pilotage_core.errors import InvalidActionError
 from pilotage_core.gate import GateFacts, GateVerdict, Reason, decide_gate
 from pilotage_core.proposal import build_action_schema, find_fault, read_reply
 from pilotage_core.record import ProposalRecord
-from pilotage_core.score import find_score
+from pilotage_core.score import CRITIC_ALONE, find_score
 from pilotage_core.stage import UNATTENDED, Stage
 from pilotage_core.state import State, digest_state
 from pilotage_core.wire import Leave, PairRef
@@ -149,13 +150,15 @@ def find_tau(leave: Leave, pair: PairRef, stratum: str) -> float | None:
 
     The digest is of the pair's format under the serialiser here: another version of it computes another one. What a
     score is made of is in the critic's digest as well; here it is held against the rule that this gateway computes by.
+    A count critic that did not beat confidence answers with it, so what is then the critic's answer is confidence.
     """
     certificate = leave.certificates.get(stratum)
     if certificate is None:
         return None
     digests = certificate.digests
     same_pair = digests.policy == pair.policy_digest and digests.critic == pair.critic_digest
-    same_score = certificate.score_from in (None, pair.score.source)
+    answers = {ScoreSource.CRITIC, ScoreSource.CONFIDENCE} if pair.score == CRITIC_ALONE else {pair.score.source}
+    same_score = certificate.score_from is None or certificate.score_from in answers
     return certificate.tau if same_pair and same_score and digests.prompt_format == pair.dialog.digest else None
 
 

@@ -3,7 +3,6 @@
 The controller reads the termination message; the copy beside the artefact is for people and the report.
 """
 
-import errno
 import os
 import sys
 from pathlib import Path
@@ -34,9 +33,10 @@ def write_result(result: JobResult, folder: Path, wanted: Path | None) -> None:
 def require_writable(path: Path) -> None:
     """Raises OSError where no file can be put at `path`: better before the work than after it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.is_dir() or not os.access(path.parent, os.W_OK):
-        code = errno.EISDIR if path.is_dir() else errno.EACCES
-        raise OSError(code, os.strerror(code), str(path))
+    was_there = path.exists()
+    path.open("ab").close()
+    if not was_there:
+        path.unlink(missing_ok=True)  # another process may look at the same time
 
 
 def shorten_result(result: JobResult) -> bytes:

@@ -5,6 +5,7 @@ The same function for Kubernetes and local processes. The stage is core/stage.py
 
 from dataclasses import dataclass, replace
 
+from pilotage_core.certificate import Certificate
 from pilotage_core.guardrail import Finding
 from pilotage_core.stage import UNATTENDED, Stage, StageDecision, decide_stage
 from pilotage_operator.api.status import (
@@ -71,12 +72,13 @@ def decide_lifecycle(bundle: Bundle, before: ProcessClusterStatus, facts: Facts,
     decision = _decide_stage(moment, making, findings)
     making = _on_move(moment, making, decision)
     tightened = find_tightened(before, making, facts.monitor)
-    status = _write_status(moment, making, findings, decision, tightened)
+    in_force = certificates_in_force(bundle, making, tightened)
+    status = _write_status(moment, making, findings, decision, in_force, tightened)
     leave = build_leave(
         bundle,
         decision.effective,
         making.pair,
-        certificates_in_force(bundle, making, tightened),
+        in_force,
         finalizing_by_human=decision.finalizing_by_human,
         audits_all=facts.monitor is not None and facts.monitor.audits_all,
     )
@@ -182,13 +184,13 @@ def _write_status(
     making: Making,
     findings: tuple[Finding, ...],
     decision: StageDecision,
+    in_force: tuple[Certificate, ...],
     tightened: tuple[str, ...],
 ) -> ProcessClusterStatus:
     before, now = moment.before, moment.now
     moved = decision.effective is not before.stage
-    standing = certificates_in_force(moment.bundle, making, tightened)
     if decision.rollback is not None:
-        standing, tightened = (), ()  # latched: what it was certified on before says nothing to people now
+        in_force, tightened = (), ()  # latched: what it was certified on before says nothing to people now
     return before.model_copy(
         update={
             "stage": decision.effective,
@@ -210,9 +212,9 @@ def _write_status(
             "certified_after": making.certified_after,
             "tau": {c.stratum: describe_tau(c, is_tightened=c.stratum in tightened) for c in making.certificates},
             "tightened": tightened,
-            "tau_summary": summarize_tau(standing, tightened),
-            "precision": least(c.bound for c in standing),
-            "coverage": least(c.coverage for c in standing),
+            "tau_summary": summarize_tau(in_force, tightened),
+            "precision": least(c.bound for c in in_force),
+            "coverage": least(c.coverage for c in in_force),
             "permit_epoch": moment.facts.permit_epoch,
             "metrics": {name: f"{value:.6g}" for name, value in (making.metrics or {}).items()},
             "transitions": _transitions(before, decision, now),
