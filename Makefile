@@ -5,6 +5,7 @@ PY := .venv/bin/python
 STEP := hack/step.sh
 LOCK := .venv/bin/uv pip compile -q --no-header --no-emit-index-url --python-version 3.11 pyproject.toml
 export OMP_NUM_THREADS ?= 1
+export OMP_WAIT_POLICY ?= PASSIVE
 
 .PHONY: help check setup setup-transformers demo demo-local demo-faults test test-long verify format generate bench bench-star bench-ablations bench-mfu cluster-up cluster-down clean lock
 

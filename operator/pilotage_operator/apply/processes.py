@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from pilotage_operator.build.job import THREAD_VARIABLES
+from pilotage_operator.build.job import PASSIVE_WAITING, THREAD_VARIABLES
 
 # The wrapper writes the exit code down even when nobody waits for the process any more.
 WRAPPER = '"$@"; code=$?; echo $code > exit.new && mv exit.new exit'
@@ -56,7 +56,7 @@ def start_process(folder: Path, command: list[str], port: int = 0, threads: int 
         (folder / name).unlink(missing_ok=True)
     program = Path(sys.executable).parent / command[0]
     found = str(program) if program.exists() else command[0]
-    environment = os.environ | dict.fromkeys(THREAD_VARIABLES, str(threads))
+    environment = os.environ | dict.fromkeys(THREAD_VARIABLES, str(threads)) | PASSIVE_WAITING
     with (folder / "log").open("ab") as log:
         child = subprocess.Popen(
             ["/bin/sh", "-c", WRAPPER, "sh", found, *command[1:]],

@@ -36,11 +36,65 @@ class DecoupledAdamW(torch.optim.AdamW):
             group["lr"] = group["initial_lr"] * factor
 
 
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
+"""Coefficients of the quintic iteration (Jordan 2024), five times: as torch.optim.Muon has them."""
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum whose step is made orthogonal, scaled to AdamW's root mean square; weights shrink by η λ.
+
+    torch.optim.Muon with Nesterov momentum 0.95 and `adjust_lr_fn="match_rms_adamw"`, to the last bit where `dtype` is
+    bfloat16. That one always iterates in bfloat16, which on a processor without such instructions takes four fifths of
+    all training; this one takes the type it is told (`find_iteration_dtype`).
+    """
+
+    def __init__(
+        self, params: Iterable[torch.nn.Parameter], lr: float, weight_decay: float, dtype: torch.dtype | None = None
+    ) -> None:
+        super().__init__(list(params), {"lr": lr, "weight_decay": weight_decay, "momentum": 0.95})
+        self.dtype = dtype
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:
+        """One step of every matrix that has a gradient."""
+        for group in self.param_groups:
+            for weights in group["params"]:
+                if weights.grad is None:
+                    continue
+                state = self.state[weights]
+                if not state:
+                    state["momentum_buffer"] = torch.zeros_like(weights.grad, memory_format=torch.preserve_format)
+                momentum = state["momentum_buffer"].lerp_(weights.grad, 1 - group["momentum"])
+                update = weights.grad.lerp(momentum, group["momentum"])
+                direction = orthogonalise(update, self.dtype or find_iteration_dtype(weights.device.type))
+                weights.mul_(1 - group["lr"] * group["weight_decay"])
+                weights.add_(direction, alpha=-group["lr"] * 0.2 * math.sqrt(max(weights.shape)))
+
+
+def find_iteration_dtype(device: str) -> torch.dtype:
+    """bfloat16 where the processor multiplies in it, float32 elsewhere: the same steps to three digits, faster."""
+    native = device == "cuda" or torch.cpu._is_avx512_bf16_supported()
+    return torch.bfloat16 if native else torch.float32
+
+
+def orthogonalise(matrix: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """About U Vᵀ of `matrix` (rows, columns) = U S Vᵀ, by five Newton–Schulz steps in `dtype`."""
+    a, b, c = NEWTON_SCHULZ
+    tall = matrix.shape[0] > matrix.shape[1]
+    x = matrix.to(dtype, copy=True)
+    x = x.T if tall else x
+    x.div_(x.norm().clamp(min=1e-7))
+    for _ in range(5):
+        gram = x @ x.T
+        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.T if tall else x
+
+
 class MuonWithAdamW(torch.optim.Optimizer):
     """Muon for matrices of hidden layers, AdamW for embeddings and vectors; one optimiser to whoever steps or saves it.
 
     Steps are scaled to AdamW's root mean square (Liu et al. 2025), so one learning rate serves both; weights shrink by
-    `weight_decay` × schedule in both. torch.optim.Muon and torch.optim.AdamW do the work on shared groups and state.
+    `weight_decay` × schedule in both. `Muon` and torch.optim.AdamW do the work on shared groups and state.
     """
 
     def __init__(
@@ -53,7 +107,7 @@ class MuonWithAdamW(torch.optim.Optimizer):
         weight_decay: float,
     ) -> None:
         self.parts: tuple[torch.optim.Optimizer, ...] = (
-            torch.optim.Muon(matrices, lr=lr, weight_decay=weight_decay / lr, adjust_lr_fn="match_rms_adamw"),
+            Muon(matrices, lr=lr, weight_decay=weight_decay / lr),
             torch.optim.AdamW(others, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay / lr, fused=True),
         )
         super().__init__([group for part in self.parts for group in part.param_groups], {})

@@ -7,7 +7,15 @@ import pytest
 import torch
 
 from pilotage_core.training import PolicyTraining
-from pilotage_trainer.neural.optimizer import DecoupledAdamW, MuonWithAdamW, build_optimizer, schedule_factor
+from pilotage_trainer.neural.optimizer import (
+    DecoupledAdamW,
+    Muon,
+    MuonWithAdamW,
+    build_optimizer,
+    find_iteration_dtype,
+    orthogonalise,
+    schedule_factor,
+)
 
 ETA, BETAS, EPSILON, DECAY = 3e-3, (0.9, 0.95), 1e-8, 1e-2
 
@@ -122,3 +130,35 @@ def test_muon_steps_the_hidden_matrices_and_adamw_the_rest_and_both_go_on_from_t
             each.step()
     for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(4, 6), (6, 4), (5, 5)])
+def test_muon_in_bfloat16_is_torchs_own_to_the_last_bit(shape):
+    torch.manual_seed(1)
+    ours = torch.nn.Parameter(torch.randn(shape))
+    theirs = torch.nn.Parameter(ours.detach().clone())
+    pair = (
+        Muon([ours], lr=0.02, weight_decay=0.1, dtype=torch.bfloat16),
+        torch.optim.Muon([theirs], lr=0.02, weight_decay=0.1, adjust_lr_fn="match_rms_adamw"),
+    )
+    for _ in range(5):
+        ours.grad = torch.randn(shape)
+        theirs.grad = ours.grad.clone()
+        for each in pair:
+            each.step()
+    assert torch.equal(ours, theirs)
+
+
+def test_a_step_in_float32_is_the_one_in_bfloat16_but_for_rounding():
+    torch.manual_seed(2)
+    matrix = torch.randn(32, 48)
+    single, half = orthogonalise(matrix, torch.float32), orthogonalise(matrix, torch.bfloat16).float()
+    assert torch.nn.functional.cosine_similarity(single.flatten(), half.flatten(), 0) > 0.999
+
+
+def test_a_processor_without_bfloat16_instructions_iterates_in_float32(monkeypatch):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    assert find_iteration_dtype("cpu") is torch.float32
+    assert find_iteration_dtype("cuda") is torch.bfloat16
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    assert find_iteration_dtype("cpu") is torch.bfloat16
