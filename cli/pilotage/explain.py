@@ -234,11 +234,19 @@ VALUES: dict[Reason, Callable[[GateFacts], str]] = {
     Reason.FINALIZING_BY_HUMAN: lambda f: (
         f"finalizing: {_yes(f.action_class.finalizing)}, endings are a human's: {_yes(f.finalizing_by_human)}"
     ),
-    Reason.NO_CERTIFICATE: lambda f: f"τ of stratum {f.action_class.stratum}: {_number(f.tau)}",
-    Reason.NO_SCORE: lambda f: f"score: {_number(f.score)}, of state version {f.score_version} (now {f.state_version})",
+    Reason.NO_CERTIFICATE: lambda f: (
+        f"τ of stratum {f.action_class.stratum}: {_number(f.tau)}"
+        if f.action_class.stratum
+        else f"no stratum: {f.action_class.doubt or 'no rule names this action'}"
+    ),
+    Reason.NO_SCORE: lambda f: (
+        f"score: {_number(f.score)}, of state version {f.score_version} (now {f.state_version}), "
+        f"of this very action: {_yes(f.action is not None and f.scored == f.action.digest)}"
+    ),
     Reason.BELOW_TAU: lambda f: f"score {_number(usable_score(f))} against τ {_number(f.tau)}",
     Reason.AUDIT: lambda f: f"drawn for an audit: {_yes(f.audit)}",
     Reason.CERTIFIED: lambda f: "nothing above stopped it",
+    Reason.OPERATOR_ACCEPTED: lambda f: "an operator let it run",
 }
 
 

@@ -13,11 +13,12 @@ from pathlib import Path
 import msgspec
 
 from pilotage.forecast_targets import Need, Outlook, Replayed, StratumForecast, forecast_stratum
-from pilotage_core.actions import ActionRules, classify_action
+from pilotage_core.actions import Action, ActionRules, classify_action
 from pilotage_core.errors import EvidenceError, InvalidInputError
 from pilotage_core.events import SessionOpened
 from pilotage_core.record import SessionRecord
 from pilotage_core.score import format_score
+from pilotage_core.screen import Screen
 from pilotage_core.state import is_identifier
 from pilotage_trainer.config import PolicySettings
 from pilotage_trainer.dataset import (
@@ -166,7 +167,7 @@ def replay_sessions(records: Sequence[SessionRecord], policy: Policy, rules: Act
                 Replayed(
                     session_id=record.session_id,
                     operator=point.operator,
-                    stratum=classify_action(rules, action, screen.name).stratum,
+                    stratum=_find_stratum(rules, action, screen),
                     tool=action.tool,
                     screen=screen.name,
                     issue=issue,
@@ -255,3 +256,12 @@ def in_words(need: Need) -> str:
             return "a better model: more labels of this one do not help"
         case Outlook.UNCLEAR:
             return "unclear: these labels cannot tell its precision from the target; a longer history can"
+
+
+def _find_stratum(rules: ActionRules, action: Action, screen: Screen) -> str:
+    """The stratum of `action` as if its screen were one that a schema knows: a history comes without schemas.
+
+    What no rule names stands together as "procedure", since people have not said yet which of it is critical.
+    """
+    known = msgspec.structs.replace(screen, recognised=True, fault="")
+    return classify_action(rules, action, known).stratum or "procedure"

@@ -7,9 +7,14 @@ continues with the next action. Formats are versioned by digest (`DialogFormat.d
 
 Compact tells of a control only kind, id and value, of what is gone only its name, of a value that changed only the new
 one, and of a template message only the template.
+
+What comes from outside (texts, ids, names, keys) is written by `write_text` and `write_name`: it ends no line, begins
+none, and holds nothing that a tokenizer or a reader could take for ours. The newest customer message is never dropped;
+one that is too long keeps its head and tail, marked and recorded (`Dialog.cuts`).
 """
 
 import hashlib
+import re
 from collections.abc import Iterator
 from enum import StrEnum
 
@@ -17,10 +22,11 @@ import msgspec
 
 from pilotage_core.actions import Action
 from pilotage_core.events import Author
+from pilotage_core.proposal import fill_text
 from pilotage_core.screen import Control, Screen
 from pilotage_core.state import State, is_identifier
 
-VERSION = "2"
+VERSION = "3"
 ACTION_MARK = ">"
 VERDICT_MARK = "\n!"
 """What follows a proposed action where a critic is asked: the line whose one word is ACCEPT or REJECT."""
@@ -56,6 +62,13 @@ DEFAULT_FORMAT = DialogFormat()
 """What policies are trained with unless their configuration says otherwise; sessions without a pair are written so."""
 
 
+class Cut(msgspec.Struct, frozen=True):
+    """The middle of a text that was too long, left out in state version `at_version`: so many `chars`."""
+
+    at_version: int
+    chars: int
+
+
 class Trim(msgspec.Struct, frozen=True):
     """A block of lines that was dropped before state version `at_version`."""
 
@@ -65,10 +78,18 @@ class Trim(msgspec.Struct, frozen=True):
 
 
 def encode_action(action: Action, form: DialogFormat) -> str:
-    """The canonical JSON of an action: what follows `>`, what a policy is asked to write, and a critic to judge."""
+    """The canonical JSON of an action as it stands in a dialog: what follows `>`, and what a policy is asked to write.
+
+    Compact leaves out the text of a template reply, which follows from the template.
+    """
     if form.snapshot is Snapshot.COMPACT and action.control_id and action.text:
         action = msgspec.structs.replace(action, text="")
-    return msgspec.json.encode(action).decode()
+    return encode_judged(action)
+
+
+def encode_judged(action: Action) -> str:
+    """The canonical JSON of an action whole: what a critic is asked about is what would run, to the last letter."""
+    return _SEPARATORS.sub(_escape, msgspec.json.encode(action).decode())
 
 
 def decode_action(text: str) -> Action:
@@ -83,7 +104,9 @@ class Dialog:
         self.form = form
         self.lines: list[str] = []
         self.trims: list[Trim] = []
+        self.cuts: list[Cut] = []
         self._chars = 0
+        self._newest = ""
         self._screen: dict[str, list[str]] = {}
         self._seen = State()
 
@@ -92,21 +115,24 @@ class Dialog:
         before, self._seen = self._seen, state
         if before.version == 0:
             case = {**state.metadata, **state.profile}
-            self._write("@ " + " ".join(f"{k}={_one_line(v)}" for k, v in sorted(case.items()) if not is_identifier(k)))
+            told = sorted((k, v) for k, v in case.items() if not is_identifier(k))
+            self._write("@ " + " ".join(f"{write_name(k)}={self._text(v).replace('=', _EQUALS)}" for k, v in told))
         if state.last_error and state.last_error != before.last_error:
-            self._write(f"? {_one_line(state.last_error)}")
+            self._write(f"? {self._text(state.last_error)}")
         new = state.message_count - before.message_count
         for message in state.messages[len(state.messages) - min(new, len(state.messages)) :]:
             if message.author in (Author.CUSTOMER, Author.BOT):
-                self._write(f"< {_one_line(message.text)}")
+                line = f"< {self._text(message.text)}"
+                self._write(line)
+                self._newest = line if message.author is Author.CUSTOMER else self._newest
         if state.screen is not before.screen and state.screen != before.screen:
             self._write_screen(state.screen)
         if self._chars > self.form.max_chars:
             self._trim(state)
 
     def append_action(self, action: Action) -> None:
-        """Write an action that was taken, before the state it led to is appended."""
-        self._write(ACTION_MARK + encode_action(action, self.form))
+        """Write an action that was taken on the screen seen last, before the state it led to is appended."""
+        self._write(ACTION_MARK + encode_action(fill_text(action, self._seen.screen), self.form))
 
     def prompt(self) -> str:
         """The text a model is asked to continue with the next action."""
@@ -114,9 +140,9 @@ class Dialog:
 
     def _write_screen(self, screen: Screen, mark: str = "%") -> None:
         lines: dict[str, list[str]] = {}
-        for name, line in _screen_lines(screen, self.form.snapshot):
+        for name, line in self._screen_lines(screen):
             lines.setdefault(name, []).append(line)
-        self._write(f"{mark} {screen.name}")
+        self._write(f"{mark} {write_name(screen.name)}")
         for name, before in self._screen.items():
             after = lines.get(name, [])
             if not after or (before != after and len(before) + len(after) > 2):  # several of one name: told anew
@@ -131,50 +157,100 @@ class Dialog:
         self.lines.append(line)
         self._chars += len(line) + 1
 
+    def _text(self, text: str) -> str:
+        """`text` as it stands within a line: head and tail where it would take more than a quarter of the dialog."""
+        most = max(self.form.max_chars // 4, 16)
+        if len(text) <= most:
+            return write_text(text)
+        head, tail = most - most // 2, most // 2
+        left_out = len(text) - head - tail
+        self.cuts.append(Cut(self._seen.version, left_out))
+        return f"{write_text(text[:head])} \\cut {left_out}\\ {write_text(text[-tail:])}"
+
     def _trim(self, state: State) -> None:
-        """Drop the oldest block, and write the screen shown whole: nothing may refer to lines that are gone."""
+        """Drop the oldest block, and write the screen shown whole: nothing may refer to lines that are gone.
+
+        What the customer said last stays, wherever it stood.
+        """
         kept_case = self.lines[0]
         dropped = chars = 0
         while chars < self.form.block_chars and dropped + 1 < len(self.lines):
             chars += len(self.lines[dropped + 1]) + 1
             dropped += 1
-        self.lines = [kept_case, *self.lines[dropped + 1 :]]
+        rest = self.lines[dropped + 1 :]
+        kept = [self._newest] if self._newest and self._newest not in rest else []
+        self.lines = [kept_case, *kept, *rest]
+        chars -= sum(len(line) + 1 for line in kept)
         self._chars -= chars
-        self.trims.append(Trim(state.version, dropped, chars))
+        self.trims.append(Trim(state.version, dropped - len(kept), chars))
         self._screen = {}
         if state.screen.name:
             self._write_screen(state.screen, "%!")
 
+    def _screen_lines(self, screen: Screen) -> Iterator[tuple[str, str]]:
+        """Every element shown, with its name in the dialog: in a difference a changed line is another element."""
+        compact = self.form.snapshot is Snapshot.COMPACT
+        for control in screen.controls:
+            if control.visible:
+                line = self._control_line(control)
+                yield f"{control.kind} {write_name(control.control_id)}" if compact else line, line
+        for key, value in screen.facts:
+            line = f"fact {write_name(key)}={self._text(value)}"
+            yield f"fact {write_name(key)}" if compact else line, line
+        for text in screen.announcements:
+            line = f"announcement {self._text(text)}"
+            yield line, line
 
-def _screen_lines(screen: Screen, snapshot: Snapshot) -> Iterator[tuple[str, str]]:
-    """Every element shown, with the name it has in the dialog: in a difference a changed line is another element."""
-    compact = snapshot is Snapshot.COMPACT
-    for control in screen.controls:
-        if control.visible:
-            line = _control_line(control, snapshot)
-            yield f"{control.kind} {control.control_id}" if compact else line, line
-    for key, value in screen.facts:
-        line = f"fact {_one_line(key)}={_one_line(value)}"
-        yield f"fact {_one_line(key)}" if compact else line, line
-    for text in screen.announcements:
-        line = f"announcement {_one_line(text)}"
-        yield line, line
-
-
-def _control_line(control: Control, snapshot: Snapshot) -> str:
-    line = f"{control.kind} {control.control_id}"
-    if control.value:
-        line += f"={_one_line(control.value)}"
-    if not control.enabled:
-        line += " disabled"
-    if snapshot is not Snapshot.COMPACT:
-        if control.required:
-            line += " required"
-        line += f" | {_one_line(control.label)}"
-        if control.options:
-            line += " | " + "; ".join(_one_line(o) for o in control.options)
-    return line
+    def _control_line(self, control: Control) -> str:
+        line = f"{control.kind} {write_name(control.control_id)}"
+        if control.value:
+            line += f"={_FLAGS.sub(_escape_space, self._text(control.value))}"
+        if not control.enabled:
+            line += " disabled"
+        if self.form.snapshot is not Snapshot.COMPACT:
+            if control.required:
+                line += " required"
+            line += f" | {self._text(control.label)}"
+            if control.options:
+                line += " | " + "; ".join(self._text(o) for o in control.options)
+        return line
 
 
-def _one_line(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "")
+# --- what comes from outside ------------------------------------------------------------------------------------------
+_SEPARATORS = re.compile(r"[\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_UNSAFE = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]"  # ends a line for somebody, or is half a character
+    r'|<(?=\S)|\{(?=")|\[(?=/?[A-Z_]+\])'  # begins a token with a meaning: <|end|>, <think>, {"tool":""}, [INST]
+)
+_UNSAFE_IN_NAMES = re.compile(_UNSAFE.pattern + r"|[ =|;]")
+_FLAGS = re.compile(r" (?=(?:disabled|required)\b|\|)")
+_ESCAPED = re.compile(r"\\(\\|n|u[0-9a-f]{4})")
+_EQUALS = "\\u003d"
+
+
+def _escape(found: re.Match[str]) -> str:
+    return "\\n" if found[0] == "\n" else f"\\u{ord(found[0]):04x}"
+
+
+def _escape_space(_: re.Match[str]) -> str:
+    return "\\u0020"
+
+
+def write_text(text: str) -> str:
+    """`text` so that it stays within its line and none of it is taken for ours. `read_text` gives it back."""
+    return _UNSAFE.sub(_escape, text.replace("\\", "\\\\"))
+
+
+def write_name(text: str) -> str:
+    """An id, key or screen name: as `write_text`, and without what ends a name in its line."""
+    return _UNSAFE_IN_NAMES.sub(_escape, text.replace("\\", "\\\\"))
+
+
+def read_text(written: str) -> str:
+    """The inverse of `write_text` and `write_name`."""
+    return _ESCAPED.sub(_unescape, written) if "\\" in written else written
+
+
+def _unescape(found: re.Match[str]) -> str:
+    code = found[1]
+    return code if code == "\\" else "\n" if code == "n" else chr(int(code[1:], 16))

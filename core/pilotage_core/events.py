@@ -45,6 +45,7 @@ class Outcome(StrEnum):
     REFUSED = "refused"  # the BPM's fence or a stale state refused it; nothing happened
     FAILED = "failed"  # it was tried and the BPM reported an error
     AMBIGUOUS = "ambiguous"  # nobody knows whether it happened: an operator looks, nothing repeats it
+    WITHDRAWN = "withdrawn"  # the gateway took the order back before it left; no adapter reports this
 
 
 class Closing(StrEnum):

@@ -45,6 +45,7 @@ class Reason(StrEnum):
     BELOW_TAU = "below-tau"
     AUDIT = "audit"
     CERTIFIED = "certified"
+    OPERATOR_ACCEPTED = "operator-accepted"
 
 
 class GateFacts(msgspec.Struct, frozen=True):
@@ -52,8 +53,8 @@ class GateFacts(msgspec.Struct, frozen=True):
 
     `*_fault` texts are empty where all is well. `permit_fresh` means: verified, unexpired, of the newest epoch, and of
     a snapshot in which this process cluster has this very pair. `tau` is None without a standing certificate for the
-    action's stratum. `score_version` is the state version the score was computed in. `audit` is the outcome of a draw
-    whose propensity is logged.
+    action's stratum. `score_version` is the state version the score was computed in, `scored` the digest of the action
+    that it is of. `audit` is the outcome of a draw whose propensity is logged.
     """
 
     stage: Stage
@@ -72,6 +73,7 @@ class GateFacts(msgspec.Struct, frozen=True):
     tau: float | None = None
     score: float | None = None
     score_version: int = -1
+    scored: str = ""
     audit: bool = False
 
 
@@ -84,11 +86,11 @@ class GateVerdict(msgspec.Struct, frozen=True):
 
 
 def usable_score(facts: GateFacts) -> float | None:
-    """The critic's score if it is one: a number in [0, 1], computed in the state that is current now."""
+    """The score if it is one: a number in [0, 1], of these very bytes, computed in the state that is current now."""
     score = facts.score
     if score is None or not 0.0 <= score <= 1.0 or facts.score_version != facts.state_version:
         return None  # NaN fails the comparison too
-    return score
+    return score if facts.action is not None and facts.scored == facts.action.digest else None
 
 
 def _usable_tau(facts: GateFacts) -> float | None:
@@ -132,10 +134,23 @@ RULES: tuple[Line, ...] = (
 )
 
 
-def decide_gate(facts: GateFacts) -> GateVerdict:
-    """The first line of `RULES` that applies."""
-    decision, reason = next((decision, reason) for applies, decision, reason in RULES if applies(facts))
+ACCEPT_RULES: tuple[Line, ...] = (
+    *(line for line in RULES if line[2] in {Reason.SUSPENDED, Reason.STATE_INVALID, Reason.CONTROL_INVALID}),
+    *(line for line in RULES if line[2] is Reason.MASK_UNRESOLVED),
+    (lambda f: True, Decision.EXECUTE, Reason.OPERATOR_ACCEPTED),
+)
+"""What an operator's accept does not overrule: people have said stop, or it cannot be done."""
+
+
+def decide_gate(facts: GateFacts, rules: tuple[Line, ...] = RULES) -> GateVerdict:
+    """The first line of `rules` that applies."""
+    decision, reason = next((decision, reason) for applies, decision, reason in rules if applies(facts))
     return GateVerdict(decision, reason, explain_line(facts, reason))
+
+
+def decide_accept(facts: GateFacts) -> GateVerdict:
+    """Whether an action that an operator accepted may be ordered now."""
+    return decide_gate(facts, ACCEPT_RULES)
 
 
 def explain_line(facts: GateFacts, reason: Reason) -> str:
@@ -147,8 +162,11 @@ def explain_line(facts: GateFacts, reason: Reason) -> str:
             return facts.control_fault
         case Reason.MASK_UNRESOLVED:
             return facts.mask_fault
+        case Reason.NO_CERTIFICATE:
+            return facts.action_class.doubt
         case Reason.NO_SCORE:
-            return f"score {facts.score} of state version {facts.score_version}, now {facts.state_version}"
+            of = "" if facts.action is None or facts.scored == facts.action.digest else " of another action"
+            return f"score {facts.score}{of} of state version {facts.score_version}, now {facts.state_version}"
         case Reason.BELOW_TAU | Reason.AUDIT | Reason.CERTIFIED:
             return f"score {facts.score} against τ {facts.tau}"
         case _:

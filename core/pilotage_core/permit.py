@@ -7,7 +7,11 @@ from enum import StrEnum
 
 import msgspec
 
-SIGNING_CONTEXT = b"pilotage.dev/permit/v1\x00"
+SIGNING_CONTEXT = b"pilotage.dev/permit/v2\x00"
+"""Raised whenever a snapshot means more than an older gateway would read in it: such a one then has no leave.
+
+v2: everything is critical unless listed (v1 gateways read a list of what is critical).
+"""
 MAX_DRIFT_SECONDS = 0.5
 """Wall clock against boot time: a larger drift means that one of them was changed or the machine slept."""
 
@@ -91,6 +95,7 @@ class FenceFault(StrEnum):
     KEY_USED = "key-used"
     OLD_EPOCH = "old-epoch"
     TOO_LATE = "too-late"
+    ANOTHER_ACTION = "another-action"
 
 
 class FenceFacts(msgspec.Struct, frozen=True):
@@ -112,10 +117,17 @@ def find_fence_fault(
     remaining_ms: int,
     epoch: int,
     by_permit: bool,
+    action: str = "",
+    digest: str = "",
 ) -> FenceFault | None:
-    """Why an order may not be executed now; None where it may."""
-    if nonce != facts.nonce:
+    """Why an order may not be executed now; None where it may.
+
+    `action` is the digest of the action that arrived, `digest` the one that the order names.
+    """
+    if not nonce or nonce != facts.nonce:
         return FenceFault.WRONG_NONCE
+    if action != digest:
+        return FenceFault.ANOTHER_ACTION
     if state_version != facts.state_version:
         return FenceFault.STALE_STATE
     if idempotency_key in facts.keys_used:

@@ -13,9 +13,11 @@ from pilotage_core.stage import Stage
 class ProposalRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """One proposal and what the gate made of it.
 
-    `at_version` is the state version it was made in. `score` is the critic's (None: not scored); `confidence` the
-    policy's own probability of the action. `propensity` is the probability with which a look was drawn (1 where every
-    proposal is looked at). `decision` and `reason` are gate.Decision and gate.Reason values.
+    `at_version` is the state version it was made in. `score` is what the pair's rule makes of critic and confidence
+    (None: not scored) and `scored` the digest of the action it is of; `confidence` is the policy's own probability of
+    the action. `propensity` is the probability with which a look was drawn (1 where every
+    proposal is looked at). `decision` and `reason` are gate.Decision and gate.Reason values. `outcome` is what became
+    of its order (events.Outcome; empty: none was given, or it was never told of).
     """
 
     proposal_id: str
@@ -32,11 +34,24 @@ class ProposalRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     state_digest: str
     at: str
     score: float | None = None
+    scored: str = ""
     confidence: float | None = None
     tau: float | None = None
     propensity: float = 1.0
     audited: bool = False
     executed: bool = False
+    outcome: str = ""
+
+
+PROPOSED = "proposed"
+"""What is told of any proposal's reason until its verdict is in: an audit looks like every other one."""
+
+
+def blind(proposal: ProposalRecord) -> ProposalRecord:
+    """`proposal` as it may be shown before its verdict: nothing in it tells an audit from any other."""
+    return msgspec.structs.replace(
+        proposal, reason=PROPOSED, score=None, scored="", confidence=None, tau=None, propensity=1.0, audited=False
+    )
 
 
 class SessionRecord(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -90,18 +105,21 @@ class Label(msgspec.Struct, frozen=True):
 
 
 def read_labels(record: SessionRecord) -> list[Label]:
-    """Every label in `record`, in the order given. A proposal verdict is followed by at most one review of it.
+    """Every label in `record`, in the order given. A proposal verdict is followed by at most one review of it: of
+    several reviews of one proposal the first counts.
 
     An audited proposal that nobody answered before the session closed is a reject.
     """
     proposals = {p.proposal_id: p for p in record.proposals}
     labels: list[Label] = []
     answered: set[str] = set()
+    given: set[tuple[str, bool]] = set()
 
     def add(proposal_id: str, verdict: Verdict, grade: Grade | None, operator: str, at: str, reviewed: bool) -> None:
         proposal = proposals.get(proposal_id)
-        if proposal is None:
+        if proposal is None or (proposal_id, reviewed) in given:
             return
+        given.add((proposal_id, reviewed))
         answered.add(proposal_id)
         labels.append(
             Label(

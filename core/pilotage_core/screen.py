@@ -6,6 +6,7 @@ Not here: the session around the screen (state.py).
 """
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from fnmatch import fnmatchcase
@@ -42,10 +43,15 @@ class Control(msgspec.Struct, frozen=True, omit_defaults=True):
     enabled: bool = True
     pii: str = ""
     known: bool = True
+    multiline: bool = False
 
 
 class Screen(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What the operator sees: a named screen, its controls in document order, and the facts it displays."""
+    """What the operator sees: a named screen, its controls in document order, and the facts it displays.
+
+    `recognised`: a schema of the process cluster says how this screen is read. `fault` is why it is not what it should
+    be (empty: it is): nothing is done on it until another screen passes.
+    """
 
     name: str
     title: str = ""
@@ -53,6 +59,8 @@ class Screen(msgspec.Struct, frozen=True, omit_defaults=True):
     facts: tuple[tuple[str, str], ...] = ()
     announcements: tuple[str, ...] = ()
     unknown_controls: int = 0
+    recognised: bool = False
+    fault: str = ""
 
     def control(self, control_id: str) -> Control | None:
         """The control named `control_id`, or None."""
@@ -97,6 +105,9 @@ class ScreenSchema(msgspec.Struct, frozen=True, omit_defaults=True):
     """Control ids (shell patterns) without which the screen fails its schema."""
 
 
+UNREAD = "unread"
+"""The name of a screen that is over a limit: nothing of it was read."""
+MAX_CONTROLS = 8_000
 MAX_SCREEN_CHARS = 256 * 1024
 MAX_SCREEN_TAGS = 8_000
 MAX_SCREEN_DEPTH = 200
@@ -143,17 +154,23 @@ _GENERIC_RULE = ControlRule(selector="", kind=ControlKind.BUTTON)
 
 
 def read_screen(html: str, schemas: Sequence[ScreenSchema]) -> Screen:
-    """Read `html` by the first schema that applies, or by ARIA roles where none does (screen name "aria").
+    """Read `html` by the first schema that applies, or by ARIA roles where none does (screen name "aria"). Total.
 
-    Actionable elements that no rule names are kept with `known=False` and counted in `unknown_controls`; so is every
-    second element with an id already seen. Raises InvalidScreenError, naming the limit, for a screen too long, with too
-    many tags or nested too deep, and for one that lacks a control its schema requires.
+    Actionable elements that no rule names are kept with `known=False` and counted in `unknown_controls`; so are all
+    elements with an id that several have. A page over a limit, or without a control that its schema requires, has a
+    `fault`.
     """
+    try:
+        return _read_screen(html, schemas)
+    except InvalidScreenError as error:
+        return Screen(name=UNREAD, fault=str(error))
+
+
+def _read_screen(html: str, schemas: Sequence[ScreenSchema]) -> Screen:
     tree = _parse(html)
     schema = next((s for s in schemas if _find_all(tree, s.applies, f"schema {s.name}: applies")), None)
     chosen = schema or ScreenSchema(name="aria", applies="*", announcements="[role=status],[role=alert],[aria-live]")
-    controls = _read_controls(tree, chosen, by_aria=schema is None)
-    _check_required(chosen, controls)
+    controls = _mark_repeated(_read_controls(tree, chosen, by_aria=schema is None))
     titles = _find_all(tree, chosen.title, f"schema {chosen.name}: title") if chosen.title else []
     return Screen(
         name=chosen.name,
@@ -162,7 +179,35 @@ def read_screen(html: str, schemas: Sequence[ScreenSchema]) -> Screen:
         facts=_read_facts(tree, chosen),
         announcements=_read_announcements(tree, chosen),
         unknown_controls=sum(not c.known for c in controls),
+        recognised=schema is not None,
+        fault=_find_missing(chosen, controls),
     )
+
+
+def admit_screen(screen: Screen, schemas: Sequence[ScreenSchema]) -> Screen:
+    """A typed `screen` as an adapter sent it, held against the schema of its name: nothing else recognises it."""
+    schema = next((s for s in schemas if s.name == screen.name), None)
+    controls = _mark_repeated(screen.controls)
+    fault = screen.fault
+    if len(controls) > MAX_CONTROLS:
+        controls, fault = (), f"{len(controls)} controls, the limit is {MAX_CONTROLS}"
+    elif schema is not None and not fault:
+        fault = _find_missing(schema, controls)
+    return msgspec.structs.replace(
+        screen,
+        controls=controls,
+        unknown_controls=sum(not c.known for c in controls),
+        recognised=schema is not None,
+        fault=fault,
+    )
+
+
+def _mark_repeated(controls: Sequence[Control]) -> tuple[Control, ...]:
+    """`controls`; of those that share an id none is known: an action would not say which of them it means."""
+    times = Counter(control.control_id for control in controls)
+    if len(times) == len(controls):
+        return tuple(controls)
+    return tuple(msgspec.structs.replace(c, known=False) if times[c.control_id] > 1 else c for c in controls)
 
 
 def _parse(html: str) -> LexborHTMLParser:
@@ -199,15 +244,11 @@ def _read_controls(tree: LexborHTMLParser, schema: ScreenSchema, by_aria: bool) 
         for node in _find_all(tree, rule.selector, f"schema {schema.name}: controls[{position}]"):
             rules.setdefault(node.mem_id, rule)
     hidden, disabled = _find_concealed(tree)
-    ids: dict[str, int] = {}
     controls: list[Control] = []
     for key, node in _find_actionable(tree, schema, rules).items():
         found = _read_control(node, rules.get(key), by_aria, len(controls))
         if found is None:
             continue
-        seen = ids[found.control_id] = ids.get(found.control_id, 0) + 1
-        if seen > 1:
-            found = msgspec.structs.replace(found, control_id=f"{found.control_id}#{seen}", known=False)
         if key in hidden:
             found = msgspec.structs.replace(found, visible=False)
         if key in disabled:
@@ -354,11 +395,9 @@ def _read_announcements(tree: LexborHTMLParser, schema: ScreenSchema) -> tuple[s
     return tuple(text for node in found if (text := _text(node)))
 
 
-def _check_required(schema: ScreenSchema, controls: tuple[Control, ...]) -> None:
-    for pattern in schema.required_controls:
-        if not any(fnmatchcase(c.control_id, pattern) for c in controls):
-            raise InvalidScreenError(
-                f"no control matches {pattern!r}",
-                where=f"html: screen {schema.name}",
-                remedy="the page or its schema has changed: mend the schema's required_controls or its rules",
-            )
+def _find_missing(schema: ScreenSchema, controls: tuple[Control, ...]) -> str:
+    """Which control that the schema requires is not there; empty where all are."""
+    missing = [p for p in schema.required_controls if not any(fnmatchcase(c.control_id, p) for c in controls)]
+    if not missing:
+        return ""
+    return f"screen {schema.name}: no control matches {missing[0]!r} (the page or its schema has changed)"

@@ -30,6 +30,8 @@ MESSAGES_KEPT = 30
 """Chat messages in a state: the paper's window (section 3)."""
 
 NO_SCREEN = Screen(name="")
+AFTER_THE_END = (OutcomeReported, SessionReviewed)
+"""What may still come once a session is closed: what ran is counted however late it is told."""
 
 
 class Message(msgspec.Struct, frozen=True):
@@ -45,7 +47,9 @@ class State(msgspec.Struct, frozen=True):
     `version` is the state version: the number of events folded. `profile` and `metadata` never reach a digest or a
     dialog under keys that name an id. `message_count` counts all messages,
     those that left the window included. `idle_actions` counts actions since the screen or the customer last changed;
-    `repeats` counts how often in a row the last action met the same screen digest.
+    `repeats` counts how often in a row the last action met the same screen digest. `done` are the proposals that were
+    reported done: a second report changes nothing. A fault is the screen's (`screen.fault`), and stays until another
+    screen is shown.
     """
 
     version: int = 0
@@ -62,6 +66,7 @@ class State(msgspec.Struct, frozen=True):
     idle_actions: int = 0
     repeats: int = 0
     reviewed: bool = False
+    done: tuple[str, ...] = ()
     closing: Closing | None = None
 
     @property
@@ -112,7 +117,7 @@ def fold_event(state: State, event: Event, ordered: Action | None = None) -> Sta
         raise InvalidEventError(
             "the first event of a session opens it", where="data.type", remedy="send session_opened"
         )
-    if state.closing is not None:
+    if state.closing is not None and not isinstance(data, AFTER_THE_END):
         raise ConflictError("the session is closed", where="session", remedy="open a new session")
     after = msgspec.structs.replace(state, version=state.version + 1)
     match data:
@@ -142,7 +147,10 @@ def fold_event(state: State, event: Event, ordered: Action | None = None) -> Sta
                 raise InvalidEventError(
                     f"no action was ordered for proposal {data.proposal_id}", where="data.proposal_id"
                 )
+            if data.proposal_id in state.done:
+                return after
             if data.outcome is Outcome.DONE:
+                after = msgspec.structs.replace(after, done=(*state.done, data.proposal_id))
                 return _with_actions(after, (ordered,), Author.MODEL)
             return msgspec.structs.replace(after, last_error=data.error or data.outcome.value)
         case FeedbackGiven():

@@ -4,7 +4,7 @@ The trainer learns from these points, replay scores them; the gateway's live fol
 dialog.py), so training and serving cannot drift apart.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import msgspec
 
@@ -36,8 +36,10 @@ class Point(msgspec.Struct, frozen=True):
 
 
 def is_decision_point(state: State) -> bool:
-    """Whether a policy is asked in `state`: the session is open, shows a screen, and does not wait for the customer."""
-    return state.is_open and bool(state.screen.name) and not state.awaiting_customer
+    """Whether a policy is asked in `state`: the session is open, shows a screen that is what it should be, and does not
+    wait for the customer.
+    """
+    return state.is_open and bool(state.screen.name) and not state.screen.fault and not state.awaiting_customer
 
 
 class SessionWalk:
@@ -53,7 +55,7 @@ class SessionWalk:
         if isinstance(event.data, ActionTaken):
             for action in event.data.actions:
                 self.dialog.append_action(action)
-        elif isinstance(event.data, OutcomeReported) and event.data.outcome is Outcome.DONE and ordered is not None:
+        elif isinstance(event.data, OutcomeReported) and ordered is not None and len(after.done) > len(self.state.done):
             self.dialog.append_action(ordered)
         self.dialog.append(after)
         self.state = after
@@ -81,7 +83,7 @@ def walk_session(record: SessionRecord, form: DialogFormat) -> Iterator[Point]:
     feedback = {e.data.proposal_id: e.data for e in record.events if isinstance(e.data, FeedbackGiven)}
     position = 0
     for event in record.events:
-        actions = _actions_of(event, proposals)
+        actions = _actions_of(event, proposals, walk.state.done)
         if actions and is_decision_point(walk.state):
             # Feedback events move the version on: the proposal stands at the version before its feedback.
             proposal = by_version.get(walk.state.version) or by_version.get(walk.state.version - 1)
@@ -103,18 +105,22 @@ def walk_session(record: SessionRecord, form: DialogFormat) -> Iterator[Point]:
         walk.step_recorded(record, event, ordered)
 
 
-def _actions_of(event: Event, proposals: dict[str, ProposalRecord]) -> tuple[Action, ...]:
+def _actions_of(event: Event, proposals: dict[str, ProposalRecord], done: Collection[str]) -> tuple[Action, ...]:
+    """What `event` says was done; nothing where it repeats one of the proposals that were `done` before."""
     if isinstance(event.data, ActionTaken):
         return event.data.actions
     if isinstance(event.data, OutcomeReported) and event.data.outcome is Outcome.DONE:
         proposal = proposals.get(event.data.proposal_id)
-        return (proposal.action,) if proposal else ()
+        return (proposal.action,) if proposal and proposal.proposal_id not in done else ()
     return ()
 
 
 def _actions_done(record: SessionRecord, proposals: dict[str, ProposalRecord]) -> Iterator[Action]:
+    done: set[str] = set()
     for event in record.events:
-        yield from _actions_of(event, proposals)
+        yield from _actions_of(event, proposals, done)
+        if isinstance(event.data, OutcomeReported) and event.data.outcome is Outcome.DONE:
+            done.add(event.data.proposal_id)
 
 
 def _answerer(event: Event, feedback: dict[str, FeedbackGiven]) -> str:

@@ -22,7 +22,7 @@ class PostEvents(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`POST /v1/sessions/{session_id}/events`: what happened since the last post, in order.
 
     `nonce` is the adapter's own, fresh for every post: an order answers it, and the adapter times from when it made it.
-    `wants_decision` false only stores (a session that is being caught up).
+    Without one nothing is ordered. `wants_decision` false only stores (a session that is being caught up).
     """
 
     events: tuple[Event, ...]
@@ -34,7 +34,8 @@ class Order(msgspec.Struct, frozen=True):
     """Leave to execute one action once: the adapter checks all of it again (the BPM's fence).
 
     `remaining_ms` counts from the moment the adapter made `nonce`. `authorised_by` is "permit" (unattended) or the
-    operator who accepted. `epoch` is the permit's; 0 for an operator's accept, which needs no permit.
+    operator who accepted. `epoch` is the permit's; 0 for an operator's accept, which needs no permit. `digest` is
+    `action.digest`: the bytes that were scored and recorded are the bytes that run.
     """
 
     proposal_id: str
@@ -45,18 +46,19 @@ class Order(msgspec.Struct, frozen=True):
     remaining_ms: int
     epoch: int
     authorised_by: str
+    digest: str = ""
 
 
 class ProposalCard(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A proposal as an operator sees it. `score` stays None until the verdict, or a missing one gave audits away."""
+    """A proposal as an operator sees it: without score or reason, which would give audits away."""
 
     proposal_id: str
     action: Action
-    score: float | None = None
 
 
 class Turn(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The gateway's answer to a post. `decision` and `reason` are gate.Decision and gate.Reason values.
+    """The gateway's answer to a post. `decision` and `reason` are gate.Decision and gate.Reason values; the reason of
+    a proposal is "proposed", whatever it is (`GET /v1/decisions/{proposal_id}` tells once the verdict is in).
 
     `sequence` is the next one expected. `executed` lists proposals run unattended in this session that a finalization
     review has to judge.

@@ -1,14 +1,19 @@
 """May these events follow in this session? Pure: raises an error that names the event and field, or says nothing."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
+import msgspec
+
 from pilotage_core.errors import ConflictError, InvalidEventError, PilotageError
 from pilotage_core.events import (
     ActionTaken,
+    Author,
     Event,
     FeedbackGiven,
+    MessagePosted,
     Outcome,
     OutcomeReported,
     ScreenShown,
@@ -18,9 +23,11 @@ from pilotage_core.events import (
 )
 from pilotage_core.gate import Decision
 from pilotage_core.state import fold_event
-from pilotage_gateway.sessions import VERDICTS, LiveSession
+from pilotage_gateway.sessions import BY_PERMIT, VERDICTS, EventKey, LiveSession, key_of
 
 MAX_ID_CHARS = 64
+MAX_NAME_CHARS = 128
+BY_OPERATOR = (ActionTaken, FeedbackGiven, SessionReviewed)
 
 
 @dataclass(slots=True)
@@ -29,27 +36,39 @@ class _Seen:
 
     moved_version: int
     answered: set[str] = field(default_factory=set)
-    reviewed: set[str] = field(default_factory=set)
-    reported: set[str] = field(default_factory=set)
     done: set[str] = field(default_factory=set)
     accepted: bool = False
+
+
+def digest_event(event: Event) -> str:
+    """Identity of an event as its adapter sent it, 16 hex digits."""
+    sent = msgspec.structs.replace(event, received_at="")
+    return hashlib.blake2b(msgspec.json.encode(sent), digest_size=8).hexdigest()
 
 
 def split_repeated(session: LiveSession, events: Sequence[Event]) -> tuple[int, tuple[Event, ...]]:
     """How many of the first events are stored already, and the new ones after them.
 
-    Raises ConflictError for a known id under another sequence, and for a repeated event after a new one.
+    Raises ConflictError for a known id under another sequence or with other content, and for a repeated event after a
+    new one.
     """
     repeated = 0
     for index, event in enumerate(events):
-        known = session.event_ids.get(event.id)
+        known = session.event_ids.get(key_of(event))
         if known is None:
             continue
-        if known != event.sequence or repeated != index:
+        sequence, digest = known
+        if sequence != event.sequence or repeated != index:
             raise ConflictError(
-                f"event {event.id} is stored with sequence {known}",
+                f"event {event.id} is stored with sequence {sequence}",
                 where=f"events[{index}].sequence",
                 remedy=f"the next event of this session has sequence {session.state.version}",
+            )
+        if digest and digest != digest_event(event):
+            raise ConflictError(
+                f"event {event.id} is stored with other content",
+                where=f"events[{index}].id",
+                remedy="nothing that is stored is changed: send what is new as an event with an id of its own",
             )
         repeated += 1
     return repeated, tuple(events[repeated:])
@@ -62,9 +81,13 @@ def check_events(session: LiveSession, events: Sequence[Event], first_index: int
     """
     state = session.state
     seen = _Seen(session.moved_version)
+    keys: set[EventKey] = set()
     for index, event in enumerate(events, first_index):
         try:
             _check_form(event)
+            if key_of(event) in keys:
+                raise InvalidEventError("two events of this post have this id", where="id", remedy="send a UUIDv7")
+            keys.add(key_of(event))
             if seen.accepted:
                 raise InvalidEventError(
                     "an accept is the last event of its post", where="data", remedy="post the rest after"
@@ -95,10 +118,28 @@ def _check_form(event: Event) -> None:
         raise InvalidEventError(
             f"{seconds} is no length of time", where="data.active_seconds", remedy="send seconds ≥ 0"
         )
+    if isinstance(event.data, BY_OPERATOR):
+        _check_operator(event.data.operator)
     if isinstance(event.data, ActionTaken) and not event.data.actions:
         raise InvalidEventError("an action_taken without actions", where="data.actions", remedy="leave the event out")
     if isinstance(event.data, ScreenShown) and not event.data.html and event.data.screen is None:
         raise InvalidEventError("a screen without html and without screen", where="data", remedy="send one of them")
+    if isinstance(event.data, MessagePosted) and event.data.author not in (Author.CUSTOMER, Author.BOT):
+        raise InvalidEventError(
+            f"{event.data.author} does not post messages", where="data.author", remedy="send it as action_taken"
+        )
+
+
+def _check_operator(name: str) -> None:
+    """An accept's order names who authorised it: it must be somebody, and not the word that stands for a permit."""
+    if not name.strip() or name != name.strip() or len(name) > MAX_NAME_CHARS or not name.isprintable():
+        raise InvalidEventError(
+            f"{name[:64]!r} is no operator's name", where="data.operator", remedy="send who did it, on one line"
+        )
+    if name == BY_PERMIT:
+        raise InvalidEventError(
+            f"{name!r} stands for actions that no operator authorised", where="data.operator", remedy="send who did it"
+        )
 
 
 def _check_order(version: int, event: Event) -> None:
@@ -158,10 +199,10 @@ def _check_outcome(session: LiveSession, reported: OutcomeReported, seen: _Seen)
         )
     if intent.idempotency_key != reported.idempotency_key:
         raise InvalidEventError("this is not the key of the order", where="data.idempotency_key")
-    settled = intent.outcome is not None and not session.is_ambiguous(intent)
-    if settled or reported.proposal_id in seen.reported:
-        raise ConflictError("the outcome of this order was reported already", where="data.proposal_id")
-    seen.reported.add(reported.proposal_id)
+    if reported.outcome is Outcome.WITHDRAWN:
+        raise InvalidEventError(
+            "only a gateway takes orders back", where="data.outcome", remedy="send refused, failed or ambiguous"
+        )
     if reported.outcome is Outcome.DONE:
         seen.done.add(reported.proposal_id)
 
@@ -173,6 +214,3 @@ def _check_review(session: LiveSession, review: SessionReviewed, seen: _Seen) ->
         _require_proposal(session, item.proposal_id, where)
         if item.proposal_id not in executed:
             raise ConflictError("this proposal was not executed unattended", where=where, remedy="use feedback_given")
-        if item.proposal_id in session.reviewed | seen.reviewed:
-            raise ConflictError("this proposal was reviewed already", where=where)
-        seen.reviewed.add(item.proposal_id)

@@ -13,7 +13,7 @@ from uuid_utils import uuid7
 
 from pilotage_core.actions import Action, ActionClass, classify_action, is_legal_next_step
 from pilotage_core.certificate import ScoreSource
-from pilotage_core.dialog import encode_action
+from pilotage_core.dialog import encode_judged
 from pilotage_core.errors import InvalidActionError
 from pilotage_core.gate import GateFacts, GateVerdict, Reason, decide_gate
 from pilotage_core.proposal import build_action_schema, find_fault, read_reply
@@ -33,7 +33,7 @@ NO_CLASS = ActionClass(critical=True, finalizing=False, stratum="", stopped=Fals
 class Asked(msgspec.Struct, frozen=True):
     """What the models said of one state: `score` is what the pair's rule makes of critic and confidence.
 
-    `detail` says why there is no action.
+    `scored` is the digest of the action that the score is of. `detail` says why there is no action.
     """
 
     pair: PairRef
@@ -42,6 +42,7 @@ class Asked(msgspec.Struct, frozen=True):
     critic: float | None = None
     score: float | None = None
     score_version: int = -1
+    scored: str = ""
     detail: str = ""
 
 
@@ -94,12 +95,12 @@ async def ask_models(models: Models, metrics: Metrics, session: LiveSession, lea
     if action is None:
         return Asked(pair, None, detail="the policy has nothing to propose")
     asked = Asked(pair, action, reply.confidence)
-    if not pair.critic_url or not classify_action(leave.rules, action, state.screen.name).critical:
+    if not pair.critic_url or not classify_action(leave.rules, action, state.screen).critical:
         return asked
-    query = prompt + encode_action(action, pair.dialog)
+    query = prompt + encode_judged(action)
     critic = await _ask_critic(models, metrics, pair, query, labels) if pair.score.critic else None
     score = find_score(pair.score, critic, reply.confidence)
-    return msgspec.structs.replace(asked, critic=critic, score=score, score_version=state.version)
+    return msgspec.structs.replace(asked, critic=critic, score=score, score_version=state.version, scored=action.digest)
 
 
 async def _ask_critic(
@@ -120,7 +121,7 @@ async def _ask_critic(
 def gather_facts(leave: Leave, session: LiveSession, asked: Asked, *, permit_fresh: bool, suspended: bool) -> GateFacts:
     """The gate's facts for what was asked, in the state now. `leave` is the one that counts now, not when asking."""
     state, action, rules = session.state, asked.action, leave.rules
-    kind = NO_CLASS if action is None else classify_action(rules, action, state.screen.name)
+    kind = NO_CLASS if action is None else classify_action(rules, action, state.screen)
     return GateFacts(
         stage=leave.stage,
         state_version=state.version,
@@ -128,7 +129,8 @@ def gather_facts(leave: Leave, session: LiveSession, asked: Asked, *, permit_fre
         action_class=kind,
         suspended=suspended or leave.suspended,
         handed_off=bool(session.handed_off),
-        control_fault="" if action is None else find_fault(action, state.screen),
+        state_fault=state.screen.fault,
+        control_fault="" if action is None else find_fault(action, state.screen, rules),
         looping=action is not None and is_looping(state, action, rules.same_action_limit, rules.no_progress_limit),
         legal_next_step=action is None or is_legal_next_step(rules, state.last_action, action, state.screen.name),
         permit_fresh=permit_fresh and asked.pair == leave.pair,
@@ -136,6 +138,23 @@ def gather_facts(leave: Leave, session: LiveSession, asked: Asked, *, permit_fre
         tau=find_tau(leave, asked.pair, kind.stratum),
         score=asked.score,
         score_version=asked.score_version,
+        scored=asked.scored,
+    )
+
+
+def recall(leave: Leave, proposal: ProposalRecord) -> Asked:
+    """What the models said of a proposal, from its record; its own pair, where `leave` has another one by now."""
+    pair = leave.pair
+    said_by = (proposal.pair, proposal.policy_digest, proposal.critic_digest)
+    if pair is None or (pair.revision, pair.policy_digest, pair.critic_digest) != said_by:
+        pair = PairRef(*said_by)
+    return Asked(
+        pair,
+        proposal.action,
+        proposal.confidence,
+        score=proposal.score,
+        score_version=proposal.at_version,
+        scored=proposal.scored,
     )
 
 
@@ -195,6 +214,7 @@ def build_proposal(
         state_digest=digest_state(session.state),
         at=at,
         score=asked.score,
+        scored=asked.scored,
         confidence=asked.confidence,
         tau=facts.tau,
         propensity=propensity,

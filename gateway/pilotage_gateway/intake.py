@@ -8,14 +8,13 @@ from typing import Any, TypeVar
 import msgspec
 from starlette.requests import Request
 
-from pilotage_core.errors import InvalidInputError, InvalidScreenError
+from pilotage_core.errors import InvalidInputError
 from pilotage_core.events import Event, ScreenShown
-from pilotage_core.screen import Screen, ScreenSchema, read_screen
+from pilotage_core.screen import Screen, ScreenSchema, admit_screen, read_screen
 from pilotage_core.wire import PostEvents
 from pilotage_gateway.problems import MalformedError, MediaTypeError, TooLargeError, UnknownError
 
 MAX_BODY_BYTES = 1 << 20
-MAX_HTML_CHARS = 256 << 10
 MAX_EVENTS = 200
 SCREENS_KEPT = 128
 """Pages read lately: a third are the same to the letter (a search page, a fresh form), and reading one takes 1.3 ms."""
@@ -75,13 +74,6 @@ def decode_post(body: bytes) -> PostEvents:
         raise TooLargeError(
             f"{len(post.events)} events, the limit is {MAX_EVENTS}", where="events", remedy="post in parts"
         )
-    for index, event in enumerate(post.events):
-        if isinstance(event.data, ScreenShown) and len(event.data.html) > MAX_HTML_CHARS:
-            raise TooLargeError(
-                f"{len(event.data.html)} characters, the limit is {MAX_HTML_CHARS}",
-                where=f"events[{index}].data.html",
-                remedy="send less of the page",
-            )
     return post
 
 
@@ -94,34 +86,23 @@ def check_session_id(session_id: str) -> str:
     return session_id
 
 
-def read_screens(
-    events: Sequence[Event], schemas: Sequence[ScreenSchema], received_at: str, first_index: int
-) -> tuple[list[Event], str]:
-    """`events` with `received_at` and with every screen read, and what is wrong with the last screen (or nothing).
+def read_screens(events: Sequence[Event], schemas: Sequence[ScreenSchema], received_at: str) -> list[Event]:
+    """`events` with `received_at` and with every screen read; what is wrong with one is part of it (`Screen.fault`).
 
-    A screen over the limits is refused (InvalidScreenError); one that only lacks what its schema requires is kept as it
-    is, for the page has changed and the session must go on: the gate hands such a state off.
+    A typed screen is held against the schema that it names: only a schema of the process cluster recognises a screen.
     """
-    read, fault = [], ""
-    for index, event in enumerate(events, first_index):
+    read = []
+    for event in events:
         data = event.data
-        if isinstance(data, ScreenShown) and data.html:
-            try:
-                screen, fault = _read_screen(data.html, tuple(schemas))
-            except InvalidScreenError as error:
-                where = f"events[{index}].data.{error.where}"
-                raise InvalidScreenError(error.what, where=where, remedy=error.remedy) from error
-            data = ScreenShown(html=data.html, screen=screen)
+        if isinstance(data, ScreenShown):
+            if data.html:
+                data = ScreenShown(html=data.html, screen=_read_screen(data.html, tuple(schemas)))
+            elif data.screen is not None:
+                data = ScreenShown(screen=admit_screen(data.screen, schemas))
         read.append(msgspec.structs.replace(event, data=data, received_at=received_at))
-    return read, fault
+    return read
 
 
 @lru_cache(maxsize=SCREENS_KEPT)
-def _read_screen(html: str, schemas: tuple[ScreenSchema, ...]) -> tuple[Screen, str]:
-    try:
-        return read_screen(html, schemas), ""
-    except InvalidScreenError as error:
-        if not any(schema.required_controls for schema in schemas):
-            raise
-        lenient = [msgspec.structs.replace(schema, required_controls=()) for schema in schemas]
-        return read_screen(html, lenient), str(error)
+def _read_screen(html: str, schemas: tuple[ScreenSchema, ...]) -> Screen:
+    return read_screen(html, schemas)

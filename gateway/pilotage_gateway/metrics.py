@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
 from pilotage_core.actions import DEFAULT_STRATA, Tool
-from pilotage_core.events import Verdict
+from pilotage_core.events import Outcome, Verdict
 from pilotage_core.stage import Stage
 from pilotage_core.wire import Leave, Snapshot
 
@@ -19,7 +19,12 @@ COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "demonstration_sessions": ("Closed sessions with at least one action by an operator", ("process_cluster",)),
     "feedback_sessions": ("Closed sessions with feedback on a proposal of the pair made in Copilot", PAIR),
     "feedback": ("Verdicts of operators on proposals", (*PAIR, "tool", "verdict")),
-    "decisions": ("Stored decisions of the gate", (*PAIR, "stage", "decision", "reason")),
+    "decisions": ("Stored decisions of the gate; no proposal says why", (*PAIR, "stage", "decision", "reason")),
+    "orders": ("Orders given: by permit, or by an operator's accept", ("process_cluster", "by")),
+    "outcomes": (
+        "What became of orders, as last told; orders without one were never told of",
+        ("process_cluster", "outcome"),
+    ),
     "executed": ("Actions done unattended", (*PAIR, "tool", "critical")),
     "executed_critical": ("Critical actions done unattended", PAIR),
     "corrections": ("Critical actions done unattended that were corrected or rejected in review, each once", PAIR),
@@ -74,6 +79,10 @@ class Metrics:
     def _create_pair(self, leave: Leave, pair: str) -> None:
         key = {"process_cluster": leave.key, "pair": pair}
         self.counters["demonstration_sessions"].labels(process_cluster=leave.key)
+        for outcome in Outcome:
+            self.counters["outcomes"].labels(process_cluster=leave.key, outcome=outcome.value)
+        for by in ("permit", "operator"):
+            self.counters["orders"].labels(process_cluster=leave.key, by=by)
         for stage in Stage:
             self.counters["sessions_closed"].labels(**key, stage=stage.value)
         for name, (_, labels) in COUNTERS.items():

@@ -17,7 +17,7 @@ from pilotage_core.record import ProposalRecord
 from pilotage_core.stage import Stage
 from pilotage_core.wire import Leave
 from pilotage_gateway.metrics import Metrics
-from pilotage_gateway.sessions import VERDICTS, Intent, LiveSession
+from pilotage_gateway.sessions import VERDICTS, Intent, LiveSession, key_of
 from pilotage_gateway.writes import NewLabel, PostWrite, Review
 
 AMBIGUOUS = "ambiguous-outcome"
@@ -34,14 +34,31 @@ def plan_post(session: LiveSession, events: Sequence[Event], at: str, leave: Lea
         opens=session.state.version == 0,
         events=events,
     )
-    post.outcomes = [event.data for event in events if isinstance(event.data, OutcomeReported)]
-    post.ambiguous = _find_ambiguous(session, post.outcomes)
+    reported = [event.data for event in events if isinstance(event.data, OutcomeReported)]
+    post.outcomes = _settle(session, reported)
+    post.newly_done = tuple(
+        outcome.proposal_id
+        for outcome in post.outcomes
+        if outcome.outcome is Outcome.DONE and not session.proposals[outcome.proposal_id].executed
+    )
+    post.ambiguous = _find_ambiguous(session, reported)
     post.corrections = _find_corrections(session, events)
     post.reviews = _find_reviews(session, events)
     post.accepted = _find_accepted(session, events, post)
     _plan_session(session, events, post, leave, stage)
-    post.labels = _find_labels(session, events, at if "closed_at" in post.session_changes else "")
+    post.labels = _find_labels(session, events, str(post.session_changes.get("closed_at", session.closed_at)))
     return post
+
+
+def _settle(session: LiveSession, reported: Sequence[OutcomeReported]) -> list[OutcomeReported]:
+    """One word on each order that these reports change: an order that ran has run, whatever is said of it later."""
+    known = {outcome.proposal_id: session.intents[outcome.proposal_id].outcome for outcome in reported}
+    settled: dict[str, OutcomeReported] = {}
+    for outcome in reported:
+        if known[outcome.proposal_id] is not Outcome.DONE:
+            known[outcome.proposal_id] = outcome.outcome
+            settled[outcome.proposal_id] = outcome
+    return list(settled.values())
 
 
 def _find_ambiguous(session: LiveSession, outcomes: Sequence[OutcomeReported]) -> Intent | None:
@@ -104,7 +121,7 @@ def _plan_session(
     acted = any(isinstance(event.data, ActionTaken) for event in events)
     if acted and not session.demonstrated:
         changes["demonstrated"] = True
-    unclear = any(reported.outcome is Outcome.AMBIGUOUS for reported in post.outcomes)
+    unclear = any(outcome.outcome is Outcome.AMBIGUOUS for outcome in post.outcomes)
     if post.ambiguous is not None or unclear:
         changes["handed_off"] = AMBIGUOUS
     elif acted and session.handed_off not in ("", AMBIGUOUS):
@@ -123,8 +140,9 @@ def _find_labels(session: LiveSession, events: Sequence[Event], closed_at: str) 
         if isinstance(event.data, FeedbackGiven):
             said[event.data.proposal_id, False] = event.data.verdict
         elif isinstance(event.data, SessionReviewed):
-            said.update({(item.proposal_id, True): item.verdict for item in event.data.items})
-    new = session.labels_of(verdicts, closed_at)[session.labels_read :]
+            said = {(item.proposal_id, True): item.verdict for item in event.data.items} | said
+    found = session.labels_of(verdicts, closed_at)
+    new = [label for label in found if (label.proposal_id, label.reviewed) not in session.labelled]
     return [
         NewLabel(
             label, session.proposals[label.proposal_id].stage.value, said.get((label.proposal_id, label.reviewed), "")
@@ -138,14 +156,16 @@ def apply_post(session: LiveSession, post: PostWrite, allowed: bool, metrics: Me
     changes = post.session_changes
     if post.ambiguous is not None:
         post.ambiguous.outcome = Outcome.AMBIGUOUS
-    for event in post.events:
+    for event, digest in zip(post.events, post.digests, strict=True):
         session.apply(event)
-    session.labels_read += len(post.labels)
+        session.event_ids[key_of(event)] = (event.sequence, digest)
+    session.labelled.update((new.label.proposal_id, new.label.reviewed) for new in post.labels)
     session.corrected.update(proposal.proposal_id for proposal in post.corrections)
     session.handed_off = str(changes.get("handed_off", session.handed_off))
-    session.closed_at = str(changes.get("closed_at", ""))
+    session.closed_at = str(changes.get("closed_at", session.closed_at))
     if post.accepted is not None and allowed:
         session.intents[post.accepted.proposal_id] = post.accepted
+        metrics.count("orders", process_cluster=post.process_cluster, by="operator")
     _count(session, post, metrics)
 
 
@@ -158,8 +178,11 @@ def _count(session: LiveSession, post: PostWrite, metrics: Metrics) -> None:
         if new.verdict and not label.reviewed:
             metrics.count("feedback", **pair, tool=label.tool, verdict=new.verdict)
     for reported in post.outcomes:
-        proposal = session.proposals[reported.proposal_id]
-        if reported.outcome is Outcome.DONE and proposal.decision == Decision.EXECUTE:
+        metrics.count("outcomes", **key, outcome=reported.outcome.value)
+    if post.ambiguous is not None:
+        metrics.count("outcomes", **key, outcome=Outcome.AMBIGUOUS.value)
+    for proposal in (session.proposals[proposal_id] for proposal_id in post.newly_done):
+        if proposal.decision == Decision.EXECUTE:
             pair = {**key, "pair": proposal.pair}
             metrics.count("executed", **pair, tool=proposal.action.tool, critical=str(proposal.critical).lower())
             if proposal.critical:

@@ -1,18 +1,20 @@
 """What is read back: sessions, exports, labels, decisions, and the counts that metrics start from. Reads only."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 import msgspec
-from sqlalchemy import Connection, Row, and_, func, or_, select
+from sqlalchemy import Connection, Row, and_, case, func, or_, select
 
-from pilotage_core.events import Event, Outcome, ScreenShown
-from pilotage_core.record import Label, ProposalRecord, SessionRecord
+from pilotage_core.errors import ConflictError
+from pilotage_core.events import Event, FeedbackGiven, Outcome, ScreenShown
+from pilotage_core.gate import Decision
+from pilotage_core.record import PROPOSED, Label, ProposalRecord, SessionRecord, blind
 from pilotage_core.stage import Stage
 from pilotage_core.wire import Snapshot
 from pilotage_gateway import tables as t
 from pilotage_gateway.decide import DecisionRecord
-from pilotage_gateway.sessions import Intent, StoredSession
+from pilotage_gateway.sessions import BY_PERMIT, EventKey, Intent, StoredSession
 
 DECODE_EVENT = msgspec.json.Decoder(Event).decode
 DECODE_PROPOSAL = msgspec.json.Decoder(ProposalRecord).decode
@@ -76,7 +78,12 @@ def read_session(connection: Connection, session_id: str) -> StoredSession | Non
         )
         for i in found
     )
-    return StoredSession(_record(connection, row, False), intents, row.handed_off)
+    e = t.events.c
+    keys = connection.execute(
+        select(e.source, e.event_id, e.sequence, e.digest).where(e.session_id == session_id).order_by(e.sequence)
+    )
+    known = {EventKey(key.source, key.event_id): (key.sequence, key.digest) for key in keys}
+    return StoredSession(_record(connection, row, False), intents, row.handed_off, known)
 
 
 def _record(connection: Connection, row: Row[tuple[object, ...]], with_html: bool) -> SessionRecord:
@@ -91,13 +98,39 @@ def _record(connection: Connection, row: Row[tuple[object, ...]], with_html: boo
     )
 
 
+def _is_told(connection: Connection, proposal_id: str, session_id: str) -> bool:
+    """Whether the verdict on a proposal that was put to an operator is in, or its session over without one."""
+    labelled = select(t.labels.c.number).where(t.labels.c.proposal_id == proposal_id).limit(1)
+    if connection.execute(labelled).first() is not None:
+        return True
+    closed = select(t.sessions.c.closed_at).where(t.sessions.c.session_id == session_id)
+    return bool(connection.execute(closed).scalar())
+
+
+def blind_untold(record: SessionRecord) -> SessionRecord:
+    """`record` as it may be shown: proposals that wait for a verdict tell nothing of score, reason or audit."""
+    if record.closed_at:
+        return record
+    answered = {e.data.proposal_id for e in record.events if isinstance(e.data, FeedbackGiven)}
+    return msgspec.structs.replace(record, proposals=_blind_waiting(record.proposals, answered))
+
+
+def _blind_waiting(proposals: Iterable[ProposalRecord], answered: Collection[str]) -> tuple[ProposalRecord, ...]:
+    waiting = Decision.PROPOSE.value
+    return tuple(blind(p) if p.decision == waiting and p.proposal_id not in answered else p for p in proposals)
+
+
 def _proposals(connection: Connection, session_id: str) -> tuple[ProposalRecord, ...]:
     proposals = connection.execute(
-        select(t.proposals.c.body, t.proposals.c.executed)
+        select(t.proposals.c.body, t.proposals.c.executed, t.outcomes.c.outcome)
+        .outerjoin(t.outcomes, t.outcomes.c.proposal_id == t.proposals.c.proposal_id)
         .where(t.proposals.c.session_id == session_id)
         .order_by(t.proposals.c.at_version)
     )
-    return tuple(msgspec.structs.replace(DECODE_PROPOSAL(p.body), executed=p.executed) for p in proposals)
+    return tuple(
+        msgspec.structs.replace(DECODE_PROPOSAL(p.body), executed=p.executed, outcome=p.outcome or "")
+        for p in proposals
+    )
 
 
 def _exported(connection: Connection, row: Row[tuple[object, ...]]) -> ExportedRecord:
@@ -147,7 +180,10 @@ def read_open(connection: Connection, process_cluster: str, after: str, limit: i
         .order_by(s.session_id)
         .limit(limit)
     ).all()
-    return [_exported(connection, row) for row in rows]
+    exported = [_exported(connection, row) for row in rows]
+    ids = [record.session_id for record in exported]
+    answered = set(connection.execute(select(t.labels.c.proposal_id).where(t.labels.c.session_id.in_(ids))).scalars())
+    return [msgspec.structs.replace(r, proposals=_blind_waiting(r.proposals, answered)) for r in exported]
 
 
 def read_labels_after(
@@ -163,7 +199,11 @@ def read_labels_after(
 
 
 def read_decision(connection: Connection, proposal_id: str) -> tuple[DecisionRecord, str, str] | None:
-    """What the gate saw, with the digests of the row before and of this row; None where it is unknown."""
+    """What the gate saw, with the digests of the row before and of this row; None where it is unknown.
+
+    Raises ConflictError for a proposal that waits for an operator's verdict: until then nothing is told of any, or an
+    audit could be told from the others.
+    """
     row = connection.execute(
         select(t.decisions.c.facts, t.decisions.c.former, t.decisions.c.digest, t.proposals.c.executed)
         .join(t.proposals, t.proposals.c.proposal_id == t.decisions.c.proposal_id)
@@ -172,6 +212,11 @@ def read_decision(connection: Connection, proposal_id: str) -> tuple[DecisionRec
     if row is None:
         return None
     record = msgspec.json.decode(row.facts, type=DecisionRecord)
+    waits = record.verdict.decision is Decision.PROPOSE
+    if waits and not _is_told(connection, proposal_id, record.session_id):
+        raise ConflictError(
+            "its verdict is not in", where="proposal_id", remedy="ask again once the operator has answered it"
+        )
     if record.proposal is not None:
         record = msgspec.structs.replace(
             record, proposal=msgspec.structs.replace(record.proposal, executed=row.executed)
@@ -225,6 +270,8 @@ def _by(*columns: object) -> list[object]:
 
 
 _s, _p, _l, _d, _r, _c = t.sessions.c, t.proposals.c, t.labels.c, t.decisions.c, t.reviews.c, t.corrections.c
+_told_reason = case((_d.decision == Decision.PROPOSE.value, PROPOSED), else_=_d.reason)
+_ordered_by = case((t.intents.c.authorised_by == BY_PERMIT, BY_PERMIT), else_="operator")
 _unattended = and_(_p.executed, _p.decision == "execute")
 _feedback_sessions = (
     select(_l.session_id, _l.process_cluster, _l.pair)
@@ -249,8 +296,14 @@ _COUNTS = {
     .where(_l.verdict != "", ~_l.reviewed)
     .group_by(_l.process_cluster, _l.pair, _l.tool, _l.verdict),
     "decisions": select(
-        _d.process_cluster, _d.pair, _d.stage, _d.decision, _d.reason, func.count().label("n")
-    ).group_by(_d.process_cluster, _d.pair, _d.stage, _d.decision, _d.reason),
+        _d.process_cluster, _d.pair, _d.stage, _d.decision, _told_reason.label("reason"), func.count().label("n")
+    ).group_by(_d.process_cluster, _d.pair, _d.stage, _d.decision, _told_reason),
+    "orders": select(_p.process_cluster, _ordered_by.label("by"), func.count().label("n"))
+    .join(t.intents, t.intents.c.proposal_id == _p.proposal_id)
+    .group_by(_p.process_cluster, _ordered_by),
+    "outcomes": select(_p.process_cluster, t.outcomes.c.outcome, func.count().label("n"))
+    .join(t.outcomes, t.outcomes.c.proposal_id == _p.proposal_id)
+    .group_by(_p.process_cluster, t.outcomes.c.outcome),
     "executed": select(_p.process_cluster, _p.pair, _p.tool, _p.critical, func.count().label("n"))
     .where(_unattended)
     .group_by(_p.process_cluster, _p.pair, _p.tool, _p.critical),

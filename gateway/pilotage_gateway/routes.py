@@ -17,7 +17,7 @@ from pilotage_gateway.decide import effective_stage
 from pilotage_gateway.export import compress, read_time, stream_closed, stream_open
 from pilotage_gateway.intake import check_session_id, decode, decode_post, read_body
 from pilotage_gateway.problems import UnknownError
-from pilotage_gateway.queries import read_decision, read_labels_after, read_record
+from pilotage_gateway.queries import blind_untold, read_decision, read_labels_after, read_record
 from pilotage_gateway.turns import Turns, utc_now
 
 ENCODE = msgspec.json.Encoder().encode
@@ -49,7 +49,7 @@ async def get_session(request: Request) -> Response:
     record = await _turns(request).store.read(partial(read_record, session_id=session_id, with_html=with_html))
     if record is None:
         raise UnknownError(f"session {session_id} is unknown", where="session_id")
-    return _json(record)
+    return _json(blind_untold(record))
 
 
 async def get_decision(request: Request) -> Response:

@@ -12,9 +12,7 @@ from pilotage_core.wire import Leave
 from pilotage_gateway import writes
 from pilotage_gateway.decide import Asked, DecisionRecord, build_proposal
 from pilotage_gateway.posts import build_key
-from pilotage_gateway.sessions import Intent, LiveSession
-
-BY_PERMIT = "permit"
+from pilotage_gateway.sessions import BY_PERMIT, Intent, LiveSession
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import NamedTuple
 
 from pilotage_core.actions import Action
 from pilotage_core.dialog import DialogFormat
@@ -22,6 +23,8 @@ from pilotage_core.wire import Turn
 KEPT_CLOSED = 512
 KEPT_LIVE = 20_000
 VERDICTS = (FeedbackGiven, SessionReviewed)
+BY_PERMIT = "permit"
+"""`Intent.authorised_by` of an action that no operator was asked about; no operator may be called so."""
 
 
 @dataclass(slots=True)
@@ -36,13 +39,32 @@ class Intent:
     outcome: Outcome | None = None
 
 
+class EventKey(NamedTuple):
+    """What an event is told by within its session: ids count within their source."""
+
+    source: str
+    event_id: str
+
+
+def key_of(event: Event) -> EventKey:
+    """The key of `event`."""
+    return EventKey(event.source, event.id)
+
+
+def settle(known: Outcome | None, reported: Outcome) -> Outcome:
+    """What became of an order that was reported again: what ran has run, else the newest word counts."""
+    return Outcome.DONE if known is Outcome.DONE else reported
+
+
 @dataclass(slots=True)
 class LiveSession:
     """One session in memory. `lock` is held from the first look at it until its turn is answered.
 
     `moved_version` is the state version after the last event that was not a verdict: a proposal made in it or later is
-    current. `verdicts` are the feedback and review events so far: labels are read off them. `handed_off` is why the
-    operator has the wheel. `last_turn` is the answer to the last post, whose events ended at `last_turn.sequence`.
+    current. `verdicts` are the feedback and review events so far: labels are read off them. `labelled` are proposals
+    that have one, as proposed (False) and as reviewed (True). `event_ids` has the sequence and content digest of every
+    event. `handed_off` is why the operator has the wheel. `last_turn` is the answer to the last post, whose events
+    ended at `last_turn.sequence`.
     """
 
     session_id: str
@@ -50,14 +72,14 @@ class LiveSession:
     opened_at: str
     walk: SessionWalk
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    event_ids: dict[str, int] = field(default_factory=dict)
+    event_ids: dict[EventKey, tuple[int, str]] = field(default_factory=dict)
     proposals: dict[str, ProposalRecord] = field(default_factory=dict)
     answered: set[str] = field(default_factory=set)
     reviewed: set[str] = field(default_factory=set)
     corrected: set[str] = field(default_factory=set)
     intents: dict[str, Intent] = field(default_factory=dict)
     verdicts: list[Event] = field(default_factory=list)
-    labels_read: int = 0
+    labelled: set[tuple[str, bool]] = field(default_factory=set)
     moved_version: int = 0
     asked_version: int = -1
     demonstrated: bool = False
@@ -73,11 +95,6 @@ class LiveSession:
     def open_intent(self) -> Intent | None:
         """The intent whose outcome is not known, if there is one."""
         return next((intent for intent in self.intents.values() if intent.outcome is None), None)
-
-    @staticmethod
-    def is_ambiguous(intent: Intent) -> bool:
-        """Whether nobody knows what became of it; a report that comes late is still taken in."""
-        return intent.outcome is Outcome.AMBIGUOUS
 
     def ordered_action(self, event: Event) -> Action | None:
         """The action that an outcome event speaks of; None for every other event."""
@@ -98,7 +115,6 @@ class LiveSession:
     def apply(self, event: Event) -> None:
         """Take in one stored event."""
         self.walk.step(event, self.ordered_action(event))
-        self.event_ids[event.id] = event.sequence
         if not isinstance(event.data, VERDICTS):
             self.moved_version = self.state.version
         match event.data:
@@ -113,7 +129,8 @@ class LiveSession:
                 self.reviewed.update(item.proposal_id for item in items)
                 self.verdicts.append(event)
             case OutcomeReported(proposal_id=proposal_id, outcome=outcome):
-                self.intents[proposal_id].outcome = outcome
+                intent = self.intents[proposal_id]
+                intent.outcome = settle(intent.outcome, outcome)
                 if outcome is Outcome.DONE:
                     self.mark_executed(proposal_id)
             case _:
@@ -139,7 +156,7 @@ class LiveSession:
         )
 
     def labels_of(self, verdicts: list[Event], closed_at: str) -> list[Label]:
-        """Every label so far, given all verdict events; `read_labels` only ever adds at the end of this list."""
+        """Every label so far, given all verdict events."""
         record = SessionRecord(
             session_id=self.session_id,
             process_cluster=self.process_cluster,
@@ -158,6 +175,7 @@ class StoredSession:
     record: SessionRecord
     intents: tuple[Intent, ...]
     handed_off: str
+    event_ids: dict[EventKey, tuple[int, str]]
 
 
 def rebuild(stored: StoredSession, form: DialogFormat) -> LiveSession:
@@ -171,8 +189,9 @@ def rebuild(stored: StoredSession, form: DialogFormat) -> LiveSession:
         live.apply(event)
     for proposal_id, outcome in outcomes.items():
         live.intents[proposal_id].outcome = outcome
+    live.event_ids = dict(stored.event_ids)
     live.closed_at = record.closed_at
-    live.labels_read = len(live.labels_of(live.verdicts, live.closed_at))
+    live.labelled = {(label.proposal_id, label.reviewed) for label in live.labels_of(live.verdicts, live.closed_at)}
     live.asked_version = max((p.at_version for p in record.proposals), default=-1)
     live.handed_off = stored.handed_off
     return live

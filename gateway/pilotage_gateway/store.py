@@ -25,7 +25,11 @@ MAX_BATCH = 256
 
 def _database_failed(error: SQLAlchemyError) -> PilotageError:
     if isinstance(error, IntegrityError):
-        return ConflictError(f"the records refuse it: {error.orig}", where="database", remedy="it is stored already")
+        return ConflictError(
+            f"the records refuse it: {error.orig}",
+            where="database",
+            remedy="ask what is stored, or send it with other ids",
+        )
     log.error("database: %s", error)
     return UnavailableError("the database does not answer", where="database", remedy="send it again later")
 

@@ -19,7 +19,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA_VERSION = "0001"
+SCHEMA_VERSION = "0002"
 """The newest file in migrations/versions."""
 
 metadata = MetaData(
@@ -57,7 +57,9 @@ events = Table(
     Column("received_at", String, nullable=False),
     Column("body", LargeBinary, nullable=False),  # the event as JSON, without its HTML
     Column("html", Text, nullable=False, default=""),
-    UniqueConstraint("event_id"),
+    Column("source", String, nullable=False, server_default=""),
+    Column("digest", String, nullable=False, server_default=""),  # of the event as it was sent; "" for old rows
+    UniqueConstraint("session_id", "source", "event_id"),  # ids count within their source and session
 )
 
 proposals = Table(

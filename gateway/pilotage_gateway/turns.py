@@ -13,15 +13,14 @@ import msgspec
 from sqlalchemy import Connection
 
 from pilotage_core.dialog import DEFAULT_FORMAT, DialogFormat
-from pilotage_core.errors import UnavailableError
+from pilotage_core.errors import InvalidInputError, UnavailableError
 from pilotage_core.events import Event, Outcome, SessionOpened
-from pilotage_core.gate import Decision, GateFacts, GateVerdict, Reason, decide_gate
-from pilotage_core.record import ProposalRecord
-from pilotage_core.stage import UNATTENDED
+from pilotage_core.gate import Decision, GateFacts, GateVerdict, Reason, decide_accept, decide_gate
+from pilotage_core.record import PROPOSED, ProposalRecord
 from pilotage_core.walk import SessionWalk, is_decision_point
 from pilotage_core.wire import Leave, Order, PairRef, PostEvents, ProposalCard, Turn, find_leave
 from pilotage_gateway import decide, writes
-from pilotage_gateway.checks import check_events, split_repeated
+from pilotage_gateway.checks import check_events, digest_event, split_repeated
 from pilotage_gateway.intake import read_screens
 from pilotage_gateway.metrics import Metrics
 from pilotage_gateway.models import Models
@@ -29,14 +28,16 @@ from pilotage_gateway.permits import Permits, boot_seconds
 from pilotage_gateway.posts import AMBIGUOUS, apply_post, plan_post
 from pilotage_gateway.problems import UnknownError
 from pilotage_gateway.queries import read_events, read_session
-from pilotage_gateway.rulings import BY_PERMIT, Ruled, Ruling, write_ruling
-from pilotage_gateway.sessions import Intent, LiveSession, LiveSessions, rebuild
+from pilotage_gateway.rulings import Ruled, Ruling, write_ruling
+from pilotage_gateway.sessions import BY_PERMIT, Intent, LiveSession, LiveSessions, rebuild
 from pilotage_gateway.store import Store
+from pilotage_gateway.writes import PostWrite
 
 log = logging.getLogger(__name__)
 STANDING_ORDER_MS = 10_000
 """How long an order holds that rests on no permit: an operator's accept, or an action that is not critical."""
-OPERATOR_ACCEPTED = "operator-accepted"
+NOT_ORDERED = "stored; nothing is ordered"
+WITHDRAWN = "the order was taken back before it left"
 LOOK_WHAT_HAPPENED = "an order has no outcome: look at what happened before going on"
 
 
@@ -112,9 +113,11 @@ class Turns:
         stored = known = False
         try:
             at = utc_now()
-            events, fault = read_screens(new, leave.screens if leave else (), at, repeated)
+            events = read_screens(new, leave.screens if leave else (), at)
             check_events(session, events, repeated)
             written = plan_post(session, events, at, leave, decide.effective_stage(leave, remaining > 0))
+            written.digests = tuple(digest_event(event) for event in new)
+            refused = self._refuse_accept(session, leave, written, post)
             known = True
             allowed = await self.store.write(partial(writes.write_post, post=written))
             stored = True
@@ -125,9 +128,29 @@ class Turns:
         apply_post(session, written, allowed, self.metrics)
         if session.handed_off == AMBIGUOUS:
             return self._turn(session, leave, Decision.HAND_OFF, AMBIGUOUS, LOOK_WHAT_HAPPENED)
+        if refused is not None:
+            return self._turn(session, leave, Decision.OBSERVE, refused.reason, refused.detail or NOT_ORDERED)
         if written.accepted is not None:
-            return self._accepted(session, leave, written.accepted, post.nonce, allowed)
-        return await self._decide(session, post, remaining, fault)
+            return await self._accepted(session, written.accepted, post.nonce, allowed)
+        return await self._decide(session, post, remaining)
+
+    def _refuse_accept(
+        self, session: LiveSession, leave: Leave | None, written: PostWrite, post: PostEvents
+    ) -> GateVerdict | None:
+        """Where an accept may not be ordered: take its order out of what is written, and say why.
+
+        Raises InvalidInputError where there is no nonce that an order could answer.
+        """
+        intent = written.accepted
+        if intent is None:
+            return None
+        if not post.nonce:
+            raise InvalidInputError("an accept asks for an order", where="nonce", remedy="send a fresh nonce with it")
+        verdict = self._judge(session, leave, intent, 0)
+        if verdict.decision is Decision.EXECUTE:
+            return None
+        written.accepted = None
+        return verdict
 
     async def _repeat(self, session: LiveSession, post: PostEvents, remaining: int) -> Turn:
         """Answer a post whose events are all stored: the same answer, the same order if it may still run."""
@@ -137,21 +160,28 @@ class Turns:
         if intent is None:
             if last is not None and last.sequence == session.state.version and last.order is None:
                 return last
-            return await self._decide(session, post, remaining, "")
-        if last is not None and last.order is not None and self._may_still_run(session, leave, intent, remaining):
-            order = self._order(session.proposals[intent.proposal_id], intent, post.nonce, remaining)
-            return msgspec.structs.replace(last, order=order)
+            return await self._decide(session, post, remaining)
+        if last is not None and last.order is not None and post.nonce:
+            stopped = await self.store.read(partial(writes.is_suspended, process_cluster=session.process_cluster))
+            verdict = self._judge(session, leave, intent, self.permits.remaining_ms(), stopped=stopped)
+            if verdict.decision is Decision.EXECUTE:
+                return msgspec.structs.replace(last, order=self._order(session, intent, post.nonce))
         await self._note_ambiguous(session, intent)
         return self._turn(session, leave, Decision.HAND_OFF, AMBIGUOUS, LOOK_WHAT_HAPPENED)
 
-    def _may_still_run(self, session: LiveSession, leave: Leave | None, intent: Intent, remaining: int) -> bool:
-        if leave is None or self._is_suspended(leave):
-            return False
+    def _judge(
+        self, session: LiveSession, leave: Leave | None, intent: Intent, remaining: int, *, stopped: bool = False
+    ) -> GateVerdict:
+        """Whether `intent` may be ordered by what holds now: judged anew, as if its proposal had just been made."""
+        if leave is None:
+            return GateVerdict(Decision.OBSERVE, Reason.STAGE_LOGGING, "the process cluster is gone")
         proposal = session.proposals[intent.proposal_id]
-        if intent.authorised_by != BY_PERMIT or not proposal.critical:
-            return True
-        same_pair = leave.pair is not None and leave.pair.revision == proposal.pair
-        return remaining > 0 and leave.stage in UNATTENDED and same_pair and intent.epoch == self.permits.highest_epoch
+        fresh = remaining > 0 and intent.epoch == self.permits.highest_epoch
+        suspended = stopped or self._is_suspended(leave)
+        facts = decide.gather_facts(
+            leave, session, decide.recall(leave, proposal), permit_fresh=fresh, suspended=suspended
+        )
+        return decide_gate(facts) if intent.authorised_by == BY_PERMIT else decide_accept(facts)
 
     async def _note_ambiguous(self, session: LiveSession, intent: Intent) -> None:
         at = utc_now()
@@ -162,12 +192,38 @@ class Turns:
 
         await self.store.write(job)
         intent.outcome, session.handed_off = Outcome.AMBIGUOUS, AMBIGUOUS
+        self.metrics.count("outcomes", process_cluster=session.process_cluster, outcome=Outcome.AMBIGUOUS.value)
+
+    async def _send(self, session: LiveSession, intent: Intent, nonce: str) -> tuple[Order | None, GateVerdict]:
+        """The order of an intent that has just been stored, if its leave outlived the writing of it.
+
+        One that lost its leave is taken back, and the records say so; where they cannot, its outcome stays unknown and
+        an operator will look, although nothing left.
+        """
+        leave = self.permits.leave_of(session.process_cluster)
+        verdict = self._judge(session, leave, intent, self.permits.remaining_ms())
+        if verdict.decision is Decision.EXECUTE:
+            return self._order(session, intent, nonce), verdict
+        at, why = utc_now(), f"{verdict.reason}: {verdict.detail}" if verdict.detail else verdict.reason.value
+        write = partial(
+            writes.write_outcome, proposal_id=intent.proposal_id, outcome=Outcome.WITHDRAWN, error=why, at=at
+        )
+        stored = False
+        try:
+            await self.store.write(write)
+            stored = True
+        finally:
+            if not stored:
+                self.live.forget(session.session_id)
+        intent.outcome = Outcome.WITHDRAWN
+        self.metrics.count("outcomes", process_cluster=session.process_cluster, outcome=Outcome.WITHDRAWN.value)
+        return None, verdict
 
     def _is_suspended(self, leave: Leave) -> bool:
         return leave.suspended or leave.key in self.suspended or writes.ALL in self.suspended
 
     # --- deciding ----------------------------------------------------------------------------------------------------
-    async def _decide(self, session: LiveSession, post: PostEvents, remaining: int, state_fault: str) -> Turn:
+    async def _decide(self, session: LiveSession, post: PostEvents, remaining: int) -> Turn:
         leave = self.permits.leave_of(session.process_cluster)
         if leave is None:
             return self._turn(
@@ -180,15 +236,14 @@ class Turns:
             action_class=decide.NO_CLASS,
             suspended=self._is_suspended(leave),
             handed_off=bool(session.handed_off),
-            state_fault=state_fault,
+            state_fault=session.state.screen.fault,
         )
         verdict = decide_gate(facts)
         if verdict.reason is not Reason.NOTHING_PROPOSED:
             return await self._hand_off_or_observe(session, leave, facts, verdict)
         why_not, card = self._why_not_ask(session, leave, post)
         if card is not None:
-            reason = session.proposals[card.proposal_id].reason
-            return self._turn(session, leave, Decision.PROPOSE, reason, proposal=card)
+            return self._turn(session, leave, Decision.PROPOSE, PROPOSED, proposal=card)
         if why_not or leave.pair is None:
             return self._turn(session, leave, Decision.OBSERVE, Reason.NOTHING_PROPOSED, why_not)
         session.asked_version = session.state.version
@@ -214,6 +269,8 @@ class Turns:
         """Why the policy is not asked (empty: it is), and the proposal that still stands, if there is one."""
         if not post.wants_decision:
             return "stored only, as asked", None
+        if not post.nonce:
+            return "an order answers a nonce, and the post has none", None
         if not is_decision_point(session.state):
             return ("the session is closed" if not session.state.is_open else "the customer is to answer"), None
         if session.asked_version >= session.moved_version:  # only verdicts since: a model would see the same again
@@ -252,12 +309,12 @@ class Turns:
             return self._turn(session, leave, verdict.decision, verdict.reason, asked.detail)
         ruled = await self._rule(session, leave, asked, facts, verdict, remaining, u)
         verdict, proposal = ruled.verdict, ruled.proposal
-        card = order = None
         if proposal is not None and verdict.decision is Decision.PROPOSE:
             card = ProposalCard(proposal.proposal_id, proposal.action)
-        if proposal is not None and ruled.intent is not None:
-            order = self._order(proposal, ruled.intent, nonce, remaining)
-        return self._turn(session, leave, verdict.decision, verdict.reason, verdict.detail, proposal=card, order=order)
+            return self._turn(session, leave, Decision.PROPOSE, PROPOSED, proposal=card)
+        if ruled.intent is None:
+            return self._turn(session, leave, verdict.decision, verdict.reason, verdict.detail)
+        return await self._ordered(session, ruled.intent, nonce)
 
     async def _rule(
         self,
@@ -301,25 +358,35 @@ class Turns:
             session.proposals[ruled.proposal.proposal_id] = ruled.proposal
         if ruled.intent is not None:
             session.intents[ruled.intent.proposal_id] = ruled.intent
+            self.metrics.count("orders", process_cluster=ruling.leave.key, by=BY_PERMIT)
         self.metrics.count(
             "decisions",
             process_cluster=ruling.leave.key,
             pair=ruling.asked.pair.revision,
             stage=ruling.stage.value,
             decision=verdict.decision.value,
-            reason=verdict.reason.value,
+            reason=PROPOSED if verdict.decision is Decision.PROPOSE else verdict.reason.value,
         )
 
     # --- answering ---------------------------------------------------------------------------------------------------
-    def _accepted(self, session: LiveSession, leave: Leave | None, intent: Intent, nonce: str, allowed: bool) -> Turn:
+    async def _accepted(self, session: LiveSession, intent: Intent, nonce: str, allowed: bool) -> Turn:
         if not allowed:
-            return self._turn(
-                session, leave, Decision.OBSERVE, Reason.SUSPENDED, "stored; nothing runs while suspended"
-            )
-        order = self._order(session.proposals[intent.proposal_id], intent, nonce, STANDING_ORDER_MS)
-        return self._turn(session, leave, Decision.EXECUTE, OPERATOR_ACCEPTED, order=order)
+            leave = self.permits.leave_of(session.process_cluster)
+            return self._turn(session, leave, Decision.OBSERVE, Reason.SUSPENDED, NOT_ORDERED)
+        return await self._ordered(session, intent, nonce)
 
-    def _order(self, proposal: ProposalRecord, intent: Intent, nonce: str, remaining: int) -> Order:
+    async def _ordered(self, session: LiveSession, intent: Intent, nonce: str) -> Turn:
+        """The answer that carries an order, or says why it was taken back."""
+        order, verdict = await self._send(session, intent, nonce)
+        leave = self.permits.leave_of(session.process_cluster)
+        if order is None:
+            detail = f"{WITHDRAWN}: {verdict.detail}" if verdict.detail else WITHDRAWN
+            return self._turn(session, leave, Decision.OBSERVE, verdict.reason, detail)
+        return self._turn(session, leave, verdict.decision, verdict.reason, verdict.detail, order=order)
+
+    def _order(self, session: LiveSession, intent: Intent, nonce: str) -> Order:
+        """What the adapter is told. Leave is counted from now, while it counts from its nonce, which was before."""
+        proposal = session.proposals[intent.proposal_id]
         rests_on_permit = intent.authorised_by == BY_PERMIT and proposal.critical
         return Order(
             proposal_id=proposal.proposal_id,
@@ -327,9 +394,10 @@ class Turns:
             idempotency_key=intent.idempotency_key,
             nonce=nonce,
             state_version=intent.state_version,
-            remaining_ms=remaining if rests_on_permit else STANDING_ORDER_MS,
+            remaining_ms=self.permits.remaining_ms() if rests_on_permit else STANDING_ORDER_MS,
             epoch=intent.epoch,
             authorised_by=intent.authorised_by,
+            digest=proposal.action.digest,
         )
 
     def _turn(

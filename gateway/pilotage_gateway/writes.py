@@ -49,8 +49,10 @@ class PostWrite:
     received_at: str
     opens: bool
     events: Sequence[Event]
+    digests: Sequence[str] = ()
     labels: list[NewLabel] = field(default_factory=list)
     outcomes: list[OutcomeReported] = field(default_factory=list)
+    newly_done: tuple[str, ...] = ()
     ambiguous: Intent | None = None
     corrections: list[ProposalRecord] = field(default_factory=list)
     reviews: list[Review] = field(default_factory=list)
@@ -96,7 +98,9 @@ def write_post(connection: Connection, post: PostWrite) -> bool:
     if post.opens:
         _INSERT_SESSION.run(connection, _session_row(post))
     if post.events:
-        _INSERT_EVENT.run_many(connection, [_event_row(post, event) for event in post.events])
+        _INSERT_EVENT.run_many(
+            connection, [_event_row(post, *each) for each in zip(post.events, post.digests, strict=True)]
+        )
     for reported in post.outcomes:
         write_outcome(connection, reported.proposal_id, reported.outcome, reported.error, post.received_at)
     if post.ambiguous is not None:
@@ -217,7 +221,7 @@ def _session_row(post: PostWrite) -> dict[str, object]:
     }
 
 
-def _event_row(post: PostWrite, event: Event) -> dict[str, object]:
+def _event_row(post: PostWrite, event: Event, digest: str) -> dict[str, object]:
     html = ""
     if isinstance(event.data, ScreenShown):
         html = event.data.html
@@ -225,7 +229,9 @@ def _event_row(post: PostWrite, event: Event) -> dict[str, object]:
     return {
         "session_id": post.session_id,
         "sequence": event.sequence,
+        "source": event.source,
         "event_id": event.id,
+        "digest": digest,
         "received_at": post.received_at,
         "body": ENCODE(event),
         "html": html,

@@ -238,6 +238,8 @@ class Session:
             remaining_ms=order.remaining_ms,
             epoch=order.epoch,
             by_permit=by_permit,
+            action=order.action.digest,
+            digest=order.digest,
         )
         if by_permit:
             bpm.highest_epoch = max(bpm.highest_epoch, order.epoch)

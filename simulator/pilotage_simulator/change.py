@@ -11,7 +11,7 @@ import msgspec
 
 from pilotage_core.actions import Action, Tool
 from pilotage_simulator.dialogue import CLICK_SECONDS, Script, Step, StepKind
-from pilotage_simulator.star import Procedure
+from pilotage_simulator.star import Procedure, find_reply
 
 CHANGED_SEGMENT = "plus"
 VERIFY = "verify"
@@ -51,5 +51,5 @@ def _with_other_template(step: Step, procedures: Mapping[str, Procedure]) -> Ste
         return step
     labels = sorted(procedure.replies)
     other = labels[(labels.index(label) + 1) % len(labels)]
-    message = Action(Tool.SEND_TEXT_TO_CHAT, control_id=f"reply:{other}", text=procedure.replies[other])
+    message = Action(Tool.SEND_TEXT_TO_CHAT, control_id=f"reply:{other}", text=find_reply(other, procedure))
     return msgspec.structs.replace(step, actions=(message,))

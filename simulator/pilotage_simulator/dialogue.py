@@ -19,7 +19,7 @@ import msgspec
 
 from pilotage_core.actions import Action, Tool
 from pilotage_simulator.forms import Result, build_fill, build_result, read_constraints
-from pilotage_simulator.star import COMMON_REPLIES, Dialogue, Procedure, StarEvent
+from pilotage_simulator.star import COMMON_REPLIES, Dialogue, Procedure, StarEvent, find_reply
 
 GAP_CAP_SECONDS = 60.0
 CLICK_SECONDS = 1.0
@@ -155,7 +155,8 @@ class _ScriptWriter:
                 action = Action(
                     Tool.SEND_TEXT_TO_CHAT,
                     control_id=f"reply:{label}" if label else "",
-                    text=(event.text or "").strip(),
+                    # Pressing a template sends what it says, not the words that its wizard saw filled in.
+                    text=self._find_reply(label) if label else (event.text or "").strip(),
                 )
                 self._append(StepKind.MESSAGE, (action,))
             case "select_task":
@@ -176,6 +177,9 @@ class _ScriptWriter:
     def _has_reply(self, label: str) -> bool:
         shown = self.procedures[self.procedure].replies if self.procedure else {}
         return bool(label) and (label in COMMON_REPLIES or label in shown)
+
+    def _find_reply(self, label: str) -> str:
+        return find_reply(label, self.procedures.get(self.procedure))
 
     def _open_first(self, wanted: str) -> None:
         if not wanted and not self.procedure and self.opening_or_replies:

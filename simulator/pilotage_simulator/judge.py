@@ -44,11 +44,11 @@ def judge_action(case: Case, action: Action) -> Judgement:
 
 
 def is_same(step: Step, action: Action) -> bool:
-    """Whether `action` is what `step` does: the same tool and control; free text has to be the same text."""
+    """Whether `action` is what `step` does: the same tool and control, and the same text where there is one."""
     wanted = step.actions[0]
     if wanted.tool is not action.tool or wanted.control_id != action.control_id:
         return False
-    return bool(wanted.control_id) or wanted.text == action.text
+    return wanted.text == action.text or (bool(wanted.control_id) and not action.text)
 
 
 def has_values(case: Case, step: Step) -> bool:

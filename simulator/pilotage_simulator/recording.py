@@ -31,7 +31,16 @@ from pilotage_simulator.case import Case
 from pilotage_simulator.dialogue import CLICK_SECONDS, ROWS_SHOWN, Script, StepKind, build_script
 from pilotage_simulator.forms import build_result, read_constraints
 from pilotage_simulator.screens import SCHEMAS, Renderer
-from pilotage_simulator.star import COMMON_REPLIES, Dialogue, Procedure, StarEvent, find_star, load_star, read_dialogues
+from pilotage_simulator.star import (
+    COMMON_REPLIES,
+    Dialogue,
+    Procedure,
+    StarEvent,
+    find_reply,
+    find_star,
+    load_star,
+    read_dialogues,
+)
 
 EPOCH = datetime(2020, 1, 1, tzinfo=UTC)
 """When a dialogue without times begins, and the first one of a file that is read as a whole."""
@@ -233,7 +242,8 @@ class _Desk:
                 yield MessagePosted(Author.CUSTOMER, text)
             case "Wizard", "pick_suggestion" | "utter" if text:
                 control = f"reply:{event.label}" if event.action == "pick_suggestion" and event.label else ""
-                yield ActionTaken((Action(Tool.SEND_TEXT_TO_CHAT, control, text=text),), wizard)
+                shown = find_reply(event.label, self._procedures.get(self.procedure)) if control else ""
+                yield ActionTaken((Action(Tool.SEND_TEXT_TO_CHAT, control, text=shown or text),), wizard)
             case "Wizard", "select_task" if event.task in self._procedures and event.task != self.procedure:
                 yield ActionTaken((Action(Tool.OPEN_PROCEDURE, f"procedure:{event.task}"),), wizard)
                 self.procedure, self._facts, self._filled = event.task, (), ()
@@ -253,7 +263,8 @@ class _Desk:
         controls = _desk_controls(
             self._tasks, opened.submits if opened else (), tuple(opened.replies.items()) if opened else ()
         )
-        return Screen("case" if opened else "search", controls=controls, facts=tuple(f for f in facts if f[1]))
+        shown = tuple(f for f in facts if f[1])
+        return Screen("case" if opened else "search", controls=controls, facts=shown, recognised=True)
 
 
 @lru_cache(maxsize=1024)
@@ -266,7 +277,7 @@ def _desk_controls(
         *(Control(button, ControlKind.BUTTON, label=button) for button in submits),
         *(Control(f"row:{number}", ControlKind.ROW, label=str(number)) for number in rows),
         *(
-            Control(f"reply:{k}", ControlKind.REPLY, label=text)
+            Control(f"reply:{k}", ControlKind.REPLY, label=" ".join(text.split()))
             for k, text in {**COMMON_REPLIES, **dict(replies)}.items()
         ),
     )

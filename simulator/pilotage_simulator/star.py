@@ -39,6 +39,12 @@ COMMON_REPLIES = {
 }
 
 
+def find_reply(label: str, procedure: "Procedure | None") -> str:
+    """What template `label` sends while `procedure` is open, as its button shows it; empty where there is none."""
+    shown = {**COMMON_REPLIES, **(procedure.replies if procedure else {})}
+    return " ".join(shown.get(label, "").split())
+
+
 class StarEvent(msgspec.Struct, frozen=True):
     """One event of a dialogue; the fields that an action does not have are empty."""
 

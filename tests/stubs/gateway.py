@@ -17,6 +17,7 @@ import msgspec
 import uvicorn
 from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from sqlalchemy import select
 from uuid_utils import uuid7
 
 from pilotage_core.actions import Action, ActionPattern, ActionRules, StratumRule, Tool
@@ -38,7 +39,7 @@ from pilotage_core.events import (
     Verdict,
 )
 from pilotage_core.permit import Permit, signing_input
-from pilotage_core.screen import Control, ControlKind, Screen
+from pilotage_core.screen import Control, ControlKind, Screen, ScreenSchema
 from pilotage_core.stage import Stage
 from pilotage_core.wire import (
     Leave,
@@ -52,6 +53,7 @@ from pilotage_core.wire import (
     Turn,
 )
 from pilotage_gateway.app import build_app
+from pilotage_gateway.tables import decisions
 
 STAR = "star/bookings"
 SUBMIT = Action(Tool.CLICK_CONTROL, "submit-booking")
@@ -65,8 +67,9 @@ FORM = Screen(
     ),
 )
 RESULT = Screen(name="result", controls=FORM.controls, facts=(("state", "booked"),))
+SCREENS = (ScreenSchema("form", applies="#form"), ScreenSchema("result", applies="#result"))
+"""What recognises typed screens of these names."""
 RULES = ActionRules(
-    critical=(ActionPattern(tool="click_control", control="submit*"),),
     strata=(StratumRule(ActionPattern(tool="click_control", control="submit*"), "procedure"),),
     unattended_in_copilot=(ActionPattern(tool="open_procedure", control="unattended*"),),
 )
@@ -104,6 +107,7 @@ def build_leave(stage: Stage, models_url: str, **changes: Any) -> Leave:
             certificates={"procedure": build_certificate(0.8)},
             rules=RULES,
             audit_share=0.0,
+            screens=SCREENS,
         ),
         **changes,
     )
@@ -266,6 +270,14 @@ class Gateway:
             if series.partition("{")[0] == name and all(f'{k}="{v}"' in series for k, v in labels.items()):
                 return float(value)
         return None
+
+    async def why(self, session_id: str) -> tuple[str, str]:
+        """Decision and reason of a session's last stored verdict: what a turn does not tell of a proposal."""
+        last = select(decisions.c.decision, decisions.c.reason).order_by(decisions.c.number.desc()).limit(1)
+        row = await self.app.state.turns.store.read(
+            lambda connection: connection.execute(last.where(decisions.c.session_id == session_id)).one()
+        )
+        return row.decision, row.reason
 
     async def until(self, holds: Callable[[dict[str, Any]], bool], seconds: float = 5.0) -> dict[str, Any]:
         """Wait until /v1/status is as wanted."""

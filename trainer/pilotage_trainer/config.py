@@ -123,6 +123,10 @@ def _require_known(given: object, kind: type, path: str) -> None:
     elif isinstance(given, dict):
         known = {field.encode_name: field.type for field in msgspec.structs.fields(kind)}
         for name, value in given.items():
+            if name == "critical" and kind is ActionRules:
+                raise msgspec.ValidationError(
+                    f"`critical` is no more: everything is critical unless `uncritical` lists it - at `{path}`"
+                )
             if name not in known:
                 raise msgspec.ValidationError(f"Object contains unknown field `{name}` - at `{path}`")
             _require_known(value, known[name], f"{path}.{name}")

@@ -179,7 +179,7 @@ def _judge_moment(
         if not proposed:
             return None
         action = step_action(proposed)
-    kind = classify_action(rules, action, moment.screen.name)
+    kind = classify_action(rules, action, moment.screen)
     if not kind.critical:
         return None
     step = name_step(action)

@@ -164,9 +164,9 @@ def score_labels(
     critical = []
     for moment, reply in zip(moments, replies, strict=True):
         action = moment.proposed or read_proposal(reply.text, moment.screen)[0]
-        if action is not None and (kind := classify_action(rules, action, moment.screen.name)).critical:
+        if action is not None and (kind := classify_action(rules, action, moment.screen)).critical:
             critical.append((moment, action, kind.stratum, reply))
-    answers = critic.score_many([build_query(moment.prompt, action, made.dialog) for moment, action, _, _ in critical])
+    answers = critic.score_many([build_query(moment.prompt, action) for moment, action, _, _ in critical])
     found = []
     for (m, action, stratum, reply), answer in zip(critical, answers, strict=True):
         score = find_score(critic.card.rule, answer, m.confidence if m.is_live else reply.confidence) or 0.0

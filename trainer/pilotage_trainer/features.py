@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from pilotage_core.actions import VALUE_TOOLS, Action, Tool
-from pilotage_core.dialog import decode_action
+from pilotage_core.dialog import decode_action, read_text
 from pilotage_core.screen import ControlKind
 
 CUSTOMER = "C"
@@ -73,11 +73,12 @@ class Situation:
         kind, rest = line[:1], line[2:]
         match kind:
             case "@":
-                self.case = dict(item.partition("=")[::2] for item in _split_case(rest))
+                items = (item.partition("=")[::2] for item in _split_case(rest))
+                self.case = {read_text(key): read_text(value) for key, value in items}
             case "%":
                 if line[1:2] == "!":
                     self._forget_screen()
-                self.screen = line.partition(" ")[2]
+                self.screen = read_text(line.partition(" ")[2])
             case "+":
                 self._show(rest)
             case "-":
@@ -97,7 +98,7 @@ class Situation:
         kind, _, rest = element.partition(" ")
         if kind == "fact":
             key, _, value = rest.partition("=")
-            self.facts[key] = value
+            self.facts[read_text(key)] = value
             self.facts_since_click = True
         elif kind == "announcement":
             self.announcements[rest] = None
@@ -113,7 +114,7 @@ class Situation:
     def _hide(self, element: str) -> None:
         kind, _, rest = element.partition(" ")
         if kind == "fact":
-            self.facts.pop(rest.partition("=")[0], None)
+            self.facts.pop(read_text(rest.partition("=")[0]), None)
         elif kind == "announcement":
             self.announcements.pop(rest, None)
         else:
@@ -197,7 +198,7 @@ def list_candidates(situation: Situation) -> list[str]:
 
 def _split_case(rest: str) -> Iterable[str]:
     """`k=v` items; a value may hold spaces, so an item ends where the next ` key=` begins."""
-    return re.split(r" (?=[\w.-]+=)", rest)
+    return re.split(r" (?=[^ =]+=)", rest)
 
 
 def _split_control(rest: str) -> tuple[str, str, bool]:
@@ -206,7 +207,7 @@ def _split_control(rest: str) -> tuple[str, str, bool]:
     rest = head.removesuffix(" required") if labelled else rest
     enabled = not rest.endswith(" disabled")
     control_id, _, value = rest.removesuffix(" disabled").partition("=")
-    return control_id, value, enabled
+    return read_text(control_id), read_text(value), enabled
 
 
 def build_traits(situation: Situation) -> tuple[str, ...]:

@@ -51,10 +51,10 @@ def score_sessions(
     critical = []
     for moment, (action, confidence) in zip(moments, _find_actions(moments, scorer, config), strict=True):
         if action is not None:
-            kind = classify_action(config.rules, action, moment.screen.name)
+            kind = classify_action(config.rules, action, moment.screen)
             if kind.critical:
                 critical.append((moment, action, kind.stratum, confidence))
-    queries = [build_query(moment.prompt, action, policy.dialog) for moment, action, *_ in critical]
+    queries = [build_query(moment.prompt, action) for moment, action, *_ in critical]
     answers: Sequence[float | None] = scorer.score_all(queries) if rule.critic else [None] * len(queries)
     return [
         ScoredLabel(

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from pilotage_core.actions import Action
-from pilotage_core.dialog import VERDICT_MARK, DialogFormat, encode_action
+from pilotage_core.dialog import VERDICT_MARK, encode_action, encode_judged
 from pilotage_trainer import vllm
 from pilotage_trainer.artefact import (
     COUNTS,
@@ -194,9 +194,9 @@ def find_foreign_code(manifest: Manifest) -> str:
     return "" if manifest.code == code else f"made by code {manifest.code}, served by {code}: calibrate again"
 
 
-def build_query(prompt: str, action: Action, form: DialogFormat) -> str:
-    """What a critic is asked about: the prompt, which is written in `form`, continued with the action."""
-    return prompt + encode_action(action, form)
+def build_query(prompt: str, action: Action) -> str:
+    """What a critic is asked about: the prompt, continued with the action whole, as it would run."""
+    return prompt + encode_judged(action)
 
 
 def read_logprob(probability: float) -> float:

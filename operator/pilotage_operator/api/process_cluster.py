@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from pilotage_core.actions import Tool
+from pilotage_core.actions import UNCRITICAL, Tool
 from pilotage_core.stage import Stage
 from pilotage_operator.api.fields import SET, ApiModel, NameRef, Stratum, cel, cel_extra
 
@@ -80,6 +80,27 @@ class NextStep(ApiModel):
     allowed: Annotated[tuple[Pattern, ...], Field(min_length=1, max_length=32)]
 
 
+CLICKS_ARE_NAMED = (
+    "(self.tool != '' && !self.tool.contains('*') && !self.tool.contains('?') && self.tool != 'click_control') "
+    "|| (self.control != '' && self.screen != '')",
+    "a click is uncritical only by a pattern that names control and screen: submits are clicks too",
+)
+NO_LAST_WORDS = (
+    "!(self.tool in ['send_text_to_chat', 'close_chat', 'transfer_chat'])",
+    "what the customer reads and what ends the session is always critical",
+)
+
+
+class UncriticalPattern(Pattern):
+    """Actions that only navigate or fill in: they run without a score."""
+
+    model_config = cel(
+        ("self.tool != '' || self.control != '' || self.screen != ''", "a pattern names a tool, a control or a screen"),
+        CLICKS_ARE_NAMED,
+        NO_LAST_WORDS,
+    )
+
+
 Patterns = Annotated[tuple[Pattern, ...], Field(max_length=64)]
 StopText = Annotated[
     str,
@@ -93,9 +114,22 @@ StopText = Annotated[
 
 
 class Actions(ApiModel):
-    """What is critical, what ends a session, what is never run unattended, and when the operator is given the wheel."""
+    """What may run without a score, what ends a session, what never runs unattended, when operators get the wheel.
 
-    critical: Patterns = ()
+    Everything is critical that `uncritical` does not list, or whose control or screen no schema knows.
+    """
+
+    model_config = cel(
+        (
+            "!has(self.critical) || size(self.critical) == 0",
+            "critical is no more: every action is critical unless spec.actions.uncritical lists it",
+        )
+    )
+
+    critical: Annotated[Patterns, Field(description="No more: list what is not critical in uncritical.")] = ()
+    uncritical: Annotated[tuple[UncriticalPattern, ...], Field(max_length=64)] = tuple(
+        UncriticalPattern(tool=pattern.tool) for pattern in UNCRITICAL
+    )
     finalizing: Patterns = ()
     strata: Annotated[tuple[StratumMatch, ...], Field(max_length=32)] = ()
     unattended_in_copilot: Patterns = ()
@@ -103,6 +137,7 @@ class Actions(ApiModel):
     stop_texts: Annotated[tuple[StopText, ...], Field(max_length=64)] = ()
     next_steps: Annotated[tuple[NextStep, ...], Field(max_length=32)] = ()
     tools: Annotated[tuple[Tool, ...], Field(max_length=9, json_schema_extra=SET)] = ()
+    transfer_targets: Annotated[tuple[Value, ...], Field(max_length=64, json_schema_extra=SET)] = ()
     same_action_limit: Annotated[int, Field(ge=2, le=100)] = 3
     no_progress_limit: Annotated[int, Field(ge=2, le=1000)] = 30
 

@@ -4,7 +4,7 @@ import pytest
 
 from pilotage.explain import CAPS_IN_WORDS, NEEDS_IN_WORDS, VALUES, explain_decision, explain_process_cluster
 from pilotage_core.actions import Action, ActionClass, Tool
-from pilotage_core.gate import RULES, GateFacts, Reason, decide_gate
+from pilotage_core.gate import ACCEPT_RULES, RULES, GateFacts, Reason, decide_gate
 from pilotage_core.stage import Cap, Need, Stage
 from pilotage_gateway.decide import DecisionRecord
 from pilotage_operator.api.process_cluster import ProcessClusterSpec
@@ -97,11 +97,12 @@ def test_guardrails_are_listed_with_value_samples_and_limit():
 def test_every_need_cap_and_line_of_the_gate_has_words():
     assert set(NEEDS_IN_WORDS) == set(Need)
     assert set(CAPS_IN_WORDS) == set(Cap)
-    assert set(VALUES) == {reason for _, _, reason in RULES} == set(Reason)
+    assert set(VALUES) == {reason for _, _, reason in (*RULES, *ACCEPT_RULES)} == set(Reason)
 
 
 SUBMIT = Action(Tool.CLICK_CONTROL, "submit")
 CRITICAL = ActionClass(critical=True, finalizing=False, stratum="procedure", stopped=False, unattended_in_copilot=False)
+LEAVE = {"permit_fresh": True, "tau": 0.8, "score_version": 3, "scored": SUBMIT.digest}
 
 
 @pytest.mark.parametrize(
@@ -109,12 +110,12 @@ CRITICAL = ActionClass(critical=True, finalizing=False, stratum="procedure", sto
     [
         (GateFacts(Stage.LOGGING, 3, None, CRITICAL), "→ stage-logging          stage: Logging  OBSERVE", 3),
         (
-            GateFacts(Stage.AUTOMATION, 3, SUBMIT, CRITICAL, permit_fresh=True, tau=0.8, score=0.7, score_version=3),
+            GateFacts(Stage.AUTOMATION, 3, SUBMIT, CRITICAL, score=0.7, **LEAVE),
             "→ below-tau              score 0.7000 against τ 0.8000  PROPOSE",
             18,
         ),
         (
-            GateFacts(Stage.AUTOMATION, 3, SUBMIT, CRITICAL, permit_fresh=True, tau=0.8, score=0.9, score_version=3),
+            GateFacts(Stage.AUTOMATION, 3, SUBMIT, CRITICAL, score=0.9, **LEAVE),
             "→ certified              nothing above stopped it  EXECUTE",
             20,
         ),

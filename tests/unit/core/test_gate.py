@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pilotage_core.actions import Action, ActionClass, Tool
-from pilotage_core.gate import RULES, Decision, GateFacts, Reason, decide_gate
+from pilotage_core.gate import RULES, Decision, GateFacts, Reason, decide_accept, decide_gate
 from pilotage_core.stage import Stage
 
 SUBMIT = Action(Tool.CLICK_CONTROL, control_id="submit")
@@ -25,6 +25,7 @@ CLEARED = GateFacts(
     tau=0.9,
     score=0.95,
     score_version=7,
+    scored=SUBMIT.digest,
 )
 
 
@@ -75,6 +76,8 @@ def with_class(**changes: bool) -> ActionClass:
         ({"score": nan}, Decision.PROPOSE, Reason.NO_SCORE),
         ({"score": 1.2}, Decision.PROPOSE, Reason.NO_SCORE),
         ({"score_version": 6}, Decision.PROPOSE, Reason.NO_SCORE),
+        ({"scored": ""}, Decision.PROPOSE, Reason.NO_SCORE),
+        ({"scored": Action(Tool.CLICK_CONTROL, "submit", "x").digest}, Decision.PROPOSE, Reason.NO_SCORE),
         ({"score": 0.899}, Decision.PROPOSE, Reason.BELOW_TAU),
         ({"audit": True}, Decision.PROPOSE, Reason.AUDIT),
     ],
@@ -85,8 +88,26 @@ def test_each_line_of_the_gate_decides_as_it_reads(changes, decision, reason):
 
 
 def test_every_reason_has_one_line_and_every_line_one_reason():
-    assert [reason for _, _, reason in RULES] == sorted(set(Reason), key=[r for _, _, r in RULES].index)
-    assert {reason for _, _, reason in RULES} == set(Reason)
+    reasons = [reason for _, _, reason in RULES]
+    assert len(reasons) == len(set(reasons))
+    assert {*reasons, Reason.OPERATOR_ACCEPTED} == set(Reason)
+
+
+@pytest.mark.parametrize(
+    ("changes", "decision", "reason"),
+    [
+        ({}, Decision.EXECUTE, Reason.OPERATOR_ACCEPTED),
+        ({"permit_fresh": False, "stage": Stage.COPILOT, "tau": None}, Decision.EXECUTE, Reason.OPERATOR_ACCEPTED),
+        ({"action_class": with_class(stopped=True)}, Decision.EXECUTE, Reason.OPERATOR_ACCEPTED),
+        ({"suspended": True}, Decision.OBSERVE, Reason.SUSPENDED),
+        ({"state_fault": "no form"}, Decision.HAND_OFF, Reason.STATE_INVALID),
+        ({"control_fault": "hidden"}, Decision.HAND_OFF, Reason.CONTROL_INVALID),
+        ({"mask_fault": "<NAME_B>"}, Decision.HAND_OFF, Reason.MASK_UNRESOLVED),
+    ],
+)
+def test_an_operators_accept_overrules_evidence_but_no_stop_and_nothing_impossible(changes, decision, reason):
+    verdict = decide_accept(msgspec.structs.replace(CLEARED, **changes))
+    assert (verdict.decision, verdict.reason) == (decision, reason)
 
 
 any_number = st.one_of(st.none(), st.floats(allow_nan=True, allow_infinity=True), st.floats(0, 1))
@@ -116,6 +137,7 @@ any_facts = st.builds(
     tau=any_number,
     score=any_number,
     score_version=st.integers(-1, 3),
+    scored=st.sampled_from([SUBMIT.digest, SUBMIT.digest, Action(Tool.CLOSE_CHAT).digest, ""]),
     audit=st.booleans(),
 )
 
@@ -130,6 +152,8 @@ def has_every_leave(facts: GateFacts) -> bool:
         and 0 <= facts.score <= 1
         and facts.score >= facts.tau
         and facts.score_version == facts.state_version
+        and facts.action is not None
+        and facts.scored == facts.action.digest
         and facts.stage in (Stage.CALIBRATION, Stage.AUTOMATION)
         and not facts.suspended
         and not facts.handed_off

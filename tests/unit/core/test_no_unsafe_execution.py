@@ -34,6 +34,7 @@ class World(msgspec.Struct, frozen=True):
     pause_before_action: float
     order_nonce: str
     version_scored: int
+    scored_this: bool
     version_decided: int
     version_at_bpm: int
     key_used: bool
@@ -56,6 +57,7 @@ worlds = st.builds(
     pause_before_action=st.floats(0, 12),
     order_nonce=names,
     version_scored=few,
+    scored_this=st.sampled_from([True, True, False]),
     version_decided=few,
     version_at_bpm=few,
     key_used=st.booleans(),
@@ -90,6 +92,7 @@ def runs(world: World) -> bool:
             tau=world.tau,
             score=world.score,
             score_version=world.version_scored,
+            scored=SUBMIT.digest if world.scored_this else Action(Tool.CLOSE_CHAT).digest,
         )
     )
     if verdict.decision is not Decision.EXECUTE:
@@ -123,6 +126,7 @@ def test_no_world_executes_a_critical_action_without_leave(world):
     assert world.poll_age + world.pause_before_action < world.validity_ms / 1_000 + 1e-3
     assert world.drift == 0
     assert world.version_scored == world.version_decided == world.version_at_bpm
+    assert world.scored_this
     assert not world.key_used
     assert world.tau is not None
     assert world.score is not None
@@ -131,7 +135,7 @@ def test_no_world_executes_a_critical_action_without_leave(world):
 
 def test_the_search_can_find_an_execution():
     """Otherwise the property above would hold of a gate that never opens."""
-    world = World(Stage.AUTOMATION, "a", "a", "a", 2, 10_000, 2, 2, 1.0, 0.0, 0.1, "a", 2, 2, 2, False, 0.5, 0.9)
+    world = World(Stage.AUTOMATION, "a", "a", "a", 2, 10_000, 2, 2, 1.0, 0.0, 0.1, "a", 2, True, 2, 2, False, 0.5, 0.9)
     assert runs(world)
     for change in (
         {"stage": Stage.COPILOT},
@@ -141,5 +145,6 @@ def test_the_search_can_find_an_execution():
         {"version_at_bpm": 1},
         {"key_used": True},
         {"score": 0.4},
+        {"scored_this": False},
     ):
         assert not runs(msgspec.structs.replace(world, **change))

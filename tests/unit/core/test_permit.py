@@ -60,10 +60,19 @@ def test_what_is_signed_names_its_purpose_and_every_field():
         for change in ({}, {"domain": "x"}, {"epoch": 6}, {"nonce": "x"}, {"validity_ms": 1}, {"snapshot_digest": "x"})
     }
     assert len(inputs) == 6
-    assert all(i.startswith(b"pilotage.dev/permit/v1\x00") for i in inputs)
+    assert all(i.startswith(b"pilotage.dev/permit/v2\x00") for i in inputs)
 
 
-ORDER = {"nonce": "n", "state_version": 3, "idempotency_key": "k", "remaining_ms": 500, "epoch": 5, "by_permit": True}
+ORDER = {
+    "nonce": "n",
+    "state_version": 3,
+    "idempotency_key": "k",
+    "remaining_ms": 500,
+    "epoch": 5,
+    "by_permit": True,
+    "action": "a",
+    "digest": "a",
+}
 HELD = FenceFacts(nonce="n", since_nonce_ms=100.0, state_version=3, keys_used=set(), highest_epoch=5)
 
 
@@ -75,6 +84,8 @@ HELD = FenceFacts(nonce="n", since_nonce_ms=100.0, state_version=3, keys_used=se
         ({"since_nonce_ms": 500.0}, {}, FenceFault.TOO_LATE),
         ({"since_nonce_ms": nan}, {}, FenceFault.TOO_LATE),
         ({"nonce": "other"}, {}, FenceFault.WRONG_NONCE),
+        ({"nonce": ""}, {"nonce": ""}, FenceFault.WRONG_NONCE),
+        ({}, {"action": "another"}, FenceFault.ANOTHER_ACTION),
         ({"state_version": 4}, {}, FenceFault.STALE_STATE),
         ({"keys_used": {"k"}}, {}, FenceFault.KEY_USED),
         ({"highest_epoch": 6}, {}, FenceFault.OLD_EPOCH),

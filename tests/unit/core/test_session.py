@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pilotage_core.actions import Action, ActionPattern, ActionRules, StratumRule, Tool, classify_action
+from pilotage_core.actions import UNCRITICAL, Action, ActionPattern, ActionRules, StratumRule, Tool, classify_action
 from pilotage_core.dialog import DEFAULT_FORMAT, Dialog, DialogFormat, Snapshot, decode_action, encode_action
 from pilotage_core.errors import ConflictError, InvalidActionError, InvalidEventError
 from pilotage_core.events import (
@@ -266,25 +266,75 @@ def test_a_record_survives_its_export():
     assert msgspec.json.decode(msgspec.json.encode(RECORD), type=SessionRecord) == RECORD
 
 
+CLASSED = ActionRules(
+    uncritical=(*UNCRITICAL, ActionPattern(tool="click_control", control="row:*", screen="desk")),
+    finalizing=(ActionPattern(control="cancel_*"),),
+    strata=(StratumRule(ActionPattern(control="submit*"), "submits"),),
+)
+DESK = Screen(
+    name="desk",
+    controls=(
+        Control("submit_order", ControlKind.BUTTON),
+        Control("submit_twice", ControlKind.BUTTON),
+        Control("submit_twice", ControlKind.BUTTON),
+        Control("row:1", ControlKind.ROW),
+        Control("delete", ControlKind.BUTTON),
+        Control("unruled", ControlKind.BUTTON, known=False),
+        Control("cancel_contract", ControlKind.BUTTON),
+        Control("city", ControlKind.INPUT),
+        Control("weather", ControlKind.PROCEDURE),
+        Control("reply", ControlKind.REPLY, "Hi"),
+    ),
+    recognised=True,
+)
+
+
 @pytest.mark.parametrize(
     ("action", "critical", "finalizing", "stratum"),
     [
-        (HELLO, True, False, "message"),
-        (SUBMIT, True, False, "submits"),
-        (Action(Tool.CLICK_CONTROL, control_id="row:1"), False, False, "procedure"),
+        (Action(Tool.SEND_TEXT_TO_CHAT, text="Hi"), True, False, "message"),
+        (Action(Tool.SEND_TEXT_TO_CHAT, control_id="reply"), True, False, "message"),
+        (Action(Tool.CLICK_CONTROL, control_id="submit_order"), True, False, "submits"),
+        (Action(Tool.CLICK_CONTROL, control_id="row:1"), False, False, ""),
+        (Action(Tool.CLICK_CONTROL, control_id="delete"), True, False, ""),
+        (Action(Tool.CLICK_CONTROL, control_id="unruled"), True, False, ""),
+        (Action(Tool.CLICK_CONTROL, control_id="submit_twice"), True, False, ""),
+        (Action(Tool.CLICK_CONTROL, control_id="submit_gone"), True, False, ""),
+        (Action(Tool.FILL_INPUT, control_id="city", value="Oslo"), False, False, ""),
+        (Action(Tool.OPEN_PROCEDURE, control_id="weather"), False, False, ""),
+        (Action(Tool.OPEN_PROCEDURE, control_id="nowhere"), True, False, ""),
         (Action(Tool.CLOSE_CHAT), True, True, "finalizing"),
         (Action(Tool.TRANSFER_CHAT), True, True, "finalizing"),
         (Action(Tool.CLICK_CONTROL, control_id="cancel_contract"), True, True, "finalizing"),
     ],
 )
-def test_rules_class_actions_by_tool_and_control(action, critical, finalizing, stratum):
-    rules = ActionRules(
-        critical=(ActionPattern(control="submit*"),),
-        finalizing=(ActionPattern(control="cancel_*"),),
-        strata=(StratumRule(ActionPattern(control="submit*"), "submits"),),
-    )
-    made = classify_action(rules, action, "weather_form")
+def test_what_is_not_listed_known_and_unique_is_critical(action, critical, finalizing, stratum):
+    made = classify_action(CLASSED, action, DESK)
     assert (made.critical, made.finalizing, made.stratum) == (critical, finalizing, stratum)
+    for changes in ({"recognised": False}, {"fault": "no form"}):
+        doubted = classify_action(CLASSED, action, msgspec.structs.replace(DESK, **changes))
+        assert (doubted.critical, doubted.stratum, bool(doubted.doubt)) == (True, "", True)
+
+
+@pytest.mark.parametrize(
+    "pattern", [ActionPattern(), ActionPattern(tool="*"), ActionPattern(control="*"), ActionPattern(screen="desk")]
+)
+def test_no_pattern_lists_a_click_without_control_and_screen_or_ever_a_message(pattern):
+    rules = ActionRules(uncritical=(pattern, ActionPattern(tool="send_text_to_chat", control="*", screen="*")))
+    for action in (Action(Tool.CLICK_CONTROL, "row:1"), Action(Tool.SEND_TEXT_TO_CHAT, "reply")):
+        assert classify_action(rules, action, DESK).critical
+
+
+@pytest.mark.parametrize("text", ["(", "(a+", r"\\C{9999999}", "a{1000}{1000}"])
+def test_a_stop_text_that_cannot_be_run_stops_everything(text):
+    rules = ActionRules(stop_texts=(text,))
+    assert classify_action(rules, Action(Tool.SEND_TEXT_TO_CHAT, text="Hi"), DESK).stopped
+
+
+def test_a_stop_text_takes_time_linear_in_the_text():
+    rules = ActionRules(stop_texts=("(a+)+$", r"\pL+z"))
+    assert not classify_action(rules, Action(Tool.SEND_TEXT_TO_CHAT, text="a" * 50_000 + "!"), DESK).stopped
+    assert classify_action(rules, Action(Tool.SEND_TEXT_TO_CHAT, text="ÄZ"), DESK).stopped
 
 
 def test_the_empty_state_is_not_open():

@@ -53,7 +53,6 @@ FIRST_POSTS = (
     (_event(sequence=7), {}, 404, "session_id"),
     (b'{"events":[]}', {}, 404, "session_id"),
     (b'{"events":[' + b",".join([OPENED % b"%d"] * 201) + b"]}", {}, 413, "events"),
-    (_event(data={"type": "screen_shown", "html": "x" * (256 * 1024 + 1)}), {}, 413, "events[0].data.html"),
     (b'{"events":[' + OPENED % b"a" + b"," + OPENED % b"b" + b"]}", {}, 409, "events[1].sequence"),
 )
 
@@ -73,9 +72,14 @@ async def test_a_first_post_that_is_wrong_is_refused_by_field_and_leaves_no_sess
 NEXT_EVENTS = (
     (SessionOpened(), 422, "events[0].data.type"),
     (ScreenShown(), 422, "events[0].data"),
-    (ScreenShown(html="<p>" * 9000), 422, "events[0].data.html"),
-    (ScreenShown(html="<b>" * 7000), 422, "events[0].data.html"),
+    (MessagePosted(Author.OPERATOR, "hi"), 422, "events[0].data.author"),
+    (MessagePosted(Author.MODEL, "hi"), 422, "events[0].data.author"),
     (ActionTaken((), "ann"), 422, "events[0].data.actions"),
+    (ActionTaken((SUBMIT,), ""), 422, "events[0].data.operator"),
+    (ActionTaken((SUBMIT,), "  "), 422, "events[0].data.operator"),
+    (ActionTaken((SUBMIT,), "permit"), 422, "events[0].data.operator"),
+    (FeedbackGiven("$proposal", Verdict.ACCEPT, "permit"), 422, "events[0].data.operator"),
+    (SessionReviewed("a\nb", True), 422, "events[0].data.operator"),
     (ActionTaken((SUBMIT,), "ann", -1.0), 422, "events[0].data.active_seconds"),
     (ActionTaken((SUBMIT,), "ann", corrects="nothing"), 422, "events[0].data.corrects"),
     (ActionTaken((SUBMIT,), "ann", corrects="$proposal"), 409, "events[0].data.corrects"),
@@ -132,22 +136,51 @@ async def test_orders_of_events_that_cannot_be(world):
         assert (status, problem["where"]) == (422, "events[0].data.idempotency_key")
 
         await case.report(turn)
-        right = OutcomeReported(turn.order.proposal_id, turn.order.idempotency_key, Outcome.DONE)
-        status, problem = await case.refused(right)
-        assert (status, problem["where"]) == (409, "events[0].data.proposal_id")
+        ours = OutcomeReported(turn.order.proposal_id, turn.order.idempotency_key, Outcome.WITHDRAWN)
+        status, problem = await case.refused(ours)
+        assert (status, problem["where"]) == (422, "events[0].data.outcome")
 
         await case.close()
         status, problem = await case.refused(message)
         assert (status, problem["where"]) == (409, "events[0].session")
 
 
-async def test_an_event_id_of_another_session_is_refused(world):
+async def test_event_ids_count_within_their_source_and_session(world):
     async with world.gateway() as gateway:
-        body = b'{"events":[' + OPENED % b"one-id" + b"]}"
-        assert (await gateway.post("/v1/sessions/s1/events", body))[0] == 200
-        status, problem = await gateway.post("/v1/sessions/s2/events", body)
-        assert (status, problem["where"]) == (409, "database")
-        assert (await gateway.get("/v1/sessions/s2"))[0] == 404
+        body = b'{"events":[' + OPENED % b"36" + b"]}"
+        for session in ("s1", "s2"):
+            assert (await gateway.post(f"/v1/sessions/{session}/events", body))[0] == 200
+        said = {"id": "36", "sequence": 1, "at": "2026-01-01T00:00:00Z", "data": MESSAGE}
+        path = "/v1/sessions/s2/events"
+        status, problem = await gateway.post(path, {"events": [said]})
+        assert (status, problem["where"]) == (409, "events[0].sequence")
+        assert (await gateway.post(path, {"events": [said | {"source": "chat"}]}))[0] == 200
+
+
+async def test_a_known_event_with_other_content_is_refused_also_after_a_restart(world):
+    async with world.gateway() as gateway:
+        case = Case(gateway)
+        await case.begin()
+        first = case.last.events
+        other = msgspec.structs.replace(first[1], data=MessagePosted(Author.CUSTOMER, "No!"))
+    async with world.gateway() as again:
+        case.gateway = again
+        assert (await case.send(PostEvents(first)))[0] == 200
+        status, problem = await case.send(PostEvents((first[0], other)))
+        assert (status, problem["where"]) == (409, "events[1].id")
+        twice = msgspec.structs.replace(first[0], id="new", sequence=3, data=MessagePosted(Author.CUSTOMER, "Hi"))
+        status, problem = await case.send(PostEvents((twice, msgspec.structs.replace(twice, sequence=4))))
+        assert (status, problem["where"]) == (422, "events[1].id")
+
+
+async def test_a_page_over_a_limit_is_handed_off_until_another_one_passes(world):
+    async with world.gateway() as gateway:
+        for html in ("<p>" * 9000, "<b>" * 7000, "x" * (256 * 1024 + 1)):
+            case = Case(gateway)
+            await case.begin()
+            turn = await case.act(screen=FORM)
+            turn = await case.post(ScreenShown(html=html))
+            assert turn.decision == "hand_off", turn
 
 
 async def test_a_known_event_with_another_sequence_is_refused(world):

@@ -104,7 +104,7 @@ async def test_a_session_is_written_anew_once_when_its_pair_changes(world):
             await switch(world, gateway, pair_of(world, form, revision))
             with counted_reads(gateway) as reads:
                 for data in (LATER, ScreenShown(screen=RESULT), LATER):
-                    assert (await case.post(data)).reason == "stage-copilot"
+                    assert (await case.post(data)).decision == "propose"
                     asked.append((form, case.sequence, world.models.prompts[-1]))
             assert len(reads) == 1, revision
         record = await read_record(gateway, case)
@@ -141,16 +141,14 @@ async def test_a_restarted_gateway_goes_on_in_the_pairs_format(world):
         assert world.models.prompts[-1] == trained_prompt(await read_record(gateway, case), LONG)
 
 
-async def test_a_critic_is_asked_about_the_action_as_it_was_trained_to_read_it(world):
+async def test_a_critic_is_asked_about_the_action_whole_as_it_would_run(world):
     world.models.action = HELLO
+    told = '{"tool":"send_text_to_chat","control_id":"hello","text":"Hello, how can I help?"}'
     async with world.gateway() as gateway:
-        for form, told in (
-            (DEFAULT_FORMAT, '{"tool":"send_text_to_chat","control_id":"hello"}'),
-            (LONG, '{"tool":"send_text_to_chat","control_id":"hello","text":"Hello, how can I help?"}'),
-        ):
+        for form in (DEFAULT_FORMAT, LONG):
             await switch(world, gateway, pair_of(world, form))
             await Case(gateway).begin()
-            assert world.models.requests[-1]["query"] == world.models.prompts[-1] + told  # fmt: skip
+            assert world.models.requests[-1]["query"] == world.models.prompts[-1] + told
 
 
 async def test_records_that_do_not_answer_cost_the_proposal_and_nothing_else(world):
@@ -227,8 +225,9 @@ async def test_a_gateway_with_another_serialiser_proposes_only(world, monkeypatc
         await gateway.until(lambda s: s["snapshot_digest"] == digest and s["permit_remaining_ms"] > 0)
         assert (await Case(gateway).begin()).decision == "execute"
         monkeypatch.setattr(dialog, "VERSION", dialog.VERSION + "+")
-        turn = await Case(gateway).begin()
-        assert (turn.decision, turn.reason) == ("propose", "no-certificate")
+        case = Case(gateway)
+        assert (await case.begin()).decision == "propose"
+        assert await gateway.why(case.session_id) == ("propose", "no-certificate")
 
 
 # --- live text and trained text ---------------------------------------------------------------------------------------
@@ -315,7 +314,7 @@ def test_a_live_dialog_is_the_trained_one_wherever_formats_were_switched(parts, 
             form = forms[turn % len(forms)]
             if restarts:
                 so_far = msgspec.structs.replace(record, events=record.events[: at + 1])
-                live = rebuild(StoredSession(so_far, intents, ""), form)
+                live = rebuild(StoredSession(so_far, intents, "", {}), form)
             else:
                 live.rewrite_dialog(form, record.events)  # others may have been stored since
         assert live.walk.dialog.prompt() == trained[forms[turn % len(forms)]][at]

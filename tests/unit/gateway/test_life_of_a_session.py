@@ -69,11 +69,15 @@ async def test_what_the_gate_says_of_the_first_proposal(world, subtests):
             await gateway.until(lambda s, d=digest: s["snapshot_digest"] == d and s["permit_remaining_ms"] > 0)
             gateway.app.state.turns.models._breakers.clear()
             with subtests.test(reason, changes=str(changes)[:80], models=models):
-                turn = await Case(gateway).begin()
-                assert (turn.decision, turn.reason) == (decision, reason)
+                case = Case(gateway)
+                turn = await case.begin()
+                if decision == "propose":
+                    assert (turn.decision, turn.reason, turn.detail) == ("propose", "proposed", "")
+                    assert await gateway.why(case.session_id) == (decision, reason)
+                else:
+                    assert (turn.decision, turn.reason) == (decision, reason)
                 assert (turn.order is not None) == (decision == "execute")
                 assert (turn.proposal is not None) == (decision == "propose")
-                assert turn.proposal is None or turn.proposal.score is None
 
 
 # rule, critic's answer, confidence; the score, and what becomes of it at τ = 0.8
@@ -99,7 +103,9 @@ async def test_a_score_is_what_the_pairs_rule_makes_of_critic_and_confidence(wor
             gateway.app.state.turns.models._breakers.clear()
             with subtests.test(reason, rule=rule, answer=answer, confidence=confidence):
                 case = Case(gateway)
-                assert (await case.begin()).reason == reason
+                await case.begin()
+                assert (await gateway.why(case.session_id))[1] == reason
+                await case.close()
                 _, record = await gateway.get(f"/v1/sessions/{case.session_id}")
                 (proposal,) = record["proposals"]
                 assert proposal.get("score") == (None if score is None else pytest.approx(score))
@@ -289,8 +295,9 @@ async def test_a_pair_that_changed_while_it_was_asked_does_not_execute(world):
             return score
 
         turns.models.score = change_the_pair_meanwhile
-        turn = await Case(gateway).begin()
-        assert (turn.decision, turn.reason) == ("propose", "no-permit")
+        case = Case(gateway)
+        assert (await case.begin()).decision == "propose"
+        assert await gateway.why(case.session_id) == ("propose", "no-permit")
 
 
 async def test_a_screen_that_lacks_what_its_schema_requires_is_kept_and_handed_off(world):

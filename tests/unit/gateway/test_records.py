@@ -49,7 +49,8 @@ async def _busy_day(world, gateway) -> list[Case]:
     world.publish(Stage.CALIBRATION, audit_share=1.0)
     digest = world.controller.snapshot.digest
     await gateway.until(lambda s: s["snapshot_digest"] == digest and s["permit_remaining_ms"] > 0)
-    assert (await cases[3].begin()).reason == "audit"  # never answered
+    await cases[3].begin()
+    assert await gateway.why(cases[3].session_id) == ("propose", "audit")  # never answered
     await cases[4].answer(await cases[4].begin(), Verdict.EDIT)
     for case in cases:
         await case.close()

@@ -4,7 +4,7 @@ import pytest
 import yaml
 from facts import ROOT, make_bundle
 
-from pilotage_core.actions import ActionRules
+from pilotage_core.actions import UNCRITICAL, ActionPattern, ActionRules
 from pilotage_core.certificate import Certificate
 from pilotage_core.errors import InvalidInputError
 from pilotage_operator.api.generate import FOLDER, build_definitions, find_stale
@@ -106,7 +106,9 @@ def test_rules_reach_the_gate_whole():
     bundle = make_bundle(
         {
             "actions": {
-                "strata": [{"match": {"tool": "click_control"}, "stratum": "procedure"}],
+                "uncritical": [{"tool": "click_control", "control": "row:*", "screen": "case"}],
+                "strata": [{"match": {"control": "submit*"}, "stratum": "procedure"}],
+                "transferTargets": ["second line"],
                 "nextSteps": [{"after": {"tool": "fill_input"}, "allowed": [{"control": "submit*"}]}],
                 "stopTexts": ["password"],
                 "tools": ["click_control"],
@@ -116,7 +118,33 @@ def test_rules_reach_the_gate_whole():
     )
     rules = build_action_rules(bundle.cluster)
     assert isinstance(rules, ActionRules)
-    assert rules.critical[0].control == "submit*"
+    assert rules.strata[0].pattern.control == "submit*"
+    assert rules.uncritical == (ActionPattern("click_control", "row:*", "case"),)
+    assert rules.transfer_targets == ("second line",)
+
+
+def test_left_alone_the_rules_list_what_only_navigates_or_fills_in():
+    assert build_action_rules(make_bundle({}).cluster).uncritical == UNCRITICAL
+
+
+def test_a_stop_text_that_would_not_run_is_refused_by_field():
+    with pytest.raises(InvalidInputError, match=r"spec.actions.stopTexts\[1\].*regular expression"):
+        build_action_rules(make_bundle({"actions": {"stopTexts": ["fine", r"a{1000}{1000}"]}}).cluster)
+
+
+def test_of_the_rest_of_the_rules_nothing_is_lost():
+    bundle = make_bundle(
+        {
+            "actions": {
+                "strata": [{"match": {"tool": "click_control"}, "stratum": "procedure"}],
+                "nextSteps": [{"after": {"tool": "fill_input"}, "allowed": [{"control": "submit*"}]}],
+                "stopTexts": ["password"],
+                "tools": ["click_control"],
+                "sameActionLimit": 4,
+            }
+        }
+    )
+    rules = build_action_rules(bundle.cluster)
     assert rules.strata[0].stratum == "procedure"
     assert rules.next_steps[0].allowed[0].control == "submit*"
     assert (rules.stop_texts, rules.tools, rules.same_action_limit) == (("password",), ("click_control",), 4)

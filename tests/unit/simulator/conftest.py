@@ -195,6 +195,7 @@ class FakeGateway:
             self.remaining_ms,
             self.epoch if by == "permit" else 0,
             by,
+            self.proposals[proposal_id].digest,
         )
 
     def _turn(

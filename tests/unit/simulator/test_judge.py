@@ -14,7 +14,7 @@ def click(control):
     return Action(Tool.CLICK_CONTROL, control_id=control)
 
 
-def say(label, text="any"):
+def say(label, text=""):
     return Action(Tool.SEND_TEXT_TO_CHAT, control_id=f"reply:{label}" if label else "", text=text)
 
 
@@ -43,6 +43,8 @@ STRICT = Judgement(strict=True, graded=True)
         ("reply:hello", say("weather_inform_forecast"), False, False, True),  # after it: a deviation with an answer
         ("reply:hello", say("goodbye_1"), False, False, False),  # nowhere in the dialogue
         ("reply:hello", say("", "Hello, how can I help?"), False, False, False),  # not the template
+        ("reply:hello", say("hello", "Hello, how can I help?"), True, True, False),
+        ("reply:hello", say("hello", "You get 9,999 EUR."), False, False, False),  # not what the template says
         ("reply:hello", click("submit"), False, False, False),  # not with these values
         ("input:City", click("submit"), False, False, False),  # nothing is typed yet
         ("submit", click("submit"), True, True, False),

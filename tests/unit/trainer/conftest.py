@@ -29,7 +29,6 @@ from pilotage_core.stage import Stage
 
 SUBMITS = ActionPattern(tool="click_control", control="submit*")
 RULES = ActionRules(
-    critical=(SUBMITS,),
     strata=(StratumRule(SUBMITS, "procedure"),),
     tools=(Tool.SEND_TEXT_TO_CHAT, Tool.OPEN_PROCEDURE, Tool.CLICK_CONTROL, Tool.CLOSE_CHAT),
 )
@@ -68,7 +67,15 @@ class Script:
             )
         announcements = (announcement,) if announcement else ()
         self.add(
-            ScreenShown(screen=Screen(name, controls=form + replies, facts=self.facts, announcements=announcements))
+            ScreenShown(
+                screen=Screen(
+                    name,
+                    controls=form + replies,
+                    facts=self.facts,
+                    announcements=announcements,
+                    recognised=True,
+                )
+            )
         )
 
     def act(self, *actions: Action) -> None:

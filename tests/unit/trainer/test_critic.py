@@ -25,7 +25,7 @@ from pilotage_trainer.failures import OneClassError
 from pilotage_trainer.policy_training import fit_policy
 
 SUBMITS = ActionPattern(tool="click_control", control="submit*")
-RULES = ActionRules(critical=(SUBMITS,), strata=(StratumRule(SUBMITS, "procedure"),))
+RULES = ActionRules(strata=(StratumRule(SUBMITS, "procedure"),))
 SUBMIT = Action(Tool.CLICK_CONTROL, "submit")
 
 

@@ -93,7 +93,7 @@ def judge_candidate(
                 action = None
             silent = step if step in OPERATOR_ONLY else TYPE
             accuracy.count(name_step(action) if action else silent, step)
-            kind = classify_action(config.rules, action, screen.name) if action else None
+            kind = classify_action(config.rules, action, screen) if action else None
             if reply is not None and action is not None and kind is not None and kind.critical:
                 right = is_same_step(action, point.taken)
                 scored.setdefault(kind.stratum, []).append((reply.confidence, right))

@@ -99,7 +99,7 @@ def _judge_moments(
         except InvalidActionError:
             judging.unreadable += 1
             continue
-        kind = classify_action(rules, action, moment.screen.name) if action else None
+        kind = classify_action(rules, action, moment.screen) if action else None
         if action is None or kind is None or not kind.critical:
             judging.silent += 1
             continue
@@ -107,8 +107,10 @@ def _judge_moments(
     if not critical:
         return []
     form = policy.made.dialog
-    queries = [build_query(moment.prompt, action, form) for moment, action, *_ in critical]
-    found = _find_replies(policy, queries, [(encode_action(action, form), reply) for _, action, _, reply in critical])
+    queries = [build_query(moment.prompt, action) for moment, action, *_ in critical]
+    written = [encode_action(action, form) for _, action, *_ in critical]
+    prompts = [moment.prompt for moment, *_ in critical]
+    found = _find_replies(policy, prompts, written, [reply for *_, reply in critical])
     return [
         Judged(
             number,
@@ -125,14 +127,13 @@ def _judge_moments(
 
 
 def _find_replies(
-    policy: PolicyModel, queries: Sequence[str], proposed: Sequence[tuple[str, Proposal | None]]
+    policy: PolicyModel, prompts: Sequence[str], written: Sequence[str], said: Sequence[Proposal | None]
 ) -> list[Proposal]:
     """Each action as a reply of the policy: what it said where that is how the action is written, else asked anew."""
-    ends = [[*ids, policy.end] for ids in policy.encode([written for written, _ in proposed])]
-    known = [
-        reply if reply and list(reply.ids) == ids else None for (_, reply), ids in zip(proposed, ends, strict=True)
-    ]
-    anew = iter(score_replies(policy, [query for query, reply in zip(queries, known, strict=True) if reply is None]))
+    ends = [[*ids, policy.end] for ids in policy.encode(written)]
+    known = [reply if reply and list(reply.ids) == ids else None for reply, ids in zip(said, ends, strict=True)]
+    asked = [prompt + text for prompt, text, reply in zip(prompts, written, known, strict=True) if reply is None]
+    anew = iter(score_replies(policy, asked))
     return [reply or next(anew) for reply in known]
 
 

@@ -24,7 +24,7 @@ from trl import DPOConfig, DPOTrainer
 from pilotage_core.actions import Action, ActionRules
 from pilotage_core.dialog import DialogFormat, encode_action
 from pilotage_core.errors import EvidenceError, InvalidActionError
-from pilotage_core.events import Grade
+from pilotage_core.events import Grade, Outcome
 from pilotage_core.proposal import build_action_schema, read_reply
 from pilotage_core.record import SessionRecord
 from pilotage_core.training import Precision, PreferenceLoss, PreferenceTraining
@@ -120,7 +120,7 @@ def list_overrides(record: SessionRecord, form: DialogFormat) -> Iterator[Pair]:
     """
     for point in walk_session(record, form):
         proposal = point.proposal
-        if not point.operator or proposal is None or proposal.executed:
+        if not point.operator or proposal is None or proposal.executed or proposal.outcome == Outcome.AMBIGUOUS:
             continue
         if point.feedback is not None and point.feedback.grade is Grade.ACCEPTABLE:
             continue

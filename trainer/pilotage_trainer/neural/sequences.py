@@ -17,6 +17,7 @@ import tokenizers
 from pilotage_core.actions import Action
 from pilotage_core.dialog import ACTION_MARK, DialogFormat, Trim, encode_action
 from pilotage_core.events import ActionTaken, Event, FeedbackGiven, Outcome, OutcomeReported, Verdict
+from pilotage_core.proposal import fill_text
 from pilotage_core.record import ProposalRecord, SessionRecord
 from pilotage_core.state import State
 from pilotage_core.walk import SessionWalk, is_decision_point
@@ -125,10 +126,11 @@ def build_segments(
         before, trims = walk.state, len(walk.dialog.trims)
         ordered = reader.ordered(event)
         walk.step_recorded(record, event, ordered)
-        taken = event.data.actions if isinstance(event.data, ActionTaken) else (ordered,) if _is_done(event) else ()
+        ran = len(walk.state.done) > len(before.done)
+        taken = event.data.actions if isinstance(event.data, ActionTaken) else (ordered,) if ran else ()
         trimmed = len(walk.dialog.trims) > trims
         for number, action in enumerate(action for action in taken if action is not None):
-            line = ACTION_MARK + encode_action(action, form)
+            line = ACTION_MARK + encode_action(fill_text(action, before.screen), form)
             start = opened.chars + len(ACTION_MARK)
             opened.spans.append(reader.span(event, before, number, action, (start, opened.chars + len(line))))
             opened.write((line,))
@@ -176,11 +178,9 @@ class _Reader:
         return self._accepted.get(event.data.proposal_id, "") if isinstance(event.data, OutcomeReported) else ""
 
     def _is_overridden(self, proposal: ProposalRecord, action: Action) -> bool:
-        return not proposal.executed and proposal.proposal_id not in self._accepted and action != proposal.action
-
-
-def _is_done(event: Event) -> bool:
-    return isinstance(event.data, OutcomeReported) and event.data.outcome is Outcome.DONE
+        unknown = proposal.outcome == Outcome.AMBIGUOUS  # it may have run: then nothing was done in its place
+        not_taken = not proposal.executed and not unknown and proposal.proposal_id not in self._accepted
+        return not_taken and action != proposal.action
 
 
 class Encoder:

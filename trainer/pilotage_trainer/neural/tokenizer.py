@@ -1,10 +1,13 @@
 """Tokenizers: one learned from dialogs (a model from scratch), or a base model's own, made to respect what we rely on.
 
 Relied on: "\\n>" and "\\n!" are pieces of their own, so that the tokens of a prompt begin the tokens of every longer
-one; NOTHING, ` accept` and ` reject` are one token each. Not here: which tokens carry loss (sequences.py).
+one; NOTHING, ` accept` and ` reject` are one token each. No token with a meaning can come from what a customer writes:
+special ones are never read in a text, every one that a base has added is made special, and NOTHING holds a brace that
+the dialog escapes. ` accept` and ` reject` are words like any other. Not here: which tokens carry loss (sequences.py).
 """
 
 from collections.abc import Iterable
+from itertools import chain, repeat
 from pathlib import Path
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -24,6 +27,9 @@ CHAT_TEMPLATE = "{% for message in messages %}{{ message['content'] }}{% endfor 
 
 ACTION = r'\{"tool":"[a-z_]*"(?:,"control_id":"[^"\\\n]*")?(?:\}|,"(?:value|text)":")'
 """An action whole, or up to its free text."""
+VERDICTS = f"{ACCEPT}\n{REJECT}\n" * 1000
+VERDICTS_REPEATED = 200
+"""So often that both words become one token of the vocabulary, however small it is."""
 PIECES = Regex(
     r"\n[>!]|" + ACTION + r'|"\}'
     r"|\n< ?"
@@ -55,7 +61,7 @@ def learn_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenize
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.train_from_iterator(chain(repeat(VERDICTS, VERDICTS_REPEATED), texts), trainer)
     wrapped = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, eos_token=END, pad_token=PAD, split_special_tokens=True
     )
@@ -87,7 +93,11 @@ def adapt_tokenizer(base: str | Path) -> PreTrainedTokenizerFast:
     backend.pre_tokenizer = pre_tokenizers.Sequence([own, backend.pre_tokenizer])
     if tokenizer.pad_token is None:
         tokenizer.add_special_tokens({"pad_token": PAD})
-    return _complete(tokenizer, learned=False)
+    meant = [token for token in tokenizer.added_tokens_decoder.values() if not token.special]
+    for token in meant:
+        token.special = True
+    backend.add_special_tokens(meant)
+    return _complete(tokenizer)
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
@@ -112,11 +122,8 @@ def label_token_ids(tokenizer: PreTrainedTokenizerFast) -> tuple[int, int]:
     return found[0], found[1]
 
 
-def _complete(tokenizer: PreTrainedTokenizerFast, learned: bool = True) -> PreTrainedTokenizerFast:
-    added = [AddedToken(NOTHING, normalized=False)]
-    if learned:
-        added += [AddedToken(word, single_word=True, normalized=False) for word in (ACCEPT, REJECT)]
-    tokenizer.add_tokens(added)
+def _complete(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
+    tokenizer.add_tokens([AddedToken(NOTHING, normalized=False)])
     tokenizer.chat_template = CHAT_TEMPLATE
     label_token_ids(tokenizer)
     return tokenizer

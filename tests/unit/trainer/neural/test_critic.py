@@ -63,7 +63,8 @@ def test_a_replayed_proposal_is_judged_by_what_the_operator_did(labels, policy):
     assert {each.stratum for each in labels} >= {"procedure", "message"}
     assert {each.accepted for each in labels} == {True, False}
     assert not any(each.live for each in labels)
-    told = score_replies(policy, [each.query for each in labels[:20]])
+    prompts = [each.query[: each.query.rfind("\n>") + 2] for each in labels[:20]]
+    told = score_replies(policy, [prompt + each.reply.reply for prompt, each in zip(prompts, labels[:20], strict=True)])
     for label, reply in zip(labels[:20], told, strict=True):
         assert label.reply.ids == reply.ids
         assert label.reply.logprobs == pytest.approx(reply.logprobs, abs=1e-4)
@@ -138,8 +139,11 @@ def test_rates_come_from_other_folds(labels):
 
 # --- fitting ----------------------------------------------------------------------------------------------------------
 def test_a_critic_that_knows_more_is_the_score(folder, labels, tmp_path):
-    """Operators here accept every submit and nothing else, however sure the policy is."""
-    told = [dataclasses.replace(each, stratum="all", accepted="submit" in each.reply.reply) for each in labels]
+    """Operators here accept every submit and every answer, and no ending, however sure the policy is."""
+    told = [
+        dataclasses.replace(each, stratum="all", accepted=any(w in each.reply.reply for w in ("submit", "inform")))
+        for each in labels
+    ]
     fitted = fit_better(lambda: PolicyModel.load(folder), told, TRAINING, CHOOSING, tmp_path)
     assert fitted.compared.auroc > 0.95
     assert fitted.compared.auroc > fitted.compared.confidence_auroc

@@ -19,7 +19,7 @@ SCREEN = Screen(
         Control("submit", ControlKind.BUTTON),
         Control("cancel", ControlKind.BUTTON),
         Control("input:City", ControlKind.INPUT),
-        Control("reply:hello", ControlKind.REPLY),
+        Control("reply:hello", ControlKind.REPLY, label="Hello."),
     ),
 )
 SCHEMA = build_action_schema(ActionRules(), SCREEN)

@@ -60,7 +60,7 @@ def _judge(number: int, point: Point, reply: Proposal, config: JobConfig) -> Ans
     action, _ = read_proposal(reply.reply, point.state.screen)
     step = name_step(point.taken)
     said = name_step(action) if action else step if step in OPERATOR_ONLY else TYPE
-    kind = classify_action(config.rules, action, point.state.screen.name) if action else None
+    kind = classify_action(config.rules, action, point.state.screen) if action else None
     return Answer(
         session=number,
         right=said == step,
