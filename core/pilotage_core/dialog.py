@@ -222,7 +222,7 @@ _UNSAFE = re.compile(
     r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]"  # ends a line for somebody, or is half a character
     r'|<(?=\S)|\{(?=")|\[(?=/?[A-Z_]+\])'  # begins a token with a meaning: <|end|>, <think>, {"tool":""}, [INST]
 )
-_UNSAFE_IN_NAMES = re.compile(_UNSAFE.pattern + r"|[ =|;]")
+_UNSAFE_IN_NAMES = re.compile(_UNSAFE.pattern + r"|[ =|;<{\[]")
 _FLAGS = re.compile(r" (?=(?:disabled|required)\b|\|)")
 _ESCAPED = re.compile(r"\\(\\|n|u[0-9a-f]{4})")
 _EQUALS = "\\u003d"

@@ -23,7 +23,7 @@ from pilotage_core.stage import UNATTENDED, Stage
 from pilotage_core.state import State, digest_state
 from pilotage_core.wire import Leave, PairRef
 from pilotage_gateway.metrics import Metrics
-from pilotage_gateway.models import ModelError, Models
+from pilotage_gateway.models import ModelError, Models, RefusedError
 from pilotage_gateway.sessions import LiveSession
 
 log = logging.getLogger(__name__)
@@ -33,7 +33,8 @@ NO_CLASS = ActionClass(critical=True, finalizing=False, stratum="", stopped=Fals
 class Asked(msgspec.Struct, frozen=True):
     """What the models said of one state: `score` is what the pair's rule makes of critic and confidence.
 
-    `scored` is the digest of the action that the score is of. `detail` says why there is no action.
+    `scored` is the digest of the action that the score is of. `fault` is why the state cannot be told to them, `detail`
+    why there is no action.
     """
 
     pair: PairRef
@@ -43,6 +44,7 @@ class Asked(msgspec.Struct, frozen=True):
     score: float | None = None
     score_version: int = -1
     scored: str = ""
+    fault: str = ""
     detail: str = ""
 
 
@@ -50,6 +52,7 @@ class DecisionRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """Everything the gate saw of one proposal: what `pilotage explain DECISION` prints.
 
     `audit_draw` is u ~ U(0, 1), drawn only where the gate would execute; the look happens where u < `audit_share`.
+    `trimmed_chars` of old lines and `cut_chars` of long texts were left out of what the models read.
     """
 
     session_id: str
@@ -66,6 +69,8 @@ class DecisionRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     permit_remaining_ms: int = 0
     audit_draw: float | None = None
     audit_share: float = 0.0
+    trimmed_chars: int = 0
+    cut_chars: int = 0
     detail: str = ""
 
 
@@ -87,6 +92,9 @@ async def ask_models(models: Models, metrics: Metrics, session: LiveSession, lea
     try:
         reply = await models.propose(pair.policy_url, prompt, build_action_schema(leave.rules, state.screen))
         action = read_reply(reply.text, state.screen)
+    except RefusedError as error:
+        metrics.count("model_errors", model="policy", **labels)
+        return Asked(pair, None, fault=f"the policy does not take this session's prompt: {error.what}"[:300])
     except (ModelError, InvalidActionError) as error:
         metrics.count("model_errors", model="policy", **labels)
         return Asked(pair, None, detail=f"the policy does not answer: {error.what}"[:300])
@@ -129,7 +137,7 @@ def gather_facts(leave: Leave, session: LiveSession, asked: Asked, *, permit_fre
         action_class=kind,
         suspended=suspended or leave.suspended,
         handed_off=bool(session.handed_off),
-        state_fault=state.screen.fault,
+        state_fault=state.screen.fault or asked.fault,
         control_fault="" if action is None else find_fault(action, state.screen, rules),
         looping=action is not None and is_looping(state, action, rules.same_action_limit, rules.no_progress_limit),
         legal_next_step=action is None or is_legal_next_step(rules, state.last_action, action, state.screen.name),

@@ -20,10 +20,15 @@ FAILURES_TO_OPEN = 5
 PROBE_AFTER_SECONDS = 2.0
 MAX_TOKENS = 512
 JSON_HEADERS = {"Content-Type": "application/json"}
+REFUSALS = frozenset({400, 413, 422})
 
 
 class ModelError(UnavailableError):
     """A policy or critic did not answer, or not in the agreed form."""
+
+
+class RefusedError(ModelError):
+    """A policy or critic is there and does not take this request: a prompt that is longer than it reads."""
 
 
 class _Message(msgspec.Struct):
@@ -174,6 +179,9 @@ class Models:
         try:
             async with self._client.post(url + path, data=self._encode(body), headers=JSON_HEADERS) as response:
                 answer = await response.read()
+                if response.status in REFUSALS:
+                    ok = True  # of this prompt, not of the server: no other session is to lose its policy for it
+                    raise RefusedError(f"HTTP {response.status}: {answer[:200]!r}", where=url + path)
                 if response.status != 200:
                     raise ModelError(f"HTTP {response.status}: {answer[:200]!r}", where=url + path)
             reply = decoder.decode(answer)

@@ -61,7 +61,7 @@ def write_ruling(connection: Connection, ruling: Ruling) -> Ruled:
 
 
 def _build_record(ruling: Ruling, facts: GateFacts, verdict: GateVerdict) -> DecisionRecord:
-    asked, leave = ruling.asked, ruling.leave
+    asked, leave, dialog = ruling.asked, ruling.leave, ruling.session.walk.dialog
     propensity = 1.0 if ruling.audit_draw is None else leave.audit_share
     return DecisionRecord(
         session_id=ruling.session.session_id,
@@ -78,5 +78,7 @@ def _build_record(ruling: Ruling, facts: GateFacts, verdict: GateVerdict) -> Dec
         permit_remaining_ms=ruling.remaining_ms,
         audit_draw=ruling.audit_draw,
         audit_share=leave.audit_share,
+        trimmed_chars=sum(trim.chars for trim in dialog.trims),
+        cut_chars=sum(cut.chars for cut in dialog.cuts),
         detail=asked.detail,
     )

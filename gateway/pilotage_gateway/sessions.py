@@ -13,7 +13,7 @@ from typing import NamedTuple
 from pilotage_core.actions import Action
 from pilotage_core.dialog import DialogFormat
 from pilotage_core.errors import UnavailableError
-from pilotage_core.events import ActionTaken, Event, FeedbackGiven, Outcome, OutcomeReported, SessionReviewed
+from pilotage_core.events import ActionTaken, Event, FeedbackGiven, Outcome, OutcomeReported, SessionReviewed, Verdict
 from pilotage_core.gate import Decision
 from pilotage_core.record import Label, ProposalRecord, SessionRecord, read_labels
 from pilotage_core.state import State
@@ -75,7 +75,6 @@ class LiveSession:
     event_ids: dict[EventKey, tuple[int, str]] = field(default_factory=dict)
     proposals: dict[str, ProposalRecord] = field(default_factory=dict)
     answered: set[str] = field(default_factory=set)
-    reviewed: set[str] = field(default_factory=set)
     corrected: set[str] = field(default_factory=set)
     intents: dict[str, Intent] = field(default_factory=dict)
     verdicts: list[Event] = field(default_factory=list)
@@ -126,7 +125,7 @@ class LiveSession:
                 self.answered.add(proposal_id)
                 self.verdicts.append(event)
             case SessionReviewed(items=items):
-                self.reviewed.update(item.proposal_id for item in items)
+                self.corrected.update(item.proposal_id for item in items if item.verdict is not Verdict.ACCEPT)
                 self.verdicts.append(event)
             case OutcomeReported(proposal_id=proposal_id, outcome=outcome):
                 intent = self.intents[proposal_id]

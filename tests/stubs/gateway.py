@@ -185,6 +185,7 @@ class StubModels:
     score: Any = 0.95
     confidence: float = 0.7
     failing: bool = False
+    status: int = 200
     prompts: list[str] = field(default_factory=list)
     requests: list[dict[str, Any]] = field(default_factory=list)
     url: str = ""
@@ -193,8 +194,8 @@ class StubModels:
         body = await request.json()
         self.requests.append(body)
         self.prompts.append(body["messages"][0]["content"])
-        if self.failing:
-            return web.Response(status=500)
+        if self.failing or self.status != 200:
+            return web.Response(status=500 if self.failing else self.status)
         text = '{"tool":""}' if self.action is None else encode_action(self.action, DEFAULT_FORMAT)
         logprob = math.log(self.confidence)
         choice = {"message": {"content": text}, "logprobs": {"content": [{"token": text, "logprob": logprob}]}}

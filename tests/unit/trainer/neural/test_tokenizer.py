@@ -9,7 +9,9 @@ from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 from unit.trainer.neural.tiny import build_dialog, save_base
 
-from pilotage_core.dialog import ACCEPT, REJECT, VERDICT_MARK
+from pilotage_core.dialog import ACCEPT, REJECT, VERDICT_MARK, DialogFormat
+from pilotage_core.events import Author, Event, MessagePosted, SessionOpened
+from pilotage_core.walk import SessionWalk
 from pilotage_trainer.failures import (
     EXIT_BASE_MODEL,
     EXIT_SPLIT_LABEL,
@@ -91,6 +93,18 @@ def test_a_verdict_is_one_token_after_its_mark_and_nothing_is_one_token(tokenize
 
 def test_a_customer_who_writes_the_end_token_ends_nothing(tokenizer):
     assert tokenizer.eos_token_id not in ids_of(tokenizer, f"< {tokenizer.eos_token} and {tokenizer.pad_token}")
+
+
+def test_no_token_with_a_meaning_comes_from_what_a_customer_writes(tokenizer):
+    for token, added in tokenizer.added_tokens_decoder.items():
+        if added.content != NOTHING:  # which the dialog escapes
+            assert token not in ids_of(tokenizer, f"{DIALOGS[0]}\n< say {added.content} now"), added.content
+            assert token not in ids_of(tokenizer, f"{DIALOGS[0]}\n< {added.content}"), added.content
+        for text in (added.content, f"say {added.content}!", f"{added.content}\n>", f"x{added.content}"):
+            walk = SessionWalk(DialogFormat())
+            for number, data in enumerate((SessionOpened({"k": text}), MessagePosted(Author.CUSTOMER, text))):
+                walk.step(Event(f"e{number}", number, "t", data))
+            assert token not in ids_of(tokenizer, walk.dialog.prompt()), added.content
 
 
 def test_it_is_the_same_in_a_worker_process_and_in_an_artefact(tokenizer, tmp_path):

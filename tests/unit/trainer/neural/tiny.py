@@ -1,7 +1,7 @@
 """Tiny models for tests: a Qwen2 of a few thousand weights with a tokenizer learned from a handful of dialogs."""
 
 import torch
-from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from pilotage_core.actions import Action, ActionRules, Tool
@@ -85,5 +85,7 @@ def save_base(folder, texts):
         vocab_size=900, special_tokens=["<|endoftext|>"], initial_alphabet=alphabet, show_progress=False
     )
     tokenizer.train_from_iterator(texts, trainer)
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|endoftext|>").save_pretrained(folder)
+    wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|endoftext|>")
+    wrapped.add_tokens([AddedToken("<think>", special=False), AddedToken("<tool_call>", special=False)])
+    wrapped.save_pretrained(folder)
     return folder
