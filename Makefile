@@ -43,7 +43,8 @@ verify: setup-transformers ## format, lint, types, layers, generated files, docs
 	@$(STEP) "docs links" $(PY) hack/check_links.py
 	@$(STEP) "unit tests" $(PY) -m pytest -q tests/unit
 
-test-long: setup ## faults three times, as local processes
+test-long: setup ## the search over the whole way for an hour's worth of steps, faults three times as local processes
+	@$(STEP) "search over the whole way" env SEARCH_EXAMPLES=4000 SEARCH_STEPS=100 $(PY) -m pytest -q -s tests/unit/gateway/test_whole_way.py
 	@$(STEP) "faults, local, three times" bash -c 'for i in 1 2 3; do .venv/bin/pilotage demo --local --faults || exit 1; done'
 
 format: setup ## format and mend what can be mended
