@@ -18,7 +18,8 @@ from provenance import describe_run
 from selectolax.lexbor import LexborHTMLParser
 
 from pilotage_core.events import Event, ScreenShown, SessionOpened
-from pilotage_core.screen import ControlKind, ControlRule, FactRule, ScreenSchema, read_screen
+from pilotage_core.reading import read_screen
+from pilotage_core.screen import ControlKind, ControlRule, FactRule, ScreenSchema
 from pilotage_core.state import State, fold_event
 
 PAGE_CHARS = 40 * 1024

@@ -10,7 +10,8 @@ from starlette.requests import Request
 
 from pilotage_core.errors import InvalidInputError
 from pilotage_core.events import Event, ScreenShown
-from pilotage_core.screen import Screen, ScreenSchema, admit_screen, read_screen
+from pilotage_core.reading import admit_screen, read_screen
+from pilotage_core.screen import Screen, ScreenSchema
 from pilotage_core.wire import PostEvents
 from pilotage_gateway.problems import MalformedError, MediaTypeError, TooLargeError, UnknownError
 

@@ -25,8 +25,9 @@ from pilotage_core.events import (
     SessionClosed,
     SessionOpened,
 )
+from pilotage_core.reading import read_screen
 from pilotage_core.record import SessionRecord
-from pilotage_core.screen import Control, ControlKind, Screen, read_screen
+from pilotage_core.screen import Control, ControlKind, Screen
 from pilotage_simulator.case import Case
 from pilotage_simulator.dialogue import CLICK_SECONDS, ROWS_SHOWN, Script, StepKind, build_script
 from pilotage_simulator.forms import build_result, read_constraints

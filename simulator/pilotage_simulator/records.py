@@ -13,8 +13,8 @@ import msgspec
 
 from pilotage_core.events import Event, ScreenShown
 from pilotage_core.gate import Decision, Reason
+from pilotage_core.reading import read_screen
 from pilotage_core.record import SessionRecord
-from pilotage_core.screen import read_screen
 from pilotage_core.stage import Stage
 from pilotage_core.wire import PostEvents, Turn
 from pilotage_simulator.bpm import Bpm, Session

@@ -5,20 +5,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pilotage_core.screen import (
+from pilotage_core.reading import (
     MAX_CONTROLS,
     MAX_SCREEN_CHARS,
     MAX_SCREEN_DEPTH,
     MAX_SCREEN_TAGS,
-    Control,
-    ControlKind,
-    ControlRule,
-    FactRule,
-    Screen,
-    ScreenSchema,
     admit_screen,
     read_screen,
 )
+from pilotage_core.screen import Control, ControlKind, ControlRule, FactRule, Screen, ScreenSchema
 
 SCHEMA = ScreenSchema(
     name="order",

@@ -25,7 +25,7 @@ from pilotage_core.events import (
 )
 from pilotage_core.gate import Decision
 from pilotage_core.proposal import find_fault
-from pilotage_core.screen import read_screen
+from pilotage_core.reading import read_screen
 from pilotage_core.stage import Stage
 from pilotage_core.walk import SessionWalk, is_decision_point
 from pilotage_core.wire import Order, PostEvents, Problem, ProposalCard, Turn

@@ -8,7 +8,7 @@ import pytest
 from pilotage_core.actions import Tool
 from pilotage_core.errors import InvalidInputError
 from pilotage_core.proposal import find_fault
-from pilotage_core.screen import read_screen
+from pilotage_core.reading import read_screen
 from pilotage_simulator.case import Case
 from pilotage_simulator.dialogue import StepKind, build_script
 from pilotage_simulator.forms import read_constraints, read_value

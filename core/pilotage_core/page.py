@@ -1,0 +1,426 @@
+"""A page as a browser shows it: which elements one can act on, and what hides or disables them. No layout, no scripts.
+
+In: HTML. Out: elements with role and state; their names and values are in naming.py, what a schema makes of them in
+screen.py. Rules are those of HTML-AAM, ARIA 1.2 and Chromium, against whose accessibility tree a contract test holds
+them (tests/contract/test_screens_in_chromium.py). What only a style sheet or a script knows is not here: a schema can
+say what is hidden or disabled.
+"""
+
+import re
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from selectolax.lexbor import LexborHTMLParser, LexborNode, SelectolaxError
+
+Attributes = dict[str, str | None]
+
+ACTIONABLE = (
+    "button,select,textarea,input,a[href],a[onclick],summary,[role],[onclick],[contenteditable],[data-control-id],"
+    "[tabindex]"
+)
+_STATEFUL_TAGS = frozenset({"details", "dialog", "noscript", "datalist", "video", "audio", "template"})
+_STATEFUL_ATTRIBUTES = frozenset({"hidden", "aria-hidden", "style", "aria-disabled", "inert", "disabled", "popover"})
+_TELLING = ",".join(
+    [
+        "[id],label,style,iframe,object,embed",
+        *sorted(_STATEFUL_TAGS),
+        *(f"[{name}]" for name in sorted(_STATEFUL_ATTRIBUTES)),
+    ]
+)
+_HIDE_CHILDREN = frozenset({"fieldset", "details"})
+MAX_STYLE_RULES = 64
+"""Rules of `<style>` elements that are looked at: each costs a search of the page."""
+MAX_SCOPES = 64
+"""Documents of frames and shadow trees that are read."""
+
+INPUT_ROLES = {
+    "button": "button", "submit": "button", "reset": "button", "image": "button", "file": "button",
+    "checkbox": "checkbox", "radio": "radio", "range": "slider", "number": "spinbutton", "search": "searchbox",
+    "text": "textbox", "email": "textbox", "tel": "textbox", "url": "textbox", "password": "textbox",
+    "date": "textbox", "time": "textbox", "datetime-local": "textbox", "month": "textbox", "week": "textbox",
+    "color": "textbox", "hidden": "none",
+}  # fmt: skip
+_WITH_LIST = frozenset(
+    ("text", "search", "url", "tel", "email", "number", "date", "time", "month", "week", "datetime-local")
+)
+_NOT_READONLY = frozenset(
+    ("checkbox", "radio", "range", "file", "color", "button", "submit", "reset", "image", "hidden")
+)
+_ROLES_NAMES = """
+alert alertdialog application article banner blockquote button caption cell checkbox code columnheader
+combobox complementary contentinfo definition deletion dialog directory document emphasis feed figure form
+generic grid gridcell group heading img image insertion link list listbox listitem log main mark marquee math
+menu menubar menuitem menuitemcheckbox menuitemradio meter navigation none note option paragraph presentation
+progressbar radio radiogroup region row rowgroup rowheader scrollbar search searchbox separator slider
+spinbutton status strong subscript superscript switch tab table tablist tabpanel term textbox time timer
+toolbar tooltip tree treegrid treeitem
+"""
+_ROLES = frozenset(_ROLES_NAMES.split())
+NATIVE = frozenset({"button", "input", "select", "textarea"})
+_NATIVE_ROLES = {"button": "button", "textarea": "textbox"}
+_DISPLAYS = re.compile(
+    r"none|block|inline|flex|grid|contents|table|list-item|inherit|initial|unset|revert|flow-root|(?:inline|table)-[a-z-]+"
+)
+_VISIBILITIES = frozenset({"hidden", "visible", "collapse", "inherit", "initial", "unset"})
+_INDEX = re.compile(r"\s*[-+]?\d")
+
+
+class State(NamedTuple):
+    """What an element has from itself and from what it stands in."""
+
+    gone: bool = False  # display: none, closed details and dialogs, the hidden attribute, …
+    invisible: bool = False  # visibility
+    unheard: bool = False  # aria-hidden, inert
+    fieldset_disabled: bool = False
+    aria_disabled: bool = False
+    barred: bool = False  # disabled by the schema
+    ignored: bool = False  # by the schema
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether a person is offered it."""
+        return not (self.gone or self.invisible or self.unheard)
+
+
+def is_true(value: str | None) -> bool:
+    """Whether an ARIA attribute says yes: any value but "", "false" and "undefined"."""
+    return value is not None and value.lower() not in ("", "false", "undefined")
+
+
+def collapse(text: str) -> str:
+    """`text` with white space as a browser shows it."""
+    return " ".join(text.split())
+
+
+class Styled(NamedTuple):
+    """Display and visibility that a declaration sets, each with whether it is important; "" where it sets none."""
+
+    display: tuple[str, bool] = ("", False)
+    visibility: tuple[str, bool] = ("", False)
+
+
+@lru_cache(maxsize=4096)
+def read_style(text: str) -> Styled:
+    """What an inline style, or the body of a rule, says: the last valid declaration wins, an important one beats it."""
+    text = re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL)
+    text = re.sub(r"\"[^\"]*\"|'[^']*'|\([^()]*\)", "", text)
+    found = {"display": ("", False), "visibility": ("", False)}
+    for declaration in text.split(";"):
+        name, _, value = declaration.partition(":")
+        name, value = name.strip().lower(), value.strip().lower()
+        important = value.endswith("!important")
+        value = value.removesuffix("!important").strip()
+        valid = _DISPLAYS.fullmatch(value) if name == "display" else value in _VISIBILITIES
+        if name in found and valid and (important or not found[name][1]):
+            found[name] = (value, important)
+    return Styled(found["display"], found["visibility"])
+
+
+@lru_cache(maxsize=256)
+def read_style_sheet(text: str) -> tuple[tuple[str, Styled], ...]:
+    """The rules of a `<style>` that show or hide, weakest first. Media other than screen are left out."""
+    text = re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL)
+    text = re.sub(r"@media\s+(?:screen|all)\s*\{((?:[^{}]*\{[^{}]*\})*)[^{}]*\}", r"\1", text)
+    text = re.sub(r"@[^{;]*(?:;|\{(?:[^{}]*\{[^{}]*\})*[^{}]*\})", "", text)
+    rules = []
+    for order, (selectors, body) in enumerate(re.findall(r"([^{}]+)\{([^{}]*)\}", text)):
+        if "display" not in body and "visibility" not in body:
+            continue
+        styled = read_style(body)
+        for selector in map(str.strip, selectors.split(",")):
+            if selector and (styled.display[0] or styled.visibility[0]) and ":" not in selector.replace(":not(", ""):
+                weight = (selector.count("#"), len(re.findall(r"[.\[]", selector)), order)
+                rules.append((weight, selector, styled))
+    return tuple((selector, styled) for _, selector, styled in sorted(rules, key=lambda rule: rule[0]))
+
+
+class Scope:
+    """One tree of a page: the document, a shadow tree, or the document of a frame. Ids and styles end at its border."""
+
+    def __init__(
+        self, tree: LexborHTMLParser, source: str, roots: tuple[LexborNode, ...] | None = None, base: State = State()
+    ) -> None:
+        self.tree, self.source, self._roots, self._base = tree, source, roots, base
+        self.ids: dict[str, LexborNode] = {}
+        self.memo: dict[int, Any] = {}
+        """What naming.py has worked out already, by mem_id."""
+        self.frames: list[LexborNode] = []
+        self.shadows: dict[int, tuple[LexborNode, tuple[LexborNode, ...]]] = {}
+        self._stateful: set[int] = set()
+        self._states: dict[int, State] = {}
+        self._barred: set[int] = set()
+        self._ignored: set[int] = set()
+        labels, styles = self._look_around()
+        self._styled = self._read_styles(styles)
+        self.labels = self._read_labels(labels)
+
+    def css(self, selector: str) -> list[LexborNode]:
+        """Elements of this tree that match. Raises SelectolaxError for a selector that is none."""
+        if self._roots is None:
+            return self.tree.css(selector)
+        return [node for root in self._roots for node in root.css(selector)]
+
+    def hide(self, nodes: list[LexborNode]) -> None:
+        """Take `nodes`, and what is in them, for hidden. Before any state is asked for."""
+        for node in nodes:
+            self._styled[node.mem_id] = Styled(("none", True))
+
+    def bar(self, nodes: list[LexborNode]) -> None:
+        """Take `nodes`, and what is in them, for disabled. Before any state is asked for."""
+        self._barred.update(node.mem_id for node in nodes)
+
+    def ignore(self, nodes: list[LexborNode]) -> None:
+        """Read nothing of `nodes`, and of what is in them. Before any state is asked for."""
+        self._ignored.update(node.mem_id for node in nodes)
+
+    def refer(self, ids: str | None) -> list[LexborNode]:
+        """The elements that an attribute such as aria-owns names, in its order."""
+        return [self.ids[name] for name in (ids or "").split() if name in self.ids]
+
+    def state(self, node: LexborNode) -> State:
+        """The state of `node`, by way of what it stands in."""
+        key = node.mem_id
+        known = self._states.get(key)
+        if known is not None:
+            return known
+        parent = node.parent
+        inside = parent is not None and parent.tag is not None and parent.is_element_node
+        above = self.state(parent) if inside and parent is not None else self._base
+        if key in self._stateful or key in self._styled:
+            above = self._own_state(node, above)
+        if inside and parent is not None and (parent.mem_id in self._stateful or parent.tag in _HIDE_CHILDREN):
+            above = _state_in(node, parent, above)
+        if key in self._barred or key in self._ignored:
+            above = above._replace(
+                barred=above.barred or key in self._barred, ignored=above.ignored or key in self._ignored
+            )
+        if inside and parent is not None and parent.mem_id in self.shadows and not self._is_slotted(node, parent):
+            above = above._replace(gone=True)
+        self._states[key] = above
+        return above
+
+    def _is_slotted(self, node: LexborNode, host: LexborNode) -> bool:
+        """Whether the shadow tree of `host` has a place for this child of it."""
+        wanted = node.attributes.get("slot") or ""
+        slots = (slot for root in self.shadows[host.mem_id][1] for slot in root.css("slot"))
+        return any((slot.attributes.get("name") or "") == wanted for slot in slots)
+
+    def _own_state(self, node: LexborNode, above: State) -> State:
+        attributes = node.attributes
+        display, visibility = self._find_style(node, attributes)
+        disabled = attributes.get("aria-disabled")
+        says = bool(disabled) and (disabled or "").lower() != "undefined"
+        return State(
+            gone=above.gone or display == "none",
+            invisible=visibility in ("hidden", "collapse")
+            if visibility in ("hidden", "collapse", "visible")
+            else above.invisible,
+            unheard=above.unheard or is_true(attributes.get("aria-hidden")) or "inert" in attributes,
+            fieldset_disabled=above.fieldset_disabled,
+            aria_disabled=is_true(disabled) if says else above.aria_disabled,
+            barred=above.barred,
+            ignored=above.ignored,
+        )
+
+    def is_hidden_itself(self, node: LexborNode) -> bool:
+        """Whether `node`, apart from what it stands in, is not shown."""
+        if node.mem_id not in self._stateful and node.mem_id not in self._styled:
+            return False
+        attributes = node.attributes
+        if is_true(attributes.get("aria-hidden")):
+            return True
+        display, visibility = self._find_style(node, attributes)
+        return display == "none" or visibility in ("hidden", "collapse")
+
+    def _find_style(self, node: LexborNode, attributes: Attributes) -> tuple[str, str]:
+        hidden = "hidden" in attributes and (attributes["hidden"] or "").lower() != "until-found"
+        hidden = hidden or (node.tag == "dialog" and "open" not in attributes) or "popover" in attributes
+        hidden = hidden or node.tag in ("noscript", "datalist", "template")
+        display, visibility = ("none" if hidden else "", False), ("", False)
+        if node.mem_id not in self._styled and "style" not in attributes:
+            return display[0], ""
+        sheet, inline = self._styled.get(node.mem_id), read_style(attributes.get("style") or "")
+        for styled in (sheet, inline):
+            if styled is not None:
+                display = _stronger(display, styled.display)
+                visibility = _stronger(visibility, styled.visibility)
+        return display[0], visibility[0]
+
+    def _look_around(self) -> tuple[list[LexborNode], list[LexborNode]]:
+        """One search for everything that says something of other elements; labels and style sheets are given back."""
+        labels, styles = [], []
+        for node in self.css(_TELLING):
+            attributes = node.attributes
+            if "id" in attributes:
+                self.ids.setdefault(attributes["id"] or "", node)
+            match node.tag:
+                case "label":
+                    labels.append(node)
+                case "style":
+                    styles.append(node)
+                case "iframe" | "object" | "embed":
+                    self.frames.append(node)
+                case "template" if "shadowrootmode" in attributes:
+                    self._add_shadow(node, attributes)
+            if node.tag in _STATEFUL_TAGS or not _STATEFUL_ATTRIBUTES.isdisjoint(attributes):
+                self._stateful.add(node.mem_id)
+        return labels, styles
+
+    def _add_shadow(self, template: LexborNode, attributes: Attributes) -> None:
+        """A declarative shadow tree: the first template of a host counts."""
+        host, mode = template.parent, (attributes["shadowrootmode"] or "").lower()
+        if host is not None and mode in ("open", "closed"):
+            self.shadows.setdefault(host.mem_id, (host, tuple(template.template_fragments())))
+
+    def _read_styles(self, styles: list[LexborNode]) -> dict[int, Styled]:
+        found: dict[int, Styled] = {}
+        rules = [rule for style in styles for rule in read_style_sheet(style.text())]
+        for selector, styled in rules[:MAX_STYLE_RULES]:
+            try:
+                nodes = self.css(selector)
+            except SelectolaxError:
+                continue  # a browser passes over it too
+            for node in nodes:
+                before = found.get(node.mem_id, Styled())
+                found[node.mem_id] = Styled(
+                    _stronger(before.display, styled.display), _stronger(before.visibility, styled.visibility)
+                )
+        return found
+
+    def _read_labels(self, labels: list[LexborNode]) -> dict[int, list[LexborNode]]:
+        found: dict[int, list[LexborNode]] = {}
+        for label in labels:
+            attributes = label.attributes
+            if "for" in attributes:
+                target = self.ids.get(attributes["for"] or "\0")
+            else:
+                inside = label.css("button,input,select,textarea,meter,output,progress")
+                target = next((node for node in inside if is_labelable(node)), None)
+            if target is not None and is_labelable(target):
+                found.setdefault(target.mem_id, []).append(label)
+        return found
+
+
+def _stronger(before: tuple[str, bool], after: tuple[str, bool]) -> tuple[str, bool]:
+    return after if after[0] and (after[1] or not before[1]) else before
+
+
+def _state_in(node: LexborNode, parent: LexborNode, state: State) -> State:
+    """`state` of a child, after what its parent does to its children."""
+    attributes = parent.attributes
+    match parent.tag:
+        case "details" if "open" not in attributes and not is_first(node, parent, "summary"):
+            return state._replace(gone=True)
+        case "fieldset" if "disabled" in attributes and not is_first(node, parent, "legend"):
+            return state._replace(fieldset_disabled=True)
+        case "video" | "audio":
+            return state._replace(gone=True)
+    if (attributes.get("hidden") or "").lower() == "until-found":
+        return state._replace(gone=True)
+    return state
+
+
+def is_first(node: LexborNode, parent: LexborNode, tag: str) -> bool:
+    """Whether `node` is the first child of its kind: the summary of a details, the legend of a fieldset."""
+    if node.tag != tag:
+        return False
+    first = next((child for child in parent.iter() if child.tag == tag), None)
+    return first is not None and first.mem_id == node.mem_id
+
+
+def is_labelable(node: LexborNode) -> bool:
+    """Whether a label can be of `node`."""
+    if node.tag == "input":
+        return (node.attributes.get("type") or "").lower() != "hidden"
+    return node.tag in ("button", "select", "textarea", "meter", "output", "progress")
+
+
+def is_editable(attributes: Attributes) -> bool:
+    """Whether one can type into an element by its contenteditable."""
+    if "contenteditable" not in attributes:
+        return False
+    return (attributes["contenteditable"] or "").lower() in ("", "true", "plaintext-only")
+
+
+def find_role(scope: Scope, node: LexborNode, attributes: Attributes) -> str:
+    """The role that a browser gives `node`: the first known one it names, else its own; "none" is no role."""
+    tag, said = node.tag, attributes.get("role")
+    for named in said.lower().split() if said else ():
+        if named in ("none", "presentation"):
+            if tag in NATIVE or tag == "summary" or "tabindex" in attributes or (tag == "a" and "href" in attributes):
+                break  # what can be reached by keyboard cannot be taken out
+            return "none"
+        if named in _ROLES:
+            return named
+    match tag:
+        case "input":
+            kind = input_type(attributes)
+            listed = scope.ids.get(attributes.get("list") or "\0") if kind in _WITH_LIST else None
+            return "combobox" if listed is not None and listed.tag == "datalist" else INPUT_ROLES[kind]
+        case "a":
+            return "link" if "href" in attributes or "onclick" in attributes else "generic"
+        case "select":
+            size = attributes.get("size") or ""
+            rows = int(size) if size.isdecimal() and len(size) < 9 else 0
+            return "listbox" if rows > 1 or ("multiple" in attributes and rows != 1) else "combobox"
+        case "summary":
+            parent = node.parent
+            own = parent is not None and parent.tag == "details" and is_first(node, parent, "summary")
+            return "summary" if own else "generic"
+    return _NATIVE_ROLES.get(tag or "", "generic")
+
+
+def input_type(attributes: Attributes) -> str:
+    """The type of an input as a browser takes it: what it does not know is text."""
+    kind = (attributes.get("type") or "text").lower()
+    return kind if kind in INPUT_ROLES else "text"
+
+
+def is_focusable(node: LexborNode, attributes: Attributes, role: str) -> bool:
+    """Whether the keyboard can reach `node`."""
+    link = node.tag == "a" and "href" in attributes
+    index = _INDEX.match(attributes.get("tabindex") or "") is not None
+    return node.tag in NATIVE or link or role == "summary" or index or is_editable(attributes)
+
+
+def is_disabled(state: State, node: LexborNode, attributes: Attributes, role: str) -> bool:
+    """Whether a browser lets nobody use `node`. A native disabled beats aria-disabled, which focusable ones inherit."""
+    if state.barred or (node.tag in NATIVE and ("disabled" in attributes or state.fieldset_disabled)):
+        return True
+    own = attributes.get("aria-disabled")
+    if own and own.lower() != "undefined":
+        return is_true(own)
+    return state.aria_disabled and is_focusable(node, attributes, role)
+
+
+def is_readonly(node: LexborNode, attributes: Attributes, role: str) -> bool:
+    """Whether one can look at `node` and not type into it."""
+    if node.tag == "textarea" or (node.tag == "input" and input_type(attributes) not in _NOT_READONLY):
+        return "readonly" in attributes
+    return role in ("textbox", "searchbox", "combobox") and is_true(attributes.get("aria-readonly"))
+
+
+Waiting = tuple[LexborHTMLParser, str, tuple[LexborNode, ...] | None, State]
+
+
+def list_scopes(tree: LexborHTMLParser, html: str) -> Iterator[Scope]:
+    """The scope of the document `html`, which `tree` is, and those of shadow trees and frames in it.
+
+    Not reached: frames with an address of their own, and shadow trees that a script makes.
+    """
+    waiting: list[Waiting] = [(tree, html, None, State())]
+    for _ in range(MAX_SCOPES):
+        if not waiting:
+            return
+        scope = Scope(*waiting.pop(0))
+        yield scope
+        for host, roots in scope.shadows.values():
+            waiting.append((scope.tree, scope.source, roots, scope.state(host)))
+        for frame in scope.frames:
+            if "srcdoc" not in frame.attributes:
+                continue
+            state = scope.state(frame)
+            source = frame.attributes["srcdoc"] or ""
+            inside = State(state.gone, state.invisible, state.unheard, ignored=state.ignored)
+            waiting.append((LexborHTMLParser(source, scripting=True), source, None, inside))
