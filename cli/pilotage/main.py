@@ -151,6 +151,23 @@ def forecast(
     run_forecast(logs, process_cluster, tuple(target or ()), delta, config, out, json)
 
 
+screen = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Pages, as the gateway reads them.")
+app.add_typer(screen, name="screen")
+
+
+@screen.command(name="parse")
+def screen_parse(
+    page: Annotated[Path, typer.Argument(help="a page: HTML, UTF-8")],
+    schemas: Annotated[Path | None, typer.Option(help="screen schemas: YAML or JSON (default: by ARIA roles)")] = None,
+    json: Annotated[bool, typer.Option("--json", help="every field, as JSON")] = False,
+) -> None:
+    """A page as it is read: its controls with names, values and options, what is unknown, what is wrong."""
+    from pilotage.screen import describe_screen, encode_screen, parse_file
+
+    found = parse_file(page, schemas)
+    typer.echo(encode_screen(found) if json else describe_screen(found))
+
+
 @app.command()
 def demo(
     local: Annotated[bool, typer.Option("--local", help="as plain local processes: no Kubernetes, no root")] = False,

@@ -58,7 +58,13 @@ async def sweep_for_ever(sweeper: Sweeper, seconds: float) -> None:
     """One sweep after the other, each beginning `seconds` after the last began (or at once, where it took longer)."""
     while True:
         began = time.monotonic()
-        await sweeper.sweep()
+        try:
+            await sweeper.sweep()
+        except MemoryError:
+            raise
+        except Exception:
+            log.exception("a sweep was cut short: no permit is renewed by it")
+            sweeper.count_failure()
         await asyncio.sleep(max(0.0, seconds - (time.monotonic() - began)))
 
 
@@ -71,7 +77,9 @@ def check_manifests(folder: Path) -> None:
             "holds no ProcessCluster", where=str(folder), remedy="give a folder such as examples/star"
         )
     for cluster in clusters:
-        build_bundle(cluster, objects, LocalWorld.serving_image)
+        bundle = build_bundle(cluster, objects, LocalWorld.serving_image)
+        if bundle.newer_fields:
+            raise InvalidInputError("is no field of any resource here", where=f"{bundle.key}: {bundle.newer_fields[0]}")
 
 
 async def run_local(options: argparse.Namespace) -> None:

@@ -5,6 +5,7 @@ Not here: what a permit rests on (permits.py), what the numbers mean (sweep.py f
 
 import logging
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 
 import msgspec
 from aiohttp import web
@@ -36,6 +37,10 @@ class Metrics:
         self.rollback_seconds = self._histogram(
             "pilotage_rollback_seconds", "From the answer that showed a breach to the revoked snapshot"
         )
+        self.quarantined = self._gauge("pilotage_quarantined", "1 while something of it fails", labels)
+        self.quarantines = Counter(
+            "pilotage_quarantines", "Process clusters set apart", ("part",), registry=self.registry
+        )
         self.failures = Counter("pilotage_sweep_failures", "Sweeps cut short", ("part",), registry=self.registry)
 
     def _gauge(self, name: str, text: str, labels: tuple[str, ...]) -> Gauge:
@@ -45,6 +50,14 @@ class Metrics:
         return Histogram(
             name, text, buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5), registry=self.registry
         )
+
+    def forget(self, process_cluster: str) -> None:
+        """Show nothing more of a process cluster that is gone."""
+        with suppress(KeyError):
+            self.quarantined.remove(process_cluster)
+        for stage in Stage:
+            with suppress(KeyError):
+                self.stage.remove(process_cluster, stage.value)
 
     def set_stage(self, process_cluster: str, stage: Stage) -> None:
         """Show `stage` as the one in force."""
@@ -60,7 +73,7 @@ def build_app(authority: Authority, metrics: Metrics, list_paces: Callable[[], I
         try:
             asked = DECODE_REQUEST(body)
             return _json(await authority.answer(asked))
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, RecursionError) as error:
             return _problem(400, "malformed", str(error), where="body")
         except InvalidInputError as error:
             return _problem(422, "invalid", error.what, where=error.where)

@@ -4,36 +4,45 @@ What takes leave away is published before anything else is done; what gives leav
 down. Decisions are decide/'s, and the same for Kubernetes and local processes.
 """
 
+import asyncio
 import logging
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from pilotage_core.errors import InvalidInputError, PilotageError
+from pilotage_core.errors import InvalidInputError, PilotageError, UnavailableError
 from pilotage_core.wire import Leave, Pace
 from pilotage_operator.api.status import Phase, PhaseState, ProcessClusterStatus
 from pilotage_operator.build.bundle import Object, build_bundle
-from pilotage_operator.build.snapshot import build_snapshot, build_watching_leave
+from pilotage_operator.build.snapshot import build_quarantined_leave, build_snapshot, build_watching_leave
 from pilotage_operator.decide.facts import Bundle, Facts, LifecycleDecision, MonitorFact
 from pilotage_operator.decide.lifecycle import decide_faulty, decide_lifecycle
 from pilotage_operator.observe.figures import Figures, FigureSource, find_windows, select_readings
 from pilotage_operator.observe.labels import LabelFollower
 from pilotage_operator.observe.world import Sighting, World
 from pilotage_operator.permits import DEFAULT_TTL_SECONDS, Authority, boot_seconds
+from pilotage_operator.quarantine import Part, Quarantine
 from pilotage_operator.server import Metrics
 
 log = logging.getLogger(__name__)
+LABELS_AT_ONCE = 16
+LABELS_SECONDS = 2.0
+"""What all labels together may take of a sweep: revocations wait for them."""
 PHASES_FED_BY_SESSIONS = frozenset({Phase.DEMONSTRATIONS, Phase.FEEDBACK, Phase.FRESH, Phase.CERTIFIED})
 
 
 @dataclass(slots=True)
 class Cluster:
-    """What the controller holds of one process cluster between sweeps. `bundle` is the last one that was whole."""
+    """What the controller holds of one process cluster between sweeps. `bundle` is the last one that was whole.
+
+    `decided`: its status went through a decision once, so that what is held may know more than what is written down.
+    """
 
     status: ProcessClusterStatus
     bundle: Bundle | None = None
     fault: str = ""
     leave: Leave | None = None
+    decided: bool = False
 
 
 class Sweeper:
@@ -47,6 +56,9 @@ class Sweeper:
         self._labels = labels
         self._authority = authority
         self._metrics = metrics
+        self._quarantine = Quarantine(metrics)
+        self._told: dict[str, str] = {}
+        self._strays: dict[str, Leave] = {}
         self._clusters: dict[str, Cluster] = {}
         self._sighting: Sighting | None = None
         self._said: dict[str, str] = {}
@@ -61,16 +73,21 @@ class Sweeper:
         bundles = [cluster.bundle for cluster in self._clusters.values() if cluster.bundle is not None]
         figures = await self._figures.observe_figures(find_windows(bundles))
         answered = time.perf_counter()
-        monitors = {
-            key: await self._labels.observe_labels(key, cluster.status) for key, cluster in self._clusters.items()
-        }
-        decisions = {bundle.key: self._decide(bundle, sighting, figures, monitors[bundle.key]) for bundle in bundles}
+        monitors = await self._follow_labels()
+        decisions = {}
+        for bundle in bundles:
+            if bundle.key in self._quarantine.faults and self._quarantine.faults[bundle.key].part is Part.OBSERVE:
+                continue  # what is known of it is not what is there
+            with self._quarantine.boundary(bundle.key, Part.DECIDE):
+                decisions[bundle.key] = self._decide(bundle, sighting, figures, monitors.get(bundle.key))
+                self._clusters[bundle.key].decided = True
         self._publish(self._cautious(decisions))
         self._count(decisions, monitors, time.perf_counter() - answered)
         self._adopt(decisions)
         written = await self._apply(sighting, decisions) if whole else set()
         self._publish(self._final(decisions, written))
         if whole:
+            await self._tell_quarantines(sighting)
             self._authority.confirm(began)
         self._metrics.sweep_seconds.observe(time.perf_counter() - clock)
 
@@ -94,15 +111,33 @@ class Sweeper:
             return False
         self._sighting = sighting
         self._said.pop("", None)
-        for key in self._clusters.keys() - sighting.clusters.keys():
-            del self._clusters[key]
+        for key in (self._clusters.keys() | self._strays.keys()) - sighting.clusters.keys():
+            self._clusters.pop(key, None)
+            self._strays.pop(key, None)
+            self._said.pop(key, None)
+            self._quarantine.forget(key)
         for key, cluster in sighting.clusters.items():
-            self._take(key, cluster, sighting)
+            fault = self._quarantine.faults.get(key)
+            if fault is not None and fault.part is Part.OBSERVE and self._quarantine.is_paused(key):
+                continue  # a mistake may take long to fail
+            with self._quarantine.boundary(key, Part.OBSERVE):
+                if key in sighting.faults:
+                    raise UnavailableError(sighting.faults[key], where=key)
+                self._take(key, cluster, sighting)
+            self._watch_strays(key, cluster)
         return True
+
+    def _watch_strays(self, key: str, cluster: Object) -> None:
+        """Nothing is known of a process cluster that never could be read, but its sessions are still its own."""
+        self._strays.pop(key, None)
+        if key not in self._clusters:
+            stray = self._quarantine.attempt(lambda: build_watching_leave(cluster))
+            if stray is not None:
+                self._strays[key] = stray
 
     def _take(self, key: str, cluster: Object, sighting: Sighting) -> None:
         held = self._clusters.get(key)
-        if held is None:
+        if held is None or (not held.decided and key in self._quarantine.faults):
             status = ProcessClusterStatus.model_validate(cluster.get("status") or {})
             held = self._clusters[key] = Cluster(status)
         try:
@@ -112,6 +147,42 @@ class Sweeper:
             held.fault = str(error)
             if held.bundle is None:
                 held.leave = build_watching_leave(cluster)
+
+    async def _follow_labels(self) -> dict[str, MonitorFact | None]:
+        """What the labels of every pair say, a few asked at once: one gateway that hangs is waited for once."""
+        slots = asyncio.Semaphore(LABELS_AT_ONCE)
+        monitors: dict[str, MonitorFact | None] = {}
+
+        async def follow(key: str, cluster: Cluster) -> None:
+            async with slots:
+                with self._quarantine.boundary(key, Part.DECIDE):
+                    monitors[key] = await self._labels.observe_labels(key, cluster.status)
+
+        asking = [asyncio.create_task(follow(key, cluster)) for key, cluster in self._clusters.items()]
+        if asking:
+            _, late = await asyncio.wait(asking, timeout=LABELS_SECONDS)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+        return monitors
+
+    async def _tell_quarantines(self, sighting: Sighting) -> None:
+        """What is set apart, and what no more, on the objects themselves: where that fails, it is tried again."""
+        told = {key: fault.what for key, fault in self._quarantine.faults.items() if key in sighting.clusters}
+        for key in told.keys() | self._told.keys():
+            what = told.get(key, "")
+            if self._told.get(key, "") == what or key not in sighting.clusters:
+                continue
+            try:
+                await self._world.tell_quarantine(sighting.clusters[key], what)
+                self._told[key] = what
+            except PilotageError as error:
+                self._warn(f"{key} told", f"{key}: that it is quarantined is not written down yet: {error}")
+        self._told = {key: what for key, what in self._told.items() if what and key in sighting.clusters}
+
+    def count_failure(self) -> None:
+        """A whole sweep was cut short."""
+        self._metrics.failures.labels("sweep").inc()
 
     def _warn(self, key: str, text: str) -> None:
         """Say it once, not once a second."""
@@ -160,16 +231,17 @@ class Sweeper:
         written = set()
         for key, decision in sorted(decisions.items(), key=lambda item: not item[1].revoked):
             cluster = self._clusters[key]
-            try:
-                await self._world.apply_status(sighting.clusters[key], decision.status)
-                cluster.status = decision.status
-                written.add(key)
-                self._said.pop(key, None)
-                if cluster.bundle is not None:
-                    await self._world.apply_workloads(cluster.bundle, decision)
-            except PilotageError as error:
-                self._warn(key, f"{key} is not as decided yet: {error}")
-                self._metrics.failures.labels("apply").inc()
+            with self._quarantine.boundary(key, Part.APPLY):
+                try:
+                    await self._world.apply_status(sighting.clusters[key], decision.status)
+                    cluster.status = decision.status
+                    written.add(key)
+                    self._said.pop(key, None)
+                    if cluster.bundle is not None:
+                        await self._world.apply_workloads(cluster.bundle, decision)
+                except PilotageError as error:
+                    self._warn(key, f"{key} is not as decided yet: {error}")
+                    self._metrics.failures.labels("apply").inc()
         for key, status in self._find_faulty(sighting).items():
             try:
                 await self._world.apply_status(sighting.clusters[key], status)
@@ -201,11 +273,15 @@ class Sweeper:
     def _publish(self, leaves: dict[str, Leave]) -> None:
         for key, leave in leaves.items():
             self._clusters[key].leave = leave
+        for key in self._quarantine.faults.keys() & self._clusters.keys():
+            held = self._clusters[key].leave
+            self._clusters[key].leave = build_quarantined_leave(held) if held is not None else None
         clusters = self._clusters.values()
         bundles = [cluster.bundle for cluster in clusters if cluster.bundle is not None]
         ttls = [float(bundle.gate.permit.ttl_seconds) for bundle in bundles]
         self._authority.ttl_seconds = min(ttls, default=DEFAULT_TTL_SECONDS)
-        self._authority.publish(build_snapshot(c.leave for c in clusters if c.leave is not None))
+        leaves_held = [c.leave for c in clusters if c.leave is not None]
+        self._authority.publish(build_snapshot([*leaves_held, *self._strays.values()]))
 
     def _count(
         self, decisions: dict[str, LifecycleDecision], monitors: dict[str, MonitorFact | None], seconds: float

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any, Self
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from pilotage_core.certificate import ScoreSource
 from pilotage_core.dialog import DEFAULT_FORMAT, DialogFormat, Snapshot
@@ -16,6 +16,13 @@ from pilotage_core.guardrail import GuardrailVerdict
 from pilotage_core.score import CRITIC_ALONE, ScoreRule
 from pilotage_core.stage import Stage
 from pilotage_operator.api.fields import MAP_BY_NAME, ApiModel
+
+
+class StatusModel(ApiModel):
+    """A part of a status. What a newer release wrote in it is kept and written back: nothing that is stored is lost."""
+
+    model_config = ConfigDict(**{**ApiModel.model_config, "extra": "allow"})
+
 
 OPEN: dict[str, Any] = {"x-kubernetes-preserve-unknown-fields": True}
 
@@ -43,7 +50,7 @@ class PhaseState(StrEnum):
     DONE = "Done"
 
 
-class Transition(ApiModel):
+class Transition(StatusModel):
     """One change of the effective stage."""
 
     stage: Stage
@@ -52,7 +59,7 @@ class Transition(ApiModel):
     reason: str
 
 
-class RollbackStatus(ApiModel):
+class RollbackStatus(StatusModel):
     """The last rollback. `latched` until fresh evidence or `spec.acknowledgedRollback` lifts it."""
 
     id: str
@@ -65,7 +72,7 @@ class RollbackStatus(ApiModel):
     acknowledged: bool = False
 
 
-class SupervisionStatus(ApiModel):
+class SupervisionStatus(StatusModel):
     """Sessions, counted by the gateway from its records; `freshSessions` since a rollback or failed attempt."""
 
     sessions: int = 0
@@ -75,7 +82,7 @@ class SupervisionStatus(ApiModel):
     calibration_sessions: int = 0
 
 
-class Baseline(ApiModel):
+class Baseline(StatusModel):
     """Counts as they stood when something began, so that what came since is a difference of two counts from records."""
 
     sessions: int = 0
@@ -87,7 +94,7 @@ class Baseline(ApiModel):
     label_cursor: int = 0
 
 
-class DialogStatus(ApiModel):
+class DialogStatus(StatusModel):
     """How a pair reads sessions, and gateways write them for it (core/dialog.py)."""
 
     snapshot: Snapshot = DEFAULT_FORMAT.snapshot
@@ -106,7 +113,7 @@ class DialogStatus(ApiModel):
         return DEFAULT_FORMAT if form == DEFAULT_FORMAT else form
 
 
-class ScoreStatus(ApiModel):
+class ScoreStatus(StatusModel):
     """What a critic's answer and the policy's confidence make of an action (core/score.py); decimals as text."""
 
     critic: str = "1.0"
@@ -125,7 +132,7 @@ class ScoreStatus(ApiModel):
         return CRITIC_ALONE if rule == CRITIC_ALONE else rule
 
 
-class PairStatus(ApiModel):
+class PairStatus(StatusModel):
     """One revision of policy and critic: digests once trained, endpoints and URLs once served."""
 
     revision: str
@@ -139,14 +146,14 @@ class PairStatus(ApiModel):
     score: ScoreStatus = ScoreStatus()
 
 
-class Retiring(ApiModel):
+class Retiring(StatusModel):
     """An endpoint nothing refers to any more; it stays until gateways with an older snapshot cannot ask it."""
 
     endpoint: str
     until: str
 
 
-class Pipeline(ApiModel):
+class Pipeline(StatusModel):
     """Where the making of the next pair stands. `attempt` counts tries of critic and calibration with one policy.
 
     `reason` is what the phase waits for or failed with; `lastOutcome` why the last attempt was not good enough.
@@ -170,7 +177,7 @@ class Pipeline(ApiModel):
     last_outcome: str = ""
 
 
-class TauStatus(ApiModel):
+class TauStatus(StatusModel):
     """A certificate in short, for people and dashboards. Without `scoreFrom` it is not told.
 
     `tightenedTo` is the stricter τ in force since R called for it, `nothing` where there is no stricter one.
@@ -190,7 +197,7 @@ class TauStatus(ApiModel):
     tightened_to: str = ""
 
 
-class GuardrailReading(ApiModel):
+class GuardrailReading(StatusModel):
     """One guardrail now. `since` is when its verdict came about; `value` the last trustworthy one."""
 
     name: str
@@ -204,7 +211,7 @@ class GuardrailReading(ApiModel):
     dry_run: bool = False
 
 
-class UnmetStatus(ApiModel):
+class UnmetStatus(StatusModel):
     """One thing missing for the next stage, with the number it is at."""
 
     condition: str
@@ -212,7 +219,7 @@ class UnmetStatus(ApiModel):
     need: str
 
 
-class Condition(ApiModel):
+class Condition(StatusModel):
     """A condition as in Kubernetes."""
 
     type: str
@@ -222,7 +229,7 @@ class Condition(ApiModel):
     last_transition_time: str
 
 
-class ProcessClusterStatus(ApiModel):
+class ProcessClusterStatus(StatusModel):
     """What the controller knows and remembers of one process cluster."""
 
     stage: Stage = Stage.LOGGING

@@ -10,10 +10,11 @@ from typing import Any
 
 import msgspec
 
-from pilotage_core.errors import ConflictError, UnavailableError
+from pilotage_core.errors import ConflictError, PilotageError, UnavailableError
 from pilotage_operator.api.fields import API_VERSION, GROUP, VERSION
-from pilotage_operator.api.status import ProcessClusterStatus
+from pilotage_operator.api.status import ProcessClusterStatus, write_time
 from pilotage_operator.build.bundle import Lookup, Object
+from pilotage_operator.build.event import build_event
 from pilotage_operator.build.inference_service import build_inference_service
 from pilotage_operator.build.job import LABEL_PROCESS_CLUSTER, LABEL_REVISION, build_job
 from pilotage_operator.decide.facts import Bundle, EndpointFact, JobFact, JobState, LifecycleDecision
@@ -34,6 +35,9 @@ SCREENS_SECONDS = 10.0
 COUNTERS_SECONDS = 5.0
 """Counts in status change all the time; only what a decision rests on is written at once."""
 ROLLBACK_MANAGER = "pilotage-rollback"
+QUARANTINE_MANAGER = "pilotage-quarantine"
+ODD = (KeyError, TypeError, ValueError, AttributeError, RecursionError)
+"""What reading an object of another shape than the API promises may raise."""
 
 
 class KubernetesWorld:
@@ -133,12 +137,14 @@ class KubernetesWorld:
             raise UnavailableError("not everything has been listed yet", where="watches")
         jobs, services = (watch.store for watch in self.watches)
         clusters = {"/".join(key): item for key, item in self.stores["ProcessCluster"].items.items()}
+        faults: dict[str, str] = {}
         return Sighting(
             clusters=clusters,
-            objects=await self._observe_objects(list(clusters.values())),
-            jobs=await self._observe_jobs(jobs),
-            endpoints=_observe_endpoints(services),
+            objects=await self._observe_objects(clusters, faults),
+            jobs=await self._observe_jobs(jobs, faults),
+            endpoints=_observe_endpoints(services, faults),
             admission=self._admission,
+            faults=faults,
         )
 
     async def _relist(self) -> None:
@@ -151,17 +157,20 @@ class KubernetesWorld:
         self._admission = all(found) and all(bound)
         self._listed_at = time.monotonic()
 
-    async def _observe_objects(self, clusters: list[Object]) -> Lookup:
+    async def _observe_objects(self, clusters: dict[str, Object], faults: dict[str, str]) -> Lookup:
         objects = {
             (kind, *key): item
             for kind in ("PolicyCritic", "AutomationGate")
             for key, item in self.stores[kind].items.items()
         }
-        for cluster in clusters:
-            key = (cluster["metadata"]["namespace"], cluster["spec"]["screens"]["configMap"])
-            screens = await self._observe_screens(key)
-            if screens is not None:
-                objects[("ConfigMap", *key)] = screens
+        for key, cluster in clusters.items():
+            try:
+                name = (cluster["metadata"]["namespace"], str(cluster["spec"]["screens"]["configMap"]))
+                screens = await self._observe_screens(name)
+                if screens is not None:
+                    objects[("ConfigMap", *name)] = screens
+            except (PilotageError, KeyError, TypeError) as error:  # its own mistake, or its namespace's
+                faults[key] = f"its screens cannot be read: {type(error).__name__}: {error}"
         return objects
 
     async def _observe_screens(self, key: tuple[str, str]) -> Object | None:
@@ -171,16 +180,24 @@ class KubernetesWorld:
             self._screens[key] = (time.monotonic(), found)
         return found
 
-    async def _observe_jobs(self, store: Store) -> dict[str, dict[str, JobFact]]:
+    async def _observe_jobs(self, store: Store, faults: dict[str, str]) -> dict[str, dict[str, JobFact]]:
         jobs: dict[str, dict[str, JobFact]] = {}
         for (namespace, name), job in store.items.items():
-            uid = job["metadata"]["uid"]
-            if uid not in self._ended and read_job_state(job) is not JobState.RUNNING:
-                path = f"/api/v1/namespaces/{namespace}/pods"
-                pods = await self._api.list(path, f"batch.kubernetes.io/job-name={name}")
-                self._ended[uid] = read_job(job, pods["items"])
-            jobs.setdefault(namespace, {})[name] = self._ended.get(uid) or read_job(job, [])
+            try:
+                jobs.setdefault(namespace, {})[name] = await self._observe_job(namespace, name, job)
+            except (PilotageError, *ODD) as error:
+                faults[_owner_of(job)] = f"Job {name} cannot be read: {type(error).__name__}: {error}"
+        living = {item["metadata"]["uid"] for item in store.items.values()}
+        self._ended = {uid: fact for uid, fact in self._ended.items() if uid in living}
         return jobs
+
+    async def _observe_job(self, namespace: str, name: str, job: Object) -> JobFact:
+        uid = job["metadata"]["uid"]
+        if uid not in self._ended and read_job_state(job) is not JobState.RUNNING:
+            path = f"/api/v1/namespaces/{namespace}/pods"
+            pods = await self._api.list(path, f"batch.kubernetes.io/job-name={name}")
+            self._ended[uid] = read_job(job, pods["items"])
+        return self._ended.get(uid) or read_job(job, [])
 
     # --- apply -------------------------------------------------------------------------------------------------------
     async def apply_workloads(self, bundle: Bundle, decision: LifecycleDecision) -> None:
@@ -225,6 +242,24 @@ class KubernetesWorld:
         await self._patch_status(key, metadata, others, "pilotage-controller")
         self._written[key] = (document, time.monotonic())
 
+    async def tell_quarantine(self, cluster: Object, fault: str) -> None:
+        """Condition Quarantined, under a manager of its own: nothing else of the status is touched. And an event."""
+        condition = {
+            "type": "Quarantined",
+            "status": "True" if fault else "False",
+            "reason": "Failed" if fault else "Lifted",
+            "message": fault or "everything of it goes through again",
+            "lastTransitionTime": write_time(time.time()),
+        }
+        metadata = cluster["metadata"]
+        key = f"{metadata['namespace']}/{metadata['name']}"
+        await self._patch_status(key, metadata, {"conditions": [condition]}, QUARANTINE_MANAGER)
+        reason = "Quarantined" if fault else "QuarantineLifted"
+        await self._api.create(
+            f"/api/v1/namespaces/{metadata['namespace']}/events",
+            build_event(cluster, reason, condition["message"], warning=bool(fault), now=time.time()),
+        )
+
     async def _patch_status(self, key: str, metadata: Object, status: Object, manager: str) -> None:
         version = max(self._versions.get(key, 0), int(metadata["resourceVersion"]))
         item = {
@@ -258,11 +293,20 @@ def without_counts(document: Object) -> Object:
     }
 
 
-def _observe_endpoints(store: Store) -> dict[str, dict[str, EndpointFact]]:
+def _observe_endpoints(store: Store, faults: dict[str, str]) -> dict[str, dict[str, EndpointFact]]:
     endpoints: dict[str, dict[str, EndpointFact]] = {}
     for (namespace, name), service in store.items.items():
-        endpoints.setdefault(namespace, {})[name] = read_endpoint(service)
+        try:
+            endpoints.setdefault(namespace, {})[name] = read_endpoint(service)
+        except ODD as error:
+            faults[_owner_of(service)] = f"InferenceService {name} cannot be read: {type(error).__name__}: {error}"
     return endpoints
+
+
+def _owner_of(item: Object) -> str:
+    """The key of the process cluster that `item` was made for."""
+    metadata = item["metadata"]
+    return f"{metadata['namespace']}/{metadata.get('labels', {}).get(LABEL_PROCESS_CLUSTER, '')}"
 
 
 def _find_made(store: Store, bundle: Bundle) -> dict[str, Object]:

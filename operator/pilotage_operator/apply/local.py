@@ -147,6 +147,9 @@ class LocalWorld:
         except OSError as error:
             raise UnavailableError(f"cannot be started: {error}", where=command[0]) from error
 
+    async def tell_quarantine(self, cluster: Object, fault: str) -> None:
+        """Nothing: the log and the metrics tell, and the status is left as it is."""
+
     async def apply_status(self, cluster: Object, status: ProcessClusterStatus) -> None:
         """Replace the status file, if anything in it changed."""
         document = cluster | {"status": status.to_json()}

@@ -3,10 +3,13 @@
 from collections.abc import Iterable
 from typing import Any
 
+import msgspec
+
 from pilotage_core.certificate import Certificate
 from pilotage_core.stage import UNATTENDED, Stage
 from pilotage_core.wire import Leave, PairRef, Snapshot
 from pilotage_operator.api.process_cluster import ProcessClusterSpec
+from pilotage_operator.api.reading import read_spec
 from pilotage_operator.api.status import PairStatus
 from pilotage_operator.build.rules import build_action_rules, build_selector
 from pilotage_operator.decide.facts import Bundle
@@ -40,8 +43,10 @@ def build_leave(
 
 
 def build_watching_leave(cluster: dict[str, Any]) -> Leave:
-    """The leave of a process cluster that names something that is not there: it only watches."""
-    spec = ProcessClusterSpec.model_validate(cluster["spec"])
+    """The leave of a process cluster that names something that is not there: it only watches. Raises what reading it
+    raises.
+    """
+    spec, _ = read_spec(ProcessClusterSpec, cluster["spec"], "ProcessCluster")
     metadata = cluster["metadata"]
     return Leave(
         name=metadata["name"],
@@ -51,6 +56,13 @@ def build_watching_leave(cluster: dict[str, Any]) -> Leave:
         priority=spec.priority,
         rules=build_action_rules(spec),
         suspended=spec.suspend,
+    )
+
+
+def build_quarantined_leave(held: Leave) -> Leave:
+    """What a process cluster may do while something of it fails: at most Copilot, by the last rules that were whole."""
+    return msgspec.structs.replace(
+        held, stage=min(held.stage, Stage.COPILOT, key=lambda stage: stage.rank), certificates={}
     )
 
 

@@ -17,7 +17,10 @@ from pilotage_operator.api.status import ProcessClusterStatus
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """A ProcessCluster with everything it refers to, as people wrote it. `serving_image` is what model servers run."""
+    """A ProcessCluster with everything it refers to, as people wrote it. `serving_image` is what model servers run.
+
+    `newer_fields` are those of a newer release that were left out (api/reading.py).
+    """
 
     namespace: str
     name: str
@@ -28,6 +31,7 @@ class Bundle:
     gate: AutomationGateSpec
     screens: tuple[ScreenSchema, ...] = ()
     serving_image: str = ""
+    newer_fields: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:

@@ -13,6 +13,7 @@ class Sighting:
     """One look at everything. `clusters` are ProcessClusters as plain objects by key, `objects` what they refer to.
 
     `jobs` and `endpoints` by namespace, then name. `admission`: the policies that guard status and promotion are there.
+    `faults`: what could not be seen of one process cluster, by key; it costs no other one anything.
     """
 
     clusters: dict[str, Object]
@@ -20,6 +21,7 @@ class Sighting:
     jobs: dict[str, dict[str, JobFact]] = field(default_factory=dict)
     endpoints: dict[str, dict[str, EndpointFact]] = field(default_factory=dict)
     admission: bool = True
+    faults: dict[str, str] = field(default_factory=dict)
 
 
 class World(Protocol):
@@ -33,6 +35,10 @@ class World(Protocol):
 
     async def apply_workloads(self, bundle: Bundle, decision: LifecycleDecision) -> None:
         """Make Jobs and model servers be as decided. Raises UnavailableError."""
+        ...
+
+    async def tell_quarantine(self, cluster: Object, fault: str) -> None:
+        """Say on the object that `fault` keeps it apart (empty: no more), leaving its status as it is."""
         ...
 
     async def apply_status(self, cluster: Object, status: ProcessClusterStatus) -> None:

@@ -36,7 +36,7 @@ IMAGE = "image@sha256:1"
 
 SPEC = {
     "maxStage": "Automation",
-    "actions": {"critical": [{"control": "submit*"}]},
+    "actions": {"strata": [{"match": {"control": "submit*"}, "stratum": "procedure"}]},
     "supervision": {"minDemonstrations": 100, "minFeedback": 50, "minimumCycleSeconds": 10, "minFresh": 20},
     "screens": {"configMap": "screens"},
     "policyCriticRef": {"name": "one"},

@@ -45,6 +45,9 @@ class World:
         facts = self.memory.facts
         return Sighting({"star/one": cluster}, self.objects, {"star": facts.jobs}, {"star": facts.endpoints})
 
+    async def tell_quarantine(self, cluster, fault: str) -> None:
+        self.diary.append(f"quarantine {cluster['metadata']['name']}: {fault}")
+
     async def apply_workloads(self, bundle, decision) -> None:
         self.diary.append("workloads")
 
