@@ -14,6 +14,7 @@ from pilotage_core.events import Event
 from pilotage_core.record import Label
 from pilotage_core.score import CRITIC_ALONE, ScoreRule
 from pilotage_core.screen import ScreenSchema
+from pilotage_core.source import ANYONE, Source
 from pilotage_core.stage import Stage
 
 
@@ -131,7 +132,10 @@ class PairRef(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Leave(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What one process cluster may do now: an entry of the snapshot."""
+    """What one process cluster may do now: an entry of the snapshot.
+
+    `shorter_ms` is how much sooner than the permit its leave ends: a gate's ttl shortens its own clusters' alone.
+    """
 
     name: str
     namespace: str
@@ -145,6 +149,7 @@ class Leave(msgspec.Struct, frozen=True, omit_defaults=True):
     audit_share: float = 0.1
     suspended: bool = False
     screens: tuple[ScreenSchema, ...] = ()
+    shorter_ms: int = 0
 
     @property
     def key(self) -> str:
@@ -167,9 +172,14 @@ class Snapshot(msgspec.Struct, frozen=True):
         return hashlib.blake2b(msgspec.json.encode(self), digest_size=16).hexdigest()
 
 
-def find_leave(snapshot: Snapshot, metadata: dict[str, str]) -> Leave | None:
-    """The process cluster a session with `metadata` belongs to: the first match by priority, then by name."""
-    return next((leave for leave in snapshot.leaves if leave.matches(metadata)), None)
+def find_leave(snapshot: Snapshot, metadata: dict[str, str], source: Source = ANYONE) -> Leave | None:
+    """The process cluster a session of `source` with `metadata` belongs to.
+
+    Among those of namespaces that may serve the source: the first match by place of the namespace, priority, name.
+    """
+    ranked = [(rank, leave) for leave in snapshot.leaves if (rank := source.rank(leave.namespace)) is not None]
+    ranked.sort(key=lambda pair: pair[0])  # stable: within a namespace by priority, as the snapshot has it
+    return next((leave for _, leave in ranked if leave.matches(metadata)), None)
 
 
 class PermitRequest(msgspec.Struct, frozen=True):

@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from pilotage_core.errors import PilotageError
 from pilotage_core.wire import Snapshot
 from pilotage_gateway import queries, writes
+from pilotage_gateway.credentials import Callers
 from pilotage_gateway.metrics import Metrics
 from pilotage_gateway.models import Models
 from pilotage_gateway.permits import Keys, Permits
@@ -24,7 +25,7 @@ from pilotage_gateway.turns import Turns
 
 
 @asynccontextmanager
-async def open_turns(database: str, controller: str, keys: Path) -> AsyncIterator[Turns]:
+async def open_turns(database: str, controller: str, keys: Path, token: Path | None = None) -> AsyncIterator[Turns]:
     """A working gateway without its HTTP surface: migrated, restored, polling for permits."""
     store, models, metrics = Store(database), Models(), Metrics()
     await store.open()
@@ -42,6 +43,7 @@ async def open_turns(database: str, controller: str, keys: Path) -> AsyncIterato
         remember_epoch=remember_epoch,
         remember_snapshot=remember_snapshot,
         on_snapshot=metrics.create,
+        token=token,
     )
     metrics.restore(await store.read(lambda connection: list(queries.read_counts(connection))))
     permits.restore(await store.read(queries.read_epochs), await store.read(queries.read_snapshot))
@@ -57,13 +59,15 @@ async def open_turns(database: str, controller: str, keys: Path) -> AsyncIterato
         await store.close()
 
 
-def build_app(database: str, controller: str, keys: Path) -> Starlette:
-    """The ASGI application."""
+def build_app(
+    database: str, controller: str, keys: Path, callers: Callers | None = None, token: Path | None = None
+) -> Starlette:
+    """The ASGI application. `callers` tell who posts; `token` is the file of this gateway's own credential."""
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        async with open_turns(database, controller, keys) as turns:
-            app.state.turns = turns
+        async with open_turns(database, controller, keys, token) as turns:
+            app.state.turns, app.state.callers = turns, callers or Callers()
             yield
 
     return Starlette(

@@ -106,7 +106,9 @@ class Permits:
         remember_epoch: Callable[[str, int], Awaitable[None]],
         remember_snapshot: Callable[[Snapshot], Awaitable[None]],
         on_snapshot: Callable[[Snapshot], None],
+        token: Path | None = None,
     ) -> None:
+        self._token = token
         self._url = controller.rstrip("/") + "/v1/permits"
         self._keys = keys
         self._remember_epoch = remember_epoch
@@ -141,6 +143,10 @@ class Permits:
             return 0
         return remaining_ms(held.permit, held.nonce_sent, now)
 
+    def remaining_of(self, leave: Leave | None) -> int:
+        """Milliseconds of leave that one process cluster has left: the permit's, less what its gate takes off."""
+        return 0 if leave is None else max(0, self.remaining_ms() - max(0, leave.shorter_ms))
+
     async def run(self) -> None:
         """Poll for ever; a failure is logged and tried again."""
         timeout = aiohttp.ClientTimeout(total=LONGEST_WAIT_SECONDS + 5)
@@ -162,11 +168,16 @@ class Permits:
         nonce = secrets.token_hex(16)
         held_digest = "" if self._tightened else self.snapshot_digest
         request = PermitRequest(self._gateway, nonce, self.highest_epoch, held_digest, self._wait_seconds())
-        async with client.post(self._url, data=msgspec.json.encode(request)) as response:
+        headers = {"Authorization": f"Bearer {self._read_token()}"} if self._token is not None else {}
+        async with client.post(self._url, data=msgspec.json.encode(request), headers=headers) as response:
             body = await response.read()
             if response.status != 200:
                 raise PermitError(f"HTTP {response.status}: {body[:200]!r}", where=self._url)
         await self.take(DECODE_REPLY(body), nonce, sent, wall_sent)
+
+    def _read_token(self) -> str:
+        """This gateway's credential, read each time: Kubernetes renews the file."""
+        return self._token.read_text().strip() if self._token is not None else ""
 
     async def take(self, reply: PermitReply, nonce: str, sent: float, wall_sent: float) -> None:
         """Use one answer to `nonce`. Raises PermitError where it gives no leave; what it lowers is lowered even so."""
@@ -217,4 +228,6 @@ class Permits:
         """At most a third of the validity, so that two polls may fail before leave lapses. Right away when without."""
         if self._held is None or self.remaining_ms() == 0:
             return 0.0
-        return min(LONGEST_WAIT_SECONDS, max(SHORTEST_WAIT_SECONDS, self._held.permit.validity_ms / 3000))
+        shorter = max((leave.shorter_ms for leave in self._leaves.values()), default=0)
+        shortest = self._held.permit.validity_ms - shorter
+        return min(LONGEST_WAIT_SECONDS, max(SHORTEST_WAIT_SECONDS, shortest / 3000))

@@ -14,6 +14,7 @@ from pilotage_core.errors import (
     UnavailableError,
 )
 from pilotage_core.wire import Problem
+from pilotage_gateway.credentials import UnauthorizedError
 
 RETRY_AFTER_SECONDS = 1.0
 
@@ -35,6 +36,7 @@ class UnknownError(InvalidInputError):
 
 
 STATUS: dict[type[PilotageError], int] = {
+    UnauthorizedError: 401,
     MalformedError: 400,
     UnknownError: 404,
     ConflictError: 409,
@@ -47,7 +49,7 @@ STATUS: dict[type[PilotageError], int] = {
 
 def build_problem(status: int, problem: Problem) -> Response:
     """An answer that says what is wrong, where, and what to do."""
-    headers = {}
+    headers = {"WWW-Authenticate": "Bearer"} if status == 401 else {}
     if problem.retry_after_seconds is not None:
         headers["Retry-After"] = str(math.ceil(problem.retry_after_seconds))
     return Response(msgspec.json.encode(problem), status, headers, "application/problem+json")

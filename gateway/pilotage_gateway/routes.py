@@ -38,8 +38,9 @@ def _turns(request: Request) -> Turns:
 async def post_events(request: Request) -> Response:
     """`POST /v1/sessions/{session_id}/events`: PostEvents → Turn."""
     session_id = check_session_id(request.path_params["session_id"])
+    source = await request.app.state.callers.identify(request.headers.get("authorization", ""))
     post = decode_post(await read_body(request))
-    return _json(await _turns(request).answer(session_id, post))
+    return _json(await _turns(request).answer(session_id, post, source))
 
 
 async def get_session(request: Request) -> Response:
@@ -142,7 +143,7 @@ async def get_status(request: Request) -> Response:
     leaves = permits.snapshot.leaves if permits.snapshot is not None else ()
     clusters = {
         leave.key: ProcessClusterStatus(
-            effective_stage(leave, remaining > 0),
+            effective_stage(leave, permits.remaining_of(leave) > 0),
             leave.pair.revision if leave.pair else "",
             leave.suspended or leave.key in stopped or writes.ALL in stopped,
         )

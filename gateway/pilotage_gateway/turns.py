@@ -17,6 +17,7 @@ from pilotage_core.errors import InvalidInputError, UnavailableError
 from pilotage_core.events import Event, Outcome, SessionOpened
 from pilotage_core.gate import Decision, GateFacts, GateVerdict, Reason, decide_accept, decide_gate
 from pilotage_core.record import PROPOSED, ProposalRecord
+from pilotage_core.source import ANYONE, Source, session_of
 from pilotage_core.walk import SessionWalk, is_decision_point
 from pilotage_core.wire import Leave, Order, PairRef, PostEvents, ProposalCard, Turn, find_leave
 from pilotage_gateway import decide, writes
@@ -62,11 +63,12 @@ class Turns:
         self.suspended = suspended
         self.live = LiveSessions()
 
-    async def answer(self, session_id: str, post: PostEvents) -> Turn:
-        """The turn that answers `post`. Raises PilotageError; then nothing of the post is stored."""
+    async def answer(self, session_id: str, post: PostEvents, source: Source = ANYONE) -> Turn:
+        """The turn that answers a `post` of `source`. Raises PilotageError; then nothing of the post is stored."""
         started = time.perf_counter()
         remaining = self.permits.remaining_ms(boot_seconds())  # leave counts from before anything else was done
-        session = await self._find(session_id) or self._begin(session_id, post)
+        key = source.key(session_id)
+        session = await self._find(key) or self._begin(key, post, source)
         async with session.lock:
             repeated, new = split_repeated(session, post.events)
             if new:
@@ -87,11 +89,11 @@ class Turns:
                 session = self.live.keep(rebuild(stored, form))
         return session
 
-    def _begin(self, session_id: str, post: PostEvents) -> LiveSession:
+    def _begin(self, session_id: str, post: PostEvents, source: Source) -> LiveSession:
         first = post.events[0] if post.events else None
         if first is None or first.sequence != 0:
             raise UnknownError(
-                f"session {session_id} is unknown", where="session_id", remedy="begin with session_opened"
+                f"session {session_of(session_id)} is unknown", where="session_id", remedy="begin with session_opened"
             )
         if self.permits.snapshot is None:
             raise UnavailableError(
@@ -100,7 +102,7 @@ class Turns:
                 remedy="keep the events and send them again; see that the gateway reaches the controller",
             )
         metadata = first.data.metadata if isinstance(first.data, SessionOpened) else {}
-        leave = find_leave(self.permits.snapshot, metadata)
+        leave = find_leave(self.permits.snapshot, metadata, source)
         walk = SessionWalk(find_form(leave))
         return self.live.keep(LiveSession(session_id, leave.key if leave else "", utc_now(), walk))
 
@@ -163,7 +165,7 @@ class Turns:
             return await self._decide(session, post, remaining)
         if last is not None and last.order is not None and post.nonce:
             stopped = await self.store.read(partial(writes.is_suspended, process_cluster=session.process_cluster))
-            verdict = self._judge(session, leave, intent, self.permits.remaining_ms(), stopped=stopped)
+            verdict = self._judge(session, leave, intent, self.permits.remaining_of(leave), stopped=stopped)
             if verdict.decision is Decision.EXECUTE:
                 return msgspec.structs.replace(last, order=self._order(session, intent, post.nonce))
         await self._note_ambiguous(session, intent)
@@ -201,7 +203,7 @@ class Turns:
         an operator will look, although nothing left.
         """
         leave = self.permits.leave_of(session.process_cluster)
-        verdict = self._judge(session, leave, intent, self.permits.remaining_ms())
+        verdict = self._judge(session, leave, intent, self.permits.remaining_of(leave))
         if verdict.decision is Decision.EXECUTE:
             return self._order(session, intent, nonce), verdict
         at, why = utc_now(), f"{verdict.reason}: {verdict.detail}" if verdict.detail else verdict.reason.value
@@ -300,7 +302,7 @@ class Turns:
         leave = self.permits.leave_of(session.process_cluster)
         if leave is None:
             return self._turn(session, leave, Decision.OBSERVE, Reason.STAGE_LOGGING, "the process cluster is gone")
-        remaining = min(remaining, self.permits.remaining_ms(boot_seconds()))
+        remaining = min(remaining - leave.shorter_ms, self.permits.remaining_of(leave))
         facts = decide.gather_facts(
             leave, session, asked, permit_fresh=remaining > 0, suspended=self._is_suspended(leave)
         )
@@ -386,7 +388,7 @@ class Turns:
 
     def _order(self, session: LiveSession, intent: Intent, nonce: str) -> Order:
         """What the adapter is told. Leave is counted from now, while it counts from its nonce, which was before."""
-        proposal = session.proposals[intent.proposal_id]
+        proposal, leave = session.proposals[intent.proposal_id], self.permits.leave_of(session.process_cluster)
         rests_on_permit = intent.authorised_by == BY_PERMIT and proposal.critical
         return Order(
             proposal_id=proposal.proposal_id,
@@ -394,7 +396,7 @@ class Turns:
             idempotency_key=intent.idempotency_key,
             nonce=nonce,
             state_version=intent.state_version,
-            remaining_ms=self.permits.remaining_ms() if rests_on_permit else STANDING_ORDER_MS,
+            remaining_ms=self.permits.remaining_of(leave) if rests_on_permit else STANDING_ORDER_MS,
             epoch=intent.epoch,
             authorised_by=intent.authorised_by,
             digest=proposal.action.digest,
@@ -411,10 +413,10 @@ class Turns:
         order: Order | None = None,
     ) -> Turn:
         return Turn(
-            session_id=session.session_id,
+            session_id=session_of(session.session_id),
             process_cluster=session.process_cluster,
             sequence=session.state.version,
-            stage=decide.effective_stage(leave, self.permits.remaining_ms() > 0),
+            stage=decide.effective_stage(leave, self.permits.remaining_of(leave) > 0),
             decision=str(decision),
             reason=str(reason),
             detail=detail,

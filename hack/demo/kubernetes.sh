@@ -26,7 +26,13 @@ reset() { # what an earlier run left: dialogues are played once, so sessions hav
 
 install() {
   kubectl_quiet apply -f hack/cluster/prometheus.yaml
-  kubectl kustomize config/default | sed "s|localhost/pilotage:[A-Za-z0-9._-]*|$image|g" |
+  kubectl_quiet apply -f config/default/namespace.yaml
+  # The simulated BPM is the installation's one source: its credential is made here, and read by the simulator.
+  mkdir -p out/demo && rm -f out/demo/bpm.token
+  (umask 077 && head -c 24 /dev/urandom | base64 | tr '+/' '-_' >out/demo/bpm.token)
+  printf '[{"source":"","namespaces":["star"],"secret":"%s"}]' "$(cat out/demo/bpm.token)" |
+    kubectl_quiet -n pilotage-system create secret generic pilotage-sources --from-file=sources.json=/dev/stdin
+  kubectl kustomize config/demo | sed "s|localhost/pilotage:[A-Za-z0-9._-]*|$image|g" |
     kubectl_quiet apply --server-side --force-conflicts -f -
   kubectl wait --for=condition=Established --timeout=30s crd/processclusters.pilotage.dev >/dev/null
   kubectl -n pilotage-system rollout status deployment/pilotage-controller --timeout=90s
@@ -38,5 +44,5 @@ install() {
 export -f reset install kubectl_quiet
 export image example
 $step "what an earlier run left is taken away" bash -euo pipefail -c reset
-$step "install Pilotage (config/default) and the example ($example)" bash -euo pipefail -c install
+$step "install Pilotage (config/demo) and the example ($example)" bash -euo pipefail -c install
 $step "the main job" .venv/bin/pilotage demo "$@"

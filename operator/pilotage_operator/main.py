@@ -15,13 +15,14 @@ import aiohttp
 from pilotage_core.errors import InvalidInputError, PilotageError
 from pilotage_operator.apply.local import LocalWorld, write_file
 from pilotage_operator.build.bundle import build_bundle
+from pilotage_operator.callers import SharedSecret
 from pilotage_operator.keys import load_local_key, read_local_epoch
 from pilotage_operator.observe.figures import FigureSource
 from pilotage_operator.observe.gateway_metrics import GatewayMetrics
 from pilotage_operator.observe.labels import LabelFollower
 from pilotage_operator.observe.manifests import read_manifests
 from pilotage_operator.observe.prometheus import Prometheus
-from pilotage_operator.permits import Authority
+from pilotage_operator.permits import DEFAULT_TTL_SECONDS, Authority
 from pilotage_operator.server import Metrics, build_app, start_server
 from pilotage_operator.sweep import Sweeper
 
@@ -47,6 +48,9 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--prometheus", default="", help="Prometheus' address; locally the gateway's metrics do")
     parser.add_argument("--listen", default="127.0.0.1:8081", help="address and port for permits and metrics")
     parser.add_argument("--sweep-seconds", type=float, default=1.0, help="time from one sweep to the next")
+    parser.add_argument(
+        "--permit-ttl-seconds", type=float, default=DEFAULT_TTL_SECONDS, help="a gate can only shorten it for its own"
+    )
     parser.add_argument("--keep-processes", action="store_true", help="with --local: leave what was started running")
     options = parser.parse_args(arguments)
     if options.local and options.manifests is None:
@@ -99,11 +103,12 @@ async def run_local(options: argparse.Namespace) -> None:
         figures: FigureSource = (
             Prometheus(options.prometheus, client) if options.prometheus else GatewayMetrics(gateway, client)
         )
-        authority = Authority(f"local/{key.kid}", epoch, key, remember_epoch)
+        authority = Authority(f"local/{key.kid}", epoch, key, remember_epoch, ttl_seconds=options.permit_ttl_seconds)
+        callers = SharedSecret.load(folder / "keys")
         metrics = Metrics()
         sweeper = Sweeper(world, figures, LabelFollower(gateway, client), authority, metrics)
         host, port = options.listen.rsplit(":", 1)
-        runner = await start_server(build_app(authority, metrics, sweeper.list_paces), host, int(port))
+        runner = await start_server(build_app(authority, metrics, sweeper.list_paces, callers), host, int(port))
         try:
             await _until_stopped(sweep_for_ever(sweeper, options.sweep_seconds))
         finally:

@@ -18,6 +18,8 @@ from pilotage_core.wire import PermitReply, PermitRequest, SignedPermit, Snapsho
 
 DEFAULT_TTL_SECONDS = 10.0
 LONGEST_WAIT_SECONDS = 20.0
+LARGEST_JUMP = 1_000
+"""More starts than any lost counter forgets."""
 LARGEST_EPOCH = 2**52
 """Beyond it a reported epoch is no epoch: JSON numbers are exact to 2^53."""
 
@@ -48,10 +50,11 @@ class Authority:
         key: SigningKey,
         remember_epoch: Callable[[int], Awaitable[None]],
         clock: Callable[[], float] = boot_seconds,
+        ttl_seconds: float = DEFAULT_TTL_SECONDS,
     ) -> None:
         self.domain = domain
         self.epoch = epoch
-        self.ttl_seconds = DEFAULT_TTL_SECONDS
+        self.ttl_seconds = ttl_seconds
         self.snapshot: Snapshot | None = None
         self.digest = ""
         self._key = key
@@ -61,6 +64,7 @@ class Authority:
         self._fresh_at = float("-inf")
         self._changed = asyncio.Event()
         self._raising = asyncio.Lock()
+        self._raised_at = float("-inf")
 
     def publish(self, snapshot: Snapshot) -> None:
         """Make `snapshot` what permits are signed for; gateways that wait are answered at once where it is another."""
@@ -113,10 +117,22 @@ class Authority:
             return
 
     async def _raise_epoch(self, seen: int) -> None:
-        """A gateway has seen a later epoch than ours (our counter was lost): go above it, and wait once more."""
+        """A gateway has seen a later epoch than ours (our counter was lost): go above it, and wait once more.
+
+        By LARGEST_JUMP at most, and once a ttl: a number that somebody made up must not use up all numbers.
+        """
         async with self._raising:
             if seen < self.epoch:
                 return
+            if seen - self.epoch > LARGEST_JUMP:
+                raise InvalidInputError(
+                    f"epoch {seen} is {seen - self.epoch} above ours, {LARGEST_JUMP} are the limit",
+                    where="highest_epoch",
+                    remedy=f"if gateways have really seen it, write {seen} where the controller keeps its epoch",
+                )
+            if self._clock() - self._raised_at < self.ttl_seconds:
+                raise UnavailableError("the epoch was raised just now", where="highest_epoch", remedy="ask again")
+            self._raised_at = self._clock()
             await self._remember_epoch(seen + 1)
             self.epoch = seen + 1
             self._started = self._clock()

@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from pilotage_core.errors import InvalidInputError, UnavailableError
 from pilotage_core.stage import Stage
 from pilotage_core.wire import Pace, PermitRequest, Problem
+from pilotage_operator.callers import Callers
 from pilotage_operator.permits import Authority
 
 log = logging.getLogger(__name__)
@@ -41,6 +42,7 @@ class Metrics:
         self.quarantines = Counter(
             "pilotage_quarantines", "Process clusters set apart", ("part",), registry=self.registry
         )
+        self.refusals = Counter("pilotage_permit_refusals", "Requests of no gateway's", registry=self.registry)
         self.failures = Counter("pilotage_sweep_failures", "Sweeps cut short", ("part",), registry=self.registry)
 
     def _gauge(self, name: str, text: str, labels: tuple[str, ...]) -> Gauge:
@@ -65,12 +67,18 @@ class Metrics:
             self.stage.labels(process_cluster, each.value).set(each is stage)
 
 
-def build_app(authority: Authority, metrics: Metrics, list_paces: Callable[[], Iterable[Pace]]) -> web.Application:
-    """The application; `list_paces` gives the process clusters as they are now."""
+def build_app(
+    authority: Authority, metrics: Metrics, list_paces: Callable[[], Iterable[Pace]], callers: Callers
+) -> web.Application:
+    """The application; `list_paces` gives the process clusters as they are now, `callers` tell who is a gateway."""
 
     async def permits(request: web.Request) -> web.Response:
-        body = await request.read()
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         try:
+            if scheme.lower() != "bearer" or not await callers.is_gateway(token.strip()):
+                metrics.refusals.inc()
+                return _problem(401, "unauthorized", "permits are for gateways", where="Authorization")
+            body = await request.read()
             asked = DECODE_REQUEST(body)
             return _json(await authority.answer(asked))
         except (msgspec.MsgspecError, RecursionError) as error:

@@ -10,6 +10,8 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+import msgspec
+
 from pilotage_core.errors import InvalidInputError, PilotageError, UnavailableError
 from pilotage_core.wire import Leave, Pace
 from pilotage_operator.api.status import Phase, PhaseState, ProcessClusterStatus
@@ -20,7 +22,7 @@ from pilotage_operator.decide.lifecycle import decide_faulty, decide_lifecycle
 from pilotage_operator.observe.figures import Figures, FigureSource, find_windows, select_readings
 from pilotage_operator.observe.labels import LabelFollower
 from pilotage_operator.observe.world import Sighting, World
-from pilotage_operator.permits import DEFAULT_TTL_SECONDS, Authority, boot_seconds
+from pilotage_operator.permits import Authority, boot_seconds
 from pilotage_operator.quarantine import Part, Quarantine
 from pilotage_operator.server import Metrics
 
@@ -272,16 +274,20 @@ class Sweeper:
 
     def _publish(self, leaves: dict[str, Leave]) -> None:
         for key, leave in leaves.items():
-            self._clusters[key].leave = leave
+            self._clusters[key].leave = self._shorten(self._clusters[key].bundle, leave)
         for key in self._quarantine.faults.keys() & self._clusters.keys():
             held = self._clusters[key].leave
             self._clusters[key].leave = build_quarantined_leave(held) if held is not None else None
         clusters = self._clusters.values()
-        bundles = [cluster.bundle for cluster in clusters if cluster.bundle is not None]
-        ttls = [float(bundle.gate.permit.ttl_seconds) for bundle in bundles]
-        self._authority.ttl_seconds = min(ttls, default=DEFAULT_TTL_SECONDS)
         leaves_held = [c.leave for c in clusters if c.leave is not None]
         self._authority.publish(build_snapshot([*leaves_held, *self._strays.values()]))
+
+    def _shorten(self, bundle: Bundle | None, leave: Leave) -> Leave:
+        """`leave` that ends as its own gate says, where that is sooner than the fleet's permits do."""
+        if bundle is None:
+            return leave
+        shorter = max(0.0, self._authority.ttl_seconds - float(bundle.gate.permit.ttl_seconds))
+        return msgspec.structs.replace(leave, shorter_ms=int(shorter * 1000))
 
     def _count(
         self, decisions: dict[str, LifecycleDecision], monitors: dict[str, MonitorFact | None], seconds: float

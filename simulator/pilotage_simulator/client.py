@@ -36,8 +36,11 @@ class Gateway(Protocol):
 class HttpGateway:
     """A gateway at `url`."""
 
-    def __init__(self, url: str, http: aiohttp.ClientSession) -> None:
+    def __init__(self, url: str, http: aiohttp.ClientSession, token: str = "") -> None:
         self._url = url.rstrip("/")
+        self._headers = {"content-type": "application/json"}
+        if token:
+            self._headers["authorization"] = f"Bearer {token}"
         self._http = http
         self._encoder = msgspec.json.Encoder()
         self._turns = msgspec.json.Decoder(Turn)
@@ -49,7 +52,7 @@ class HttpGateway:
             async with self._http.post(
                 f"{self._url}/v1/sessions/{session_id}/events",
                 data=body,
-                headers={"content-type": "application/json"},
+                headers=self._headers,
                 timeout=aiohttp.ClientTimeout(total=POST_TIMEOUT_SECONDS),
             ) as answer:
                 content = await answer.read()

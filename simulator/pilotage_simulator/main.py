@@ -11,7 +11,7 @@ import aiohttp
 import msgspec
 import typer
 
-from pilotage_core.errors import PilotageError
+from pilotage_core.errors import InvalidInputError, PilotageError
 from pilotage_simulator.bpm import Bpm
 from pilotage_simulator.client import HttpGateway
 from pilotage_simulator.ledger import Ledger, count_unsafe, mend_ledger, read_ledger
@@ -41,6 +41,7 @@ def run(
     limit: Annotated[int | None, typer.Option(help="sessions to play at most")] = None,
     concurrency: Annotated[int | None, typer.Option(help="sessions at a time; default: the plan's")] = None,
     seed: Annotated[int, typer.Option(help="of the operators' draws")] = 7,
+    token: Annotated[Path | None, typer.Option(help="file with the credential that the gateway knows us by")] = None,
     change_cluster: Annotated[str, typer.Option(help="process cluster whose process changes")] = "",
     change_at: Annotated[int | None, typer.Option(help="from which of its sessions on, counted from 1")] = None,
 ) -> None:
@@ -48,7 +49,7 @@ def run(
     try:
         chosen = _with_options(read_plan(plan), concurrency, change_cluster, change_at)
         found = load_star(find_star(star or None))
-        asyncio.run(_run(gateway, controller, chosen, found, ledger, limit, seed))
+        asyncio.run(_run(gateway, controller, chosen, found, ledger, limit, seed, _read_token(token)))
     except PilotageError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from error
@@ -101,8 +102,15 @@ def _with_options(plan: Plan, concurrency: int | None, change_cluster: str, chan
     return msgspec.structs.replace(plan, lanes=lanes)
 
 
+def _read_token(path: Path | None) -> str:
+    try:
+        return path.read_text().strip() if path is not None else ""
+    except OSError as error:
+        raise InvalidInputError(f"cannot be read: {error.strerror}", where=f"--token {path}") from error
+
+
 async def _run(
-    gateway: str, controller: str, plan: Plan, star: Star, ledger_path: Path, limit: int | None, seed: int
+    gateway: str, controller: str, plan: Plan, star: Star, ledger_path: Path, limit: int | None, seed: int, token: str
 ) -> None:
     began = time.monotonic()
     mend_ledger(ledger_path)
@@ -114,7 +122,7 @@ async def _run(
     ledger = Ledger(ledger_path)
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=plan.concurrency + 2)) as http:
         bpm = Bpm(
-            gateway=HttpGateway(gateway, http),
+            gateway=HttpGateway(gateway, http, token),
             ledger=ledger,
             procedures=star.procedures,
             seed=seed,

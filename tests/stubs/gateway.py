@@ -53,6 +53,7 @@ from pilotage_core.wire import (
     Turn,
 )
 from pilotage_gateway.app import build_app
+from pilotage_gateway.credentials import Callers
 from pilotage_gateway.tables import decisions
 
 STAR = "star/bookings"
@@ -229,9 +230,11 @@ async def run_controller(controller: StubController) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def run_gateway(database: str, controller: str, keys: Path) -> AsyncIterator["Gateway"]:
+async def run_gateway(
+    database: str, controller: str, keys: Path, callers: Callers | None = None
+) -> AsyncIterator["Gateway"]:
     """The real application behind uvicorn, in this process and loop."""
-    app = build_app(database, controller, keys)
+    app = build_app(database, controller, keys, callers)
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, access_log=False, http="httptools"))
     serving = asyncio.create_task(server.serve())
     await until(lambda: server.started or serving.done())
@@ -304,6 +307,7 @@ class Case:
         self.sequence = 0
         self.nonces = itertools.count()
         self.last: PostEvents | None = None
+        self.headers: dict[str, str] = {}
 
     def event(self, data: Happening) -> Event:
         event = Event(str(uuid7()), self.sequence, "2026-03-01T10:00:00+01:00", data)
@@ -318,7 +322,7 @@ class Case:
         return msgspec.convert(answer, Turn)
 
     async def send(self, post: PostEvents) -> tuple[int, Any]:
-        return await self.gateway.post(f"/v1/sessions/{self.session_id}/events", post)
+        return await self.gateway.post(f"/v1/sessions/{self.session_id}/events", post, **self.headers)
 
     async def refused(self, *happenings: Happening) -> tuple[int, Any]:
         """Post what the gateway should refuse: the sequence stays where it is."""

@@ -19,6 +19,8 @@ from pilotage.services import CONTROLLER_SERVICE, GATEWAY_SERVICE, SYSTEM_NAMESP
 from pilotage_core.errors import PilotageError, UnavailableError
 
 KUBECTL_SECONDS = 30.0
+TOKEN = Path("out/demo/bpm.token")
+"""The credential of the simulated BPM, made with the installation (hack/demo/kubernetes.sh)."""
 READY_SECONDS = 60.0
 
 
@@ -51,7 +53,7 @@ class KubernetesWorld:
         argv = [
             str(Path(sys.executable).with_name("pilotage-simulate")), "run", "--gateway", self.gateway_url,
             "--controller", self.controller_url, "--plan", str(self.plan),
-            "--ledger", str(self._run / "ledger.jsonl"), *star,
+            "--ledger", str(self._run / "ledger.jsonl"), "--token", str(TOKEN), *star,
         ]  # fmt: skip
         processes.start("simulator", argv, kept_running=False)
 

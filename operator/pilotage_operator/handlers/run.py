@@ -11,6 +11,7 @@ import kopf
 
 from pilotage_core.errors import InvalidInputError
 from pilotage_operator.apply.kubernetes import KubernetesWorld
+from pilotage_operator.callers import ServiceAccounts
 from pilotage_operator.handlers.events import configure, register_handlers
 from pilotage_operator.kubernetes_api import KubernetesApi, find_credentials
 from pilotage_operator.main import GATEWAY, PROMETHEUS, sweep_for_ever
@@ -47,13 +48,15 @@ async def _run(options: argparse.Namespace, namespace: str) -> None:
         api = KubernetesApi(find_credentials(), client)
         world = KubernetesWorld(api, namespace, await find_image(api, namespace), gateway)
         authority = Authority(
-            await world.load_domain(), await world.raise_epoch(), await world.load_key(), world.remember_epoch
-        )
+            await world.load_domain(), await world.raise_epoch(), await world.load_key(), world.remember_epoch,
+            ttl_seconds=options.permit_ttl_seconds,
+        )  # fmt: skip
+        callers = ServiceAccounts(api, namespace)
         metrics = Metrics()
         figures = Prometheus(options.prometheus or PROMETHEUS, client)
         sweeper = Sweeper(world, figures, LabelFollower(gateway, client), authority, metrics)
         host, port = options.listen.rsplit(":", 1)
-        runner = await start_server(build_app(authority, metrics, sweeper.list_paces), host, int(port))
+        runner = await start_server(build_app(authority, metrics, sweeper.list_paces, callers), host, int(port))
         log.info("epoch %d, key of domain %s", authority.epoch, authority.domain)
         try:
             await _run_all(world, sweeper, options.sweep_seconds)

@@ -11,7 +11,7 @@ from pilotage_core.permit import Permit, PermitFacts, find_permit_fault, signing
 from pilotage_core.stage import Stage
 from pilotage_core.wire import Leave, PermitRequest, Snapshot
 from pilotage_operator.keys import decode_key, load_local_key, make_key, read_local_epoch
-from pilotage_operator.permits import LARGEST_EPOCH, Authority
+from pilotage_operator.permits import LARGEST_EPOCH, LARGEST_JUMP, Authority
 
 
 class Clock:
@@ -198,3 +198,19 @@ def test_a_damaged_key_or_epoch_says_where_and_what_to_do(tmp_path):
     with pytest.raises(InvalidInputError, match="holds no epoch"):
         read_local_epoch(tmp_path / "epoch")
     assert read_local_epoch(tmp_path / "none") == 0
+
+
+async def test_a_number_that_somebody_made_up_does_not_use_up_all_epochs():
+    clock, remembered = Clock(), Remembered()
+    authority = make_authority(clock, 5, remembered)
+    authority.publish(snapshot())
+    for seen in (5 + LARGEST_JUMP + 1, 2**52):
+        with pytest.raises(InvalidInputError, match="above ours") as raised:
+            await authority.answer(ask(highest_epoch=seen))
+        assert raised.value.where == "highest_epoch"
+    assert read(await authority.answer(ask(highest_epoch=5 + LARGEST_JUMP))).epoch == 6 + LARGEST_JUMP
+    with pytest.raises(UnavailableError, match="just now"):  # a drip would hold everything at Copilot
+        await authority.answer(ask(highest_epoch=7 + LARGEST_JUMP))
+    clock.now += authority.ttl_seconds
+    assert read(await authority.answer(ask(highest_epoch=7 + LARGEST_JUMP))).epoch == 8 + LARGEST_JUMP
+    assert authority.epoch < LARGEST_EPOCH

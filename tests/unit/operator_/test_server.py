@@ -6,9 +6,12 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from pilotage_core.stage import Stage
 from pilotage_core.wire import Leave, Pace, PermitReply, PermitRequest, Problem, Snapshot
+from pilotage_operator.callers import SharedSecret
 from pilotage_operator.keys import make_key
 from pilotage_operator.permits import Authority
 from pilotage_operator.server import Metrics, build_app
+
+SECRET = "a-secret-of-gateways"
 
 
 @pytest.fixture
@@ -20,8 +23,9 @@ async def client():
     metrics = Metrics()
     metrics.set_stage("star/one", Stage.COPILOT)
     paces = [Pace("one", "star", Stage.COPILOT, "", "Feedback", True)]
-    async with TestClient(TestServer(build_app(authority, metrics, lambda: paces))) as found:
+    async with TestClient(TestServer(build_app(authority, metrics, lambda: paces, SharedSecret(SECRET)))) as found:
         found.authority = authority
+        found.session.headers["Authorization"] = f"Bearer {SECRET}"
         yield found
 
 
@@ -82,3 +86,13 @@ async def test_pace_and_metrics_can_be_read(client):
     assert 'pilotage_stage{process_cluster="star/one",stage="Copilot"} 1.0' in text
     assert 'pilotage_stage{process_cluster="star/one",stage="Automation"} 0.0' in text
     assert (await client.get("/healthz")).status == 200
+
+
+@pytest.mark.parametrize("header", [None, "", "Bearer", "Bearer wrong", f"Basic {SECRET}", f"Bearer {SECRET}x"])
+async def test_nobody_but_a_gateway_gets_permits_or_is_believed_an_epoch(client, header):
+    client.authority.publish(Snapshot((Leave("one", "star", Stage.COPILOT),)))
+    headers = {} if header is None else {"Authorization": header}
+    client.session.headers.pop("Authorization")
+    answer = await client.post("/v1/permits", data=body(highest_epoch=2**52), headers=headers)
+    assert answer.status == 401
+    assert client.authority.epoch == 1
