@@ -57,6 +57,7 @@ class GuardrailRule(msgspec.Struct, frozen=True):
     grace_seconds: float = 30.0
     on_missing_data: OnMissingData = OnMissingData.CAP
     dry_run: bool = False
+    window_seconds: float = 3600.0
 
 
 class Reading(msgspec.Struct, frozen=True):
@@ -71,7 +72,11 @@ class Reading(msgspec.Struct, frozen=True):
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """A verdict with its reason, and since when it stands (seconds since the epoch, for `for` and grace)."""
+    """A verdict with its reason, and since when it stands (seconds since the epoch).
+
+    `breached_since` and `missing_since` are what `for` and grace count from: a gap between two breached readings does
+    not begin `for` anew. `reported`: something trustworthy, or that it is missing, was said before.
+    """
 
     name: str
     verdict: GuardrailVerdict
@@ -81,6 +86,9 @@ class Finding(msgspec.Struct, frozen=True):
     since: float = 0.0
     breached_for_long_enough: bool = False
     missing_beyond_grace: bool = False
+    breached_since: float | None = None
+    missing_since: float | None = None
+    reported: bool = False
 
 
 def decide_verdict(
@@ -105,15 +113,18 @@ def decide_verdict(
 def decide_finding(rule: GuardrailRule, reading: Reading | None, previous: Finding | None, now: float) -> Finding:
     """Judge one reading and carry on how long its verdict has stood.
 
-    `previous` comes from status, so a restart of the controller changes nothing.
+    `previous` comes from status, so a restart of the controller changes nothing. Only a breached reading can roll back:
+    while nothing trustworthy is said, grace runs, and a breach that was there before goes on where it was.
     """
-    ever_reported = previous is not None and (
-        previous.value is not None or previous.verdict is GuardrailVerdict.MISSING
-    )
+    before = previous or Finding(rule.name, GuardrailVerdict.INSUFFICIENT, "")
+    ever_reported = before.reported or before.value is not None or before.verdict is GuardrailVerdict.MISSING
     verdict, detail = decide_verdict(rule, reading, ever_reported=ever_reported)
-    since = previous.since if previous is not None and previous.verdict is verdict else now
-    stood = now - since
-    value = reading.value if reading is not None and not reading.fault and isfinite(reading.value) else None
+    since = before.since if previous is not None and before.verdict is verdict else now
+    breached_since = _find_breached_since(rule, verdict, before, since, now)
+    missing_since = (before.missing_since or now) if verdict is GuardrailVerdict.MISSING else None
+    trusted = reading is not None and not reading.fault
+    value = reading.value if reading is not None and trusted and isfinite(reading.value) else None
+    breached, missing = verdict is GuardrailVerdict.BREACHED, verdict is GuardrailVerdict.MISSING
     return Finding(
         name=rule.name,
         verdict=verdict,
@@ -121,6 +132,23 @@ def decide_finding(rule: GuardrailRule, reading: Reading | None, previous: Findi
         value=value,
         samples=reading.samples if reading is not None and isfinite(reading.samples) else 0.0,
         since=since,
-        breached_for_long_enough=verdict is GuardrailVerdict.BREACHED and stood >= rule.for_seconds,
-        missing_beyond_grace=verdict is GuardrailVerdict.MISSING and stood >= rule.grace_seconds,
+        breached_for_long_enough=breached and now - (breached_since or now) >= rule.for_seconds,
+        missing_beyond_grace=missing and now - (missing_since or now) >= rule.grace_seconds,
+        breached_since=breached_since,
+        missing_since=missing_since,
+        reported=ever_reported or trusted,
     )
+
+
+def _find_breached_since(
+    rule: GuardrailRule, verdict: GuardrailVerdict, before: Finding, since: float, now: float
+) -> float | None:
+    """When the breach began that stands, or may go on after a gap: until it is Healthy, or a window said too little."""
+    match verdict:
+        case GuardrailVerdict.BREACHED:
+            return before.breached_since if before.breached_since is not None else now
+        case GuardrailVerdict.HEALTHY:
+            return None
+        case GuardrailVerdict.INSUFFICIENT if now - since > rule.window_seconds:
+            return None
+    return before.breached_since

@@ -51,6 +51,9 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--permit-ttl-seconds", type=float, default=DEFAULT_TTL_SECONDS, help="a gate can only shorten it for its own"
     )
+    parser.add_argument(
+        "--scrape-seconds", type=float, default=0.0, help="how often Prometheus scrapes gateways (0: find it out)"
+    )
     parser.add_argument("--keep-processes", action="store_true", help="with --local: leave what was started running")
     options = parser.parse_args(arguments)
     if options.local and options.manifests is None:
@@ -101,7 +104,9 @@ async def run_local(options: argparse.Namespace) -> None:
     async with aiohttp.ClientSession() as client:
         world = LocalWorld(folder, options.manifests, gateway, client)
         figures: FigureSource = (
-            Prometheus(options.prometheus, client) if options.prometheus else GatewayMetrics(gateway, client)
+            Prometheus(options.prometheus, client, options.scrape_seconds)
+            if options.prometheus
+            else GatewayMetrics(gateway, client)
         )
         authority = Authority(f"local/{key.kid}", epoch, key, remember_epoch, ttl_seconds=options.permit_ttl_seconds)
         callers = SharedSecret.load(folder / "keys")

@@ -198,7 +198,10 @@ class TauStatus(StatusModel):
 
 
 class GuardrailReading(StatusModel):
-    """One guardrail now. `since` is when its verdict came about; `value` the last trustworthy one."""
+    """One guardrail now. `since` is when its verdict came about; `value` the last trustworthy one.
+
+    `breachedSince` and `missingSince` are what `for` and grace count from; `reported`: it has ever said anything.
+    """
 
     name: str
     verdict: GuardrailVerdict
@@ -208,6 +211,8 @@ class GuardrailReading(StatusModel):
     threshold: str = ""
     since: str = ""
     breached_since: str | None = None
+    missing_since: str | None = None
+    reported: bool = False
     dry_run: bool = False
 
 

@@ -21,6 +21,7 @@ def rule_of(guardrail: Guardrail) -> GuardrailRule:
         grace_seconds=guardrail.grace_seconds,
         on_missing_data=guardrail.on_missing_data,
         dry_run=guardrail.dry_run,
+        window_seconds=float(guardrail.window_seconds),
     )
 
 
@@ -77,7 +78,9 @@ def readings_of(gate: AutomationGateSpec, findings: tuple[Finding, ...]) -> tupl
             samples=int(finding.samples),
             threshold=f"{guardrail.comparator} {guardrail.threshold}",
             since=write_time(finding.since),
-            breached_since=write_time(finding.since) if finding.verdict is GuardrailVerdict.BREACHED else None,
+            breached_since=write_time(finding.breached_since) if finding.breached_since is not None else None,
+            missing_since=write_time(finding.missing_since) if finding.missing_since is not None else None,
+            reported=finding.reported,
             dry_run=guardrail.dry_run,
         )
         for guardrail, finding in zip(gate.guardrails, findings, strict=True)
@@ -92,4 +95,14 @@ def _previous_finding(reading: GuardrailReading) -> Finding:
         value=None if reading.value is None else float(reading.value),
         samples=reading.samples,
         since=read_time(reading.since),
+        breached_since=_find_since(reading.breached_since, reading, GuardrailVerdict.BREACHED),
+        missing_since=_find_since(reading.missing_since, reading, GuardrailVerdict.MISSING),
+        reported=reading.reported,
     )
+
+
+def _find_since(written: str | None, reading: GuardrailReading, verdict: GuardrailVerdict) -> float | None:
+    """A time as status has it; an older status tells only since when the verdict stands."""
+    if written:
+        return read_time(written)
+    return read_time(reading.since) if reading.verdict is verdict else None

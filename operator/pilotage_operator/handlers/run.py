@@ -53,7 +53,7 @@ async def _run(options: argparse.Namespace, namespace: str) -> None:
         )  # fmt: skip
         callers = ServiceAccounts(api, namespace)
         metrics = Metrics()
-        figures = Prometheus(options.prometheus or PROMETHEUS, client)
+        figures = Prometheus(options.prometheus or PROMETHEUS, client, options.scrape_seconds)
         sweeper = Sweeper(world, figures, LabelFollower(gateway, client), authority, metrics)
         host, port = options.listen.rsplit(":", 1)
         runner = await start_server(build_app(authority, metrics, sweeper.list_paces, callers), host, int(port))

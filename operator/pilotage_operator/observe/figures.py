@@ -15,6 +15,13 @@ from pilotage_operator.decide.facts import Bundle, CounterFacts, MonitorFact, Pa
 
 NAN = float("nan")
 STALE_AFTER_SECONDS = 10.0
+"""Of what is scraped every second: by ourselves, where no Prometheus is."""
+UNKNOWN_SCRAPE_SECONDS = 60.0
+
+
+def stale_after(scrape_seconds: float) -> float:
+    """How old a scrape may be: one of them may be missed."""
+    return max(STALE_AFTER_SECONDS, 2.0 * scrape_seconds + 5.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +65,16 @@ Series = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """One look at the fleet. `fault` says why nothing could be read; then `counts` is None and `readings` empty."""
+    """One look at the fleet. `fault` says why nothing could be read; then `counts` is None and `readings` empty.
+
+    `faults` are those of single windows: what one gate asks for costs no other gate its readings.
+    """
 
     counts: dict[str, CounterFacts] | None = None
     readings: dict[Window, dict[Series, Reading]] = field(default_factory=dict)
     fault: str = ""
     clock_skew_seconds: float = 0.0
+    faults: dict[Window, str] = field(default_factory=dict)
 
 
 class FigureSource(Protocol):
@@ -133,8 +144,8 @@ def select_readings(bundle: Bundle, pair: str, figures: Figures, monitor: Monito
     for guardrail in bundle.gate.guardrails if pair else ():
         if guardrail.builtin is BuiltIn.PRECISION_ALARM:
             readings[guardrail.name] = _read_alarm(monitor)
-        elif figures.fault:
-            readings[guardrail.name] = Reading(NAN, 0.0, figures.fault)
+        elif fault := figures.fault or figures.faults.get((guardrail.builtin, guardrail.window_seconds), ""):
+            readings[guardrail.name] = Reading(NAN, 0.0, fault)
         else:
             found = figures.readings.get((guardrail.builtin, guardrail.window_seconds), {}).get((bundle.key, pair))
             if found is not None:

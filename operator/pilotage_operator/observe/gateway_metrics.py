@@ -28,6 +28,7 @@ from pilotage_operator.observe.figures import (
 
 Values = dict[tuple[str, str, str], float]
 """(counter, process cluster, pair) → value, over all stages."""
+LOOKS_KEPT = 600
 TIMEOUT = aiohttp.ClientTimeout(total=2.0)
 
 
@@ -39,6 +40,9 @@ class GatewayMetrics:
         self._url = f"{url.rstrip('/')}/metrics?{names}"
         self._client = client
         self._history: deque[tuple[float, Values]] = deque()
+        self._seen: Values = {}
+        self._rises: Values = {}
+        self._went_back: set[tuple[str, str, str]] = set()
         self._last: Figures | None = None
         self._last_at = 0.0
 
@@ -52,10 +56,7 @@ class GatewayMetrics:
             samples = list(parse_samples(text))
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             return self._on_fault(f"the gateway's metrics cannot be read: {type(error).__name__} {error}", now)
-        self._history.append((now, _add_up(samples)))
-        longest = max((seconds for _, seconds in windows), default=0)
-        while len(self._history) > 2 and self._history[1][0] <= now - longest:
-            self._history.popleft()
+        self._take(_add_up(samples), now, max((seconds for _, seconds in windows), default=0))
         readings = {window: self._read_window(window, now) for window in windows}
         self._last, self._last_at = Figures(read_counts(samples), readings), now
         return self._last
@@ -74,14 +75,29 @@ class GatewayMetrics:
         readings = {}
         for name, key, pair in values:
             if name == ratio.denominator and pair:
-                counted = [
-                    _increase(values, before, (counter, key, pair)) for counter in (ratio.numerator, ratio.denominator)
-                ]
-                if min(counted) < 0:
+                if self._went_back & {(ratio.numerator, key, pair), (ratio.denominator, key, pair)}:
                     readings[(key, pair)] = Reading(NAN, 0.0, "a counter went back: its records are gone")
-                else:
-                    readings[(key, pair)] = read_ratio(*counted)
+                    continue
+                counted = (
+                    _increase(values, before, (counter, key, pair)) for counter in (ratio.numerator, ratio.denominator)
+                )
+                readings[(key, pair)] = read_ratio(*counted)
         return readings
+
+    def _take(self, values: Values, now: float, longest: float) -> None:
+        """Add a look to the history: as sums of rises, so that a counter that went back costs this look alone."""
+        rises, self._went_back = {}, set()
+        for at, value in values.items():
+            step = value - self._seen.get(at, value if self._seen else 0.0)
+            if step < 0:
+                self._went_back.add(at)
+            rises[at] = self._rises.get(at, 0.0) + max(step, 0.0)
+        self._seen, self._rises = values, rises
+        if len(self._history) > 2 and self._history[-1][0] - self._history[-2][0] < longest / LOOKS_KEPT:
+            self._history.pop()  # a long window needs no look of every second
+        self._history.append((now, rises))
+        while len(self._history) > 2 and self._history[1][0] <= now - longest:
+            self._history.popleft()
 
 
 def parse_samples(text: str) -> Iterator[Sample]:

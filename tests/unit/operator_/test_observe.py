@@ -21,6 +21,7 @@ from pilotage_operator.observe.prometheus import (
     build_guardrail_query,
     read_guardrail,
     read_samples,
+    read_scrape_seconds,
     read_vector,
 )
 
@@ -38,6 +39,10 @@ def parts(at: float = AT, pair: str = "r1", **values: str) -> list[tuple[dict, s
     labels = {"process_cluster": "star/one", "pair": pair}
     found = [(labels | {"part": part}, value) for part, value in values.items()]
     return [*found, (labels | {"part": "at"}, str(at))]
+
+
+def read(vector, scrape_seconds: float = 1.0, window_seconds: float = 300.0):
+    return read_guardrail(vector, scrape_seconds=scrape_seconds, window_seconds=window_seconds)
 
 
 def verdict(reading: Reading | None) -> GuardrailVerdict:
@@ -63,20 +68,41 @@ def verdict(reading: Reading | None) -> GuardrailVerdict:
         (parts(value="0.1", samples="40")[:2], GuardrailVerdict.MISSING),
         (parts(value="0.1", samples="40") + parts(value="0.2", samples="40"), GuardrailVerdict.MISSING),
         (parts(), GuardrailVerdict.INSUFFICIENT),
+        (parts(value="0.1"), GuardrailVerdict.MISSING),
+        (parts(value="-0.1", samples="40"), GuardrailVerdict.MISSING),
+        (parts(at=AT + 4000, value="0.1", samples="40"), GuardrailVerdict.MISSING),
+        (parts(value="0.1", samples="40", resets="0", up="1"), GuardrailVerdict.HEALTHY),
+        (parts(value="0.1", samples="40", resets="1"), GuardrailVerdict.MISSING),
+        (parts(value="0.1", samples="40", up="0"), GuardrailVerdict.MISSING),
     ],
 )
 def test_only_one_fresh_finite_number_is_ever_believed(series, expected):
-    assert verdict(read_guardrail(read_vector(answer(*series)))[ONE]) is expected
+    assert verdict(read(read_vector(answer(*series)))[ONE]) is expected
+
+
+@pytest.mark.parametrize(
+    ("scrape", "age", "believed"),
+    [(1, 9, True), (1, 11, False), (5, 14, True), (5, 16, False), (15, 34, True), (15, 36, False), (30, 64, True),
+     (30, 66, False), (60, 124, True), (60, 126, False)],
+)  # fmt: skip
+def test_what_is_stale_goes_by_how_often_is_scraped(scrape, age, believed):
+    reading = read(read_vector(answer(*parts(at=AT - age, value="0.1", samples="40"))), scrape)[ONE]
+    assert (verdict(reading) is GuardrailVerdict.HEALTHY) is believed
+
+
+def test_a_window_that_holds_no_two_scrapes_says_how_long_it_has_to_be():
+    reading = read(read_vector(answer(*parts(value="0.1", samples="40"))), 30, 30)[ONE]
+    assert "60 s or more" in reading.fault
 
 
 def test_a_series_that_is_gone_is_missing():
-    assert read_guardrail(read_vector(answer())) == {}
+    assert read(read_vector(answer())) == {}
     assert verdict(None) is GuardrailVerdict.MISSING
 
 
 def test_readings_are_kept_apart_by_pair_and_without_a_pair_there_is_none():
     series = parts(value="0.5", samples="40") + parts(pair="r2", value="0.1", samples="40") + parts(pair="", value="1")
-    found = read_guardrail(read_vector(answer(*series)))
+    found = read(read_vector(answer(*series)))
     assert {key: reading.value for key, reading in found.items()} == {ONE: 0.5, ("star/one", "r2"): 0.1}
 
 
@@ -91,6 +117,15 @@ def test_readings_are_kept_apart_by_pair_and_without_a_pair_there_is_none():
         b'{"status": "success", "data": {"result": [{}]}}',
         b'{"status": "success", "data": {"result": [{"metric": {}, "value": [1, "x"]}]}}',
         answer(*parts(value="0"), warnings=["one store did not answer"]),
+        answer(*parts(value="0"), isPartial=True),
+        answer(*parts(value="0"), isPartial="true"),
+        answer(*parts(value="0"), partialResponse=True),
+        answer(*parts(value="0"), errors=["a store is away"]),
+        answer(*parts(value="0")).replace(b'"vector"', b'"matrix"'),
+        answer(*parts(value="0")).replace(b'"resultType"', b'"isPartial": true, "resultType"'),
+        answer(*parts(value="0"), warnings=["PromQL info: fine", "a store is away"]),
+        answer(*parts(value="0")).replace(str(AT).encode(), b"1", 1),
+        b"[" * 100_000,
     ],
 )
 def test_an_answer_that_is_not_whole_is_a_fault(body):
@@ -98,9 +133,36 @@ def test_an_answer_that_is_not_whole_is_a_fault(body):
         read_vector(body)
 
 
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"infos": ["PromQL info: metric might not be a counter"]},
+        {"warnings": ["PromQL info: metric might not be a counter"]},
+        {"isPartial": False},
+        {"warnings": []},
+    ],
+)
+def test_a_remark_on_a_query_takes_nothing_from_its_answer(extra):
+    assert read_vector(answer(*parts(value="0"), **extra)).samples
+
+
+def test_how_often_is_scraped_is_the_median_step_of_the_slowest_gateway():
+    def series(*at: float) -> dict:
+        return {"metric": {}, "values": [[t, "1"] for t in at]}
+
+    def body(*found: dict) -> bytes:
+        return json.dumps({"status": "success", "data": {"resultType": "matrix", "result": list(found)}}).encode()
+
+    assert read_scrape_seconds(body(series(0, 15, 30, 60, 75), series(0, 5, 10))) == 15
+    assert read_scrape_seconds(body(series(0))) is None
+    assert read_scrape_seconds(body()) is None
+    with pytest.raises(PrometheusFault):
+        read_scrape_seconds(answer())
+
+
 def test_a_query_asks_once_for_the_whole_fleet():
     query = build_guardrail_query(RATE, 30)
-    assert query.count("process_cluster, pair") == 4
+    assert query.count("process_cluster, pair") == 6
     assert "increase(pilotage_corrections_total[30s])" in query
     assert "increase(pilotage_executed_critical_total[30s])" in query
     assert "star" not in query
@@ -203,6 +265,9 @@ async def test_a_counter_that_goes_back_is_a_fault_and_one_failed_scrape_is_not(
     gateway["status"], gateway["text"] = 200, TEXT % (3, 1)
     figures = await gateway["source"].observe_figures(windows)
     assert "went back" in figures.readings[(RATE, 30)][ONE].fault
+    gateway["text"] = TEXT % (23, 6)
+    figures = await gateway["source"].observe_figures(windows)
+    assert figures.readings[(RATE, 30)][ONE] == Reading(0.25, 20), "one look later it counts again, from there"
 
 
 async def test_a_gateway_that_never_answered_is_a_fault():
