@@ -3,7 +3,9 @@
 Models behind vLLM's interface speak its own JSON (see trainer/pilotage_trainer/serve.py), not these.
 """
 
+import base64
 import hashlib
+import zlib
 
 import msgspec
 
@@ -249,6 +251,35 @@ class JobResult(msgspec.Struct, frozen=True, omit_defaults=True):
     held_out_after: str = ""
     dialog: DialogFormat = DEFAULT_FORMAT
     score: ScoreRule = CRITIC_ALONE
+
+
+PACKED = b"zlib:"
+LONGEST_RESULT = 256 << 10
+
+
+def pack_result(result: JobResult) -> bytes:
+    """`result` compressed: certificates of many strata share most of what they say."""
+    return PACKED + base64.b64encode(zlib.compress(msgspec.json.encode(result), 9))
+
+
+def read_result(message: bytes) -> JobResult:
+    """A result as JSON, packed or not. Raises ValueError (msgspec's errors among them) for anything else."""
+    if message.startswith(PACKED):
+        unpacker = zlib.decompressobj()
+        try:
+            message = unpacker.decompress(base64.b64decode(message.removeprefix(PACKED)), LONGEST_RESULT)
+        except (zlib.error, ValueError) as error:
+            raise ValueError(f"is no packed result: {error}") from error
+    try:
+        result = msgspec.json.decode(message, type=JobResult)
+    except RecursionError as error:
+        raise ValueError("is nested too deep") from error
+    if len(result.certificates) > MOST_CERTIFICATES or len(result.metrics) > MOST_METRICS:
+        raise ValueError(f"{len(result.certificates)} certificates, {len(result.metrics)} metrics: too many")
+    return msgspec.structs.replace(result, reason=result.reason[:2000])
+
+
+MOST_CERTIFICATES, MOST_METRICS = 64, 400
 
 
 # --- gateway → simulator, CLI, controller ---

@@ -82,6 +82,10 @@ def _named(items: list[Object], name: str) -> Object:
     return next(item for item in items if item["name"] == name)
 
 
+class ForbiddenError(UnavailableError):
+    """The API server answers, and will not have it: rights, a quota, an admission policy."""
+
+
 class KubernetesApi:
     """Requests by path. Every method raises UnavailableError where the server does not answer or is too busy."""
 
@@ -93,9 +97,9 @@ class KubernetesApi:
         """The object at `path`, or None."""
         return await self._request("GET", path, missing_is_none=True)
 
-    async def list(self, path: str, selector: str = "") -> Object:
-        """The list at `path`, as the API gives it."""
-        query = {"labelSelector": selector} if selector else {}
+    async def list(self, path: str, selector: str = "", fields: str = "") -> Object:
+        """The list at `path`, as the API gives it, of what has the labels of `selector` and the values of `fields`."""
+        query = ({"labelSelector": selector} if selector else {}) | ({"fieldSelector": fields} if fields else {})
         found = await self._request("GET", path, query)
         return found or {"items": [], "metadata": {}}
 
@@ -183,6 +187,8 @@ def _error(status: int, answer: bytes, path: str) -> ConflictError | Unavailable
         message = answer[:300].decode(errors="replace")
     if status == 409:
         return ConflictError(message, where=path)
-    if status in (401, 403, 404, 408, 429) or status >= 500 or status == GONE:
+    if status == 403:
+        return ForbiddenError(f"HTTP 403: {message}", where=path)
+    if status in (401, 404, 408, 429) or status >= 500 or status == GONE:
         return UnavailableError(f"HTTP {status}: {message}", where=path)
     return InvalidInputError(f"HTTP {status}: {message}", where=path)

@@ -1,4 +1,4 @@
-"""How a Job can fail, and the exit code the controller knows each failure by.
+"""How a Job can fail, and the exit code the controller knows each failure by (core/job_exit.py).
 
 EvidenceError
 ├── OneClassError            all examples or labels are of one class
@@ -13,6 +13,7 @@ UnavailableError
 import errno
 
 from pilotage_core.errors import EvidenceError, InvalidInputError, PilotageError, UnavailableError
+from pilotage_core.job_exit import JobExit
 
 
 class OneClassError(EvidenceError):
@@ -39,27 +40,25 @@ class WorkerDiedError(UnavailableError):
     """One of the processes that train together ended before the others."""
 
 
-EXIT_USAGE, EXIT_TOO_LITTLE, EXIT_ONE_CLASS, EXIT_UNREACHABLE, EXIT_DAMAGED, EXIT_DISK = 2, 3, 4, 5, 6, 7
-EXIT_NOT_A_NUMBER, EXIT_SPLIT_LABEL, EXIT_BASE_MODEL, EXIT_WORKER_DIED = 8, 9, 10, 11
-EXIT_CODES: tuple[tuple[type[Exception], int], ...] = (
-    (OneClassError, EXIT_ONE_CLASS),
-    (DamagedArtefactError, EXIT_DAMAGED),
-    (NotANumberError, EXIT_NOT_A_NUMBER),
-    (SplitLabelError, EXIT_SPLIT_LABEL),
-    (BaseModelError, EXIT_BASE_MODEL),
-    (WorkerDiedError, EXIT_WORKER_DIED),
-    (EvidenceError, EXIT_TOO_LITTLE),
-    (UnavailableError, EXIT_UNREACHABLE),
-    (InvalidInputError, EXIT_USAGE),
-    (PilotageError, EXIT_USAGE),
-    (OSError, EXIT_DISK),
+EXIT_CODES: tuple[tuple[type[Exception], JobExit], ...] = (
+    (OneClassError, JobExit.ONE_CLASS),
+    (DamagedArtefactError, JobExit.DAMAGED),
+    (NotANumberError, JobExit.NOT_A_NUMBER),
+    (SplitLabelError, JobExit.SPLIT_LABEL),
+    (BaseModelError, JobExit.BASE_MODEL),
+    (WorkerDiedError, JobExit.WORKER_DIED),
+    (EvidenceError, JobExit.TOO_LITTLE),
+    (UnavailableError, JobExit.UNREACHABLE),
+    (InvalidInputError, JobExit.USAGE),
+    (PilotageError, JobExit.USAGE),
+    (OSError, JobExit.DISK),
 )
 """The first kind that fits decides."""
 
 
 def find_exit_code(error: PilotageError | OSError) -> int:
     """The exit code the controller knows `error` by."""
-    return next(code for kind, code in EXIT_CODES if isinstance(error, kind))
+    return int(next(code for kind, code in EXIT_CODES if isinstance(error, kind)))
 
 
 def explain_error(error: PilotageError | OSError) -> str:

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 
-from pilotage_trainer.failures import EXIT_WORKER_DIED
+from pilotage_core.job_exit import JobExit
 from pilotage_trainer.results import tell
 
 
@@ -47,7 +47,7 @@ def run_workers(command: list[str], processes: int) -> int:
         if first.exitcode < 0:
             name = signal.Signals(-first.exitcode).name
             tell(f"worker {rank} (process {first.pid}) was killed by {name}; start again to go on from the checkpoint")
-            return EXIT_WORKER_DIED
+            return int(JobExit.WORKER_DIED)
         tell(f"worker {rank} (process {first.pid}) failed with exit code {first.exitcode}; the others were stopped")
         return int(first.exitcode)
     return 0

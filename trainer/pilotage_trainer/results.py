@@ -6,10 +6,12 @@ The controller reads the termination message; the copy beside the artefact is fo
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
-from pilotage_core.wire import JobResult
+from pilotage_core.errors import EvidenceError
+from pilotage_core.wire import MOST_METRICS, JobResult, pack_result
 
 LONGEST_MESSAGE = 4096
 """Bytes that Kubernetes keeps of a termination message."""
@@ -40,14 +42,22 @@ def require_writable(path: Path) -> None:
 
 
 def shorten_result(result: JobResult) -> bytes:
-    """`result` as JSON of at most LONGEST_MESSAGE bytes: figures and words go first, certificates never."""
+    """`result` in at most LONGEST_MESSAGE bytes: packed where longer, then without figures and words.
+
+    Certificates always stay. Raises EvidenceError where they do not fit: cut, the Job would be tried again for ever.
+    """
     message = msgspec.json.encode(result)
-    if len(message) > LONGEST_MESSAGE:
-        message = msgspec.json.encode(msgspec.structs.replace(result, metrics={}))
-    if len(message) > LONGEST_MESSAGE:
-        reason = "certified; see result.json" if result.passed else "see result.json"
-        message = msgspec.json.encode(msgspec.structs.replace(result, metrics={}, reason=reason))
-    return message
+    if len(message) <= LONGEST_MESSAGE and len(result.metrics) <= MOST_METRICS:
+        return message
+    reason = "certified; see result.json" if result.passed else "see result.json"
+    without: list[dict[str, Any]] = [{"metrics": {}}, {"metrics": {}, "reason": reason}]
+    for shorter in [{}, *without] if len(result.metrics) <= MOST_METRICS else without:
+        packed = pack_result(msgspec.structs.replace(result, **shorter))
+        if len(packed) <= LONGEST_MESSAGE:
+            return packed
+    raise EvidenceError(
+        f"{len(result.certificates)} certificates do not fit a termination message", where="strata", remedy="have fewer"
+    )
 
 
 def tell(text: str) -> None:

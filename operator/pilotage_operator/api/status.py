@@ -47,6 +47,7 @@ class PhaseState(StrEnum):
     WAITING = "Waiting"
     RUNNING = "Running"
     FAILED = "Failed"  # retried after `retryAt`
+    STALLED = "Stalled"  # not retried until a manifest or the image changes
     DONE = "Done"
 
 
@@ -173,6 +174,7 @@ class Pipeline(StatusModel):
     fresh_after: str = ""
     failures: int = 0
     retry_at: str = ""
+    stalled_at: str = ""
     reason: str = ""
     last_outcome: str = ""
 

@@ -10,17 +10,17 @@ from typing import Any
 
 import msgspec
 
-from pilotage_core.errors import ConflictError, PilotageError, UnavailableError
+from pilotage_core.errors import ConflictError, InvalidInputError, PilotageError, UnavailableError
 from pilotage_operator.api.fields import API_VERSION, GROUP, VERSION
 from pilotage_operator.api.status import ProcessClusterStatus, write_time
 from pilotage_operator.build.bundle import Lookup, Object
 from pilotage_operator.build.event import build_event
 from pilotage_operator.build.inference_service import build_inference_service
 from pilotage_operator.build.job import LABEL_PROCESS_CLUSTER, LABEL_REVISION, build_job
-from pilotage_operator.decide.facts import Bundle, EndpointFact, JobFact, JobState, LifecycleDecision
+from pilotage_operator.decide.facts import Bundle, EndpointFact, JobFact, JobState, LifecycleDecision, WantedJob
 from pilotage_operator.keys import decode_key, make_key
-from pilotage_operator.kubernetes_api import KubernetesApi
-from pilotage_operator.observe.kubernetes import read_endpoint, read_job, read_job_state
+from pilotage_operator.kubernetes_api import ForbiddenError, KubernetesApi
+from pilotage_operator.observe.kubernetes import needs_pod, read_endpoint, read_job, read_job_state, read_refusal
 from pilotage_operator.observe.watch import RawWatch, Store
 from pilotage_operator.observe.world import Sighting
 from pilotage_operator.permits import SigningKey
@@ -31,6 +31,7 @@ JOBS, SERVICES = "/apis/batch/v1", "/apis/serving.kserve.io/v1beta1"
 POLICIES = "/apis/admissionregistration.k8s.io/v1"
 ADMISSION = ("pilotage-promotion", "pilotage-status", "pilotage-gate")
 RELIST_SECONDS = 15.0
+REFUSED_SECONDS, FORGET_REFUSED_SECONDS = 10.0, 120.0
 SCREENS_SECONDS = 10.0
 COUNTERS_SECONDS = 5.0
 """Counts in status change all the time; only what a decision rests on is written at once."""
@@ -55,6 +56,8 @@ class KubernetesWorld:
         self._listed_at = float("-inf")
         self._screens: dict[tuple[str, str], tuple[float, Object | None]] = {}
         self._ended: dict[str, JobFact] = {}
+        self._refused: dict[tuple[str, str], tuple[float, str]] = {}
+        self._without_pod: dict[str, tuple[float, JobFact | None]] = {}
         self._applied: dict[tuple[str, str], str] = {}
         self._written: dict[str, tuple[Object, float]] = {}
         self._versions: dict[str, int] = {}
@@ -187,8 +190,14 @@ class KubernetesWorld:
                 jobs.setdefault(namespace, {})[name] = await self._observe_job(namespace, name, job)
             except (PilotageError, *ODD) as error:
                 faults[_owner_of(job)] = f"Job {name} cannot be read: {type(error).__name__}: {error}"
+        for (namespace, name), (refused_at, why) in list(self._refused.items()):
+            if time.monotonic() - refused_at > FORGET_REFUSED_SECONDS:  # nobody wants it any more
+                del self._refused[namespace, name]
+            elif name not in jobs.get(namespace, {}):
+                jobs.setdefault(namespace, {})[name] = JobFact(JobState.REFUSED, reason=f"the Job is refused: {why}")
         living = {item["metadata"]["uid"] for item in store.items.values()}
         self._ended = {uid: fact for uid, fact in self._ended.items() if uid in living}
+        self._without_pod = {uid: known for uid, known in self._without_pod.items() if uid in living}
         return jobs
 
     async def _observe_job(self, namespace: str, name: str, job: Object) -> JobFact:
@@ -197,7 +206,19 @@ class KubernetesWorld:
             path = f"/api/v1/namespaces/{namespace}/pods"
             pods = await self._api.list(path, f"batch.kubernetes.io/job-name={name}")
             self._ended[uid] = read_job(job, pods["items"])
+        if uid not in self._ended and needs_pod(job):
+            return await self._observe_refusal(namespace, uid) or read_job(job, [])
         return self._ended.get(uid) or read_job(job, [])
+
+    async def _observe_refusal(self, namespace: str, uid: str) -> JobFact | None:
+        """Why a Job gets no pod. A quota on pods refuses no Job: only its events tell."""
+        asked_at, known = self._without_pod.get(uid, (float("-inf"), None))
+        if time.monotonic() - asked_at > REFUSED_SECONDS:
+            path = f"/api/v1/namespaces/{namespace}/events"
+            found = await self._api.list(path, fields=f"involvedObject.uid={uid},reason=FailedCreate")
+            known = read_refusal(found["items"])
+            self._without_pod[uid] = (time.monotonic(), known)
+        return known
 
     # --- apply -------------------------------------------------------------------------------------------------------
     async def apply_workloads(self, bundle: Bundle, decision: LifecycleDecision) -> None:
@@ -205,8 +226,7 @@ class KubernetesWorld:
         jobs, services = (watch.store for watch in self.watches)
         for job in decision.jobs:
             if (bundle.namespace, job.name) not in jobs.items:
-                item = build_job(bundle, job, image=self.serving_image, export=self._gateway)
-                await self._api.create(f"{JOBS}/namespaces/{bundle.namespace}/jobs", item)
+                await self._create_job(bundle, job)
         for endpoint in decision.endpoints:
             await self._apply_service(build_inference_service(bundle, endpoint, image=bundle.serving_image), services)
         kept = {endpoint.name for endpoint in decision.endpoints} | decision.kept_endpoints
@@ -214,8 +234,22 @@ class KubernetesWorld:
             if name not in kept:
                 await self._api.delete(f"{SERVICES}/namespaces/{bundle.namespace}/inferenceservices/{name}")
         for name, item in _find_made(jobs, bundle).items():
-            if item["metadata"]["labels"].get(LABEL_REVISION) not in decision.kept_revisions:
+            ended = name not in decision.kept_jobs and read_job_state(item) is not JobState.RUNNING
+            if ended or item["metadata"]["labels"].get(LABEL_REVISION) not in decision.kept_revisions:
                 await self._api.delete(f"{JOBS}/namespaces/{bundle.namespace}/jobs/{name}")
+
+    async def _create_job(self, bundle: Bundle, job: WantedJob) -> None:
+        """Create a Job. One that is refused is remembered, told as what its phase waits for, and tried again later."""
+        key = (bundle.namespace, job.name)
+        refused_at, _ = self._refused.get(key, (float("-inf"), ""))
+        if time.monotonic() - refused_at < REFUSED_SECONDS:
+            return
+        item = build_job(bundle, job, image=self.serving_image, export=self._gateway)
+        try:
+            await self._api.create(f"{JOBS}/namespaces/{bundle.namespace}/jobs", item)
+            self._refused.pop(key, None)
+        except (ForbiddenError, InvalidInputError) as error:
+            self._refused[key] = (time.monotonic(), error.what)
 
     async def _apply_service(self, item: Object, store: Store) -> None:
         key = (item["metadata"]["namespace"], item["metadata"]["name"])

@@ -18,7 +18,7 @@ import aiohttp
 import msgspec
 
 from pilotage_core.errors import UnavailableError
-from pilotage_core.wire import JobResult
+from pilotage_core.wire import read_result
 from pilotage_operator.api.status import ProcessClusterStatus
 from pilotage_operator.apply.processes import Process, find_process, start_process, stop_process
 from pilotage_operator.build.bundle import Lookup, Object
@@ -110,12 +110,15 @@ class LocalWorld:
         """Start Jobs that were never started, keep wanted servers up, end the others of this process cluster."""
         for job in decision.jobs:
             folder = self._folder / "jobs" / bundle.namespace / job.name
-            if not folder.exists():
+            if find_process(folder) is None:
                 out, result = str(self._folder / "artefacts"), str(folder / "result.json")
                 command = build_train_command(bundle, job, export=self._gateway, out=out, result=result)
+                folder.mkdir(parents=True, exist_ok=True)
+                (folder / "owner").write_text(bundle.name)
                 self._start(folder, command, threads=count_threads(bundle, job.phase))
         for endpoint in decision.endpoints:
             self._keep_server(bundle, endpoint)
+        self._remove_ended(bundle, decision)
         self._retire(bundle, {endpoint.name for endpoint in decision.endpoints} | decision.kept_endpoints)
 
     def _keep_server(self, bundle: Bundle, endpoint: WantedEndpoint) -> None:
@@ -129,8 +132,19 @@ class LocalWorld:
         port = process.record.port if process is not None else find_free_port()
         artefacts = str(self._folder / "artefacts")
         command = build_serve_command(bundle, endpoint, artefacts=artefacts, listen=f"127.0.0.1:{port}")
-        self._start(folder, command, port)
+        folder.mkdir(parents=True, exist_ok=True)
         (folder / "owner").write_text(bundle.name)
+        self._start(folder, command, port)
+
+    def _remove_ended(self, bundle: Bundle, decision: LifecycleDecision) -> None:
+        """What ended Jobs of this process cluster left to be read has been read: only the last one is kept."""
+        for folder in self._folder.glob(f"jobs/{bundle.namespace}/*"):
+            owner = folder / "owner"
+            if folder.name in decision.kept_jobs or not owner.exists() or owner.read_text() != bundle.name:
+                continue
+            process = find_process(folder)
+            if process is not None and not process.running:
+                shutil.rmtree(folder, ignore_errors=True)
 
     def _retire(self, bundle: Bundle, kept: set[str]) -> None:
         for folder in self._folder.glob(f"servers/{bundle.namespace}/*"):
@@ -181,8 +195,8 @@ def read_job(process: Process) -> JobFact:
         return JobFact(JobState.FAILED, exit_code=process.exit_code, reason=reason)
     path = process.folder / "result.json"
     try:
-        result = msgspec.json.decode(path.read_bytes(), type=JobResult)
-    except (OSError, msgspec.DecodeError) as error:
+        result = read_result(path.read_bytes())
+    except (OSError, ValueError) as error:
         return JobFact(JobState.FAILED, exit_code=0, reason=f"its result cannot be read: {error}")
     return JobFact(JobState.SUCCEEDED, result, 0)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from pilotage_core.job_exit import JobExit, list_final
 from pilotage_core.training import BASE_MODEL
 from pilotage_operator.api.fields import API_VERSION
 from pilotage_operator.api.policy_critic import Backend
@@ -24,10 +25,6 @@ ARTEFACTS_CLAIM = "artefacts"
 ARTEFACTS_PATH = "/artefacts"
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 """Kueue's webhook suspends a Job that is created with it until there is room."""
-DATA_EXIT_CODES = [2, 3, 4, 9, 10]
-"""Exit codes another try cannot mend: usage, data that does not carry it, a tokenizer or base model that cannot."""
-STOPPED_EXIT_CODE = 143
-"""How a trainer ends that was asked to stop (SIGTERM). A suspended Job's pods get no condition that would tell."""
 STOP_SECONDS = 300
 """For a batch and a checkpoint of every weight and moment, on a volume that others write to as well."""
 
@@ -157,11 +154,11 @@ def build_job(bundle: Bundle, job: WantedJob, *, image: str, export: str) -> dic
                 "rules": [
                     {
                         "action": "FailJob",
-                        "onExitCodes": {"containerName": "train", "operator": "In", "values": DATA_EXIT_CODES},
+                        "onExitCodes": {"containerName": "train", "operator": "In", "values": list_final()},
                     },
                     {
                         "action": "Ignore",
-                        "onExitCodes": {"containerName": "train", "operator": "In", "values": [STOPPED_EXIT_CODE]},
+                        "onExitCodes": {"containerName": "train", "operator": "In", "values": [int(JobExit.STOPPED)]},
                     },
                     {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
                 ]

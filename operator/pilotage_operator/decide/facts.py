@@ -43,13 +43,14 @@ class JobState(StrEnum):
     """How a Job fares."""
 
     RUNNING = "Running"
+    REFUSED = "Refused"  # the API server will not have it: a quota, an admission policy
     SUCCEEDED = "Succeeded"
     FAILED = "Failed"
 
 
 @dataclass(frozen=True, slots=True)
 class JobFact:
-    """One Job. `exit_code` is the trainer's (3 and 4: the data does not carry it), None where it is unknown."""
+    """One Job. `exit_code` is the trainer's (core/job_exit.py), None where it is unknown."""
 
     state: JobState
     result: JobResult | None = None
@@ -174,4 +175,5 @@ class LifecycleDecision:
     endpoints: tuple[WantedEndpoint, ...] = ()
     kept_endpoints: frozenset[str] = frozenset()
     kept_revisions: frozenset[str] = frozenset()
+    kept_jobs: frozenset[str] = frozenset()
     revoked: bool = False

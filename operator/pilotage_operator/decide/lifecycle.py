@@ -90,6 +90,7 @@ def decide_lifecycle(bundle: Bundle, before: ProcessClusterStatus, facts: Facts,
         endpoints=wanted_endpoints(making),
         kept_endpoints=frozenset(item.endpoint for item in status.retiring),
         kept_revisions=kept_revisions(bundle, making),
+        kept_jobs=frozenset({making.pipeline.job}),
         revoked=decision.effective.rank < before.stage.rank and before.stage in UNATTENDED,
     )
 

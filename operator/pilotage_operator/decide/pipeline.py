@@ -4,16 +4,18 @@ First climb:     Demonstrations → Policy → PolicyEndpoint → Feedback → C
 After a rollback:         Fresh → Policy → PolicyEndpoint →            Critic → CriticEndpoint → Calibrate → Certified
 
 One call moves at most one phase. An endpoint is named as the Job that made what it serves. A Job that fails is tried
-again later under a new name; one whose outcome is not good enough waits for more sessions first. Which stage all this
-earns is stages.py's; nothing here flips one.
+again later under a new name, as often as its exit code allows; one whose outcome is not good enough waits for more
+sessions first. Which stage all this earns is stages.py's; nothing here flips one.
 """
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import msgspec
 
 from pilotage_core.certificate import Certificate
+from pilotage_core.job_exit import Remedy, count_tries, explain_exit, find_remedy
 from pilotage_core.wire import JobResult
 from pilotage_operator.api.status import (
     Baseline,
@@ -29,22 +31,7 @@ from pilotage_operator.api.status import (
 from pilotage_operator.decide.evidence import find_void
 from pilotage_operator.decide.facts import Bundle, CounterFacts, Facts, JobFact, JobPhase, JobState, WantedJob
 
-DATA_EXIT_CODES = frozenset({3, 4})
-EXIT_TEXTS = {
-    2: "its command line or configuration was refused",
-    3: "too little data",
-    4: "all data is of one class",
-    5: "the export or a model server did not answer",
-    6: "an artefact is damaged",
-    7: "the disk is full or cannot be written",
-    8: "a loss is not a number",
-    9: "the tokenizer splits accept or reject",
-    10: "the base model cannot be loaded or does not fit",
-    11: "one of its workers died",
-}
-"""What the trainer's exit codes mean, for where a Job left no words of its own."""
-"""The trainer's word that the sessions do not carry it (too few, one class): more are needed, not another try."""
-LONGEST_BACKOFF_SECONDS = 300.0
+FIRST_BACKOFF_SECONDS, LONGEST_BACKOFF_SECONDS = 10.0, 600.0
 SETTLING_SECONDS = 30.0
 """From a changed digest to a new calibration: model servers of another image have to come up first."""
 DONE = PhaseState.DONE
@@ -159,6 +146,11 @@ def _fresh_text(bundle: Bundle, making: Making, counts: CounterFacts) -> str:
 # --- Jobs ------------------------------------------------------------------------------------------------------------
 def _watch_job(bundle: Bundle, making: Making, counts: CounterFacts, facts: Facts, now: float) -> Making:
     pipeline = making.pipeline
+    if pipeline.state is PhaseState.STALLED:
+        if pipeline.stalled_at == _fingerprint(bundle):
+            return making
+        mended = replace(making, pipeline=pipeline.model_copy(update={"failures": 0, "stalled_at": ""}))
+        return _start_job(bundle, _next_attempt(mended), pipeline.phase, now, since=pipeline.window_since)
     if pipeline.state is PhaseState.FAILED:
         if now < read_time(pipeline.retry_at):
             return making
@@ -166,30 +158,44 @@ def _watch_job(bundle: Bundle, making: Making, counts: CounterFacts, facts: Fact
     job = facts.jobs.get(pipeline.job)
     if job is None:
         return making
-    if job.state is JobState.RUNNING:
+    if job.state in (JobState.RUNNING, JobState.REFUSED):
         return replace(making, pipeline=pipeline.model_copy(update={"reason": job.reason}))
     if job.state is JobState.FAILED or job.result is None:
-        return _on_failed_job(making, counts, job, now)
+        return _on_failed_job(bundle, making, counts, job, now)
     if not job.result.passed:
         told = replace(making, metrics=_with_metrics(making, JOB_PHASES[pipeline.phase], job.result))
         return _wait_for_more(told, counts, job.result.reason or "evaluation not passed", now)
     return ON_PASSED[pipeline.phase](making, counts, job.result, now)
 
 
-def _on_failed_job(making: Making, counts: CounterFacts, job: JobFact, now: float) -> Making:
-    told = EXIT_TEXTS.get(job.exit_code or 0, f"exit code {job.exit_code}")
-    reason = job.reason or ("no result" if job.state is JobState.SUCCEEDED else told)
-    if job.exit_code in DATA_EXIT_CODES:
+def _on_failed_job(bundle: Bundle, making: Making, counts: CounterFacts, job: JobFact, now: float) -> Making:
+    """Wait for data, try again later, or stop until somebody changes something: as the exit code says (job_exit.py)."""
+    code = None if job.state is JobState.SUCCEEDED else job.exit_code
+    reason = job.reason or ("no result" if job.state is JobState.SUCCEEDED else explain_exit(code))
+    remedy = find_remedy(code)
+    if remedy is Remedy.MORE_DATA:
         return _wait_for_more(making, counts, reason, now)
-    failures = making.pipeline.failures + 1
-    backoff = min(5.0 * 2 ** (failures - 1), LONGEST_BACKOFF_SECONDS)
+    failures = making.pipeline.failures + (remedy is not Remedy.PREEMPTED)
+    told = f"Job {making.pipeline.job} failed: {reason}"
+    if remedy is Remedy.A_PERSON or failures >= max(count_tries(code), 1):
+        why = "another try would end the same" if remedy is Remedy.A_PERSON else f"{failures} tries in a row"
+        update = {"state": PhaseState.STALLED, "failures": failures, "stalled_at": _fingerprint(bundle),
+                  "reason": f"{told} ({why}: change what it says)"}  # fmt: skip
+        return replace(making, pipeline=making.pipeline.model_copy(update=update))
+    backoff = min(FIRST_BACKOFF_SECONDS * 2 ** max(failures - 1, 0), LONGEST_BACKOFF_SECONDS)
     update = {
         "state": PhaseState.FAILED,
         "failures": failures,
         "retry_at": write_time(now + backoff),
-        "reason": f"Job {making.pipeline.job} failed: {reason}",
+        "reason": told,
     }
     return replace(making, pipeline=making.pipeline.model_copy(update=update))
+
+
+def _fingerprint(bundle: Bundle) -> str:
+    """What people can change to mend a Job that stalled: manifests and image. Another one is another try."""
+    said = (bundle.cluster.to_json(), bundle.policy_critic.to_json(), bundle.gate.to_json(), bundle.serving_image)
+    return hashlib.blake2b(msgspec.json.encode(said, order="deterministic"), digest_size=8).hexdigest()
 
 
 def _on_policy(making: Making, counts: CounterFacts, result: JobResult, now: float) -> Making:

@@ -73,16 +73,18 @@ def _find_conditions(making: Making, decision: StageDecision, now: float) -> Ite
     pipeline = making.pipeline
     waits_for_endpoint = pipeline.phase in (Phase.POLICY_ENDPOINT, Phase.CRITIC_ENDPOINT)
     late = waits_for_endpoint and now - read_time(pipeline.since) > STALLED_AFTER_SECONDS
-    failed = pipeline.state is PhaseState.FAILED
+    stalled, retrying = pipeline.state is PhaseState.STALLED, pipeline.state is PhaseState.FAILED
+    refused = pipeline.state is PhaseState.RUNNING and pipeline.reason.startswith("the Job is refused")
     if decision.held_by is not None:
         yield "Ready", "False", decision.held_by.value, ""
-    elif failed:
+    elif stalled or retrying:
         yield "Ready", "False", "JobFailed", pipeline.reason
     else:
         yield "Ready", "True", "Working", ""
     if decision.rollback is not None:
         yield "RolledBack", "True", "Latched", decision.rollback.reason
-    if pipeline.state is PhaseState.RUNNING or waits_for_endpoint:
-        yield "Reconciling", "True", pipeline.phase.value, pipeline.reason
-    if failed or late:
-        yield "Stalled", "True", "JobFailed" if failed else "EndpointNotReady", pipeline.reason
+    if pipeline.state is PhaseState.RUNNING or waits_for_endpoint or retrying:
+        yield "Reconciling", "True", "JobRetried" if retrying else pipeline.phase.value, pipeline.reason
+    if stalled or refused or late:
+        why = "JobFailed" if stalled else "JobRefused" if refused else "EndpointNotReady"
+        yield "Stalled", "True", why, pipeline.reason

@@ -1,8 +1,6 @@
 """Kubernetes objects read into facts: Jobs with their pods' last words, InferenceServices. No request is made here."""
 
-import msgspec
-
-from pilotage_core.wire import JobResult
+from pilotage_core.wire import JobResult, read_result
 from pilotage_operator.api.status import read_time
 from pilotage_operator.build.bundle import Object
 from pilotage_operator.build.job import QUEUE_LABEL
@@ -24,8 +22,9 @@ def read_job(job: Object, pods: list[Object]) -> JobFact:
     state = read_job_state(job)
     if state is JobState.RUNNING:
         return JobFact(state, reason=_explain_suspension(job))
-    ended = sorted((end for pod in pods for end in _find_ends(pod)), key=lambda end: str(end.get("finishedAt", "")))
-    result = _read_result(ended[-1].get("message", "")) if ended else None
+    own = [pod for pod in pods if _is_own(pod, job)]
+    ended = sorted((end for pod in own for end in _find_ends(pod)), key=lambda end: str(end.get("finishedAt", "")))
+    result = _read_result(ended[-1].get("message")) if ended else None
     if state is JobState.SUCCEEDED:
         reason = "" if result else "its termination message cannot be read"
         return JobFact(state, result, 0, reason)
@@ -47,6 +46,18 @@ def read_endpoint(service: Object) -> EndpointFact:
     return EndpointFact(is_ready, url, reason, read_time(ready.get("lastTransitionTime", "")))
 
 
+def needs_pod(job: Object) -> bool:
+    """Whether a Job may run and has no pod: it was just made, or its pods are refused."""
+    status = job.get("status", {})
+    return not job.get("spec", {}).get("suspend") and not status.get("active") and bool(status.get("startTime"))
+
+
+def read_refusal(events: list[Object]) -> JobFact | None:
+    """What the newest of a Job's FailedCreate events says; None where there is none."""
+    told = sorted((str(event.get("lastTimestamp") or ""), str(event.get("message") or "")) for event in events)
+    return JobFact(JobState.REFUSED, reason=f"the Job is refused a pod: {told[-1][1][:300]}") if told else None
+
+
 def _explain_suspension(job: Object) -> str:
     """What a Job that may not start yet waits for; empty for one that may."""
     if not job.get("spec", {}).get("suspend"):
@@ -55,13 +66,21 @@ def _explain_suspension(job: Object) -> str:
     return f"the Job waits in queue {queue}" if queue else "the Job is suspended"
 
 
+def _is_own(pod: Object, job: Object) -> bool:
+    """Whether the Job made this pod: a label says so of any pod, its owner's uid only of these."""
+    owners = pod.get("metadata", {}).get("ownerReferences") or []
+    return any(owner.get("uid") == job["metadata"].get("uid") and owner.get("controller") for owner in owners)
+
+
 def _find_ends(pod: Object) -> list[Object]:
     containers = pod.get("status", {}).get("containerStatuses", [])
     return [c["state"]["terminated"] for c in containers if "terminated" in c.get("state", {})]
 
 
-def _read_result(message: str) -> JobResult | None:
+def _read_result(message: str | None) -> JobResult | None:
+    if not message:
+        return None
     try:
-        return msgspec.json.decode(message.encode(), type=JobResult)
-    except msgspec.DecodeError:
+        return read_result(message.encode())
+    except ValueError:  # msgspec's errors are ValueErrors
         return None

@@ -137,7 +137,7 @@ class MemoryWorld:
     now: float = START
     certifies: bool = True
     passes: bool = True
-    exit_code: int = 0
+    exit_code: int | None = 0
     score_from: ScoreSource | None = ScoreSource.CRITIC
     dialog: DialogFormat = DEFAULT_FORMAT
     certified_in: DialogFormat | None = None
@@ -183,7 +183,7 @@ class MemoryWorld:
         self.facts = replace(self.facts, jobs=jobs, endpoints=endpoints)
 
     def _finish(self, job: WantedJob) -> JobFact:
-        if self.exit_code:
+        if self.exit_code != 0:
             return JobFact(JobState.FAILED, None, self.exit_code, "broken")
         certificates = ()
         if job.phase is JobPhase.CALIBRATE and self.certifies:

@@ -11,6 +11,7 @@ import yaml
 from facts import make_bundle, make_certificate
 
 from pilotage_core.dialog import DEFAULT_FORMAT, DialogFormat, Snapshot
+from pilotage_core.job_exit import list_final
 from pilotage_core.score import CONFIDENCE_ALONE, CRITIC_ALONE, ScoreRule
 from pilotage_core.stage import Stage
 from pilotage_core.wire import Leave, find_leave
@@ -100,7 +101,7 @@ def test_a_job_is_owned_labelled_small_and_fails_at_once_on_data_that_does_not_c
     assert pod["containers"][0]["image"] == IMAGE
     assert pod["securityContext"]["runAsNonRoot"]
     assert pod["automountServiceAccountToken"] is False
-    assert job["spec"]["podFailurePolicy"]["rules"][0]["onExitCodes"]["values"] == [2, 3, 4, 9, 10]
+    assert job["spec"]["podFailurePolicy"]["rules"][0]["onExitCodes"]["values"] == list_final()
     assert job["spec"]["activeDeadlineSeconds"] == 3600
 
 

@@ -6,9 +6,9 @@ import pytest
 
 from pilotage_core.errors import InvalidInputError
 from pilotage_operator.apply.kubernetes import without_counts
-from pilotage_operator.decide.facts import JobState
+from pilotage_operator.decide.facts import JobFact, JobState
 from pilotage_operator.kubernetes_api import read_kubeconfig
-from pilotage_operator.observe.kubernetes import read_endpoint, read_job
+from pilotage_operator.observe.kubernetes import needs_pod, read_endpoint, read_job, read_refusal
 from pilotage_operator.observe.watch import Store
 
 PASSED = json.dumps({"phase": "policy", "revision": "r1", "passed": True, "digests": {"policy": "d"}})
@@ -17,15 +17,18 @@ REFUSED = json.dumps({"phase": "policy", "revision": "r1", "passed": False, "rea
 
 def job(*conditions: str, suspend: bool = False, queue: str = "") -> dict:
     labels = {"kueue.x-k8s.io/queue-name": queue} if queue else {}
-    written = {"metadata": {"labels": labels}, "spec": {"suspend": suspend}}
+    written = {"metadata": {"labels": labels, "uid": "job-1"}, "spec": {"suspend": suspend}}
     return written | {
         "status": {"conditions": [{"type": kind, "status": "True", "message": "m"} for kind in conditions]}
     }
 
 
-def pod(message: str, code: int = 0, at: str = "2026-01-01T00:00:00Z") -> dict:
+def pod(message: str, code: int = 0, at: str = "2026-01-01T00:00:00Z", owner: str = "job-1") -> dict:
     ended = {"exitCode": code, "message": message, "finishedAt": at}
-    return {"status": {"containerStatuses": [{"state": {"terminated": ended}}]}}
+    return {
+        "metadata": {"ownerReferences": [{"uid": owner, "controller": True}]},
+        "status": {"containerStatuses": [{"state": {"terminated": ended}}]},
+    }
 
 
 @pytest.mark.parametrize(
@@ -48,11 +51,29 @@ def pod(message: str, code: int = 0, at: str = "2026-01-01T00:00:00Z") -> dict:
         (job("Failed"), [pod(REFUSED, 3)], JobState.FAILED, 3, "3 sessions are too few"),
         (job("Failed"), [pod("Killed", 137)], JobState.FAILED, 137, "Killed"),
         (job("Failed"), [], JobState.FAILED, None, "m"),
+        (job("Complete"), [pod(PASSED, owner="x")], JobState.SUCCEEDED, 0, "its termination message cannot be read"),
+        (job("Failed"), [pod(REFUSED, 3, owner="x")], JobState.FAILED, None, "m"),
     ],
 )
 def test_a_job_is_what_its_last_pod_said(found, pods, state, code, reason):
     fact = read_job(found, pods)
     assert (fact.state, fact.exit_code, fact.reason) == (state, code, reason)
+
+
+def test_a_job_that_gets_no_pod_is_refused_as_its_newest_event_says():
+    started = {"spec": {}, "status": {"startTime": "2026-01-01T00:00:00Z"}}
+    assert needs_pod(started)
+    assert not needs_pod({"spec": {}, "status": {"startTime": "x", "active": 1}})
+    assert not needs_pod({"spec": {"suspend": True}, "status": {"startTime": "x"}})
+    assert read_refusal([]) is None
+    said = [
+        {"lastTimestamp": "2026-01-01T00:00:05Z", "message": "exceeded quota: small, requested: memory=4Gi"},
+        {"lastTimestamp": "2026-01-01T00:00:01Z", "message": "an older one"},
+    ]
+    fact = read_refusal(said)
+    assert fact == JobFact(
+        JobState.REFUSED, reason="the Job is refused a pod: exceeded quota: small, requested: memory=4Gi"
+    )
 
 
 def service(ready: str, model: str | None = None) -> dict:

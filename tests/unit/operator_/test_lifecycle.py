@@ -9,9 +9,10 @@ from facts import IMAGE, MemoryWorld, climb_to, healthy, make_bundle, make_certi
 from pilotage_core.certificate import ScoreSource
 from pilotage_core.dialog import DEFAULT_FORMAT, DialogFormat, Snapshot
 from pilotage_core.guardrail import Reading
+from pilotage_core.job_exit import JobExit, Remedy, count_tries, find_remedy
 from pilotage_core.score import CONFIDENCE_ALONE, ScoreRule
 from pilotage_core.stage import Stage
-from pilotage_operator.api.status import Baseline, Phase, ProcessClusterStatus, read_time
+from pilotage_operator.api.status import Baseline, Phase, PhaseState, ProcessClusterStatus, read_time
 from pilotage_operator.decide.facts import EndpointFact, JobFact, JobState, MonitorFact
 from pilotage_operator.decide.in_force import find_tightened
 from pilotage_operator.decide.pipeline import decode_certificates, start_making
@@ -104,13 +105,75 @@ def test_calibration_that_certifies_nothing_stays_in_copilot_and_tries_again_wit
     assert world.status.pair.critic_endpoint == "one-r1-critic-2"
 
 
-def test_a_job_that_fails_is_retried_under_a_new_name_later_each_time():
-    world = MemoryWorld(make_bundle(), exit_code=5)
+def find_condition(world: MemoryWorld, kind: str):
+    return next((c for c in world.status.conditions if c.type == kind and c.status == "True"), None)
+
+
+def test_a_job_that_fails_is_retried_under_a_new_name_later_each_time_then_left_to_a_person():
+    world = MemoryWorld(make_bundle(), exit_code=JobExit.UNREACHABLE)
     world.count(sessions=100, demonstrations=100)
     world.steps(60)
-    assert names(world) == ["one-r1-policy", "one-r1-policy-2", "one-r1-policy-3", "one-r1-policy-4"]
-    stalled = {c.type: c for c in world.status.conditions}["Stalled"]
-    assert "exit code 5" in stalled.message or "broken" in stalled.message
+    assert names(world) == ["one-r1-policy", "one-r1-policy-2", "one-r1-policy-3"], "after 10 and 20 seconds"
+    assert find_condition(world, "Reconciling").reason == "JobRetried"
+    assert find_condition(world, "Stalled") is None
+    world.steps(1000)
+    assert len(world.job_log) == count_tries(JobExit.UNREACHABLE) == 6
+    stalled = find_condition(world, "Stalled")
+    assert stalled.reason == "JobFailed"
+    assert "broken" in stalled.message
+    assert "6 tries in a row" in stalled.message
+
+
+@pytest.mark.parametrize("code", [None, *JobExit], ids=str)
+def test_every_end_of_a_job_has_a_bound_and_what_only_a_person_mends_is_not_tried_again(code):
+    if code is JobExit.DONE:
+        return
+    world = MemoryWorld(make_bundle(), exit_code=code)
+    world.count(sessions=100, demonstrations=100)
+    world.steps(4000)
+    tries = len(world.job_log)
+    match find_remedy(code):
+        case Remedy.A_PERSON:
+            assert (tries, find_condition(world, "Stalled").reason) == (1, "JobFailed")
+        case Remedy.MORE_DATA:
+            assert (tries, find_condition(world, "Stalled")) == (1, None)
+        case Remedy.ANOTHER_TRY:
+            assert (tries, find_condition(world, "Stalled").reason) == (count_tries(code), "JobFailed")
+        case Remedy.PREEMPTED:
+            assert tries > 50, "nobody's failure: it goes on for as long as it is stopped"
+    assert world.status.stage is Stage.LOGGING
+
+
+@pytest.mark.parametrize("change", ["manifest", "image"])
+def test_a_stalled_pipeline_goes_on_as_soon_as_somebody_changes_something(change):
+    world = MemoryWorld(make_bundle(), exit_code=JobExit.USAGE)
+    world.count(sessions=100, demonstrations=100)
+    world.steps(20)
+    assert (names(world), world.status.pipeline.state) == (["one-r1-policy"], PhaseState.STALLED)
+    world.exit_code = 0
+    world.steps(20)
+    assert names(world) == ["one-r1-policy"], "nothing has changed"
+    if change == "image":
+        world.bundle = replace(world.bundle, serving_image="registry.example/serve@sha256:" + "1" * 64)
+    else:
+        more = world.bundle.policy_critic.training.model_copy(update={"memory": "4Gi"})
+        pair = world.bundle.policy_critic.model_copy(update={"training": more})
+        world.bundle = replace(world.bundle, policy_critic=pair)
+    world.steps(5)
+    assert names(world) == ["one-r1-policy", "one-r1-policy-2"]
+    assert find_condition(world, "Stalled") is None
+
+
+def test_a_refused_job_is_told_as_such_and_goes_on_when_it_is_let_in():
+    world = MemoryWorld(make_bundle())
+    world.count(sessions=100, demonstrations=100)
+    refused = JobFact(JobState.REFUSED, reason="the Job is refused: exceeded quota: jobs, requested: 1, used: 3")
+    world.steps(15, jobs={"one-r1-policy": refused})
+    assert find_condition(world, "Stalled").reason == "JobRefused"
+    assert "exceeded quota" in find_condition(world, "Stalled").message
+    world.steps(5, jobs={})
+    assert find_condition(world, "Stalled") is None
+    assert world.status.stage is Stage.COPILOT
 
 
 def test_a_job_whose_data_does_not_carry_it_waits_for_data_not_for_time():

@@ -1,11 +1,13 @@
 """The Jobs end to end on synthetic sessions: results, splits, refusals, exit codes."""
 
+import base64
 import gzip
 import json
 import re
 import shutil
 import signal
 import sys
+import zlib
 from functools import partial
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from typer.testing import CliRunner
 from pilotage_core.certificate import ScoreSource
 from pilotage_core.dialog import DEFAULT_FORMAT
 from pilotage_core.errors import ConflictError, EvidenceError, InvalidInputError, PermitError, PilotageError
-from pilotage_core.wire import JobResult
+from pilotage_core.wire import MOST_CERTIFICATES, PACKED, JobResult, read_result
 from pilotage_trainer import calibration_job
 from pilotage_trainer.artefact import MANIFEST, TRANSFORMERS, Manifest, read_artefact, read_manifest, write_artefact
 from pilotage_trainer.calibration_job import CURVES, run_calibrate
@@ -371,7 +373,32 @@ def test_a_long_result_is_shortened_to_what_kubernetes_keeps():
     result = JobResult("critic", "r1", True, reason="x" * 100, metrics={f"m{i}": float(i) for i in range(500)})
     short = shorten_result(result)
     assert len(short) <= LONGEST_MESSAGE
-    assert msgspec.json.decode(short, type=JobResult).passed
+    assert read_result(short).passed
+
+
+def test_a_result_of_many_strata_reaches_the_controller_whole(climbed, config):
+    """Certificates were cut at 4,096 bytes from six strata on: the Job had worked and was tried again for ever."""
+    _, export, out, *_ = climbed
+    calibration = run_calibrate(window(export, out), read_config(config), None, ISSUED)
+    one = calibration.certificates[0]
+    names = [f"click:book_{n:02d} in the booking form" for n in range(MOST_CERTIFICATES)]
+    strata = tuple(msgspec.structs.replace(one, stratum=name) for name in names)
+    result = msgspec.structs.replace(calibration, certificates=strata, metrics={f"m{i}": i / 7 for i in range(100)})
+    packed = shorten_result(result)
+    assert len(msgspec.json.encode(result)) > LONGEST_MESSAGE
+    assert len(packed) <= LONGEST_MESSAGE
+    assert read_result(packed).certificates == strata
+    for cut in range(0, len(packed), 97):
+        with pytest.raises(ValueError, match=r".+"):
+            read_result(packed[:cut])
+
+
+def test_no_message_can_blow_up_in_the_controller():
+    bomb = PACKED + base64.b64encode(zlib.compress(b'{"phase":"' + b"x" * (64 << 20) + b'"}', 9))
+    deep = PACKED + base64.b64encode(zlib.compress(b'{"metrics":' + b"[" * 200_000))
+    for message in (bomb, deep, b"[" * 200_000, b"\xff", PACKED, PACKED + b"!!"):
+        with pytest.raises(ValueError, match=r".+"):
+            read_result(message)
 
 
 def run_cli(*arguments):

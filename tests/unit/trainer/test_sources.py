@@ -10,8 +10,9 @@ import pyarrow.parquet
 import pytest
 
 from pilotage_core.errors import EvidenceError, InvalidInputError, UnavailableError
+from pilotage_core.job_exit import JobExit
 from pilotage_trainer.dataset import read_export
-from pilotage_trainer.failures import EXIT_DAMAGED, DamagedArtefactError, find_exit_code
+from pilotage_trainer.failures import DamagedArtefactError, find_exit_code
 from pilotage_trainer.records_file import write_archive, write_file
 from pilotage_trainer.sources import read_records
 
@@ -91,7 +92,7 @@ def test_a_truncated_parquet_file_is_one_clear_error(sessions, tmp_path):
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(DamagedArtefactError, match=r"export\.parquet: is no whole Parquet file") as raised:
         read_export(str(path), KEY)
-    assert find_exit_code(raised.value) == EXIT_DAMAGED
+    assert find_exit_code(raised.value) == JobExit.DAMAGED
     assert "\n" not in str(raised.value)
 
 

@@ -14,12 +14,13 @@ from unit.trainer.neural.learned import QUICK, describe_rules, write_policy
 
 from pilotage_core.certificate import ScoreSource
 from pilotage_core.events import FeedbackGiven, Grade
+from pilotage_core.job_exit import JobExit
 from pilotage_core.score import CONFIDENCE_ALONE, CRITIC_ALONE
 from pilotage_core.training import CriticTraining, GradeWeights, Lora
 from pilotage_trainer.artefact import read_manifest
 from pilotage_trainer.calibration_job import run_calibrate
 from pilotage_trainer.config import CriticSettings, read_config
-from pilotage_trainer.failures import EXIT_ONE_CLASS, EXIT_TOO_LITTLE, NotANumberError
+from pilotage_trainer.failures import NotANumberError
 from pilotage_trainer.main import app
 from pilotage_trainer.models import read_score_card
 from pilotage_trainer.neural.batches import collate
@@ -248,9 +249,9 @@ def test_a_job_leaves_the_score_it_names(folder, sessions, write_export, certain
 @pytest.mark.parametrize(
     ("changed", "code"),
     [
-        pytest.param({"until": 62}, EXIT_TOO_LITTLE, id="too few labels"),
-        pytest.param({"until": 40}, EXIT_TOO_LITTLE, id="no session but what the policy learned from"),
-        pytest.param({"until": 160, "only": ()}, EXIT_ONE_CLASS, id="one class"),
+        pytest.param({"until": 62}, JobExit.TOO_LITTLE, id="too few labels"),
+        pytest.param({"until": 40}, JobExit.TOO_LITTLE, id="no session but what the policy learned from"),
+        pytest.param({"until": 160, "only": ()}, JobExit.ONE_CLASS, id="one class"),
     ],
 )
 def test_bad_windows_have_their_exit_codes(folder, sessions, write_export, tmp_path, changed, code):

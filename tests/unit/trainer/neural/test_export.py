@@ -11,16 +11,9 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from unit.trainer.neural.tiny import SCHEMA, build_model, build_prompts, build_tokenizer
 
 from pilotage_core.dialog import DEFAULT_FORMAT, DialogFormat, Snapshot
+from pilotage_core.job_exit import JobExit
 from pilotage_trainer.artefact import MANIFEST, Manifest, digest_manifest, read_manifest
-from pilotage_trainer.failures import (
-    EXIT_BASE_MODEL,
-    EXIT_DAMAGED,
-    EXIT_SPLIT_LABEL,
-    BaseModelError,
-    DamagedArtefactError,
-    SplitLabelError,
-    find_exit_code,
-)
+from pilotage_trainer.failures import BaseModelError, DamagedArtefactError, SplitLabelError, find_exit_code
 from pilotage_trainer.neural import export
 from pilotage_trainer.neural.export import check_tokenizer, digest_base, load_transformer, write_transformer
 from pilotage_trainer.neural.inference import PolicyModel
@@ -90,7 +83,7 @@ def test_half_written_and_altered_files_are_refused(folder, name, damage):
     (folder / name).write_bytes(damage((folder / name).read_bytes()))
     with pytest.raises(DamagedArtefactError) as refused:
         load_transformer(folder, "policy")
-    assert find_exit_code(refused.value) == EXIT_DAMAGED
+    assert find_exit_code(refused.value) == JobExit.DAMAGED
 
 
 def test_a_missing_file_and_another_kind_are_refused(folder):
@@ -140,7 +133,7 @@ def test_an_adapter_is_called_by_its_revision_and_bound_to_its_base(tmp_path, to
     build_model(len(tokenizer), seed=1).save_pretrained(base)
     with pytest.raises(BaseModelError, match="another base") as refused:
         load_transformer(tmp_path / "policy", "policy")
-    assert find_exit_code(refused.value) == EXIT_BASE_MODEL
+    assert find_exit_code(refused.value) == JobExit.BASE_MODEL
 
 
 def test_a_tokenizer_that_splits_accept_or_reject_is_refused():
@@ -148,7 +141,7 @@ def test_a_tokenizer_that_splits_accept_or_reject_is_refused():
     bare.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     with pytest.raises(SplitLabelError) as refused:
         check_tokenizer(PreTrainedTokenizerFast(tokenizer_object=bare, eos_token="?"), 1)
-    assert find_exit_code(refused.value) == EXIT_SPLIT_LABEL
+    assert find_exit_code(refused.value) == JobExit.SPLIT_LABEL
 
 
 def test_a_tokenizer_that_puts_a_frame_around_a_chat_or_outgrows_the_model_is_refused():

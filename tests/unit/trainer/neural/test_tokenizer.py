@@ -11,14 +11,9 @@ from unit.trainer.neural.tiny import build_dialog, save_base
 
 from pilotage_core.dialog import ACCEPT, REJECT, VERDICT_MARK, DialogFormat
 from pilotage_core.events import Author, Event, MessagePosted, SessionOpened
+from pilotage_core.job_exit import JobExit
 from pilotage_core.walk import SessionWalk
-from pilotage_trainer.failures import (
-    EXIT_BASE_MODEL,
-    EXIT_SPLIT_LABEL,
-    BaseModelError,
-    SplitLabelError,
-    find_exit_code,
-)
+from pilotage_trainer.failures import BaseModelError, SplitLabelError, find_exit_code
 from pilotage_trainer.neural.sequences import NOTHING, Encoder
 from pilotage_trainer.neural.tokenizer import (
     adapt_tokenizer,
@@ -129,13 +124,13 @@ def test_a_base_that_splits_a_verdict_is_refused_with_its_own_exit_code(tmp_path
     base = save_base(tmp_path, ["nothing of the kind in here"])
     with pytest.raises(SplitLabelError, match="splits ' accept' into") as raised:
         adapt_tokenizer(base)
-    assert find_exit_code(raised.value) == EXIT_SPLIT_LABEL
+    assert find_exit_code(raised.value) == JobExit.SPLIT_LABEL
 
 
 def test_a_base_that_cannot_be_loaded_is_refused_with_its_own_exit_code(tmp_path):
     with pytest.raises(BaseModelError) as raised:
         adapt_tokenizer(tmp_path / "no-such-model")
-    assert find_exit_code(raised.value) == EXIT_BASE_MODEL
+    assert find_exit_code(raised.value) == JobExit.BASE_MODEL
     assert "\n" not in str(raised.value)
 
 
