@@ -100,7 +100,7 @@ def test_text_may_be_stored_as_bytes_or_views(tmp_path, kind):
 @pytest.mark.parametrize("column", ["operator", "process_cluster"])
 def test_a_dictionary_may_use_all_numbers_of_its_codes(tmp_path, column):
     """An int8 code has no number left for what is empty."""
-    names = [f"n{i}" for i in range(128)]
+    names = [f"a/n{i}" for i in range(128)]
     codes = [None if column == "operator" and i % 50 == 0 else i % 128 for i in range(1280)]
     coded = pa.DictionaryArray.from_arrays(pa.array(codes, pa.int8()), names)
     table = drawn(1, 1280)
@@ -156,7 +156,7 @@ def parquet_bytes() -> bytes:
         ("t.csv", ",".join(COLUMNS).encode() + b"\n", 3, "has no labels"),
         ("t.csv", ",".join(COLUMNS).encode(), 3, "has no labels"),
         ("t.csv", b"score,at", 2, "column process_cluster: is missing among score, at"),
-        ("t.csv", b"\xff\xfe\x00 nothing", 2, "is no CSV"),
+        ("t.csv", b"\xff\xfe\x00 nothing", 2, "is UTF-16 (write UTF-8)"),
         ("t.csv", b"a\x1b[2J\n1,\x1b[2J,3\n", 2, "is no CSV"),
         ("t.csv", b"\x1b[2J\t\n", 2, "is missing among '\\x1b[2J\\t'"),
         ("t.csv", ",".join(COLUMNS).encode() + b"\na/b,m,0.5\n", 2, "is no CSV"),
@@ -218,3 +218,88 @@ def test_the_jobs_form_needs_its_own_options_and_none_of_the_tables():
     assert (missing.exit_code, mixed.exit_code) == (2, 2)
     assert "--export" in missing.stderr
     assert "--json" in mixed.stderr
+
+
+# --- what is no table of commas, and what was never meant as a value --------------------------------------------------
+def as_csv(table: dict[str, list], separator: str = ",") -> str:
+    rows = zip(*table.values(), strict=True)
+    return "\n".join([separator.join(table), *(separator.join(str(cell) for cell in row) for row in rows), ""])
+
+
+@pytest.mark.parametrize(
+    ("shape", "said"),
+    [
+        (lambda t: as_csv(t, ";").encode(), "is separated by semicolons (write commas)"),
+        (lambda t: as_csv(t, "\t").encode(), "is separated by tabs (write commas)"),
+        (lambda t: as_csv(t, "|").encode(), "is separated by bars (write commas)"),
+        (lambda t: as_csv(t).encode("utf-16"), "is UTF-16 (write UTF-8)"),
+        (lambda t: as_csv(t).encode("utf-16-le"), "holds zero bytes"),
+        (lambda t: as_csv(t).encode("utf-32-be"), "holds zero bytes"),
+        (lambda t: b"sep=,\n" + as_csv(t).encode(), "begins with a line for a spreadsheet (sep=)"),
+        (lambda t: b"# labels\n" + as_csv(t).encode(), "begins with a comment"),
+        (lambda t: as_csv(t).split("\n", 1)[1].encode(), "has no header"),
+        (lambda t: b"PK\x03\x04" + bytes(100), "is a workbook or an archive (ZIP) (write CSV)"),
+        (lambda t: b'[{"score": 0.5}]', "is JSON (write CSV)"),
+        (lambda t: b'{"score": 0.5}\n', "is JSON (write CSV)"),
+        (lambda t: gzip.compress(gzip.compress(as_csv(t).encode())), "is compressed twice"),
+    ],
+)
+def test_a_file_of_another_shape_is_called_what_it_is(tmp_path, shape, said):
+    path = tmp_path / "labels.csv"
+    path.write_bytes(shape(drawn(1, 100)))
+    found = run(path)
+    assert (found.exit_code, found.stdout) == (2, "")
+    assert said in found.stderr
+
+
+def test_a_column_is_found_whatever_its_case_and_a_byte_order_mark_is_none_of_its_name(tmp_path):
+    table = drawn(1, 300)
+    plain = read(write_csv(tmp_path / "p.csv", table))
+    odd = {f" {name.upper()} ": values for name, values in table.items()}
+    assert read(write_csv(tmp_path / "t.csv", odd)) == plain
+    assert read(write_parquet(tmp_path / "t.parquet", odd)) == plain
+    (tmp_path / "b.csv").write_bytes(b"\xef\xbb\xbf" + (tmp_path / "p.csv").read_bytes())
+    assert read(tmp_path / "b.csv") == plain
+
+
+@pytest.mark.parametrize("column", ["operator", "session_id", "comment"])
+@pytest.mark.parametrize("closed", [True, False])
+@pytest.mark.parametrize("packed", [True, False])
+def test_rows_that_a_quote_swallows_are_never_left_out_in_silence(tmp_path, column, closed, packed):
+    table = {**drawn(1, 300), "comment": ["fine"] * 300}
+    table[column][100] = '"oh'
+    if closed:
+        table[column][110] = 'ah"'
+    path = tmp_path / ("t.csv.gz" if packed else "t.csv")
+    path.write_bytes(gzip.compress(as_csv(table).encode()) if packed else as_csv(table).encode())
+    found = run(path)
+    assert (found.exit_code, found.stdout) == (2, "")
+    assert "quote" in found.stderr
+
+
+def test_text_of_several_lines_in_a_column_nobody_reads_is_fine(tmp_path):
+    table = {**drawn(1, 300), "comment": ["one, two\nthree", "", 'a "quoted" word\r\n'] * 100}
+    assert read(write_csv(tmp_path / "t.csv", table)) == read(write_csv(tmp_path / "p.csv", drawn(1, 300)))
+
+
+@pytest.mark.parametrize("word", ["nan", "NaN", "NULL", "None", "n/a", "N/A", "<NA>", "-", "\\N", "unknown", "\u200b"])
+@pytest.mark.parametrize("write", [write_csv, write_parquet])
+def test_what_exporters_write_for_missing_is_missing(tmp_path, word, write):
+    table = drawn(1, 600)
+    for column, caveat in (("operator", "OperatorsMissing"), ("session_id", "SessionsMissing")):
+        said = {**table, column: [word if i % 3 == 0 else value for i, value in enumerate(table[column])]}
+        empty = {**table, column: ["" if i % 3 == 0 else value for i, value in enumerate(table[column])]}
+        [found], [missing] = read(write(tmp_path / "t", said)), read(write(tmp_path / "e", empty))
+        assert found == missing
+        assert caveat in found["caveats"]
+    for column in ("stratum", "process_cluster"):
+        refused = run(write(tmp_path / "t", {**table, column: [word] * 600}))
+        assert refused.exit_code == 2
+        assert f"column {column}, row 1" in refused.stderr
+
+
+@pytest.mark.parametrize("name", ["refunds", "/refunds", "shop/", "shop/a/b", "sh\x00op/refunds", "shop/re\nfunds"])
+def test_a_process_cluster_is_a_namespace_and_a_name(tmp_path, name):
+    refused = run(write_parquet(tmp_path / "t", {**drawn(1, 100), "process_cluster": [name] * 100}))
+    assert refused.exit_code == 2
+    assert "column process_cluster, row 1" in refused.stderr

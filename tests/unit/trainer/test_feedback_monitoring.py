@@ -23,7 +23,7 @@ def then(n: int, accepted: float, seed: int = 9) -> dict[str, list]:
         **drawn(seed, n),
         "score": [0.99] * n,
         "accepted": (rng.random(n) < accepted).tolist(),
-        "at": [datetime.fromtimestamp(1.8e9 + i, UTC) for i in range(n)],
+        "at": [datetime.fromtimestamp(1.8e9 + 61 * i, UTC) for i in range(n)],  # no answer sent again
     }
 
 
@@ -135,6 +135,7 @@ def test_a_tightening_stands_however_good_the_labels_after_it(tmp_path, good):
     (tmp_path / "force.json").write_text(json.dumps([force]))
     n = 16 + good
     table = {**drawn(1, n), "score": [0.9] * n, "accepted": [True] * 10 + [False] * 6 + [True] * good}
+    table["session_id"] = [f"s-{i}" for i in range(n)]
     [gate] = read(write_csv(tmp_path / "t.csv", table), "--in-force", str(tmp_path / "force.json"))
     assert (gate["monitor"]["step"], gate["monitor"]["next_tau"]) == ("Tighten", 0.6)
     assert gate["monitor"]["alarm"] == ("None" if good else "Tighten")

@@ -1,6 +1,6 @@
 """`calibrate --feedback`: a table of labels in, a τ for each gate out."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pyarrow as pa
@@ -24,7 +24,7 @@ from pilotage_trainer.feedback.calibration import FeedbackRequest, calibrate_tab
 from pilotage_trainer.feedback.gates import gather_gates
 from pilotage_trainer.feedback.ids import hash_ids
 from pilotage_trainer.feedback.table import FeedbackTable
-from pilotage_trainer.feedback.table_file import COLUMNS
+from pilotage_trainer.feedback.table_file import COLUMNS, LABEL_IDS
 from pilotage_trainer.feedback.targets import Targets
 from pilotage_trainer.feedback.times import parse_microseconds
 
@@ -121,15 +121,39 @@ def test_labels_without_session_are_one_session_of_their_operator(tmp_path):
     assert (none["tau"], none["design_effect"]) == (same["tau"], pytest.approx(same["design_effect"]))
 
 
-def test_rows_that_equal_others_in_every_column_are_counted_and_named(tmp_path):
+def test_a_label_counts_once_however_often_it_was_pasted_or_sent(tmp_path):
     table, other = drawn(1, 400), {**drawn(2, 400), "stratum": ["finalizing"] * 400}
     almost = {**table, "at": [datetime.fromtimestamp(1.7e9, UTC)] * 400}  # times alone make no row the same
+    retried = {**table, "at": [at + timedelta(seconds=40) for at in table["at"]]}
+    again = {**table, "at": [at + timedelta(seconds=90) for at in table["at"]]}
     path = write_parquet(tmp_path / "t.parquet", joined(*[table] * 5, other))
+    [once] = read(write_csv(tmp_path / "once.csv", table))
     finalizing, message = read(path)
-    assert (message["n"], message["repeated"], message["caveats"]) == (2000, 1600, ["RowsRepeated"])
+    assert (message["n"], message["repeated"], message["caveats"]) == (400, 1600, ["RowsRepeated"])
+    assert (message["operators"], message["tau"]) == (once["operators"], once["tau"])
     assert (finalizing["repeated"], finalizing["caveats"]) == (0, [])
     assert read(write_csv(tmp_path / "t.csv", almost))[0]["repeated"] == 0
-    assert "RowsRepeated: rows equal others" in run(path).stdout
+    assert read(write_csv(tmp_path / "r.csv", joined(table, retried)))[0]["repeated"] == sum(table["accepted"])
+    assert read(write_csv(tmp_path / "r.csv", joined(table, retried, again)))[0]["repeated"] == 2 * sum(
+        table["accepted"]
+    ), "a chain of them; rejections count each"
+    assert read(write_csv(tmp_path / "a.csv", joined(table, again)))[0]["repeated"] == 0, "another answer to the same"
+    assert "RowsRepeated: rows tell a label again" in run(path).stdout
+
+
+@pytest.mark.parametrize("column", LABEL_IDS)
+def test_a_labels_id_tells_that_it_is_the_same(tmp_path, column):
+    table = {**drawn(1, 400), column: [f"l{i}" for i in range(400)]}
+    [once] = read(write_csv(tmp_path / "once.csv", table))
+    later = {**table, "at": [at + timedelta(days=3) for at in table["at"]]}
+    [found] = read(write_csv(tmp_path / "t.csv", joined(table, later)))
+    assert (found["n"], found["repeated"], found["tau"]) == (400, 400, once["tau"])
+    other = {**later, "accepted": [not a if i == 7 else a for i, a in enumerate(table["accepted"])]}
+    refused = run(write_csv(tmp_path / "t.csv", joined(table, other)))
+    assert refused.exit_code == 2
+    assert "is one label's in rows 8 and 408, which differ" in refused.stderr
+    saturated = {**table, "score": [0.9] * 400, "operator": ["op"] * 400, "session_id": ["s"] * 400}
+    assert read(write_csv(tmp_path / "s.csv", saturated))[0]["n"] == 400, "its id also tells that it is another"
 
 
 def test_labels_rarely_looked_at_weigh_more(tmp_path):

@@ -15,7 +15,7 @@ import numpy as np
 
 from pilotage_core.calibration import TauResult, calibrate
 from pilotage_core.errors import InvalidInputError
-from pilotage_trainer.feedback.gates import Rows, count_repeated, gather_gates
+from pilotage_trainer.feedback.gates import Rows, gather_gates, keep_first
 from pilotage_trainer.feedback.monitoring import InForce, Key, Monitoring, monitor_rows, read_in_force
 from pilotage_trainer.feedback.table import FeedbackTable
 from pilotage_trainer.feedback.targets import Targets
@@ -28,7 +28,7 @@ FEW_OPERATORS = 3
 class Caveat(StrEnum):
     """What a result does not speak for, or leans on."""
 
-    ROWS_REPEATED = "RowsRepeated"  # rows equal others in every column: pasted twice, they count as evidence twice
+    ROWS_REPEATED = "RowsRepeated"  # rows tell a label again (pasted, retried): each label counts once
     ONE_OPERATOR = "OneOperator"  # it speaks for this operator only: others may differ
     FEW_OPERATORS = "FewOperators"  # two operators tell too little of how others differ
     OPERATORS_MISSING = "OperatorsMissing"  # labels without operator count as one more operator, the worst case
@@ -41,8 +41,8 @@ class Caveat(StrEnum):
 class GateResult(msgspec.Struct, frozen=True):
     """One gate: the fields of pilotage_core.calibration.TauResult, and what newer labels say.
 
-    `looked_at_least` is the smallest propensity among the labels that calibrated; `repeated` rows of the gate equal an
-    earlier one in every column.
+    `looked_at_least` is the smallest propensity among the labels that calibrated; `repeated` rows of the gate
+    tell a label again and were left out.
     """
 
     process_cluster: str
@@ -141,13 +141,15 @@ def _judge_gate(
     in_force: Mapping[Key, InForce],
 ) -> GateResult:
     """Calibrate on the labels before `since` (all, without it), and monitor what is in force on those from then on."""
+    told = len(rows)
+    rows = keep_first(rows)
     before = rows if since is None else rows[rows["at"] < since]
     delta = request.delta / strata[key[0]]
     result = calibrate_rows(before, request.targets.of(key[1]), delta)
     standing = in_force.get(key)
     if request.in_force is None:
         standing = InForce(*key, result.tau, result.target, delta, result.tau_tighter, result.tau_looser)
-    repeated = count_repeated(rows)
+    repeated = told - len(rows)
     caveats, monitor = _find_caveats(before, result, repeated), None
     if standing is not None and standing.tau is not None and (since is not None or request.in_force is not None):
         newer = rows if since is None else rows[rows["at"] >= since]

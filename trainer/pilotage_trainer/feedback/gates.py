@@ -1,6 +1,6 @@
 """Labels of many gates, in any order, gathered gate by gate in bounded memory.
 
-Rows are dealt to PARTS by gate as they are read. What does not fit in memory goes to temporary files (TMPDIR; some 53
+Rows are dealt to PARTS by gate as they are read. What does not fit in memory goes to temporary files (TMPDIR; some 69
 bytes a label), and one part at a time comes back. Not here: the table (table.py), what labels say.
 """
 
@@ -11,10 +11,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from pilotage_core.errors import InvalidInputError
 from pilotage_trainer.feedback.ids import mix
 from pilotage_trainer.feedback.table import Batch
 
 PARTS = 256
+RETRY_SECONDS = 60
 MEMORY_BYTES = 32 << 20
 """Rows held before they go to files."""
 ROW = np.dtype(
@@ -26,7 +28,9 @@ ROW = np.dtype(
         ("least_propensity", "f8"),
         ("operator", "u8"),
         ("session", "u8"),
+        ("label", "u8"),
         ("at", "i8"),
+        ("row", "u8"),
     ]
 )
 Rows = npt.NDArray[np.void]
@@ -51,16 +55,33 @@ def gather_gates(batches: Iterable[Batch], memory_bytes: int = MEMORY_BYTES) -> 
                 yield int(of_gate["gate"][0]), of_gate
 
 
-def count_repeated(rows: Rows) -> int:
-    """How many of `rows`, all of one gate, equal an earlier one in every column."""
-    at = np.sort(rows["at"])
-    shared = at[1:][at[1:] == at[:-1]]
-    rows = rows[np.isin(rows["at"], shared)] if len(shared) else rows[:0]
-    hashed = rows["accepted"].astype(np.uint64)
-    for name in ("score", "propensity", "least_propensity", "operator", "session", "at"):
-        hashed = mix(hashed, rows[name].view(np.uint64))
-    hashed.sort()
-    return int(np.count_nonzero(hashed[1:] == hashed[:-1]))
+def keep_first(rows: Rows) -> Rows:
+    """`rows`, all of one gate, without those that tell a label again.
+
+    By its id where it has one. Else a row that equals an earlier one (exports pasted together), and one that accepts
+    and equals an earlier one but for a time at most RETRY_SECONDS later, of it or of one that repeats it (an answer
+    sent again). Two rejections that look like one may be two: each counts. Raises InvalidInputError where a label's id
+    comes with two contents.
+    """
+    content = rows["accepted"].astype(np.uint64)
+    for name in ("score", "propensity", "least_propensity", "operator", "session"):
+        content = mix(content, rows[name].view(np.uint64))
+    named = rows["label"] != 0
+    key = np.where(named, rows["label"], content)
+    order = np.lexsort((rows["row"], rows["at"], key, named))
+    before, after = order[:-1], order[1:]
+    same = (key[before] == key[after]) & (named[before] == named[after])
+    differs = same & named[after] & (content[before] != content[after])
+    if differs.any():
+        at = int(np.argmax(differs))
+        first, second = sorted((int(rows["row"][before[at]]), int(rows["row"][after[at]])))
+        what = f"is one label's in rows {first} and {second}, which differ"
+        raise InvalidInputError(what, where="the label's id", remedy="keep the row that stands")
+    later = rows["at"][after] - rows["at"][before]
+    again = same & (named[after] | (later == 0) | (rows["accepted"][after] & (later <= RETRY_SECONDS * 1_000_000)))
+    kept = np.ones(len(rows), dtype=np.bool_)
+    kept[after[again]] = False
+    return rows if kept.all() else rows[kept]
 
 
 class _Parts:
@@ -113,7 +134,9 @@ def _build_rows(batch: Batch) -> Rows:
         batch.least_propensities,
         batch.operators,
         batch.sessions,
+        batch.labels,
         batch.at,
+        batch.rows,
     )
     for name, values in zip(ROW.names or (), columns, strict=True):
         rows[name] = values

@@ -1,10 +1,21 @@
 """Ids as 64-bit hashes, a column at a time: a table may name millions of sessions. Not here: what they are ids of."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+ZERO_WIDTH = ("\u200b", "\u200c", "\u200d", "\u2060", "\ufeff")
+MISSING = frozenset(
+    (
+        *("nan", "-nan", "na", "n/a", "<na>", "#n/a", "#na", "null", "none", "nil", "nat", "undefined", "unknown"),
+        *("missing", "-", "--", "\u2013", "\u2014", "?", ".", "\\n", "[]", "{}", "()", "(null)", "(none)", "<null>"),
+    )
+)
+"""What pandas, spreadsheets and databases write for a value that is not there, case-folded."""
+CONTROL = r"[\x00-\x1f\x7f]"
 Ids = npt.NDArray[np.uint64]
 Sizes = npt.NDArray[np.int64]
 
@@ -34,6 +45,23 @@ def hash_ids(values: pa.Array) -> Ids:
     return _mix_words(words, starts, lengths)
 
 
+def holds_control(texts: pa.Array) -> bool:
+    """Whether there may be a control character within, or white space of that kind around, any of `texts`."""
+    letters, kind = texts.buffers()[2], np.int64 if pa.types.is_large_string(texts.type) else np.int32
+    if letters is None or not len(texts):
+        return False
+    ends = np.frombuffer(texts.buffers()[1], dtype=kind)[texts.offset : texts.offset + len(texts) + 1]
+    read = np.frombuffer(letters, dtype=np.uint8)[ends[0] : ends[-1]]
+    return bool(((read < 32) | (read == 127)).any())
+
+
+def find_control(values: pa.Array) -> npt.NDArray[np.bool_]:
+    """Which of `values` hold a control character, white space around them aside."""
+    texts = values.dictionary_decode() if pa.types.is_dictionary(values.type) else values
+    found = pc.match_substring_regex(pc.utf8_trim_whitespace(texts), CONTROL).fill_null(False)
+    return np.asarray(found.to_numpy(zero_copy_only=False), dtype=np.bool_)
+
+
 def _mix_words(words: Ids, starts: Sizes, lengths: Sizes) -> Ids:
     """Eight bytes at a time; `words[i]` are the eight bytes from i on."""
     masks = np.array([(1 << 8 * size) - 1 for size in range(9)], dtype=np.uint64)
@@ -52,3 +80,14 @@ def mix(hashed: Ids, more: Ids) -> Ids:
     mixed ^= mixed >> np.uint64(31)
     mixed *= np.uint64(0x94D049BB133111EB)
     return np.asarray(mixed ^ (mixed >> np.uint64(29)), dtype=np.uint64)
+
+
+def _list_missing() -> Iterator[str]:
+    for word in MISSING:
+        yield from {word, word.upper(), word.title(), word.capitalize()}
+        yield word.replace("nan", "NaN").replace("nat", "NaT")
+    yield from ZERO_WIDTH
+
+
+MISSING_IDS = hash_ids(pa.array(sorted(_list_missing())))
+"""Hashes of MISSING as it is usually written."""

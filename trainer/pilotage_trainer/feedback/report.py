@@ -14,7 +14,7 @@ from pilotage_trainer.feedback.monitoring import Monitoring, Step
 NUMBERS = ("target", "tau", "coverage", "selected", "errors", "bound", "n", "operators", "deff")
 HEADINGS = ("process cluster", "stratum", *NUMBERS, "reason")
 EXPLAINED = {
-    Caveat.ROWS_REPEATED: "rows equal others in every column: pasted twice, a label counts as evidence twice",
+    Caveat.ROWS_REPEATED: "rows tell a label again (pasted, or sent again): each label counted once",
     Caveat.ONE_OPERATOR: "all labels are by one operator: τ speaks for that operator only",
     Caveat.FEW_OPERATORS: "two operators tell little of how others differ: get labels of more",
     Caveat.OPERATORS_MISSING: "labels without operator count as one more operator, the worst case",

@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pilotage_core.errors import EvidenceError, InvalidInputError
-from pilotage_trainer.feedback.ids import Ids, hash_ids
-from pilotage_trainer.feedback.table_file import LEAST_PROPENSITY, is_text, read_record_batches
+from pilotage_trainer.feedback.ids import MISSING, MISSING_IDS, ZERO_WIDTH, Ids, find_control, hash_ids, holds_control
+from pilotage_trainer.feedback.table_file import LABEL, LEAST_PROPENSITY, is_text, read_record_batches
 from pilotage_trainer.feedback.times import NO_UNIX_TIME, Floats, parse_microseconds, read_unix_times
 
 VERDICTS: Mapping[object, bool] = {
@@ -25,6 +25,7 @@ VERDICTS: Mapping[object, bool] = {
     **dict.fromkeys((False, "false", "0", "0.0", "reject", "rejected", "no", 0), False),
 }
 
+HOLDS_CONTROL = "holds a line's end or another control character: has a quote swallowed rows?"
 Times = npt.NDArray[np.int64]
 
 
@@ -32,8 +33,8 @@ Times = npt.NDArray[np.int64]
 class Batch:
     """Some rows in file order. `gates` are positions in `FeedbackTable.gates`; `at` is in microseconds.
 
-    `operators` and `sessions` are 64-bit hashes of ids; 0 is an empty id. `least_propensities` are NaN in a table
-    without that column.
+    `operators`, `sessions` and `labels` are 64-bit hashes of ids; 0 is a missing id, in `labels` everywhere in a table
+    without that column. `least_propensities` are NaN in a table without theirs. `rows` are counted from 1.
     """
 
     gates: npt.NDArray[np.uint32]
@@ -43,7 +44,9 @@ class Batch:
     least_propensities: Floats
     operators: Ids
     sessions: Ids
+    labels: Ids
     at: Times
+    rows: npt.NDArray[np.uint64]
 
 
 @dataclass
@@ -84,7 +87,9 @@ class FeedbackTable:
             least_propensities=least,
             operators=self._read_ids(batch, "operator"),
             sessions=self._read_ids(batch, "session_id"),
+            labels=self._read_ids(batch, LABEL) if LABEL in batch.schema.names else np.zeros(batch.num_rows, np.uint64),
             at=self._read_times(batch),
+            rows=np.arange(self.rows + 1, self.rows + batch.num_rows + 1, dtype=np.uint64),
         )
 
     def _refuse(self, column: str, row: int, what: str) -> InvalidInputError:
@@ -113,9 +118,11 @@ class FeedbackTable:
                 words = [(word or "").strip() for word in encoded.dictionary.cast(pa.string()).to_pylist()]
             words.append("")
             code = encoded.indices.cast(pa.int64()).fill_null(len(words) - 1).to_numpy(zero_copy_only=False)
-            empty = np.array([not word for word in words])
-            if empty[code].any():
-                raise self._refuse(column, int(np.argmax(empty[code])), "is empty")
+            why = [_refuse_name(column, word) for word in words]
+            wrong = np.array([bool(said) for said in why])[code]
+            if wrong.any():
+                row = int(np.argmax(wrong))
+                raise self._refuse(column, row, why[code[row]])
             names.append(words)
             codes.append(code)
         pairs = codes[0] * len(names[1]) + codes[1]
@@ -127,10 +134,15 @@ class FeedbackTable:
         return np.asarray(numbers[pairs], dtype=np.uint32)
 
     def _read_ids(self, batch: pa.RecordBatch, column: str) -> Ids:
+        values = batch.column(column)
         try:
-            return hash_ids(batch.column(column))
+            hashed = hash_ids(values)
         except pa.ArrowException as error:
             raise self._refuse_kind(batch, column, "is no kind of id") from error
+        texts = values.dictionary if pa.types.is_dictionary(values.type) else values
+        if is_text(texts.type) and holds_control(texts):
+            _raise_first(find_control(values), lambda row: self._refuse(column, row, HOLDS_CONTROL))
+        return np.where(np.isin(hashed, MISSING_IDS), np.uint64(0), hashed)
 
     def _read_share(self, batch: pa.RecordBatch, column: str) -> Floats:
         """A column of numbers in [0, 1]."""
@@ -218,6 +230,19 @@ class FeedbackTable:
                     said = values[row].as_py()
                     raise self._refuse(column, row, f"{said!r} {problem}" if said != "" else "is empty") from error
             raise self._refuse_kind(batch, column, problem) from refusal
+
+
+def _refuse_name(column: str, word: str) -> str:
+    """Why `word` names no process cluster or stratum; empty where it does."""
+    if not word or word in ZERO_WIDTH:
+        return "is empty"
+    if word.casefold() in MISSING:
+        return f"{word!r} is what exporters write for a missing value"
+    if any(ord(letter) < 32 or ord(letter) == 127 for letter in word):
+        return HOLDS_CONTROL
+    if column == "process_cluster" and (word.count("/") != 1 or word.startswith("/") or word.endswith("/")):
+        return f"{word!r} is no namespace/name"
+    return ""
 
 
 def _trimmed(values: pa.Array) -> pa.Array:

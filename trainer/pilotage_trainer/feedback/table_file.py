@@ -3,29 +3,36 @@
 Here: which kind of file it is, which columns it must have, damage. Not here: what their values mean (table.py).
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import io
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
 from pilotage_core.errors import EvidenceError, InvalidInputError, UnavailableError
 from pilotage_trainer.failures import DamagedArtefactError
+from pilotage_trainer.feedback.shapes import GZIP, find_shape, find_swallowed
 
 COLUMNS = ("process_cluster", "stratum", "score", "accepted", "propensity", "operator", "session_id", "at")
 LEAST_PROPENSITY = "least_propensity"
 """An optional column: the smallest propensity in force at the time of the label (monitors)."""
+LABEL_IDS = ("label_id", "proposal_id", "annotation_id", "feedback_id", "event_id", "uuid", "id")
+"""Optional columns that name a label, the best first: one that is there twice counts once. Read as LABEL."""
+LABEL = "label_id"
 BATCH_ROWS = 1 << 16
-PARQUET, GZIP = b"PAR1", b"\x1f\x8b"
+PARQUET = b"PAR1"
 
 
 def read_record_batches(path: Path) -> Iterator[pa.RecordBatch]:
     """The rows of the file at `path` in its order, with the columns above. Those of a CSV are text.
 
-    Raises UnavailableError where it cannot be opened, DamagedArtefactError for broken Parquet, EvidenceError for an
-    empty file, and InvalidInputError for what is no CSV, for a missing column, and for one that is there twice.
+    Names of columns are read whatever their case, and the white space around them. Raises UnavailableError where it
+    cannot be opened, DamagedArtefactError for broken Parquet, EvidenceError for an empty file, and InvalidInputError
+    for what is no CSV, for a missing column, for one that is there twice, and where a quote has swallowed rows.
     """
     try:
         if path.is_fifo():
@@ -37,7 +44,7 @@ def read_record_batches(path: Path) -> Iterator[pa.RecordBatch]:
     if not start:
         raise EvidenceError("is empty", where=str(path), remedy="one row a label")
     if start != PARQUET and path.suffix in (".parquet", ".pq"):
-        raise DamagedArtefactError("is no Parquet file", where=str(path), remedy="write it again")
+        raise DamagedArtefactError("is no Parquet file", where=str(path), remedy="write it again, or call it .csv")
     return _read_parquet(path) if start == PARQUET else _read_csv(path, is_packed=start.startswith(GZIP))
 
 
@@ -49,8 +56,12 @@ def is_text(kind: pa.DataType) -> bool:
 def _read_parquet(path: Path) -> Iterator[pa.RecordBatch]:
     with _named_damage(path, 0):
         schema = pa.parquet.read_schema(path)
-    columns = _require_columns(path, schema.names)
-    repeated = [name for name in ("process_cluster", "stratum", "operator") if is_text(schema.field(name).type)]
+    columns = _find_columns(path, schema.names)
+    repeated = [
+        columns[name]
+        for name in ("process_cluster", "stratum", "operator")
+        if is_text(schema.field(columns[name]).type)
+    ]
     with _named_damage(path, 0):
         file = pa.parquet.ParquetFile(
             path,
@@ -59,18 +70,18 @@ def _read_parquet(path: Path) -> Iterator[pa.RecordBatch]:
             pre_buffer=False,
             page_checksum_verification=True,
         )
-    batches, rows = file.iter_batches(BATCH_ROWS, columns=columns, use_threads=False), 0
+    batches, rows = file.iter_batches(BATCH_ROWS, columns=list(columns.values()), use_threads=False), 0
     while True:
         with _named_damage(path, rows):
             batch = next(batches, None)
         if batch is None:
             return
-        for column in columns:
+        for column in columns.values():
             try:
                 batch.column(column).validate(full=True)
             except pa.ArrowInvalid as error:  # text that is not UTF-8
                 raise InvalidInputError(_first_line(error), where=f"{path}, column {column}") from error
-        yield batch
+        yield batch.select(list(columns.values())).rename_columns(list(columns))
         rows += batch.num_rows
 
 
@@ -82,31 +93,87 @@ def _read_csv(path: Path, *, is_packed: bool) -> Iterator[pa.RecordBatch]:
         return pa.input_stream(str(path), compression="gzip" if is_packed else "detect")
 
     try:
+        shape = find_shape(path, is_packed=is_packed, columns=COLUMNS)
+        if shape:
+            what, _, remedy = shape.partition(": ")
+            raise InvalidInputError(what, where=str(path), remedy=remedy)
         try:
             names = pa.csv.open_csv(open_file(), reading, parsing).schema.names
         except pa.ArrowInvalid as error:
             if "Empty CSV file" not in str(error):  # what it says of a header without a line's end
                 raise
             header = pa.BufferReader(open_file().read(reading.block_size) + b"\n")
-            _require_columns(path, pa.csv.open_csv(header, reading, parsing).schema.names)
+            _find_columns(path, pa.csv.open_csv(header, reading, parsing).schema.names)
             return
-        columns = _require_columns(path, names)
+        columns = _find_columns(path, names)
+        include = list(columns.values())
         converting = pa.csv.ConvertOptions(
-            include_columns=columns, column_types=dict.fromkeys(columns, pa.string()), strings_can_be_null=False
+            include_columns=include, column_types=dict.fromkeys(include, pa.string()), strings_can_be_null=False
         )
-        yield from pa.csv.open_csv(open_file(), reading, parsing, converting)
+        lines = _Lines(open_file())
+        rows = 1
+        for batch in pa.csv.open_csv(pa.PythonFile(lines, mode="r"), reading, parsing, converting):
+            rows += batch.num_rows
+            if any(_holds_line_end(column) for column in batch.columns):  # ids and names have one line
+                _refuse_swallowed(path, is_packed, names, include)
+            yield batch.rename_columns(list(columns))
+        if rows != lines.count:  # some cell holds a line's end
+            _refuse_swallowed(path, is_packed, names, include)
     except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
+        with suppress(OSError, EOFError):
+            _refuse_swallowed(path, is_packed, list(COLUMNS), ())
         raise InvalidInputError(f"is no CSV: {_first_line(error)}", where=str(path)) from error
 
 
-def _require_columns(path: Path, names: list[str]) -> list[str]:
-    """The columns to read. Raises InvalidInputError where one is missing or there twice."""
-    wanted = [*COLUMNS, LEAST_PROPENSITY] if LEAST_PROPENSITY in names else list(COLUMNS)
+def _holds_line_end(texts: pa.Array) -> bool:
+    letters = texts.buffers()[2]
+    return letters is not None and bool((np.frombuffer(letters, dtype=np.uint8) == ord("\n")).any())
+
+
+def _refuse_swallowed(path: Path, is_packed: bool, names: list[str], columns: Collection[str]) -> None:
+    swallowed = find_swallowed(path, is_packed=is_packed, names=names, columns=columns)
+    if swallowed:
+        raise InvalidInputError(swallowed, where=str(path), remedy="write a quote within text twice")
+
+
+class _Lines(io.RawIOBase):
+    """A stream that counts the lines read through it, the last one too where nothing ends it."""
+
+    def __init__(self, stream: pa.NativeFile) -> None:
+        super().__init__()
+        self._stream = stream
+        self._ends = 0
+        self._last = b"\n"
+
+    @property
+    def count(self) -> int:
+        """Lines so far."""
+        return self._ends + (self._last != b"\n")
+
+    def readable(self) -> bool:
+        """Always."""
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        """The next `size` bytes."""
+        data: bytes = self._stream.read(size) if size >= 0 else self._stream.read()
+        self._ends += data.count(b"\n")
+        self._last = data[-1:] or self._last
+        return data
+
+
+def _find_columns(path: Path, names: list[str]) -> dict[str, str]:
+    """What each column to read is called in the file. Raises InvalidInputError where one is missing or there twice."""
+    called = [name.strip().casefold() for name in names]
+    label = next((name for name in LABEL_IDS if name in called), None)
+    wanted = [*COLUMNS, *([LEAST_PROPENSITY] if LEAST_PROPENSITY in called else []), *([label] if label else [])]
+    found = {}
     for column in wanted:
-        if names.count(column) != 1:
-            what = "is there more than once" if column in names else f"is missing among {_shown(', '.join(names))}"
+        if called.count(column) != 1:
+            what = "is there more than once" if column in called else f"is missing among {_shown(', '.join(names))}"
             raise InvalidInputError(what, where=f"{path}, column {column}")
-    return wanted
+        found[LABEL if column == label else column] = names[called.index(column)]
+    return found
 
 
 @contextmanager
