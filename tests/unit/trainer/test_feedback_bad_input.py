@@ -303,3 +303,17 @@ def test_a_process_cluster_is_a_namespace_and_a_name(tmp_path, name):
     refused = run(write_parquet(tmp_path / "t", {**drawn(1, 100), "process_cluster": [name] * 100}))
     assert refused.exit_code == 2
     assert "column process_cluster, row 1" in refused.stderr
+
+
+@pytest.mark.parametrize("wrong", ["swapped", "a time", "a label"])
+def test_an_operator_that_is_no_person_is_refused(tmp_path, wrong):
+    table = drawn(1, 1200)
+    people, sessions = table["operator"], table["session_id"]
+    changed = {
+        "swapped": {"operator": sessions, "session_id": people},
+        "a time": {"operator": [str(at) for at in table["at"]]},
+        "a label": {"operator": [f"l{i}" for i in range(1200)]},
+    }
+    refused = run(write_csv(tmp_path / "t.csv", table | changed[wrong]))
+    assert refused.exit_code == 2
+    assert "are the two swapped?" in refused.stderr

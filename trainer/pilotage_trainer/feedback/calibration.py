@@ -21,7 +21,7 @@ from pilotage_trainer.feedback.table import FeedbackTable
 from pilotage_trainer.feedback.targets import Targets
 from pilotage_trainer.feedback.times import parse_microseconds
 
-FEW_OPERATORS = 3
+FEW_OPERATORS, MANY_OPERATORS = 3, 50
 """From so many operators on, simulated violations stay within δ (bench/calibration.py)."""
 
 
@@ -143,6 +143,7 @@ def _judge_gate(
     """Calibrate on the labels before `since` (all, without it), and monitor what is in force on those from then on."""
     told = len(rows)
     rows = keep_first(rows)
+    _require_people(key, rows)
     before = rows if since is None else rows[rows["at"] < since]
     delta = request.delta / strata[key[0]]
     result = calibrate_rows(before, request.targets.of(key[1]), delta)
@@ -180,6 +181,16 @@ def _judge_gate(
         caveats=caveats,
         monitor=monitor,
     )
+
+
+def _require_people(key: Key, rows: Rows) -> None:
+    """Raises InvalidInputError where many more operators than sessions are named: then they are no people, and taking
+    each label for an independent person's would certify too much.
+    """
+    operators, sessions = (len(np.unique(rows[name][rows[name] != 0])) for name in ("operator", "session"))
+    if sessions and operators > max(2 * sessions, MANY_OPERATORS):
+        what = f"{key[0]} {key[1]} has {operators} operators in {sessions} sessions"
+        raise InvalidInputError(what, where="columns operator, session_id", remedy="are the two swapped?")
 
 
 def calibrate_rows(rows: Rows, target: float, delta: float) -> TauResult:

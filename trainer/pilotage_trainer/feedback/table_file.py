@@ -4,6 +4,7 @@ Here: which kind of file it is, which columns it must have, damage. Not here: wh
 """
 
 import io
+import zlib
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -119,8 +120,8 @@ def _read_csv(path: Path, *, is_packed: bool) -> Iterator[pa.RecordBatch]:
             yield batch.rename_columns(list(columns))
         if rows != lines.count:  # some cell holds a line's end
             _refuse_swallowed(path, is_packed, names, include)
-    except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
-        with suppress(OSError, EOFError):
+    except (pa.ArrowException, UnicodeDecodeError, OSError, EOFError, zlib.error) as error:
+        with suppress(OSError, EOFError, zlib.error):
             _refuse_swallowed(path, is_packed, list(COLUMNS), ())
         raise InvalidInputError(f"is no CSV: {_first_line(error)}", where=str(path)) from error
 
