@@ -3,7 +3,6 @@
 Here: the figures. Not here: the page (forecast_page.py). A forecast is no certificate: see CAVEATS.
 """
 
-import gzip
 import json
 import statistics
 import time
@@ -14,8 +13,9 @@ import msgspec
 
 from pilotage.forecast_targets import Need, Outlook, Replayed, StratumForecast, forecast_stratum
 from pilotage_core.actions import Action, ActionRules, classify_action
-from pilotage_core.errors import EvidenceError, InvalidInputError
+from pilotage_core.errors import EvidenceError, InvalidInputError, PilotageError
 from pilotage_core.events import SessionOpened
+from pilotage_core.lines import read_lines
 from pilotage_core.record import SessionRecord
 from pilotage_core.score import format_score
 from pilotage_core.screen import Screen
@@ -141,10 +141,8 @@ def _first_line(path: Path) -> dict[str, object]:
         return {}
     try:
         with path.open("rb") as file:
-            is_packed = file.read(2) == b"\x1f\x8b"
-        with gzip.open(path) if is_packed else path.open("rb") as lines:
-            found = json.loads(lines.readline() or b"{}")
-    except (OSError, ValueError, EOFError):
+            found = json.loads(next(read_lines(file, str(path)), (1, b"{}"))[1])
+    except (OSError, ValueError, RecursionError, PilotageError):
         return {}  # whoever reads all of it says what is wrong, and where
     return found if isinstance(found, dict) else {}
 

@@ -5,10 +5,10 @@ Decoding and finding the files only; what a dialogue means is dialogue.py. The l
 time is used. None of them may ever reach a screen or a state.
 """
 
-import gzip
+import hashlib
 import json
+import logging
 import os
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,10 @@ from typing import Any
 import msgspec
 
 from pilotage_core.errors import InvalidInputError
+from pilotage_core.lines import decode_lines, read_seconds
 from pilotage_simulator.download import download_star
+
+log = logging.getLogger("pilotage.star")
 
 DIALOGUE_FILES = ("dialogues.jsonl.gz", "dialogues.jsonl")
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -149,21 +152,39 @@ def load_star(source: Path) -> Star:
 
 
 def read_dialogues(path: Path) -> Iterator[Dialogue]:
-    """Every dialogue of `path`, in its order. Raises InvalidInputError naming file and line."""
-    decoder = msgspec.json.Decoder(Dialogue)
-    number = 0
+    """Every dialogue of `path` once, in its order; its times in seconds. How many were there again is logged.
+
+    Raises InvalidInputError naming file and line, also for an id that comes with two contents.
+    """
+    seen: dict[str, tuple[int, bytes]] = {}
+    again = 0
+    with path.open("rb") as file:
+        for number, dialogue in decode_lines(file, msgspec.json.Decoder(Dialogue), str(path), "STAR dialogue"):
+            content = hashlib.blake2b(msgspec.msgpack.encode(dialogue), digest_size=16).digest()
+            line, known = seen.setdefault(str(dialogue.dialogue_id), (number, content))
+            if line == number:
+                yield _in_seconds(dialogue, f"{path}:{number}")
+            elif known == content:
+                again += 1
+            else:
+                what = f"DialogueID {dialogue.dialogue_id} is also in line {line}, with another content"
+                raise InvalidInputError(what, where=f"{path}:{number}", remedy="give each dialogue an id of its own")
+    if again:
+        log.warning("%s: %d dialogues were there again: each is read once", path, again)
+
+
+def _in_seconds(dialogue: Dialogue, where: str) -> Dialogue:
+    times = [event.unix_time for event in dialogue.events if event.unix_time is not None]
     try:
-        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as lines:
-            for line in lines:
-                number += 1
-                if line.strip():
-                    yield decoder.decode(line)
-    except msgspec.DecodeError as error:
-        raise InvalidInputError(
-            str(error), where=f"{path}:{number}", remedy="each line is one STAR dialogue as JSON"
-        ) from error
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise InvalidInputError(f"damaged gzip file: {error}", where=f"{path}:{number + 1}") from error
+        if all(read_seconds(time) == time for time in times):
+            return dialogue
+        events = tuple(
+            msgspec.structs.replace(event, unix_time=None if event.unix_time is None else read_seconds(event.unix_time))
+            for event in dialogue.events
+        )
+    except ValueError as error:
+        raise InvalidInputError(f"UnixTime {error}", where=where) from error
+    return msgspec.structs.replace(dialogue, events=events)
 
 
 def _read_procedures(apis_path: Path, tasks_path: Path) -> dict[str, Procedure]:

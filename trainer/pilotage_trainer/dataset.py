@@ -3,6 +3,7 @@
 Not here: what an export can be (sources.py), fitting, labels.
 """
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Protocol, TypeVar
@@ -15,6 +16,8 @@ from pilotage_core.walk import Point, walk_session
 from pilotage_trainer.counts import Example, build_contexts
 from pilotage_trainer.features import Situation, build_traits, name_step
 from pilotage_trainer.sources import read_records
+
+log = logging.getLogger("pilotage.dataset")
 
 COUNTS_FORM = DEFAULT_FORMAT
 """Count models have no other: their features are read off compact dialogs (features.py)."""
@@ -34,8 +37,21 @@ def read_export(source: str, process_cluster: str, since: str = "", until: str =
 
 
 def drop_repeated(records: Sequence[SessionRecord]) -> list[SessionRecord]:
-    """`records` (by closing time) with each session once: exported twice, it would be on two sides, and weigh twice."""
-    latest = {(record.process_cluster, record.session_id): record for record in records}
+    """`records` (by closing time) with each session once: exported twice, it would be on two sides, and weigh twice.
+
+    How many were there again is logged. One that has gone on since an earlier export is taken as it was last; raises
+    InvalidInputError for two sessions of one id.
+    """
+    latest: dict[tuple[str, str], SessionRecord] = {}
+    for record in records:
+        key = (record.process_cluster, record.session_id)
+        earlier = latest.get(key)
+        if earlier is not None and earlier.events != record.events[: len(earlier.events)]:
+            what = f"{record.session_id} of {record.process_cluster} is the id of two sessions that differ"
+            raise InvalidInputError(what, where="session_id", remedy="give each session an id of its own")
+        latest[key] = record
+    if len(latest) < len(records):
+        log.warning("%d sessions were there again: each is read once", len(records) - len(latest))
     return [r for r in records if latest[r.process_cluster, r.session_id] is r]
 
 

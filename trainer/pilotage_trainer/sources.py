@@ -4,14 +4,12 @@ A source is read as a stream, whole or every n-th session of it. Formats that pa
 group `pilotage.records`: `NAME:PATH`, as in star:/data/star. Not here: which sessions are wanted (dataset.py).
 """
 
-import gzip
 import http.client
 import shutil
 import tempfile
 import urllib.error
 import urllib.parse
 import urllib.request
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import EntryPoint, entry_points
@@ -20,12 +18,12 @@ from typing import BinaryIO, Protocol
 
 import msgspec
 
-from pilotage_core.errors import EvidenceError, InvalidInputError, UnavailableError
+from pilotage_core.errors import InvalidInputError, UnavailableError
+from pilotage_core.lines import decode_lines
 from pilotage_core.record import SessionRecord
 
 EXPORT_TIMEOUT_SECONDS = 120.0
 GROUP = "pilotage.records"
-GZIP = b"\x1f\x8b"
 
 
 class RecordReader(Protocol):
@@ -43,12 +41,12 @@ def read_records(
 
     An empty `process_cluster` stands for all. A gateway chooses by process cluster and time itself, others may give
     more than was asked for. Raises UnavailableError where a source cannot be read, DamagedArtefactError for a Parquet
-    file that is not whole, EvidenceError for a line that is no record (naming it).
+    file that is not whole, InvalidInputError for a line that is no record (naming it).
     """
     if is_gateway(source):
         with tempfile.TemporaryFile() as spool:
             where = _fetch(source, process_cluster, since, until, spool)
-            yield from _decode_lines(_unpack_lines(spool, where), where, part)
+            yield from _decode_lines(spool, where, part)
         return
     reader = _find_reader(source)
     path = source.partition(":")[2]
@@ -57,10 +55,10 @@ def read_records(
     elif Path(source).is_dir() or source.endswith(".parquet"):
         from pilotage_trainer.records_file import read_parquet  # pyarrow's import takes longer than most exports
 
-        yield from _decode_lines(read_parquet(Path(source), process_cluster), source, part, "row")
+        yield from _decode_rows(read_parquet(Path(source), process_cluster), source, part)
     else:
         with _open_file(source) as file:
-            yield from _decode_lines(_unpack_lines(file, source), source, part)
+            yield from _decode_lines(file, source, part)
 
 
 def _read_brought(
@@ -85,23 +83,21 @@ def _find_reader(source: str) -> RecordReader | None:
     return loaded
 
 
-def _decode_lines(
-    lines: Iterator[bytes], source: str, part: tuple[int, int], unit: str = "line"
-) -> Iterator[SessionRecord]:
+def _decode_lines(file: BinaryIO, source: str, part: tuple[int, int]) -> Iterator[SessionRecord]:
+    lines = decode_lines(file, msgspec.json.Decoder(SessionRecord), source, "session record")
+    yield from (record for number, (_, record) in enumerate(lines) if number % part[1] == part[0])
+
+
+def _decode_rows(rows: Iterator[bytes], source: str, part: tuple[int, int]) -> Iterator[SessionRecord]:
     decoder = msgspec.json.Decoder(SessionRecord)
-    for number, line in enumerate(lines):
-        if number % part[1] == part[0] and line.strip():
+    for number, row in enumerate(rows):
+        if number % part[1] == part[0]:
             try:
-                yield decoder.decode(line)
-            except msgspec.DecodeError as error:
-                raise EvidenceError(f"is no session record: {error}", where=f"{source}, {unit} {number + 1}") from error
-
-
-def _unpack_lines(file: BinaryIO, where: str) -> Iterator[bytes]:
-    packed = file.read(2) == GZIP
-    file.seek(0)
-    with _reading(where):
-        yield from gzip.GzipFile(fileobj=file) if packed else file
+                yield decoder.decode(row)
+            except (msgspec.DecodeError, RecursionError) as error:
+                raise InvalidInputError(
+                    f"is no session record: {error}", where=f"{source}, row {number + 1}"
+                ) from error
 
 
 def _open_file(source: str) -> BinaryIO:
@@ -139,5 +135,5 @@ def _fetch(address: str, process_cluster: str, since: str, until: str, spool: Bi
 def _reading(where: str) -> Iterator[None]:
     try:
         yield
-    except (OSError, EOFError, zlib.error) as error:
+    except OSError as error:
         raise UnavailableError(f"cannot be read: {error}", where=where) from error

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from pilotage_core.actions import Tool
-from pilotage_core.errors import InvalidInputError
+from pilotage_core.errors import InvalidInputError, UnavailableError
 from pilotage_core.proposal import find_fault
 from pilotage_core.reading import read_screen
 from pilotage_simulator.case import Case
@@ -129,8 +129,8 @@ def test_a_malformed_line_is_an_error_that_names_file_and_line(tmp_path, bad):
 
 def test_a_damaged_archive_and_a_missing_path_say_so(tmp_path):
     path = tmp_path / "d.jsonl.gz"
-    path.write_bytes(gzip.compress(b"{}\n" * 1000)[:30])
-    with pytest.raises(InvalidInputError, match=r"d\.jsonl\.gz"):
+    path.write_bytes(gzip.compress(json.dumps({"text": list(range(5000))}).encode() * 9)[:3000])
+    with pytest.raises(UnavailableError, match=r"d\.jsonl\.gz"):
         list(read_dialogues(path))
     with pytest.raises(InvalidInputError, match="no such file"):
         find_star(str(tmp_path / "absent"))
@@ -217,3 +217,39 @@ def test_records_by_domain_are_whole_sessions_of_the_logging_stage(star_path):
         assert record.closed_at
         assert [event.sequence for event in record.events] == list(range(len(record.events)))
         assert record.proposals == ()
+
+
+@pytest.mark.parametrize("unit", [1, 10**3, 10**6, 10**9])
+def test_times_are_read_in_whatever_unit_they_were_written(star_path, tmp_path, unit):
+    lines = [json.loads(line) for line, _ in zip(read_raw(star_path), range(3), strict=False)]
+    plain, other = tmp_path / "p.jsonl", tmp_path / "o.jsonl"
+    plain.write_text("\n".join(map(json.dumps, lines)))
+    for event in (event for line in lines for event in line["Events"] if event.get("UnixTime") is not None):
+        event["UnixTime"] = round(event["UnixTime"]) * unit
+    other.write_text("\n".join(map(json.dumps, lines)))
+    times = [
+        [round(event.unix_time) for dialogue in read_dialogues(path) for event in dialogue.events if event.unix_time]
+        for path in (plain, other)
+    ]
+    assert times[0] == times[1]
+
+
+def test_a_time_that_is_none_is_named_by_its_line(star_path, tmp_path):
+    line = json.loads(next(iter(read_raw(star_path))))
+    line["Events"][0]["UnixTime"] = 1e300
+    path = tmp_path / "d.jsonl"
+    path.write_text(json.dumps(line))
+    with pytest.raises(InvalidInputError, match=r"d\.jsonl:1: UnixTime 1e\+300 is no Unix time"):
+        list(read_dialogues(path))
+
+
+def test_a_dialogue_that_is_there_twice_is_read_once_and_two_of_one_id_are_refused(star_path, tmp_path, caplog):
+    lines = [json.loads(line) for line, _ in zip(read_raw(star_path), range(3), strict=False)]
+    path = tmp_path / "d.jsonl"
+    path.write_text("\n".join(map(json.dumps, [*lines, *lines])))
+    assert len(list(read_dialogues(path))) == 3
+    assert "3 dialogues were there again" in caplog.text
+    lines[2]["DialogueID"] = lines[0]["DialogueID"]
+    path.write_text("\n".join(map(json.dumps, lines)))
+    with pytest.raises(InvalidInputError, match=r"d\.jsonl:3: DialogueID .* is also in line 1"):
+        list(read_dialogues(path))

@@ -311,10 +311,14 @@ def test_a_session_whose_events_do_not_follow_one_another_is_named(make_sessions
         run_policy(window(write_export(sessions), tmp_path), read_config(config))
 
 
-def test_a_session_that_was_exported_twice_is_read_once_and_as_it_was_last(make_sessions, write_export):
+def test_a_session_that_was_exported_twice_is_read_once_and_as_it_was_last(make_sessions, write_export, caplog):
     sessions = make_sessions(9)
     shorter = msgspec.structs.replace(sessions[3], events=sessions[3].events[:4], closed_at=sessions[3].events[3].at)
     assert read_export(write_export([sessions[5], shorter, *sessions]), KEY) == sessions
+    assert "2 sessions were there again" in caplog.text
+    other = msgspec.structs.replace(sessions[4], session_id=sessions[3].session_id)
+    with pytest.raises(InvalidInputError, match=f"{sessions[3].session_id} of {KEY} is the id of two sessions"):
+        read_export(write_export([other, *sessions]), KEY)
 
 
 def test_an_artefact_of_another_revision_is_refused(climbed, config, tmp_path):
@@ -342,7 +346,7 @@ def test_whatever_a_job_may_raise_has_an_exit_code_and_words(kind):
 def test_a_damaged_export_line_is_named(make_sessions, tmp_path):
     path = tmp_path / "export.ndjson"
     path.write_bytes(msgspec.json.encode(make_sessions(1)[0]) + b'\n{"session_id": 3}\n')
-    with pytest.raises(EvidenceError, match="line 2"):
+    with pytest.raises(InvalidInputError, match=r"export\.ndjson:2.*each line is one session record"):
         read_export(str(path), KEY)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pilotage_core.errors import EvidenceError
+from pilotage_core.errors import EvidenceError, InvalidInputError
 from pilotage_core.training import DatasetSettings
 from pilotage_trainer.dataset import read_time
 from pilotage_trainer.neural.dialog_spool import Told
@@ -52,6 +52,10 @@ def choose(told: Sequence[Told], request: DatasetRequest) -> Chosen:
     """Sides and decisions. Raises EvidenceError where there is too little, InvalidInputError for impossible shares."""
     latest: dict[tuple[str, str], Told] = {}
     for session in sorted(told, key=lambda t: (read_time(t.closed_at), t.session_id, t.digest)):
+        earlier = latest.get((session.process_cluster, session.session_id))
+        if earlier is not None and earlier.closed_at == session.closed_at and earlier.digest != session.digest:
+            what = f"{session.session_id} of {session.process_cluster} is the id of two sessions that differ"
+            raise InvalidInputError(what, where="session_id", remedy="give each session an id of its own")
         latest[session.process_cluster, session.session_id] = session  # exported twice: as it was last
     sessions = sorted(latest.values(), key=lambda t: (read_time(t.closed_at), t.session_id))
     if len(sessions) < LEAST_SESSIONS:
