@@ -4,7 +4,7 @@
 
 The real process on the durable path (SQLite, WAL, synchronous=FULL), pinned to one core: every post brings an outcome
 and an HTML screen, is stored, asks a policy and a critic (stubs that answer at once, in a process of their own), is
-gated, and stores decision, proposal and intent before its order leaves. Load, stubs and controller have the other core.
+gated, and stores decision, proposal and intent before its order leaves; all are scored and ordered. Load, stubs and controller have the other core.
 Two runs: an open loop at --rate (each latency counts from when the post was due), then a closed loop at most load.
 """
 
@@ -20,6 +20,7 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import msgspec
@@ -31,7 +32,7 @@ from provenance import describe_run  # noqa: E402
 from stubs.gateway import LONG_TAIL, SUBMIT, StubController, build_leave, build_snapshot, run_controller  # noqa: E402
 from uuid_utils import uuid7  # noqa: E402
 
-from pilotage_core.dialog import DEFAULT_FORMAT, encode_action  # noqa: E402
+from pilotage_core.dialog import DEFAULT_FORMAT, REJECT, encode_action  # noqa: E402
 from pilotage_core.events import (  # noqa: E402
     Author,
     Closing,
@@ -48,6 +49,8 @@ from pilotage_core.screen import ControlKind, ControlRule, FactRule, ScreenSchem
 from pilotage_core.stage import Stage  # noqa: E402
 from pilotage_core.wire import PostEvents, Turn  # noqa: E402
 
+Counter = Any
+"""A number that two processes share (multiprocessing.Value of kind "q")."""
 MODELS_PORT, GATEWAY_PORT = 19411, 19412
 DECISIONS_A_SESSION = 10
 SCHEMA = ScreenSchema(
@@ -70,6 +73,7 @@ REPLY = json.dumps(
         ]
     }
 ).encode()
+TOKENS = [b'{"count":1,"max_model_len":1,"tokens":[%d],"token_strs":null}' % token for token in (1, 0)]
 SCORE = b'{"data":[{"index":0,"object":"score","score":0.95}]}'
 
 
@@ -88,9 +92,10 @@ HTML = [build_html(number) for number in range(2)]
 
 
 class ModelServer(asyncio.Protocol):
-    """Just enough HTTP to answer both models' calls at once: what is measured is the gateway."""
+    """Just enough HTTP to answer both models' calls at once: what is measured is the gateway. Scores are counted."""
 
-    def __init__(self) -> None:
+    def __init__(self, scored: Counter) -> None:
+        self.scored = scored
         self.buffer = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -102,17 +107,23 @@ class ModelServer(asyncio.Protocol):
             length = int(self.buffer[:head].lower().split(b"content-length:", 1)[1].split(b"\r\n", 1)[0])
             if len(self.buffer) < head + 4 + length:
                 return
-            answer = REPLY if self.buffer.startswith(b"POST /v1/chat") else SCORE
+            if self.buffer.startswith(b"POST /v1/chat"):
+                answer = REPLY
+            elif self.buffer.startswith(b"POST /tokenize"):  # once for each verdict
+                answer = TOKENS[REJECT.encode() in self.buffer]
+            else:
+                answer = SCORE
+                self.scored.value += 1
             self.buffer = self.buffer[head + 4 + length :]
             header = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(answer)
             self.transport.write(header + answer)  # type: ignore[attr-defined]
 
 
-def serve_models(core: int) -> None:
+def serve_models(core: int, scored: Counter) -> None:
     os.sched_setaffinity(0, {core})
 
     async def main() -> None:
-        server = await asyncio.get_running_loop().create_server(ModelServer, "127.0.0.1", MODELS_PORT)
+        server = await asyncio.get_running_loop().create_server(lambda: ModelServer(scored), "127.0.0.1", MODELS_PORT)
         await server.serve_forever()
 
     asyncio.run(main())
@@ -285,16 +296,24 @@ def measure_fsync(folder: Path, times: int = 200) -> float:
     return sorted(spent)[times // 2]
 
 
-async def measure(rate: float, seconds: float, folder: Path, gateway_core: int) -> dict[str, object]:
+def require_done(run: dict[str, float], scores: int) -> None:
+    """Every decision was scored and ordered: SUBMIT is critical, so nothing but its score lets it run."""
+    if not run["decisions"] == run["orders"] <= scores:
+        raise RuntimeError(f"{run['decisions']} decisions, {run['orders']} orders, {scores} scores: not what is timed")
+
+
+async def measure(rate: float, seconds: float, folder: Path, gateway_core: int, scored: Counter) -> dict[str, object]:
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(connector=connector) as client, run_gateway(folder, gateway_core) as pid:
         await wait_for_permit(client)
         await run_open(Load(client), 50, 2)  # connections, caches
-        before = cpu_seconds(pid), wait_seconds(pid)
+        before, scores = (cpu_seconds(pid), wait_seconds(pid)), [scored.value]
         at_rate = await run_open(Load(client), rate, seconds)
-        between = cpu_seconds(pid), wait_seconds(pid)
+        between, scores = (cpu_seconds(pid), wait_seconds(pid)), [*scores, scored.value]
         most = await run_closed(Load(client), seconds)
-        after = cpu_seconds(pid), wait_seconds(pid)
+        after, scores = (cpu_seconds(pid), wait_seconds(pid)), [*scores, scored.value]
+        require_done(at_rate, scores[1] - scores[0])
+        require_done(most, scores[2] - scores[1])
         for run, start, end in ((at_rate, before, between), (most, between, after)):
             run["cpu_ms_per_decision"] = round((end[0] - start[0]) * 1000 / run["decisions"], 2)
             run["waited_for_a_core_ms_per_decision"] = round((end[1] - start[1]) * 1000 / run["decisions"], 2)
@@ -314,11 +333,12 @@ def main() -> None:
     result = describe_run(*packages)
     cores = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {cores[-1]})
-    models = multiprocessing.Process(target=serve_models, args=(cores[-1],), daemon=True)
+    scored: Counter = multiprocessing.Value("q", 0, lock=False)
+    models = multiprocessing.Process(target=serve_models, args=(cores[-1], scored), daemon=True)
     models.start()
     try:
         with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-            result |= asyncio.run(measure(options.rate, options.seconds, Path(folder), cores[0]))
+            result |= asyncio.run(measure(options.rate, options.seconds, Path(folder), cores[0], scored))
     finally:
         models.terminate()
     options.output.parent.mkdir(exist_ok=True)

@@ -102,7 +102,7 @@ LOOSER = [
     ("processcluster/one", {"suspend": None}, "spec.suspend: lifting it"),
     ("processcluster/one", {"acknowledgedRollback": "corrections-1"}, "spec.acknowledgedRollback"),
     ("processcluster/one", {"promotion": {"automation": "Manual"}}, "spec.promotion"),
-    ("processcluster/one", {"actions": {"critical": []}}, "spec.actions"),
+    ("processcluster/one", {"actions": {"uncritical": [{"tool": "select_option"}]}}, "spec.actions"),
     ("processcluster/one", {"selector": []}, "spec.selector"),
     ("processcluster/one", {"priority": 500}, "spec.priority"),
     ("processcluster/one", {"gateRef": {"name": "lax"}}, "spec.gateRef"),
