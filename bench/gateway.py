@@ -4,8 +4,9 @@
 
 The real process on the durable path (SQLite, WAL, synchronous=FULL), pinned to one core: every post brings an outcome
 and an HTML screen, is stored, asks a policy and a critic (stubs that answer at once, in a process of their own), is
-gated, and stores decision, proposal and intent before its order leaves; all are scored and ordered. Load, stubs and controller have the other core.
-Two runs: an open loop at --rate (each latency counts from when the post was due), then a closed loop at most load.
+gated, and stores decision, proposal and intent before its order leaves; each is scored and ordered, or the run fails.
+Load, stubs and controller have the other core. Two runs: an open loop at --rate (each latency counts from when the post
+was due), then a closed loop at most load.
 """
 
 import argparse
