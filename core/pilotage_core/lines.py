@@ -24,6 +24,7 @@ _ESCAPE = re.compile(
     rb"|\\.",
     re.DOTALL,
 )
+_FILE = re.compile(r"data:([\w.+-]+/[\w.+-]+)?(?:;[\w=.+-]+)*;base64,([A-Za-z0-9+/=_-]*)")
 REPLACEMENT = b"\\ufffd"
 SECONDS_UNITS = (1.0, 1e3, 1e6, 1e9)
 LONGEST_SECONDS = 1e11
@@ -85,6 +86,13 @@ def mend_characters(line: bytes) -> bytes:
     except UnicodeDecodeError:
         line = line.decode(errors="replace").encode()
     return _ESCAPE.sub(lambda found: REPLACEMENT if found[1] else found[0], line)
+
+
+def name_files(text: str) -> tuple[str, int]:
+    """`text` with each file that is encoded in it (a data URL) as its kind and size, and how many there were."""
+    if ";base64," not in text:
+        return text, 0
+    return _FILE.subn(lambda found: f"[{found[1] or 'file'}, {len(found[2]) * 3 // 4} bytes]", text)
 
 
 def read_seconds(number: float) -> float:

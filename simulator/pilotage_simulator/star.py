@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from pilotage_core.errors import InvalidInputError
-from pilotage_core.lines import decode_lines, read_seconds
+from pilotage_core.lines import decode_lines, name_files, read_seconds
 from pilotage_simulator.download import download_star
 
 log = logging.getLogger("pilotage.star")
@@ -152,18 +152,21 @@ def load_star(source: Path) -> Star:
 
 
 def read_dialogues(path: Path) -> Iterator[Dialogue]:
-    """Every dialogue of `path` once, in its order; its times in seconds. How many were there again is logged.
+    """Every dialogue of `path` once, in its order: its times in seconds, encoded files in its texts as their size.
 
+    How many dialogues were there again, and how many files were in texts, is logged.
     Raises InvalidInputError naming file and line, also for an id that comes with two contents.
     """
     seen: dict[str, tuple[int, bytes]] = {}
-    again = 0
+    again, files = 0, 0
     with path.open("rb") as file:
         for number, dialogue in decode_lines(file, msgspec.json.Decoder(Dialogue), str(path), "STAR dialogue"):
             content = hashlib.blake2b(msgspec.msgpack.encode(dialogue), digest_size=16).digest()
             line, known = seen.setdefault(str(dialogue.dialogue_id), (number, content))
             if line == number:
-                yield _in_seconds(dialogue, f"{path}:{number}")
+                clean, found = _clean(dialogue, f"{path}:{number}")
+                files += found
+                yield clean
             elif known == content:
                 again += 1
             else:
@@ -171,20 +174,23 @@ def read_dialogues(path: Path) -> Iterator[Dialogue]:
                 raise InvalidInputError(what, where=f"{path}:{number}", remedy="give each dialogue an id of its own")
     if again:
         log.warning("%s: %d dialogues were there again: each is read once", path, again)
+    if files:
+        log.warning("%s: %d files within texts are read as their kind and size", path, files)
 
 
-def _in_seconds(dialogue: Dialogue, where: str) -> Dialogue:
-    times = [event.unix_time for event in dialogue.events if event.unix_time is not None]
+def _clean(dialogue: Dialogue, where: str) -> tuple[Dialogue, int]:
+    """`dialogue` as `read_dialogues` gives it, and how many files were in its texts."""
+    events, files = [], 0
     try:
-        if all(read_seconds(time) == time for time in times):
-            return dialogue
-        events = tuple(
-            msgspec.structs.replace(event, unix_time=None if event.unix_time is None else read_seconds(event.unix_time))
-            for event in dialogue.events
-        )
+        for event in dialogue.events:
+            time = None if event.unix_time is None else read_seconds(event.unix_time)
+            text, found = name_files(event.text) if event.text else (event.text, 0)
+            same = time == event.unix_time and not found
+            events.append(event if same else msgspec.structs.replace(event, unix_time=time, text=text))
+            files += found
     except ValueError as error:
         raise InvalidInputError(f"UnixTime {error}", where=where) from error
-    return msgspec.structs.replace(dialogue, events=events)
+    return msgspec.structs.replace(dialogue, events=tuple(events)), files
 
 
 def _read_procedures(apis_path: Path, tasks_path: Path) -> dict[str, Procedure]:

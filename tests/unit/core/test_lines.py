@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pilotage_core.errors import InvalidInputError, UnavailableError
-from pilotage_core.lines import decode_lines, mend_characters, read_lines, read_seconds
+from pilotage_core.lines import decode_lines, mend_characters, name_files, read_lines, read_seconds
 
 ANY = msgspec.json.Decoder()
 THREE = b'{"n": 1}\n{"n": 2}\n\n{"n": 3}\n'
@@ -88,6 +88,12 @@ def test_whole_text_is_left_as_it_is(text):
         if not any(0xD800 <= ord(letter) < 0xE000 for letter in text):
             assert mend_characters(line) == line
         assert isinstance(ANY.decode(mend_characters(line)), dict)
+
+
+def test_a_file_within_a_text_is_its_kind_and_size():
+    said = "See data:image/png;base64," + "iVBORw0KGgo" * 1000 + " and data:text/plain;charset=utf-8;base64,aGk= please"
+    assert name_files(said) == ("See [image/png, 8250 bytes] and [text/plain, 3 bytes] please", 2)
+    assert name_files("no file; base64 is a way to write one") == ("no file; base64 is a way to write one", 0)
 
 
 @pytest.mark.parametrize("unit", [1.0, 1e3, 1e6, 1e9])
