@@ -4,6 +4,7 @@ Sources: Accessible Name and Description Computation 1.2, HTML-AAM 1.0; where Ch
 roles and states (page.py). Not to be had without style sheets: text of ::before and ::after.
 """
 
+import re
 from typing import NamedTuple
 
 from selectolax.lexbor import LexborNode
@@ -27,6 +28,18 @@ legend optgroup option
 """
 _BLOCKS = frozenset(_BLOCKS_NAMES.split())
 _FIELDS = frozenset({"input", "select", "textarea"})
+_APART = re.compile(r"(?i)display\s*:\s*(?:block|inline-block|flex|grid|list-item)|float\s*:\s*(?:left|right)")
+_NUMBER = re.compile(r"-?(?:\d+(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?")
+_MOMENTS = {
+    kind: re.compile(shape)
+    for kind, shape in {
+        "date": r"\d{4,}-\d\d-\d\d",
+        "month": r"\d{4,}-\d\d",
+        "week": r"\d{4,}-W\d\d",
+        "time": r"\d\d:\d\d(?::\d\d(?:\.\d{1,3})?)?",
+        "datetime-local": r"\d{4,}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d(?:\.\d{1,3})?)?",
+    }.items()
+}
 
 
 def find_name(scope: Scope, node: LexborNode, attributes: Attributes, role: str) -> str:
@@ -41,6 +54,9 @@ def find_name(scope: Scope, node: LexborNode, attributes: Attributes, role: str)
         return named
     if node.tag == "input":
         if named := _input_name(attributes):
+            return named
+    elif node.tag == "img":
+        if named := collapse(attributes.get("alt") or ""):
             return named
     elif role in NAMED_FROM_CONTENT and (named := collapse(read_text(scope, node))):
         return named
@@ -121,10 +137,18 @@ def _collect(scope: Scope, node: LexborNode, parts: list[str], without: int, wit
                 if summary is not None:
                     parts.append(f" {read_text(scope, summary)} ")
             else:
-                apart = tag in _BLOCKS or (child.attributes.get("role") or "") in ("cell", "gridcell", "option")
-                parts.append(" " if apart else "")
+                apart = tag in _BLOCKS or _stands_apart(child.attributes)
+                before, after = ("“", "”") if tag == "q" else (" ", " ") if apart else ("", "")
+                parts.append(before)
                 _collect(scope, child, parts, without, with_hidden)
-                parts.append(" " if apart else "")
+                parts.append(after)
+
+
+def _stands_apart(attributes: Attributes) -> bool:
+    style = attributes.get("style")
+    return (attributes.get("role") or "") in ("cell", "gridcell", "option") or (
+        style is not None and _APART.search(style) is not None
+    )
 
 
 def _tell(scope: Scope, node: LexborNode, attributes: Attributes) -> str | None:
@@ -156,17 +180,16 @@ def _tell(scope: Scope, node: LexborNode, attributes: Attributes) -> str | None:
 def find_value(scope: Scope, node: LexborNode, attributes: Attributes, role: str) -> str:
     """What an element holds now. A password is never told, only that there is one."""
     tag = node.tag
-    if tag == "button":
+    if tag == "button" and role != "combobox":
         return find_choice(node, attributes, role)
     if tag == "select":
         return _chosen_option(scope, node, attributes, role)
     if tag == "textarea":
         return node.text()
     if tag == "input":
-        if role in ("button", "checkbox", "radio"):
+        if role in ("button", "checkbox", "radio", "switch"):
             return find_choice(node, attributes, role)
-        value = attributes.get("value") or ""
-        return "•" * min(len(value), 8) if input_type(attributes) == "password" else value
+        return _input_value(input_type(attributes), attributes)
     if role == "combobox":
         return _combobox_value(scope, node, attributes)
     if role == "listbox":
@@ -175,15 +198,42 @@ def find_value(scope: Scope, node: LexborNode, attributes: Attributes, role: str
     if role in ("textbox", "searchbox") or is_editable(attributes):
         return collapse(read_text(scope, node))
     if role in ("spinbutton", "slider"):
-        return attributes.get("aria-valuetext") or attributes.get("aria-valuenow") or ""
+        return attributes.get("aria-valuetext") or attributes.get("aria-valuenow") or ("50" if role == "slider" else "")
     return find_choice(node, attributes, role)
+
+
+def _input_value(kind: str, attributes: Attributes) -> str:
+    """What a field shows: a browser leaves out of a value what its type does not allow, and fills in what it needs."""
+    value = attributes.get("value") or ""
+    match kind:
+        case "password":
+            return "•" * min(len(value), 8)
+        case "number":
+            return value if _NUMBER.fullmatch(value) else ""
+        case "range":
+            return _range_value(value, attributes)
+        case "color":
+            return value.lower() if re.fullmatch("#[0-9a-fA-F]{6}", value) else "#000000"
+        case "date" | "time" | "month" | "week" | "datetime-local":
+            return value if _MOMENTS[kind].fullmatch(value) else ""
+    return value.replace("\r", "").replace("\n", "")
+
+
+def _range_value(value: str, attributes: Attributes) -> str:
+    if _NUMBER.fullmatch(value):
+        return value
+    low, high = (
+        float(said) if _NUMBER.fullmatch(said := attributes.get(name) or "") else default
+        for name, default in (("min", 0.0), ("max", 100.0))
+    )
+    return f"{low if high < low else (low + high) / 2:g}"
 
 
 def find_choice(node: LexborNode, attributes: Attributes, role: str) -> str:
     """The state of something that is chosen, pressed or opened, as one word; empty where it has none."""
+    if node.tag == "input" and input_type(attributes) in ("checkbox", "radio"):  # whatever ARIA says beside it
+        return ("pressed" if role == "button" else "checked") if "checked" in attributes else ""
     if role in ("checkbox", "radio", "switch", "menuitemcheckbox", "menuitemradio"):
-        if node.tag == "input" and input_type(attributes) in ("checkbox", "radio"):
-            return "checked" if "checked" in attributes else ""
         said = (attributes.get("aria-checked") or "").lower()
         if said == "mixed":
             return "mixed" if role in ("checkbox", "menuitemcheckbox") else ""

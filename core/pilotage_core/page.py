@@ -19,7 +19,7 @@ ACTIONABLE = (
     "button,select,textarea,input,a[href],a[onclick],summary,[role],[onclick],[contenteditable],[data-control-id],"
     "[tabindex]"
 )
-_STATEFUL_TAGS = frozenset({"details", "dialog", "noscript", "datalist", "video", "audio", "template"})
+_STATEFUL_TAGS = frozenset({"details", "dialog", "noscript", "datalist", "video", "audio", "object", "template"})
 _STATEFUL_ATTRIBUTES = frozenset({"hidden", "aria-hidden", "style", "aria-disabled", "inert", "disabled", "popover"})
 _TELLING = ",".join(
     [
@@ -111,6 +111,8 @@ def read_style(text: str) -> Styled:
         name, value = name.strip().lower(), value.strip().lower()
         important = value.endswith("!important")
         value = value.removesuffix("!important").strip()
+        if (name, value) == ("content-visibility", "hidden"):
+            name, value = "display", "none"
         valid = _DISPLAYS.fullmatch(value) if name == "display" else value in _VISIBILITIES
         if name in found and valid and (important or not found[name][1]):
             found[name] = (value, important)
@@ -156,10 +158,14 @@ class Scope:
         self.labels = self._read_labels(labels)
 
     def css(self, selector: str) -> list[LexborNode]:
-        """Elements of this tree that match. Raises SelectolaxError for a selector that is none."""
+        """Elements of this tree that match, each once. Raises SelectolaxError for a selector that is none."""
         if self._roots is None:
-            return self.tree.css(selector)
-        return [node for root in self._roots for node in root.css(selector)]
+            found = self.tree.css(selector)
+        else:
+            found = [node for root in self._roots for node in root.css(selector)]
+        if "," not in selector:
+            return found
+        return list({node.mem_id: node for node in found}.values())  # lexbor gives one that two of a list match twice
 
     def hide(self, nodes: list[LexborNode]) -> None:
         """Take `nodes`, and what is in them, for hidden. Before any state is asked for."""
@@ -314,7 +320,7 @@ def _state_in(node: LexborNode, parent: LexborNode, state: State) -> State:
             return state._replace(gone=True)
         case "fieldset" if "disabled" in attributes and not is_first(node, parent, "legend"):
             return state._replace(fieldset_disabled=True)
-        case "video" | "audio":
+        case "video" | "audio" | "object":
             return state._replace(gone=True)
     if (attributes.get("hidden") or "").lower() == "until-found":
         return state._replace(gone=True)
@@ -396,8 +402,9 @@ def is_disabled(state: State, node: LexborNode, attributes: Attributes, role: st
 
 def is_readonly(node: LexborNode, attributes: Attributes, role: str) -> bool:
     """Whether one can look at `node` and not type into it."""
-    if node.tag == "textarea" or (node.tag == "input" and input_type(attributes) not in _NOT_READONLY):
-        return "readonly" in attributes
+    typed = node.tag == "textarea" or (node.tag == "input" and input_type(attributes) not in _NOT_READONLY)
+    if typed and "readonly" in attributes:
+        return True
     return role in ("textbox", "searchbox", "combobox") and is_true(attributes.get("aria-readonly"))
 
 

@@ -16,6 +16,8 @@ from pilotage_core.errors import InvalidScreenError
 from pilotage_core.naming import find_name, find_options, find_value, read_text
 from pilotage_core.page import (
     ACTIONABLE,
+    INPUT_ROLES,
+    NATIVE,
     Attributes,
     Scope,
     State,
@@ -234,7 +236,11 @@ def _is_actionable(node: LexborNode, attributes: Attributes, role: str) -> bool:
     """Whether one can act on an element that no rule names."""
     if node.tag == "input" and input_type(attributes) == "hidden":
         return False
-    if role in _KIND_OF_ROLE or is_editable(attributes) or "onclick" in attributes or "data-control-id" in attributes:
+    if node.tag == "button" and node.parent is not None and node.parent.tag == "select":
+        return False  # it shows what is selected
+    if role in _KIND_OF_ROLE or node.tag in NATIVE or is_editable(attributes):
+        return True
+    if "onclick" in attributes or "data-control-id" in attributes:
         return True
     if role in _ONLY_FOCUSED or node.tag in ("main", "dialog", "body", "video", "audio", "iframe"):
         return False
@@ -286,10 +292,12 @@ def _kind_of(node: LexborNode, attributes: Attributes, role: str) -> ControlKind
         return ControlKind.SELECT
     if node.tag == "input" and input_type(attributes) == "file":
         return ControlKind.BUTTON
-    if node.tag == "tr" or role == "row":
+    if role == "row" or (node.tag == "tr" and role not in _KIND_OF_ROLE):
         return ControlKind.ROW
     if is_editable(attributes) and role == "generic":
         return ControlKind.INPUT
+    if role not in _KIND_OF_ROLE and node.tag == "input":
+        role = INPUT_ROLES[input_type(attributes)]
     return _KIND_OF_ROLE.get(role, ControlKind.ROW if role == "option" else ControlKind.BUTTON)
 
 

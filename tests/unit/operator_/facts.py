@@ -64,7 +64,8 @@ def merge(base: dict, change: dict) -> dict:
     """`base` with `change` laid over it, dictionary by dictionary."""
     merged = dict(base)
     for key, value in change.items():
-        merged[key] = merge(base.get(key, {}), value) if isinstance(value, dict) else value
+        below = base.get(key)
+        merged[key] = merge(below if isinstance(below, dict) else {}, value) if isinstance(value, dict) else value
     return merged
 
 
