@@ -5,6 +5,7 @@ roles and states (page.py). Not to be had without style sheets: text of ::before
 """
 
 import re
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from selectolax.lexbor import LexborNode
@@ -58,7 +59,7 @@ def find_name(scope: Scope, node: LexborNode, attributes: Attributes, role: str)
     elif node.tag == "img":
         if named := collapse(attributes.get("alt") or ""):
             return named
-    elif role in NAMED_FROM_CONTENT and (named := collapse(read_text(scope, node))):
+    elif role in NAMED_FROM_CONTENT and (named := collapse(read_text(scope, node, without=_find_below(node, role)))):
         return named
     if named := collapse(attributes.get("title") or ""):
         return named
@@ -68,6 +69,13 @@ def find_name(scope: Scope, node: LexborNode, attributes: Attributes, role: str)
         legend = next((child for child in node.iter() if child.tag == "legend"), None)
         return collapse(read_text(scope, legend)) if legend is not None else ""
     return ""
+
+
+def _find_below(node: LexborNode, role: str) -> int:
+    """Of an item of a tree: the group of the items below it, which have names of their own."""
+    if role != "treeitem":
+        return 0
+    return next((child.mem_id for child in node.iter() if child.attributes.get("role") == "group"), 0)
 
 
 def _input_name(attributes: Attributes) -> str:
@@ -112,12 +120,12 @@ def read_text(scope: Scope, node: LexborNode, *, without: int = 0, with_hidden: 
     if child.tag == "-text" and child.next is None:  # nothing else in it, as in most buttons
         return child.text_content or ""
     parts: list[str] = []
-    _collect(scope, node, parts, without, with_hidden)
+    _collect(scope, node.iter(include_text=True), parts, without, with_hidden)
     return "".join(parts)
 
 
-def _collect(scope: Scope, node: LexborNode, parts: list[str], without: int, with_hidden: bool) -> None:
-    for child in node.iter(include_text=True):
+def _collect(scope: Scope, children: Iterable[LexborNode], parts: list[str], without: int, with_hidden: bool) -> None:
+    for child in children:
         tag = child.tag
         if tag == "-text":
             parts.append(child.text_content or "")
@@ -136,12 +144,21 @@ def _collect(scope: Scope, node: LexborNode, parts: list[str], without: int, wit
                 summary = next((each for each in child.iter() if each.tag == "summary"), None)
                 if summary is not None:
                     parts.append(f" {read_text(scope, summary)} ")
+            elif tag == "slot" and scope.outer is not None and (given := _list_slotted(scope.outer[1], child)):
+                _collect(scope.outer[0], given, parts, without, with_hidden)
             else:
                 apart = tag in _BLOCKS or _stands_apart(child.attributes)
                 before, after = ("“", "”") if tag == "q" else (" ", " ") if apart else ("", "")
                 parts.append(before)
-                _collect(scope, child, parts, without, with_hidden)
+                _collect(scope, child.iter(include_text=True), parts, without, with_hidden)
                 parts.append(after)
+
+
+def _list_slotted(host: LexborNode, slot: LexborNode) -> list[LexborNode]:
+    """What of `host` is shown in a slot of its shadow tree."""
+    wanted = slot.attributes.get("name") or ""
+    children = [child for child in host.iter(include_text=True) if child.tag != "template"]
+    return [c for c in children if ("" if c.tag == "-text" else c.attributes.get("slot") or "") == wanted]
 
 
 def _stands_apart(attributes: Attributes) -> bool:

@@ -141,9 +141,16 @@ class Scope:
     """One tree of a page: the document, a shadow tree, or the document of a frame. Ids and styles end at its border."""
 
     def __init__(
-        self, tree: LexborHTMLParser, source: str, roots: tuple[LexborNode, ...] | None = None, base: State = State()
+        self,
+        tree: LexborHTMLParser,
+        source: str,
+        roots: tuple[LexborNode, ...] | None = None,
+        base: State = State(),
+        outer: "tuple[Scope, LexborNode] | None" = None,
     ) -> None:
         self.tree, self.source, self._roots, self._base = tree, source, roots, base
+        self.outer = outer
+        """Of a shadow tree: the scope and the element that it belongs to."""
         self.ids: dict[str, LexborNode] = {}
         self.memo: dict[int, Any] = {}
         """What naming.py has worked out already, by mem_id."""
@@ -408,7 +415,7 @@ def is_readonly(node: LexborNode, attributes: Attributes, role: str) -> bool:
     return role in ("textbox", "searchbox", "combobox") and is_true(attributes.get("aria-readonly"))
 
 
-Waiting = tuple[LexborHTMLParser, str, tuple[LexborNode, ...] | None, State]
+Waiting = tuple[LexborHTMLParser, str, tuple[LexborNode, ...] | None, State, tuple[Scope, LexborNode] | None]
 
 
 def list_scopes(tree: LexborHTMLParser, html: str) -> Iterator[Scope]:
@@ -416,18 +423,18 @@ def list_scopes(tree: LexborHTMLParser, html: str) -> Iterator[Scope]:
 
     Not reached: frames with an address of their own, and shadow trees that a script makes.
     """
-    waiting: list[Waiting] = [(tree, html, None, State())]
+    waiting: list[Waiting] = [(tree, html, None, State(), None)]
     for _ in range(MAX_SCOPES):
         if not waiting:
             return
         scope = Scope(*waiting.pop(0))
         yield scope
         for host, roots in scope.shadows.values():
-            waiting.append((scope.tree, scope.source, roots, scope.state(host)))
+            waiting.append((scope.tree, scope.source, roots, scope.state(host), (scope, host)))
         for frame in scope.frames:
             if "srcdoc" not in frame.attributes:
                 continue
             state = scope.state(frame)
             source = frame.attributes["srcdoc"] or ""
             inside = State(state.gone, state.invisible, state.unheard, ignored=state.ignored)
-            waiting.append((LexborHTMLParser(source, scripting=True), source, None, inside))
+            waiting.append((LexborHTMLParser(source, scripting=True), source, None, inside, None))
