@@ -8,6 +8,7 @@ cluster=$?
 hack/check.sh --transformers --vllm || exit 2
 $step "set up .venv (locked requirements, transformers)" hack/setup.sh --transformers || exit 1
 make --no-print-directory verify || exit 1
+$step "Chromium, form-js and django-helpdesk beside it" hack/screens/setup.sh || exit 1
 $step "contract tests" .venv/bin/python -m pytest -q tests/contract -m "not kubernetes and not vllm" || exit 1
 hack/vllm/test.sh || exit 1
 $step "e2e, local processes" .venv/bin/python -m pytest -q tests/e2e -m "not kubernetes" || exit 1

@@ -25,6 +25,16 @@ FLAGS = (
     *("--disable-extensions", "--disable-background-networking", "--disable-component-update"),
     *("--disable-dev-shm-usage", "--hide-scrollbars", "--lang=en-US", "--window-size=1280,900"),
 )
+LIVE = r"""
+(() => {  // what an adapter does before it sends a page: what people and scripts have put in, as attributes
+  for (const e of document.querySelectorAll('input,option,textarea')) {
+    if (e.localName === 'option') e.toggleAttribute('selected', e.selected);
+    else if (e.localName === 'textarea') e.textContent = e.value;
+    else if (e.type === 'checkbox' || e.type === 'radio') e.toggleAttribute('checked', e.checked);
+    else if (e.type !== 'password' && e.type !== 'file') e.setAttribute('value', e.value);
+  }
+})()
+"""
 STAMP = r"""
 (() => {
   let n = 0;
@@ -118,13 +128,14 @@ class Tab:
         return found["result"].get("value")
 
     async def read(self, url: str, settle: str = "") -> Seen:
-        """The page at `url`, as it is once `settle` (a script that may wait) has run."""
+        """The page at `url`: as it was sent, or as it is once `settle` (a script that may wait) has run."""
         self.events.clear()
         await self.ask("Page.navigate", url=url)
         while "Page.loadEventFired" not in self.events:
             self.events.append((await self.socket.receive_json(timeout=60)).get("method", ""))
         if settle:
             await self.evaluate(settle)
+            await self.evaluate(LIVE)
         page = json.loads(await self.evaluate(STAMP))
         document = (await self.ask("DOM.getDocument", depth=-1, pierce=True))["root"]
         ids: dict[int, str] = {}
@@ -184,7 +195,7 @@ async def run_chromium(program: str) -> AsyncIterator[Tab]:
                 address = pages[0]["webSocketDebuggerUrl"]
                 async with client.ws_connect(address, max_msg_size=0) as socket:
                     tab = Tab(socket)
-                    for domain in ("Page", "DOM", "Accessibility", "Runtime"):
+                    for domain in ("Page", "DOM", "Accessibility", "Runtime", "Network"):
                         await tab.ask(f"{domain}.enable")
                     yield tab
         finally:

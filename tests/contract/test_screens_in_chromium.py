@@ -1,13 +1,24 @@
 """How pages are read, held against Chromium's accessibility tree: what is there, its name, kind, state and value.
 
 Nothing may be offered that Chromium hides or disables. Of all elements one can act on at least 98 % agree in all, and
-90 % on each page; every other is listed. Pages of our own stand for what needs a server or a build.
+90 % on each page; every other is listed. Real pages are form-js's, django-helpdesk's and Django admin's; pages of our
+own stand for what else needs a server or a build. hack/screens/setup.sh installs what they need.
 """
 
 import asyncio
+import os
 import re
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from chromium import Element, Seen, find_chromium, run_chromium
@@ -15,9 +26,20 @@ from chromium import Element, Seen, find_chromium, run_chromium
 from pilotage_core.reading import read_screen
 from pilotage_core.screen import Control, ControlKind, Screen, ScreenSchema
 
-PAGES = sorted((Path(__file__).parent / "pages").glob("*.html"))
+HERE = Path(__file__).parent
+PAGES = sorted((HERE / "pages").glob("*.html"))
 PROGRAM = find_chromium()
-pytestmark = pytest.mark.skipif(PROGRAM is None, reason="no Chromium: hack/chromium.sh installs it")
+INSTALLED = HERE.parents[1] / ".venv" / "screens"
+pytestmark = pytest.mark.skipif(
+    PROGRAM is None or not INSTALLED.exists(), reason="not installed: hack/screens/setup.sh does it"
+)
+HELPDESK = (
+    *("/tickets/", "/dashboard/", "/tickets/1/", "/tickets/1/edit/", "/tickets/submit/", "/settings/"),
+    *("/tickets/1/delete/", "/tickets/1/cc/add/", "/admin/", "/admin/helpdesk/ticket/"),
+    *("/admin/helpdesk/ticket/1/change/", "/admin/helpdesk/queue/add/", "/admin/auth/user/1/change/"),
+    "/admin/auth/user/add/",
+)
+SETTLED = "new Promise(done => setTimeout(done, 500))"
 
 KINDS = {
     **dict.fromkeys(("button", "link", "DisclosureTriangle", "DisclosureTriangleGrouped", "tab"), ControlKind.BUTTON),
@@ -36,6 +58,12 @@ SCHEMAS = {
     name: (ScreenSchema(name="page", applies="html", hidden=hidden),)
     for name, hidden in {
         "11-modal-showmodal": ("#bg", "#bgi"),  # a script has opened a modal dialog
+        "form-js": (".flatpickr-calendar:not(.open)",),
+        "helpdesk": (  # Bootstrap's classes, and the admin's
+            *(".dropdown-menu:not(.show)", ".modal:not(.show)", ".offcanvas:not(.show)", ".tab-pane:not(.active)"),
+            *(".collapse:not(.show):not(.navbar-collapse)", ".d-none:not(.d-lg-inline):not(.d-md-inline-block)"),
+            *(".theme-label-when-light", ".theme-label-when-dark"),
+        ),
         "29-style-sheet": ("#s17", "#s20", "#s21"),  # @supports, @layer: style sheets beyond plain rules
     }.items()
 }
@@ -149,11 +177,58 @@ def pages() -> list[Page]:
 
 async def _compare_all() -> list[Page]:
     found: list[Page] = []
-    async with run_chromium(str(PROGRAM)) as tab:
-        for path in PAGES:
-            seen = await tab.read(path.resolve().as_uri())
-            found.append(compare(path.stem, seen, read_screen(seen.html, SCHEMAS.get(path.stem, ()))))
+    with tempfile.TemporaryDirectory(prefix="pilotage-screens-") as folder, _run_helpdesk(Path(folder)) as helpdesk:
+        form = shutil.copytree(HERE / "form_js", Path(folder) / "form_js")
+        (form / "node_modules").symlink_to(INSTALLED / "node_modules")
+        wanted = [(path.stem, path.resolve().as_uri(), "") for path in PAGES]
+        wanted += [("form-js", (form / "form.html").as_uri(), "window.ready")]
+        wanted += [(f"helpdesk {path}", helpdesk.address + path, SETTLED) for path in HELPDESK]
+        async with run_chromium(str(PROGRAM)) as tab:
+            await tab.ask("Network.setCookie", name="sessionid", value=helpdesk.cookie, url=helpdesk.address)
+            for name, url, settle in wanted:
+                seen = await tab.read(url, settle)
+                schemas = SCHEMAS.get(name.split(" ")[0], ())
+                found.append(compare(name, seen, read_screen(seen.html, schemas)))
     return found
+
+
+class Helpdesk(NamedTuple):
+    """A running django-helpdesk and the session of a member of staff."""
+
+    address: str
+    cookie: str
+
+
+@contextmanager
+def _run_helpdesk(folder: Path) -> Iterator[Helpdesk]:
+    python = str(INSTALLED / "bin" / "python")
+    environment = {**os.environ, "HELPDESK_DATABASE": str(folder / "db"), "DJANGO_SETTINGS_MODULE": "settings"}
+    options = {"cwd": HERE / "helpdesk", "env": environment}
+    cookie = subprocess.run([python, "seed.py"], **options, check=True, capture_output=True, text=True).stdout.strip()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    command = [python, "-m", "django", "runserver", "--noreload", "--insecure", address]
+    with (folder / "log").open("wb") as log:
+        server = subprocess.Popen(command, **options, stdout=log, stderr=log)
+        try:
+            until = time.monotonic() + 60
+            while not _answers(f"http://{address}/login/"):
+                assert server.poll() is None, (folder / "log").read_text()
+                assert time.monotonic() < until, "the helpdesk has not come up"
+                time.sleep(0.1)
+            yield Helpdesk(f"http://{address}", cookie)
+        finally:
+            server.terminate()
+            server.wait()
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=5) as reply:
+            return bool(reply.status == 200)
+    except OSError:
+        return False
 
 
 def test_nothing_is_offered_that_chromium_hides_or_disables(pages):
