@@ -144,6 +144,45 @@ def test_an_id_that_two_elements_have_makes_neither_of_them_known():
     assert screen.unknown_controls == 2
 
 
+SHADOW = (
+    "<x-button><template shadowrootmode=open><button id=b><slot></slot><slot name=icon></slot></button></template>"
+    "Send <b>now</b><i slot=icon>!</i></x-button>"
+)
+
+
+@pytest.mark.parametrize(
+    ("html", "label", "value"),
+    [
+        ("<label id=l for=i>Order</label><input id=i value=7>", "Order", "7"),  # an id made it count twice
+        ("<label id=l>Order <input id=i></label>", "Order", ""),
+        (SHADOW, "Send now!", ""),
+        ("<ul role=tree><li role=treeitem id=t>In<ul role=group><li role=treeitem>x</ul></ul>", "In", ""),
+        ("<img role=button alt=Delete id=d>", "Delete", ""),
+        ("<button role=heading id=h>Go</button>", "Go", ""),
+        ("<button role=combobox id=c aria-label=City>Wien</button>", "City", "Wien"),
+        ("<input type=number id=n aria-label=n value=abc>", "n", ""),
+        ("<input type=number id=n aria-label=n value=-1.5e3>", "n", "-1.5e3"),
+        ("<input type=date id=n aria-label=n value=tomorrow>", "n", ""),
+        ("<input type=date id=n aria-label=n value=2026-11-29>", "n", "2026-11-29"),
+        ("<input type=range id=n aria-label=n min=0 max=10>", "n", "5"),
+        ("<input type=color id=n aria-label=n>", "n", "#000000"),
+        ("<input type=checkbox role=switch id=n aria-label=n checked aria-checked=false>", "n", "checked"),
+        ("<button id=b><span style='display:block'>a</span><span>b</span></button>", "a b", ""),
+        ("<button id=b><q>so</q></button>", "\u201cso\u201d", ""),
+    ],
+)
+def test_names_and_values_are_those_that_chromium_tells(html, label, value):
+    """Found by tests/contract/test_screens_in_chromium.py."""
+    control = read_screen(f"<body>{html}</body>", ()).controls[0]
+    assert (control.label, control.value) == (label, value)
+
+
+def test_what_two_selectors_of_a_list_match_is_read_once():
+    schema = ScreenSchema("s", "body", controls=(ControlRule("button,.go,[id]", ControlKind.BUTTON, control_id="@id"),))
+    [control] = read_screen("<body><button class=go id=b>Go</button></body>", (schema,)).controls
+    assert control.known
+
+
 def test_a_typed_screen_is_recognised_by_the_schema_of_its_name_and_by_nothing_it_says_itself():
     typed = Screen("order", controls=(Control("go", ControlKind.BUTTON),))
     assert admit_screen(typed, (SCHEMA,)) == msgspec.structs.replace(typed, recognised=True)
