@@ -51,6 +51,8 @@ PROMISED = (
     "s.d. 0.4, 20 operators",
     "ties",
 )
+START, APART = 1_700_000_000_000_000, 61_000_000
+"""Microseconds. Nearer to each other, labels alike would be one that was sent again."""
 
 
 def build_table(world: World, gates: np.ndarray, rng: np.random.Generator) -> pa.Table:
@@ -70,7 +72,7 @@ def build_table(world: World, gates: np.ndarray, rng: np.random.Generator) -> pa
             "propensity": np.concatenate(propensities),
             "operator": pa.array(np.where(known, np.char.add("operator-", who.astype(str)), "")),
             "session_id": pa.array(np.char.add("0198c0de-7a7a-7000-8000-", sessions)),
-            "at": pa.array(1_760_000_000_000_000 + np.arange(n) * 1000, pa.timestamp("us", "UTC")),
+            "at": pa.array(START + np.arange(n) * APART, pa.timestamp("us", "UTC")),
         }
     )
 
@@ -93,7 +95,8 @@ def write_tables(folder: Path, gates: int, rng: np.random.Generator) -> dict[str
                 ("mixed", rng.permutation(len(part)) % gates if gates > count else rng.permutation(len(part)) % count),
             ):
                 owned = names.take(pa.array(owners))
-                table = part.set_column(0, "process_cluster", owned)
+                at = pa.array(START + (start * LABELS + np.arange(len(part))) * APART, pa.timestamp("us", "UTC"))
+                table = part.set_column(0, "process_cluster", owned).set_column(7, "at", at)
                 (by_gate if name == "sorted" else mixed).write_table(table)
                 if name == "mixed" and start < gates // 20:
                     text.write_table(table)
