@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 import warnings
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -131,17 +132,17 @@ def run_command(path: Path, *options: str) -> tuple[list[dict], dict[str, float]
     }
 
 
-def measure_cost(folder: Path, gates: int, seed: int) -> dict[str, object]:
+def measure_cost(folder: Path, gates: int, seed: int) -> dict[str, dict[str, float]]:
     """Whole runs of the command, start-up included."""
     paths = write_tables(folder, gates, np.random.default_rng(seed))
-    cost: dict[str, object] = {}
+    cost: dict[str, dict[str, float]] = {}
     for name, path in paths.items():
         cost[name] = timed(name, lambda path=path: run_command(path)[1])
-    since = (
-        "--monitor-from",
-        "2025-10-09T08:55:00Z",
-    )  # 300,000 ms of each 750,000 ms calibrate, the others are replayed
-    cost["mixed.csv, monitored"] = timed("monitored", lambda: run_command(paths["mixed.csv"], *since)[1])
+    part = START + 2 * cost["mixed.csv"]["labels"] * APART // 5  # two fifths calibrate, the others are replayed
+    since = datetime.fromtimestamp(part / 1e6, UTC).isoformat()
+    cost["mixed.csv, monitored"] = timed(
+        "monitored", lambda: run_command(paths["mixed.csv"], "--monitor-from", since)[1]
+    )
     for path in paths.values():
         path.unlink()
     return cost
