@@ -38,7 +38,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--token-reviews", action="store_true", help="take Kubernetes service accounts as sources")
     parser.add_argument(
         "--controller-token", type=Path, metavar="FILE",
-        help="this gateway's credential (default: gateway.secret in --keys, where there is one)",
+        help="this gateway's credential (default: gateway.secret in --keys, once there is one)",
     )  # fmt: skip
     parser.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])
     return parser
@@ -81,7 +81,7 @@ def main(arguments: list[str] | None = None) -> None:
     gc.freeze()  # what was imported lives as long as the process: the collector need not look at it again
     gc.set_threshold(*GC_THRESHOLD)
     uvicorn.run(
-        build_app(options.database, options.controller, options.keys, callers, token if token.exists() else None),
+        build_app(options.database, options.controller, options.keys, callers, token),
         host=host.strip("[]"),
         port=int(port),
         loop="uvloop",

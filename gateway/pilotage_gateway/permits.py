@@ -168,7 +168,8 @@ class Permits:
         nonce = secrets.token_hex(16)
         held_digest = "" if self._tightened else self.snapshot_digest
         request = PermitRequest(self._gateway, nonce, self.highest_epoch, held_digest, self._wait_seconds())
-        headers = {"Authorization": f"Bearer {self._read_token()}"} if self._token is not None else {}
+        token = self._read_token()
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
         async with client.post(self._url, data=msgspec.json.encode(request), headers=headers) as response:
             body = await response.read()
             if response.status != 200:
@@ -176,8 +177,11 @@ class Permits:
         await self.take(DECODE_REPLY(body), nonce, sent, wall_sent)
 
     def _read_token(self) -> str:
-        """This gateway's credential, read each time: Kubernetes renews the file."""
-        return self._token.read_text().strip() if self._token is not None else ""
+        """This gateway's credential, read each time: Kubernetes renews it, and a local controller may yet write it."""
+        try:
+            return self._token.read_text().strip() if self._token is not None else ""
+        except FileNotFoundError:
+            return ""
 
     async def take(self, reply: PermitReply, nonce: str, sent: float, wall_sent: float) -> None:
         """Use one answer to `nonce`. Raises PermitError where it gives no leave; what it lowers is lowered even so."""
