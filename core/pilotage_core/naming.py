@@ -144,7 +144,9 @@ def _collect(scope: Scope, children: Iterable[LexborNode], parts: list[str], wit
                 summary = next((each for each in child.iter() if each.tag == "summary"), None)
                 if summary is not None:
                     parts.append(f" {read_text(scope, summary)} ")
-            elif tag == "slot" and scope.outer is not None and (given := _list_slotted(scope.outer[1], child)):
+            elif child.mem_id in scope.shadows:
+                continue  # what is shown there is its shadow tree's: reading.py takes such a control for unknown
+            elif tag == "slot" and scope.outer is not None and (given := scope.slotted(child)):
                 _collect(scope.outer[0], given, parts, without, with_hidden)
             else:
                 apart = tag in _BLOCKS or _stands_apart(child.attributes)
@@ -152,13 +154,6 @@ def _collect(scope: Scope, children: Iterable[LexborNode], parts: list[str], wit
                 parts.append(before)
                 _collect(scope, child.iter(include_text=True), parts, without, with_hidden)
                 parts.append(after)
-
-
-def _list_slotted(host: LexborNode, slot: LexborNode) -> list[LexborNode]:
-    """What of `host` is shown in a slot of its shadow tree."""
-    wanted = slot.attributes.get("name") or ""
-    children = [child for child in host.iter(include_text=True) if child.tag != "template"]
-    return [c for c in children if ("" if c.tag == "-text" else c.attributes.get("slot") or "") == wanted]
 
 
 def _stands_apart(attributes: Attributes) -> bool:
@@ -297,7 +292,7 @@ def find_options(scope: Scope, node: LexborNode, attributes: Attributes, role: s
             if not is_true(option.attributes.get("aria-disabled"))
         ]
         if found := [option for option in found if option]:
-            return tuple(dict.fromkeys(found))
+            return tuple(found)
     return ()
 
 
@@ -313,7 +308,7 @@ def _read_native(scope: Scope, node: LexborNode) -> Options:
     known: Options | None = scope.memo.get(node.mem_id)
     if known is not None:
         return known
-    offered: dict[str, None] = {}
+    offered: list[str] = []
     chosen: list[str] = []
     first: str | None = None
     for option in node.css("option"):
@@ -324,7 +319,7 @@ def _read_native(scope: Scope, node: LexborNode) -> Options:
         if "disabled" not in attributes and not _is_in_disabled_group(option):
             first = label if first is None else first
             if label and not is_true(attributes.get("aria-disabled")):
-                offered[label] = None
+                offered.append(label)
     made = scope.memo[node.mem_id] = Options(tuple(offered), tuple(chosen), first or "")
     return made
 

@@ -7,11 +7,13 @@ say what is hidden or disabled.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 from selectolax.lexbor import LexborHTMLParser, LexborNode, SelectolaxError
+
+from pilotage_core.errors import InvalidScreenError
 
 Attributes = dict[str, str | None]
 
@@ -62,6 +64,12 @@ _NATIVE_ROLES = {"button": "button", "textarea": "textbox"}
 _DISPLAYS = re.compile(
     r"none|block|inline|flex|grid|contents|table|list-item|inherit|initial|unset|revert|flow-root|(?:inline|table)-[a-z-]+"
 )
+_MARK, _BRACE = re.compile(r"[{};]"), re.compile(r"[{}]")
+_FOR_SCREENS = re.compile(r"@media\s+(?:screen|all)", re.IGNORECASE)
+_HOSTS = frozenset(
+    "article aside blockquote body div footer h1 h2 h3 h4 h5 h6 header main nav p section span".split()  # noqa: SIM905
+)
+"""Elements that can have a shadow tree, beside custom ones."""
 _VISIBILITIES = frozenset({"hidden", "visible", "collapse", "inherit", "initial", "unset"})
 _INDEX = re.compile(r"\s*[-+]?\d")
 
@@ -103,7 +111,7 @@ class Styled(NamedTuple):
 @lru_cache(maxsize=4096)
 def read_style(text: str) -> Styled:
     """What an inline style, or the body of a rule, says: the last valid declaration wins, an important one beats it."""
-    text = re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL)
+    text = _without_comments(text)
     text = re.sub(r"\"[^\"]*\"|'[^']*'|\([^()]*\)", "", text)
     found = {"display": ("", False), "visibility": ("", False)}
     for declaration in text.split(";"):
@@ -121,12 +129,9 @@ def read_style(text: str) -> Styled:
 
 @lru_cache(maxsize=256)
 def read_style_sheet(text: str) -> tuple[tuple[str, Styled], ...]:
-    """The rules of a `<style>` that show or hide, weakest first. Media other than screen are left out."""
-    text = re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL)
-    text = re.sub(r"@media\s+(?:screen|all)\s*\{((?:[^{}]*\{[^{}]*\})*)[^{}]*\}", r"\1", text)
-    text = re.sub(r"@[^{;]*(?:;|\{(?:[^{}]*\{[^{}]*\})*[^{}]*\})", "", text)
+    """The rules of a `<style>` that show or hide, weakest first. Media other than screen are left out. Linear time."""
     rules = []
-    for order, (selectors, body) in enumerate(re.findall(r"([^{}]+)\{([^{}]*)\}", text)):
+    for order, (selectors, body) in enumerate(_split_rules(_without_comments(text))):
         if "display" not in body and "visibility" not in body:
             continue
         styled = read_style(body)
@@ -135,6 +140,39 @@ def read_style_sheet(text: str) -> tuple[tuple[str, Styled], ...]:
                 weight = (selector.count("#"), len(re.findall(r"[.\[]", selector)), order)
                 rules.append((weight, selector, styled))
     return tuple((selector, styled) for _, selector, styled in sorted(rules, key=lambda rule: rule[0]))
+
+
+def _without_comments(text: str) -> str:
+    first, *others = text.split("/*")
+    return first + "".join(other.partition("*/")[2] for other in others)
+
+
+def _split_rules(text: str) -> Iterator[tuple[str, str]]:
+    """Selectors and body of each rule, those for screens among them; other @-rules are passed over."""
+    at = 0
+    while found := _MARK.search(text, at):
+        before, at = text[at : found.start()].strip(), found.end()
+        if found[0] != "{" or _FOR_SCREENS.fullmatch(before):
+            continue  # a statement, the end of a block, or a block of rules that count
+        if before.startswith("@"):
+            at = _find_end(text, at) + 1
+            continue
+        brace = _BRACE.search(text, at)
+        if brace is not None and brace[0] == "{":
+            continue  # rules within a rule: each is read by itself
+        end = brace.start() if brace is not None else len(text)
+        yield before, text[at:end]
+        at = end + 1
+
+
+def _find_end(text: str, at: int) -> int:
+    """Where the block that is open at `at` ends: its brace, or the end of `text`."""
+    depth = 1
+    for brace in _BRACE.finditer(text, at):
+        depth += 1 if brace[0] == "{" else -1
+        if depth == 0:
+            return brace.start()
+    return len(text)
 
 
 class Scope:
@@ -152,8 +190,8 @@ class Scope:
         self.outer = outer
         """Of a shadow tree: the scope and the element that it belongs to."""
         self.ids: dict[str, LexborNode] = {}
-        self.memo: dict[int, Any] = {}
-        """What naming.py has worked out already, by mem_id."""
+        self.memo: dict[object, Any] = {}
+        """What has been worked out already; what naming.py has, by mem_id."""
         self.frames: list[LexborNode] = []
         self.shadows: dict[int, tuple[LexborNode, tuple[LexborNode, ...]]] = {}
         self._stateful: set[int] = set()
@@ -214,10 +252,28 @@ class Scope:
         return above
 
     def _is_slotted(self, node: LexborNode, host: LexborNode) -> bool:
-        """Whether the shadow tree of `host` has a place for this child of it."""
-        wanted = node.attributes.get("slot") or ""
-        slots = (slot for root in self.shadows[host.mem_id][1] for slot in root.css("slot"))
-        return any((slot.attributes.get("name") or "") == wanted for slot in slots)
+        """Whether the shadow tree of `host` has a place for this child of it that is shown."""
+        key = ("slots", host.mem_id)
+        if key not in self.memo:
+            slots = [slot for root in self.shadows[host.mem_id][1] for slot in root.css("slot")]
+            self.memo[key] = {slot.attributes.get("name") or "" for slot in slots if not _is_within_hidden(slot)}
+        return (node.attributes.get("slot") or "") in self.memo[key]
+
+    def slotted(self, slot: LexborNode) -> list[LexborNode]:
+        """What of this shadow tree's host is shown in `slot`: the first of its name has all of it."""
+        if self.outer is None:
+            return []
+        if "slotted" not in self.memo:
+            given: dict[str, list[LexborNode]] = {}
+            for child in self.outer[1].iter(include_text=True):
+                if child.tag != "template":
+                    wanted = "" if child.tag == "-text" else child.attributes.get("slot") or ""
+                    given.setdefault(wanted, []).append(child)
+            self.memo["slotted"] = {
+                each.mem_id: given.pop(each.attributes.get("name") or "", []) for each in self.css("slot")
+            }
+        found: list[LexborNode] = self.memo["slotted"].get(slot.mem_id, [])
+        return found
 
     def _own_state(self, node: LexborNode, above: State) -> State:
         attributes = node.attributes
@@ -271,7 +327,8 @@ class Scope:
                 case "label":
                     labels.append(node)
                 case "style":
-                    styles.append(node)
+                    if (attributes.get("media") or "all").strip().lower() in ("all", "screen"):
+                        styles.append(node)
                 case "iframe" | "object" | "embed":
                     self.frames.append(node)
                 case "template" if "shadowrootmode" in attributes:
@@ -283,7 +340,8 @@ class Scope:
     def _add_shadow(self, template: LexborNode, attributes: Attributes) -> None:
         """A declarative shadow tree: the first template of a host counts."""
         host, mode = template.parent, (attributes["shadowrootmode"] or "").lower()
-        if host is not None and mode in ("open", "closed"):
+        can = host is not None and host.tag is not None and (host.tag in _HOSTS or "-" in host.tag)
+        if host is not None and can and mode in ("open", "closed"):
             self.shadows.setdefault(host.mem_id, (host, tuple(template.template_fragments())))
 
     def _read_styles(self, styles: list[LexborNode]) -> dict[int, Styled]:
@@ -313,6 +371,20 @@ class Scope:
             if target is not None and is_labelable(target):
                 found.setdefault(target.mem_id, []).append(label)
         return found
+
+
+def _is_within_hidden(node: LexborNode) -> bool:
+    """Whether a place in a shadow tree is hidden by its own tree: what is shown there is hidden too."""
+    around: LexborNode | None = node
+    while around is not None and around.tag is not None and around.is_element_node:
+        attributes = around.attributes
+        style = attributes.get("style")
+        if "hidden" in attributes or "inert" in attributes or is_true(attributes.get("aria-hidden")):
+            return True
+        if style and (read_style(style).display[0] == "none" or read_style(style).visibility[0] == "hidden"):
+            return True
+        around = around.parent
+    return False
 
 
 def _stronger(before: tuple[str, bool], after: tuple[str, bool]) -> tuple[str, bool]:
@@ -418,10 +490,11 @@ def is_readonly(node: LexborNode, attributes: Attributes, role: str) -> bool:
 Waiting = tuple[LexborHTMLParser, str, tuple[LexborNode, ...] | None, State, tuple[Scope, LexborNode] | None]
 
 
-def list_scopes(tree: LexborHTMLParser, html: str) -> Iterator[Scope]:
+def list_scopes(tree: LexborHTMLParser, html: str, parse: Callable[[str], LexborHTMLParser]) -> Iterator[Scope]:
     """The scope of the document `html`, which `tree` is, and those of shadow trees and frames in it.
 
-    Not reached: frames with an address of their own, and shadow trees that a script makes.
+    Not reached: frames with an address of their own, and shadow trees that a script makes. Raises InvalidScreenError
+    for more than MAX_SCOPES, and what `parse` raises.
     """
     waiting: list[Waiting] = [(tree, html, None, State(), None)]
     for _ in range(MAX_SCOPES):
@@ -437,4 +510,8 @@ def list_scopes(tree: LexborHTMLParser, html: str) -> Iterator[Scope]:
             state = scope.state(frame)
             source = frame.attributes["srcdoc"] or ""
             inside = State(state.gone, state.invisible, state.unheard, ignored=state.ignored)
-            waiting.append((LexborHTMLParser(source, scripting=True), source, None, inside, None))
+            waiting.append((parse(source), source, None, inside, None))
+    if waiting:
+        raise InvalidScreenError(
+            f"more than {MAX_SCOPES} frames and shadow trees", where="html", remedy="send less of the page"
+        )

@@ -1,5 +1,6 @@
 """What a policy may answer in a state (a JSON schema for structured output) and the reading of its answer."""
 
+import re
 from typing import Any
 
 import msgspec
@@ -7,6 +8,9 @@ import msgspec
 from pilotage_core.actions import VALUE_TOOLS, Action, ActionRules, Tool
 from pilotage_core.errors import InvalidActionError
 from pilotage_core.screen import Control, ControlKind, Screen
+
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+"""What ends a line, submits a form or leaves a field where values are typed key by key."""
 
 TOOL_OF_KIND: dict[ControlKind, Tool] = {
     ControlKind.BUTTON: Tool.CLICK_CONTROL,
@@ -122,6 +126,8 @@ def _find_control_fault(action: Action, control: Control) -> str:
     clears = not action.value and bool(control.options) and control.kind is not ControlKind.RADIO
     if control.kind in CHOICES and action.value not in control.options and not (clears and not control.required):
         return f"value {action.value!r} is not among the options of {name}"
-    if action.tool is Tool.FILL_INPUT and not control.multiline and len(action.value.splitlines()) > 1:
+    if action.tool is Tool.FILL_INPUT and control.readonly:
+        return f"{name} can only be read"
+    if action.tool is Tool.FILL_INPUT and not control.multiline and _CONTROL.search(action.value):
         return f"{name} takes one line"
     return ""

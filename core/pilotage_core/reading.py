@@ -84,6 +84,8 @@ def read_screen(html: str, schemas: Sequence[ScreenSchema]) -> Screen:
         return _read(html, schemas)
     except InvalidScreenError as error:
         return Screen(name=UNREAD, fault=str(error))
+    except RecursionError:
+        return Screen(name=UNREAD, fault="html: nested too deep within a frame or shadow tree")
 
 
 def check_schemas(schemas: Sequence[ScreenSchema]) -> None:
@@ -102,7 +104,7 @@ def check_schemas(schemas: Sequence[ScreenSchema]) -> None:
 def admit_screen(screen: Screen, schemas: Sequence[ScreenSchema]) -> Screen:
     """A typed `screen` as an adapter sent it, held against the schema of its name: nothing else recognises it."""
     schema = next((s for s in schemas if s.name == screen.name), None)
-    controls = _mark_repeated(screen.controls)
+    controls = _mark_repeated(screen.controls, frozenset())
     fault = screen.fault
     if len(controls) > MAX_CONTROLS:
         controls, fault = (), f"{len(controls)} controls, the limit is {MAX_CONTROLS}"
@@ -121,11 +123,14 @@ def _read(html: str, schemas: Sequence[ScreenSchema]) -> Screen:
     tree = _parse(html)
     schema = next((s for s in schemas if _find_all(tree, s.applies, f"schema {s.name}: applies")), None)
     chosen = schema or _ARIA
-    scopes = list(list_scopes(tree, html))
+    scopes = list(list_scopes(tree, html, _FrameParser(html)))
     closed = sum(_count_closed(scope) for scope in scopes)
     for scope in scopes:
         _apply_states(scope, chosen)
-    controls = _mark_repeated([control for scope in scopes for control in _read_controls(scope, chosen)])
+    controls = _mark_repeated(
+        [control for scope in scopes for control in _read_controls(scope, chosen)],
+        _find_repeated(scopes, schema) if schema is not None else frozenset(),
+    )
     titles = _find_all(tree, chosen.title, f"schema {chosen.name}: title") if chosen.title else []
     return Screen(
         name=chosen.name,
@@ -158,6 +163,23 @@ def _parse(html: str) -> LexborHTMLParser:
             remedy="flatten the page",
         )
     return tree
+
+
+class _FrameParser:
+    """Parses documents of frames, under the limits of the page that they are in: a tag may be escaped there."""
+
+    def __init__(self, html: str) -> None:
+        self._tags = len(_TAG.findall(html))
+
+    def __call__(self, source: str) -> LexborHTMLParser:
+        self._tags += len(_TAG.findall(source))
+        if self._tags > MAX_SCREEN_TAGS:
+            raise InvalidScreenError(
+                f"{self._tags} elements with those of frames, the limit is {MAX_SCREEN_TAGS}",
+                where="html",
+                remedy="send less of the page",
+            )
+        return _parse(source)
 
 
 def _find_all(tree: LexborHTMLParser | Scope, selector: str, where: str) -> list[LexborNode]:
@@ -281,10 +303,21 @@ def _read_control(
         visible=state.is_shown,
         enabled=not is_disabled(state, node, attributes, role),
         pii=_part(scope, node, attributes, made.pii) if made.pii else "",
-        known=known and bool(name),
+        known=known and bool(name) and not _holds_shadow(scope, node),
         multiline=node.tag == "textarea" or is_editable(attributes) or is_true(attributes.get("aria-multiline")),
         readonly=is_readonly(node, attributes, role),
     )
+
+
+def _holds_shadow(scope: Scope, node: LexborNode) -> bool:
+    """Whether something in `node`, or itself, is shown by a shadow tree: what it says is not what it is named here."""
+    for host, _ in scope.shadows.values():
+        around: LexborNode | None = host
+        while around is not None:
+            if around.mem_id == node.mem_id:
+                return True
+            around = around.parent
+    return False
 
 
 def _kind_of(node: LexborNode, attributes: Attributes, role: str) -> ControlKind:
@@ -309,7 +342,7 @@ def _read_options(
     if rule.options == "option":
         return find_options(scope, node, attributes, role if role in ("combobox", "listbox") else "combobox")
     texts = (collapse(read_text(scope, option)) for option in node.css(rule.options))
-    return tuple(dict.fromkeys(text for text in texts if text))
+    return tuple(text for text in texts if text)
 
 
 # --- radio buttons ----------------------------------------------------------------------------------------------------
@@ -379,7 +412,7 @@ def _join(radio: _Radio, members: Sequence[Control]) -> Control:
         control_id=first.control_id if len({c.control_id for c in members}) == 1 else radio.control_id,
         label=radio.label or (first.label if len(members) == 1 else ""),
         value=checked[-1] if checked else "",
-        options=tuple(dict.fromkeys(c.label for c in members if c.visible and c.enabled)),
+        options=tuple(c.label for c in members if c.visible and c.enabled),
         required=any(c.required for c in members),
         visible=any(c.visible for c in members),
         enabled=any(c.enabled for c in members),
@@ -387,12 +420,32 @@ def _join(radio: _Radio, members: Sequence[Control]) -> Control:
     )
 
 
-def _mark_repeated(controls: Sequence[Control]) -> tuple[Control, ...]:
-    """`controls`; of those that share an id none is known: an action would not say which of them it means."""
+def _mark_repeated(controls: Sequence[Control], repeated: frozenset[str]) -> tuple[Control, ...]:
+    """`controls`; of those that share an id, or have one of `repeated`, none is known: an action would not say which
+    of them it means. Nor is one that offers two choices of one label.
+    """
     times = Counter(control.control_id for control in controls)
-    if len(times) == len(controls):
-        return tuple(controls)
-    return tuple(msgspec.structs.replace(c, known=False) if times[c.control_id] > 1 else c for c in controls)
+
+    def is_doubtful(control: Control) -> bool:
+        options = control.options
+        return times[control.control_id] > 1 or control.control_id in repeated or len(set(options)) < len(options)
+
+    return tuple(msgspec.structs.replace(c, known=False) if c.known and is_doubtful(c) else c for c in controls)
+
+
+def _find_repeated(scopes: Sequence[Scope], schema: ScreenSchema) -> frozenset[str]:
+    """Ids that several elements of a page have, controls or not, hidden or not. Radio buttons share theirs."""
+    repeated: set[str] = set()
+    for name in {"data-control-id", *(r.control_id[1:] for r in schema.controls if r.control_id.startswith("@"))}:
+        times: Counter[str] = Counter()
+        for scope in scopes:
+            for node in _find_all(scope, f"[{name}]", f"schema {schema.name}: control_id"):
+                attributes = node.attributes
+                kind = input_type(attributes) if node.tag == "input" else attributes.get("role") or ""
+                if kind != "radio" and not (kind == "hidden" and name == "name"):
+                    times[attributes.get(name) or ""] += 1
+        repeated |= {value for value, count in times.items() if count > 1}
+    return frozenset(repeated)
 
 
 def _find_missing(schema: ScreenSchema, controls: tuple[Control, ...]) -> str:
@@ -426,6 +479,8 @@ def _read_facts(scopes: Sequence[Scope], schema: ScreenSchema) -> tuple[tuple[st
         for scope in scopes:
             for node in _find_all(scope, rule.selector, f"schema {schema.name}: facts[{position}]"):
                 attributes = node.attributes
+                if not scope.state(node).is_shown:
+                    continue
                 facts.append((_part(scope, node, attributes, rule.key), _part(scope, node, attributes, rule.value)))
     return tuple(facts)
 

@@ -85,6 +85,7 @@ class SecretFile:
 class _Review(msgspec.Struct, frozen=True):
     authenticated: bool = False
     user: dict[str, object] = {}
+    audiences: tuple[str, ...] = ()
 
 
 class _TokenReview(msgspec.Struct, frozen=True):
@@ -128,6 +129,8 @@ class TokenReviews:
         except (OSError, aiohttp.ClientError, TimeoutError, msgspec.MsgspecError) as error:
             raise UnavailableError(f"tokens cannot be reviewed: {error}", where=self._url) from error
         name = str(review.status.user.get("username", "")) if review.status.authenticated else ""
+        if self._audience not in review.status.audiences:  # an API server that knows no audiences takes any token
+            return None
         if not name.startswith(ACCOUNT):
             return None
         namespace = name.removeprefix(ACCOUNT).partition(":")[0]

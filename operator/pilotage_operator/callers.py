@@ -69,7 +69,10 @@ class ServiceAccounts:
         if found is None:
             raise UnavailableError("the API server reviews no token", where="TokenReview")
         status = found.get("status") or {}
-        known = bool(status.get("authenticated")) and (status.get("user") or {}).get("username") == self._wanted
+        heard = AUDIENCE in (status.get("audiences") or ())  # an API server that knows no audiences takes any token
+        known = (
+            heard and bool(status.get("authenticated")) and (status.get("user") or {}).get("username") == self._wanted
+        )
         if known:
             self._known[key] = now + KNOWN_SECONDS
         return known

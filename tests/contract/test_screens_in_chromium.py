@@ -145,7 +145,7 @@ def _compare(element: Element, control: Control | None) -> str:
         chosen = "; ".join(element.fact["chosen"])
         if plain(chosen) != plain(control.value):
             wrong.append(f"value {control.value!r}, not {chosen!r}")
-        options = list(dict.fromkeys(filter(None, map(plain, element.fact["options"]))))  # each once, and named
+        options = list(filter(None, map(plain, element.fact["options"])))
         if options != [plain(option) for option in control.options]:
             wrong.append(f"options {control.options}, not {element.fact['options']}")
     for state, word in (("checked", "checked"), ("pressed", "pressed"), ("selected", "selected")):

@@ -1,10 +1,14 @@
 """Reading screens: by schema, by ARIA where no schema applies, and what is refused."""
 
+import time
+
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pilotage_core.actions import Action, Tool
+from pilotage_core.proposal import find_fault
 from pilotage_core.reading import (
     MAX_CONTROLS,
     MAX_SCREEN_CHARS,
@@ -203,3 +207,114 @@ def test_a_schema_with_a_selector_that_is_none_says_where():
 def test_any_text_is_read_or_refused(html):
     screen = read_screen(html, (ScreenSchema(name="any", applies="body", controls=SCHEMA.controls),))
     assert screen.name == "any"
+
+
+# --- what an attacker of the reader found -----------------------------------------------------------------------------
+FRAME = '<iframe srcdoc="{}"></iframe>'
+BY_ID = ScreenSchema("s", "body", controls=(ControlRule("button.ok", ControlKind.BUTTON, control_id="@id"),))
+BY_DATA = ScreenSchema("s", "body", controls=(ControlRule("[data-control-id]", ControlKind.BUTTON),))
+SLOW_SECONDS = 2.0
+
+
+def read_control(html: str, control_id: str, schema: ScreenSchema = BY_DATA) -> Control | None:
+    return read_screen(f"<body>{html}</body>", (schema,)).control(control_id)
+
+
+def test_a_page_with_more_frames_than_are_read_has_a_fault():
+    twin = FRAME.format("<button data-control-id=pay>Delete</button>")
+    html = "<body><button data-control-id=pay>Pay</button>" + FRAME.format("") * 63 + twin + "</body>"
+    screen = read_screen(html, (BY_DATA,))
+    assert "more than 64 frames" in screen.fault
+    assert screen.controls == ()
+
+
+@pytest.mark.parametrize(
+    ("twin", "schema"),
+    [
+        ("<button id=pay data-control-id=other>Delete</button>", BY_ID),
+        ("<input type=hidden id=pay>", BY_ID),
+        ("<div id=pay><button>Delete</button></div>", BY_ID),
+        ("<p id=pay>text</p>", BY_ID),
+        ("<span hidden><b data-control-id=pay></b></span>", BY_DATA),
+        (FRAME.format("<p data-control-id=pay>"), BY_DATA),
+    ],
+)
+def test_a_second_element_of_an_id_leaves_no_control_known_whatever_it_is(twin, schema):
+    button = "<button class=ok id=pay data-control-id=pay>Pay</button>"
+    assert read_control(button, "pay", schema).known
+    found = read_screen(f"<body>{twin}{button}</body>", (schema,))
+    assert not any(control.known for control in found.controls if control.control_id == "pay")
+
+
+@pytest.mark.parametrize(
+    "html",
+    [
+        "<style>" + "@" * 60_000 + "</style>",
+        "<style>" + "/*" * 60_000 + "</style>",
+        "<style>" + "@media screen{" * 8_000 + "</style>",
+        "<div><template shadowrootmode=open>" + "<slot></slot>" * 3_900 + "</template>" + "<b>x</b>" * 3_900 + "</div>",
+        FRAME.format("&lt;p>" * 30_000),
+        FRAME.format("<div>" * 3_000),
+        "<div><template shadowrootmode=open>" + "<div>" * 3_000 + "</template></div>",
+    ],
+    ids=["at", "comments", "media", "slots", "tags in a frame", "deep frame", "deep shadow"],
+)
+def test_no_page_takes_long_or_raises(html):
+    started = time.process_time()
+    read_screen(f"<body>{html}</body>", ())
+    assert time.process_time() - started < SLOW_SECONDS
+
+
+@pytest.mark.parametrize("html", [FRAME.format("<div>" * 3_000 + "<button>x"), FRAME.format("&lt;p>" * 30_000)])
+def test_limits_hold_within_frames(html):
+    assert read_screen(f"<body>{html}</body>", ()).fault
+
+
+def test_what_a_shadow_tree_shows_is_not_what_stands_beside_it():
+    host = "<x-l>Cancel<template shadowrootmode=open>Delete account</template></x-l>"
+    control = read_control(f"<button data-control-id=b>{host}</button>", "b")
+    assert (control.label, control.known) == ("", False)
+    real = "<form><template shadowrootmode=open><button data-control-id=fake>Go</button></template>"
+    assert read_control(f"{real}<button data-control-id=b>Go</button></form>", "fake") is None
+    slotted = "<x-b><template shadowrootmode=open><div hidden><slot></slot></div></template>{}</x-b>"
+    assert not read_control(slotted.format("<button data-control-id=b>Go</button>"), "b").visible
+
+
+def test_a_style_sheet_for_print_and_a_hidden_fact_say_nothing():
+    schema = ScreenSchema("s", "body", controls=BY_DATA.controls, facts=(FactRule("[data-fact]"),))
+    style = "<style media=print>button{display:none}</style>"
+    screen = read_screen(
+        f"<body>{style}<button data-control-id=b>Go</button><i data-fact=a hidden>1</i><i data-fact=b>2</i></body>",
+        (schema,),
+    )
+    assert screen.controls[0].visible
+    assert screen.facts == (("b", "2"),)
+
+
+@pytest.mark.parametrize(
+    "html",
+    [
+        "<select data-control-id=b><option value=1>Savings<option value=2>Savings</select>",
+        "<label><input type=radio name=n data-control-id=b>Same</label>"
+        "<label><input type=radio name=n data-control-id=b>Same</label>",
+    ],
+)
+def test_two_choices_of_one_label_leave_it_unknown_which_is_meant(html):
+    kind = ControlKind.SELECT if "select" in html else ControlKind.RADIO
+    schema = ScreenSchema("s", "body", controls=(ControlRule("[data-control-id]", kind),))
+    assert not read_control(html, "b", schema).known
+    assert read_control(html.replace("Same", "A", 1).replace("Savings", "A", 1), "b", schema).known
+
+
+@pytest.mark.parametrize("ending", ["\n", "\r", "\t", "\x0b", "\x85", "\u2028", "\x7f"])
+def test_a_field_of_one_line_takes_nothing_that_submits_or_leaves_it(ending):
+    screen = read_screen("<body><input id=i aria-label=i><textarea id=t aria-label=t></textarea></body>", ())
+    for value in (f"5000{ending}", ending, f"{ending}5000", f"50{ending}00"):
+        assert "takes one line" in find_fault(Action(Tool.FILL_INPUT, "i", value=value), screen)
+    assert find_fault(Action(Tool.FILL_INPUT, "i", value="5000"), screen) == ""
+    assert find_fault(Action(Tool.FILL_INPUT, "t", value="a\nb"), screen) == ""
+
+
+def test_a_field_that_can_only_be_read_takes_nothing():
+    screen = read_screen("<body><input id=i aria-label=i readonly></body>", ())
+    assert "can only be read" in find_fault(Action(Tool.FILL_INPUT, "i", value="5"), screen)

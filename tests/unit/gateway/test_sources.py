@@ -99,9 +99,10 @@ async def test_a_service_account_is_a_source_of_its_own_namespace(tmp_path, monk
         asked.append(body["spec"])
         known = {"t-bank": "system:serviceaccount:bank:adapter", "t-person": "kim"}
         name = known.get(body["spec"]["token"])
-        status = {"authenticated": name is not None, "user": {"username": name or ""}}
+        status = {"authenticated": name is not None, "user": {"username": name or ""}} | heard
         return web.json_response({"kind": "TokenReview", "status": status})
 
+    heard = {"audiences": ["pilotage-gateway"]}
     (tmp_path / "token").write_text("mine")
     async with serve([web.post("/apis/authentication.k8s.io/v1/tokenreviews", review)]) as url:
         reviews = TokenReviews(url, tmp_path / "token", tmp_path / "ca.crt")
@@ -112,6 +113,9 @@ async def test_a_service_account_is_a_source_of_its_own_namespace(tmp_path, monk
         assert await reviews.identify("t-none") is None
         assert [spec["token"] for spec in asked] == ["t-bank", "t-person", "t-none"]
         assert asked[0]["audiences"] == ["pilotage-gateway"]
+        reviews._known.clear()
+        heard.clear()
+        assert await reviews.identify("t-bank") is None, "a server that knows no audiences takes other services' tokens"
     reviews._known.clear()
     with pytest.raises(UnavailableError):
         await reviews.identify("t-bank")
