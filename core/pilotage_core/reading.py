@@ -93,6 +93,9 @@ def check_schemas(schemas: Sequence[ScreenSchema]) -> None:
     tree = LexborHTMLParser("<p></p>")
     for schema in schemas:
         for where, selector in _list_selectors(schema):
+            if selector.count(":has(") > 1:
+                what = f"{selector!r} has more than one :has(), which takes seconds on a large page"
+                raise InvalidScreenError(what, where=f"schema {schema.name}: {where}")
             try:
                 tree.css(selector)
             except SelectolaxError as error:

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pilotage_core.actions import Action, Tool
+from pilotage_core.errors import InvalidScreenError
 from pilotage_core.proposal import find_fault
 from pilotage_core.reading import (
     MAX_CONTROLS,
@@ -15,6 +16,7 @@ from pilotage_core.reading import (
     MAX_SCREEN_DEPTH,
     MAX_SCREEN_TAGS,
     admit_screen,
+    check_schemas,
     read_screen,
 )
 from pilotage_core.screen import Control, ControlKind, ControlRule, FactRule, Screen, ScreenSchema
@@ -196,6 +198,12 @@ def test_a_typed_screen_is_recognised_by_the_schema_of_its_name_and_by_nothing_i
     twice = admit_screen(Screen("order", controls=typed.controls * 2), (SCHEMA,))
     assert [c.known for c in twice.controls] == [False, False]
     assert str(MAX_CONTROLS) in admit_screen(Screen("order", controls=typed.controls * 8001), (SCHEMA,)).fault
+
+
+def test_a_selector_that_takes_seconds_is_refused():
+    with pytest.raises(InvalidScreenError, match=r"schema s: .*more than one :has"):
+        check_schemas((ScreenSchema("s", "*:has(*:has(b))"),))
+    check_schemas((ScreenSchema("s", "body:has(b)"),))
 
 
 def test_a_schema_with_a_selector_that_is_none_says_where():

@@ -305,7 +305,7 @@ def test_a_process_cluster_is_a_namespace_and_a_name(tmp_path, name):
     assert "column process_cluster, row 1" in refused.stderr
 
 
-@pytest.mark.parametrize("wrong", ["swapped", "a time", "a label"])
+@pytest.mark.parametrize("wrong", ["swapped", "a time", "a label", "a propensity"])
 def test_an_operator_that_is_no_person_is_refused(tmp_path, wrong):
     table = drawn(1, 1200)
     people, sessions = table["operator"], table["session_id"]
@@ -314,6 +314,8 @@ def test_an_operator_that_is_no_person_is_refused(tmp_path, wrong):
         "a time": {"operator": [str(at) for at in table["at"]]},
         "a label": {"operator": [f"l{i}" for i in range(1200)]},
     }
+    if wrong == "a propensity":
+        changed[wrong] = {"score": [1.0] * 1200, "propensity": table["score"]}
     refused = run(write_csv(tmp_path / "t.csv", table | changed[wrong]))
     assert refused.exit_code == 2
     assert "are the two swapped?" in refused.stderr

@@ -152,6 +152,8 @@ def test_a_labels_id_tells_that_it_is_the_same(tmp_path, column):
     refused = run(write_csv(tmp_path / "t.csv", joined(table, other)))
     assert refused.exit_code == 2
     assert "is one label's in rows 8 and 408, which differ" in refused.stderr
+    shouted = {**table, **{name: [v.upper() for v in table[name]] for name in ("operator", "session_id")}}
+    assert read(write_csv(tmp_path / "t.csv", joined(table, shouted)))[0]["n"] == 400
     saturated = {**table, "score": [0.9] * 400, "operator": ["op"] * 400, "session_id": ["s"] * 400}
     assert read(write_csv(tmp_path / "s.csv", saturated))[0]["n"] == 400, "its id also tells that it is another"
 

@@ -21,7 +21,7 @@ from pilotage_trainer.feedback.table import FeedbackTable
 from pilotage_trainer.feedback.targets import Targets
 from pilotage_trainer.feedback.times import parse_microseconds
 
-FEW_OPERATORS, MANY_OPERATORS = 3, 50
+FEW_OPERATORS, MANY_OPERATORS, MANY_PROPENSITIES = 3, 50, 10
 """From so many operators on, simulated violations stay within δ (bench/calibration.py)."""
 
 
@@ -191,6 +191,10 @@ def _require_people(key: Key, rows: Rows) -> None:
     if sessions and operators > max(2 * sessions, MANY_OPERATORS):
         what = f"{key[0]} {key[1]} has {operators} operators in {sessions} sessions"
         raise InvalidInputError(what, where="columns operator, session_id", remedy="are the two swapped?")
+    scores, propensities = (len(np.unique(rows[name])) for name in ("score", "propensity"))
+    if scores == 1 and propensities > MANY_PROPENSITIES:
+        what = f"{key[0]} {key[1]} has one score and {propensities} propensities"
+        raise InvalidInputError(what, where="columns score, propensity", remedy="are the two swapped?")
 
 
 def calibrate_rows(rows: Rows, target: float, delta: float) -> TauResult:

@@ -45,6 +45,14 @@ def hash_ids(values: pa.Array) -> Ids:
     return _mix_words(words, starts, lengths)
 
 
+def fold_case(values: pa.Array) -> pa.Array:
+    """Names of people and sessions in lower case: exports of one system differ in it. Other kinds are left alone."""
+    if pa.types.is_dictionary(values.type):
+        return pa.DictionaryArray.from_arrays(values.indices, fold_case(values.dictionary))
+    is_text = pa.types.is_string(values.type) or pa.types.is_large_string(values.type)
+    return pc.utf8_lower(values) if is_text else values
+
+
 def holds_control(texts: pa.Array) -> bool:
     """Whether there may be a control character within, or white space of that kind around, any of `texts`."""
     letters, kind = texts.buffers()[2], np.int64 if pa.types.is_large_string(texts.type) else np.int32

@@ -16,7 +16,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pilotage_core.errors import EvidenceError, InvalidInputError
-from pilotage_trainer.feedback.ids import MISSING, MISSING_IDS, ZERO_WIDTH, Ids, find_control, hash_ids, holds_control
+from pilotage_trainer.feedback.ids import (
+    MISSING,
+    MISSING_IDS,
+    ZERO_WIDTH,
+    Ids,
+    find_control,
+    fold_case,
+    hash_ids,
+    holds_control,
+)
 from pilotage_trainer.feedback.table_file import LABEL, LEAST_PROPENSITY, is_text, read_record_batches
 from pilotage_trainer.feedback.times import NO_UNIX_TIME, Floats, parse_microseconds, read_unix_times
 
@@ -136,7 +145,7 @@ class FeedbackTable:
     def _read_ids(self, batch: pa.RecordBatch, column: str) -> Ids:
         values = batch.column(column)
         try:
-            hashed = hash_ids(values)
+            hashed = hash_ids(values if column == LABEL else fold_case(values))
         except pa.ArrowException as error:
             raise self._refuse_kind(batch, column, "is no kind of id") from error
         texts = values.dictionary if pa.types.is_dictionary(values.type) else values

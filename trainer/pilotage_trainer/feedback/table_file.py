@@ -21,8 +21,10 @@ from pilotage_trainer.feedback.shapes import GZIP, find_shape, find_swallowed
 COLUMNS = ("process_cluster", "stratum", "score", "accepted", "propensity", "operator", "session_id", "at")
 LEAST_PROPENSITY = "least_propensity"
 """An optional column: the smallest propensity in force at the time of the label (monitors)."""
-LABEL_IDS = ("label_id", "proposal_id", "annotation_id", "feedback_id", "event_id", "uuid", "id")
-"""Optional columns that name a label, the best first: one that is there twice counts once. Read as LABEL."""
+LABEL_IDS = ("proposal_id", "label_id", "annotation_id", "feedback_id", "event_id")
+"""Optional columns that name a label, the best first: one that is there twice counts once. Read as LABEL. A bare id or
+uuid is not among them: it may number the rows of an export, and be new in the next one.
+"""
 LABEL = "label_id"
 BATCH_ROWS = 1 << 16
 PARQUET = b"PAR1"
