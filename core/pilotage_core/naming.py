@@ -275,7 +275,7 @@ def _combobox_value(scope: Scope, node: LexborNode, attributes: Attributes) -> s
 
 # --- options ----------------------------------------------------------------------------------------------------------
 def find_options(scope: Scope, node: LexborNode, attributes: Attributes, role: str) -> tuple[str, ...]:
-    """What can be chosen, by what is shown of it: no disabled one, no empty one, each once."""
+    """What can be chosen, by what is shown of it: no disabled one, no empty one."""
     if node.tag == "select":
         return _read_native(scope, node).offered
     if role not in ("combobox", "listbox"):

@@ -259,6 +259,19 @@ class Scope:
             self.memo[key] = {slot.attributes.get("name") or "" for slot in slots if not _is_within_hidden(slot)}
         return (node.attributes.get("slot") or "") in self.memo[key]
 
+    @property
+    def hosting(self) -> set[int]:
+        """Elements that have a shadow tree in or under them, by mem_id: what they show is not what stands in them."""
+        if "hosting" not in self.memo:
+            self.memo["hosting"] = set()
+            for host, _ in self.shadows.values():
+                around: LexborNode | None = host
+                while around is not None and around.mem_id not in self.memo["hosting"]:
+                    self.memo["hosting"].add(around.mem_id)
+                    around = around.parent
+        found: set[int] = self.memo["hosting"]
+        return found
+
     def slotted(self, slot: LexborNode) -> list[LexborNode]:
         """What of this shadow tree's host is shown in `slot`: the first of its name has all of it."""
         if self.outer is None:

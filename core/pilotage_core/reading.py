@@ -68,7 +68,6 @@ dialog alertdialog main region document application article form search
 _ONLY_FOCUSED = frozenset(_ONLY_FOCUSED_NAMES.split())
 """What takes the keyboard for what is in it, and cannot be acted on itself."""
 _SAYS_ITS_TEXT = frozenset({ControlKind.BUTTON, ControlKind.PROCEDURE, ControlKind.REPLY, ControlKind.ROW})
-_PARTS_OF_LISTS = frozenset({"option", "row", "gridcell", "columnheader", "rowheader", "cell"})
 _GENERIC_RULE = ControlRule(selector="", kind=ControlKind.BUTTON)
 _ARIA = ScreenSchema(name="aria", applies="*", announcements="[role=status],[role=alert],[aria-live]")
 
@@ -270,7 +269,7 @@ def _is_actionable(node: LexborNode, attributes: Attributes, role: str) -> bool:
     if role in _ONLY_FOCUSED or node.tag in ("main", "dialog", "body", "video", "audio", "iframe"):
         return False
     index = (attributes.get("tabindex") or "").strip()
-    return index.lstrip("+").isdecimal() and (role not in _PARTS_OF_LISTS or role != "option")
+    return index.lstrip("+").isdecimal() and role != "option"
 
 
 def _read_control(
@@ -306,21 +305,10 @@ def _read_control(
         visible=state.is_shown,
         enabled=not is_disabled(state, node, attributes, role),
         pii=_part(scope, node, attributes, made.pii) if made.pii else "",
-        known=known and bool(name) and not _holds_shadow(scope, node),
+        known=known and bool(name) and node.mem_id not in scope.hosting,
         multiline=node.tag == "textarea" or is_editable(attributes) or is_true(attributes.get("aria-multiline")),
         readonly=is_readonly(node, attributes, role),
     )
-
-
-def _holds_shadow(scope: Scope, node: LexborNode) -> bool:
-    """Whether something in `node`, or itself, is shown by a shadow tree: what it says is not what it is named here."""
-    for host, _ in scope.shadows.values():
-        around: LexborNode | None = host
-        while around is not None:
-            if around.mem_id == node.mem_id:
-                return True
-            around = around.parent
-    return False
 
 
 def _kind_of(node: LexborNode, attributes: Attributes, role: str) -> ControlKind:

@@ -14,11 +14,12 @@ import msgspec
 
 from pilotage_core.errors import InvalidInputError, PilotageError, UnavailableError
 from pilotage_core.wire import Leave, Pace
-from pilotage_operator.api.status import Phase, PhaseState, ProcessClusterStatus
+from pilotage_operator.api.status import Phase, ProcessClusterStatus
 from pilotage_operator.build.bundle import Object, build_bundle
 from pilotage_operator.build.snapshot import build_quarantined_leave, build_snapshot, build_watching_leave
 from pilotage_operator.decide.facts import Bundle, Facts, LifecycleDecision, MonitorFact
 from pilotage_operator.decide.lifecycle import decide_faulty, decide_lifecycle
+from pilotage_operator.decide.pipeline import JOB_WANTED
 from pilotage_operator.observe.figures import Figures, FigureSource, find_windows, select_readings
 from pilotage_operator.observe.labels import LabelFollower
 from pilotage_operator.observe.world import Sighting, World
@@ -99,7 +100,7 @@ class Sweeper:
             namespace, name = key.split("/", 1)
             pipeline = cluster.status.pipeline
             phase = pipeline.phase if pipeline else Phase.DEMONSTRATIONS
-            wants = phase in PHASES_FED_BY_SESSIONS and not (pipeline and pipeline.state is PhaseState.RUNNING)
+            wants = phase in PHASES_FED_BY_SESSIONS and not (pipeline and pipeline.state in JOB_WANTED)
             yield Pace(name, namespace, cluster.status.stage, cluster.status.held_by, phase.value, wants)
 
     # --- observe -----------------------------------------------------------------------------------------------------

@@ -46,6 +46,7 @@ class PhaseState(StrEnum):
 
     WAITING = "Waiting"
     RUNNING = "Running"
+    REFUSED = "Refused"  # its Job is asked for, and not let in: a quota, an admission policy
     FAILED = "Failed"  # retried after `retryAt`
     STALLED = "Stalled"  # not retried until a manifest or the image changes
     DONE = "Done"

@@ -35,6 +35,7 @@ FIRST_BACKOFF_SECONDS, LONGEST_BACKOFF_SECONDS = 10.0, 600.0
 SETTLING_SECONDS = 30.0
 """From a changed digest to a new calibration: model servers of another image have to come up first."""
 DONE = PhaseState.DONE
+JOB_WANTED = (PhaseState.RUNNING, PhaseState.REFUSED)
 JOB_PHASES = {Phase.POLICY: JobPhase.POLICY, Phase.CRITIC: JobPhase.CRITIC, Phase.CALIBRATE: JobPhase.CALIBRATE}
 
 
@@ -85,7 +86,7 @@ def wanted_job(bundle: Bundle, making: Making) -> WantedJob | None:
     """The Job of the phase the pipeline is in; None where the phase has none or its Job is not to run now."""
     pipeline = making.pipeline
     phase = JOB_PHASES.get(pipeline.phase)
-    if phase is None or pipeline.state is not PhaseState.RUNNING:
+    if phase is None or pipeline.state not in JOB_WANTED:
         return None
     pair = making.candidate or making.pair
     recovering = bool(pipeline.fresh_after)
@@ -159,7 +160,8 @@ def _watch_job(bundle: Bundle, making: Making, counts: CounterFacts, facts: Fact
     if job is None:
         return making
     if job.state in (JobState.RUNNING, JobState.REFUSED):
-        return replace(making, pipeline=pipeline.model_copy(update={"reason": job.reason}))
+        state = PhaseState.REFUSED if job.state is JobState.REFUSED else PhaseState.RUNNING
+        return replace(making, pipeline=pipeline.model_copy(update={"state": state, "reason": job.reason}))
     if job.state is JobState.FAILED or job.result is None:
         return _on_failed_job(bundle, making, counts, job, now)
     if not job.result.passed:

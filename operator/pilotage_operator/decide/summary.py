@@ -74,7 +74,7 @@ def _find_conditions(making: Making, decision: StageDecision, now: float) -> Ite
     waits_for_endpoint = pipeline.phase in (Phase.POLICY_ENDPOINT, Phase.CRITIC_ENDPOINT)
     late = waits_for_endpoint and now - read_time(pipeline.since) > STALLED_AFTER_SECONDS
     stalled, retrying = pipeline.state is PhaseState.STALLED, pipeline.state is PhaseState.FAILED
-    refused = pipeline.state is PhaseState.RUNNING and pipeline.reason.startswith("the Job is refused")
+    refused = pipeline.state is PhaseState.REFUSED
     if decision.held_by is not None:
         yield "Ready", "False", decision.held_by.value, ""
     elif stalled or retrying:
@@ -83,7 +83,7 @@ def _find_conditions(making: Making, decision: StageDecision, now: float) -> Ite
         yield "Ready", "True", "Working", ""
     if decision.rollback is not None:
         yield "RolledBack", "True", "Latched", decision.rollback.reason
-    if pipeline.state is PhaseState.RUNNING or waits_for_endpoint or retrying:
+    if pipeline.state is PhaseState.RUNNING or refused or waits_for_endpoint or retrying:
         yield "Reconciling", "True", "JobRetried" if retrying else pipeline.phase.value, pipeline.reason
     if stalled or refused or late:
         why = "JobFailed" if stalled else "JobRefused" if refused else "EndpointNotReady"
