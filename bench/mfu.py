@@ -63,10 +63,10 @@ def measure_length(layers: int, tokens: int, steps: int) -> dict[str, object]:
     import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
-    from pilotage_trainer.neural.attention import PACKED, register_packed
-    from pilotage_trainer.neural.batches import collate
-    from pilotage_trainer.neural.model import sum_losses
-    from pilotage_trainer.neural.throughput import count_flops, find_peak, llm_foundry_flops
+    from pilotage_trainer.backends.transformers.training.attention import PACKED, register_packed
+    from pilotage_trainer.backends.transformers.training.batches import collate
+    from pilotage_trainer.backends.transformers.training.model import sum_losses
+    from pilotage_trainer.backends.transformers.training.throughput import count_flops, find_peak, llm_foundry_flops
 
     register_packed()
     config = Qwen2Config(**{**SHAPE, "num_hidden_layers": layers}, attn_implementation=PACKED, dtype="bfloat16")

@@ -36,7 +36,7 @@ def measure(dtype: str, batches: int) -> dict[str, object]:
     import torch
 
     from pilotage_core.training import PolicyTraining
-    from pilotage_trainer.neural.optimizer import Muon, build_optimizer
+    from pilotage_trainer.backends.transformers.training.optimizer import Muon, build_optimizer
 
     model = build_model()
     optimizer = build_optimizer(model, PolicyTraining(optimizer="muon", learning_rate=0.001))

@@ -9,13 +9,12 @@ from pilotage.report.times import clock, in_words
 from pilotage_core.certificate import ScoreSource
 from pilotage_core.gate import RULES, Decision, GateFacts, Reason, usable_score
 from pilotage_core.guardrail import GuardrailVerdict
-from pilotage_core.record import ProposalRecord
+from pilotage_core.record import DecisionRecord, ProposalRecord
 from pilotage_core.stage import Cap, Need, Stage, find_edge
-from pilotage_gateway.decide import DecisionRecord
-from pilotage_operator.api.process_cluster import ProcessClusterSpec
-from pilotage_operator.api.status import (
+from pilotage_operator.public import (
     GuardrailReading,
     Pipeline,
+    ProcessClusterSpec,
     ProcessClusterStatus,
     TauStatus,
     Transition,

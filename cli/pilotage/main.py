@@ -146,7 +146,7 @@ def forecast(
     json: Annotated[bool, typer.Option("--json", help="the figures as JSON on standard output")] = False,
 ) -> None:
     """What a history of sessions promises, before any Kubernetes: what could be certified, and what is missing."""
-    from pilotage.forecast_page import run_forecast
+    from pilotage.forecast.page import run_forecast
 
     run_forecast(logs, process_cluster, tuple(target or ()), delta, config, out, json)
 

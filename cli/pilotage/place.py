@@ -11,9 +11,8 @@ from pilotage.report.times import to_seconds
 from pilotage.run import RunInfo, object_key
 from pilotage.services import GATEWAY_SERVICE, ApiObject, GatewayApi, Kubernetes, read_statuses
 from pilotage_core.errors import InvalidInputError, UnavailableError
-from pilotage_gateway.decide import DecisionRecord
-from pilotage_operator.api.process_cluster import ProcessClusterSpec
-from pilotage_operator.api.status import ProcessClusterStatus
+from pilotage_core.record import DecisionRecord
+from pilotage_operator.public import ProcessClusterSpec, ProcessClusterStatus
 
 
 class Place(Protocol):

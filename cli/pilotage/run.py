@@ -20,7 +20,7 @@ from pilotage_core.certificate import Certificate
 from pilotage_core.errors import InvalidInputError
 from pilotage_core.record import SessionRecord
 from pilotage_core.wire import JobResult
-from pilotage_simulator.ledger import Entry, OrderReceived, SessionBegun, SessionEnded, read_ledger
+from pilotage_simulator.public import Entry, OrderReceived, SessionBegun, SessionEnded, read_ledger
 
 
 class RunInfo(msgspec.Struct, omit_defaults=True):

@@ -7,7 +7,7 @@ import msgspec
 from pilotage_core.errors import InvalidInputError
 from pilotage_core.reading import read_screen
 from pilotage_core.screen import Control, Screen, ScreenSchema
-from pilotage_operator.build.screens import read_schemas
+from pilotage_operator.public import read_schemas
 
 
 def parse_file(page: Path, schemas: Path | None) -> Screen:

@@ -7,6 +7,7 @@ import msgspec
 
 from pilotage_core.actions import Action
 from pilotage_core.events import Event, FeedbackGiven, Grade, SessionReviewed, Verdict
+from pilotage_core.gate import GateFacts, GateVerdict
 from pilotage_core.stage import Stage
 
 
@@ -52,6 +53,32 @@ def blind(proposal: ProposalRecord) -> ProposalRecord:
     return msgspec.structs.replace(
         proposal, reason=PROPOSED, score=None, scored="", confidence=None, tau=None, propensity=1.0, audited=False
     )
+
+
+class DecisionRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Everything the gate saw of one proposal: what `pilotage explain DECISION` prints.
+
+    `audit_draw` is u ~ U(0, 1), drawn only where the gate would execute; the look happens where u < `audit_share`.
+    `trimmed_chars` of old lines and `cut_chars` of long texts were left out of what the models read.
+    """
+
+    session_id: str
+    process_cluster: str
+    at: str
+    pair: str
+    facts: GateFacts
+    verdict: GateVerdict
+    proposal: ProposalRecord | None = None
+    critic: float | None = None
+    confidence: float | None = None
+    snapshot_digest: str = ""
+    epoch: int = 0
+    permit_remaining_ms: int = 0
+    audit_draw: float | None = None
+    audit_share: float = 0.0
+    trimmed_chars: int = 0
+    cut_chars: int = 0
+    detail: str = ""
 
 
 class SessionRecord(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -33,6 +33,10 @@ class PostEvents(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     wants_decision: bool = True
 
 
+BY_PERMIT = "permit"
+"""`authorised_by` of what a gateway orders unasked; an operator's name else."""
+
+
 class Order(msgspec.Struct, frozen=True):
     """Leave to execute one action once: the adapter checks all of it again (the BPM's fence).
 

@@ -23,7 +23,8 @@ from pilotage_core.events import (
 )
 from pilotage_core.gate import Decision
 from pilotage_core.state import fold_event
-from pilotage_gateway.sessions import BY_PERMIT, VERDICTS, EventKey, LiveSession, key_of
+from pilotage_core.wire import BY_PERMIT
+from pilotage_gateway.sessions import VERDICTS, EventKey, LiveSession, key_of
 
 MAX_ID_CHARS = 64
 MAX_NAME_CHARS = 128

@@ -18,6 +18,7 @@ import msgspec
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from pilotage_core.boot_clock import boot_seconds
 from pilotage_core.errors import PermitError, PilotageError
 from pilotage_core.permit import Permit, PermitFacts, find_permit_fault, remaining_ms, signing_input
 from pilotage_core.wire import Leave, PermitReply, PermitRequest, SignedPermit, Snapshot
@@ -27,11 +28,6 @@ DECODE_REPLY = msgspec.json.Decoder(PermitReply).decode
 SHORTEST_WAIT_SECONDS = 0.2
 LONGEST_WAIT_SECONDS = 5.0
 RETRY_SECONDS = 0.5
-
-
-def boot_seconds() -> float:
-    """Seconds since boot, suspended time included: a machine that slept wakes up with its permits expired."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,12 +9,11 @@ from sqlalchemy import Connection, Row, and_, case, func, or_, select
 from pilotage_core.errors import ConflictError
 from pilotage_core.events import Event, FeedbackGiven, Outcome, ScreenShown
 from pilotage_core.gate import Decision
-from pilotage_core.record import PROPOSED, Label, ProposalRecord, SessionRecord, blind
+from pilotage_core.record import PROPOSED, DecisionRecord, Label, ProposalRecord, SessionRecord, blind
 from pilotage_core.stage import Stage
-from pilotage_core.wire import Snapshot
+from pilotage_core.wire import BY_PERMIT, Snapshot
 from pilotage_gateway import tables as t
-from pilotage_gateway.decide import DecisionRecord
-from pilotage_gateway.sessions import BY_PERMIT, EventKey, Intent, StoredSession
+from pilotage_gateway.sessions import EventKey, Intent, StoredSession
 
 DECODE_EVENT = msgspec.json.Decoder(Event).decode
 DECODE_PROPOSAL = msgspec.json.Decoder(ProposalRecord).decode

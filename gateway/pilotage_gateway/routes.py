@@ -13,7 +13,7 @@ from starlette.routing import Route
 from pilotage_core.errors import InvalidInputError
 from pilotage_core.wire import GatewayStatus, LabelPage, ProcessClusterStatus, Suspend
 from pilotage_gateway import writes
-from pilotage_gateway.decide import effective_stage
+from pilotage_gateway.asking import effective_stage
 from pilotage_gateway.export import compress, read_time, stream_closed, stream_open
 from pilotage_gateway.intake import check_session_id, decode, decode_post, read_body
 from pilotage_gateway.problems import UnknownError

@@ -6,13 +6,13 @@ import msgspec
 from sqlalchemy import Connection
 
 from pilotage_core.gate import Decision, GateFacts, GateVerdict, decide_gate
-from pilotage_core.record import ProposalRecord
+from pilotage_core.record import DecisionRecord, ProposalRecord
 from pilotage_core.stage import Stage
-from pilotage_core.wire import Leave
+from pilotage_core.wire import BY_PERMIT, Leave
 from pilotage_gateway import writes
-from pilotage_gateway.decide import Asked, DecisionRecord, build_proposal
+from pilotage_gateway.asking import Asked, build_proposal
 from pilotage_gateway.posts import build_key
-from pilotage_gateway.sessions import BY_PERMIT, Intent, LiveSession
+from pilotage_gateway.sessions import Intent, LiveSession
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,8 +23,6 @@ from pilotage_core.wire import Turn
 KEPT_CLOSED = 512
 KEPT_LIVE = 20_000
 VERDICTS = (FeedbackGiven, SessionReviewed)
-BY_PERMIT = "permit"
-"""`Intent.authorised_by` of an action that no operator was asked about; no operator may be called so."""
 
 
 @dataclass(slots=True)

@@ -12,6 +12,7 @@ from functools import partial
 import msgspec
 from sqlalchemy import Connection
 
+from pilotage_core.boot_clock import boot_seconds
 from pilotage_core.dialog import DEFAULT_FORMAT, DialogFormat
 from pilotage_core.errors import InvalidInputError, UnavailableError
 from pilotage_core.events import Event, Outcome, SessionOpened
@@ -19,18 +20,18 @@ from pilotage_core.gate import Decision, GateFacts, GateVerdict, Reason, decide_
 from pilotage_core.record import PROPOSED, ProposalRecord
 from pilotage_core.source import ANYONE, Source, session_of
 from pilotage_core.walk import SessionWalk, is_decision_point
-from pilotage_core.wire import Leave, Order, PairRef, PostEvents, ProposalCard, Turn, find_leave
-from pilotage_gateway import decide, writes
+from pilotage_core.wire import BY_PERMIT, Leave, Order, PairRef, PostEvents, ProposalCard, Turn, find_leave
+from pilotage_gateway import asking, writes
 from pilotage_gateway.checks import check_events, digest_event, split_repeated
 from pilotage_gateway.intake import read_screens
 from pilotage_gateway.metrics import Metrics
 from pilotage_gateway.models import Models
-from pilotage_gateway.permits import Permits, boot_seconds
+from pilotage_gateway.permits import Permits
 from pilotage_gateway.posts import AMBIGUOUS, apply_post, plan_post
 from pilotage_gateway.problems import UnknownError
 from pilotage_gateway.queries import read_events, read_session
 from pilotage_gateway.rulings import Ruled, Ruling, write_ruling
-from pilotage_gateway.sessions import BY_PERMIT, Intent, LiveSession, LiveSessions, rebuild
+from pilotage_gateway.sessions import Intent, LiveSession, LiveSessions, rebuild
 from pilotage_gateway.store import Store
 from pilotage_gateway.writes import PostWrite
 
@@ -117,7 +118,7 @@ class Turns:
             at = utc_now()
             events = read_screens(new, leave.screens if leave else (), at)
             check_events(session, events, repeated)
-            written = plan_post(session, events, at, leave, decide.effective_stage(leave, remaining > 0))
+            written = plan_post(session, events, at, leave, asking.effective_stage(leave, remaining > 0))
             written.digests = tuple(digest_event(event) for event in new)
             refused = self._refuse_accept(session, leave, written, post)
             known = True
@@ -180,8 +181,8 @@ class Turns:
         proposal = session.proposals[intent.proposal_id]
         fresh = remaining > 0 and intent.epoch == self.permits.highest_epoch
         suspended = stopped or self._is_suspended(leave)
-        facts = decide.gather_facts(
-            leave, session, decide.recall(leave, proposal), permit_fresh=fresh, suspended=suspended
+        facts = asking.gather_facts(
+            leave, session, asking.recall(leave, proposal), permit_fresh=fresh, suspended=suspended
         )
         return decide_gate(facts) if intent.authorised_by == BY_PERMIT else decide_accept(facts)
 
@@ -235,7 +236,7 @@ class Turns:
             stage=leave.stage,
             state_version=session.state.version,
             action=None,
-            action_class=decide.NO_CLASS,
+            action_class=asking.NO_CLASS,
             suspended=self._is_suspended(leave),
             handed_off=bool(session.handed_off),
             state_fault=session.state.screen.fault,
@@ -252,7 +253,7 @@ class Turns:
         asked = await self._ask(session, leave, leave.pair)
         return await self._gate(session, asked, post.nonce, remaining)
 
-    async def _ask(self, session: LiveSession, leave: Leave, pair: PairRef) -> decide.Asked:
+    async def _ask(self, session: LiveSession, leave: Leave, pair: PairRef) -> asking.Asked:
         """What the pair makes of the session, which it reads in its own format.
 
         A session that was written for another pair is written anew from the records, once; where they do not answer,
@@ -264,8 +265,8 @@ class Turns:
                 session.rewrite_dialog(pair.dialog, events)
             except UnavailableError as error:
                 log.warning("no proposal: %s", error)
-                return decide.Asked(pair, None, detail=f"the session cannot be written for this pair: {error.what}")
-        return await decide.ask_models(self.models, self.metrics, session, leave, pair)
+                return asking.Asked(pair, None, detail=f"the session cannot be written for this pair: {error.what}")
+        return await asking.ask_models(self.models, self.metrics, session, leave, pair)
 
     def _why_not_ask(self, session: LiveSession, leave: Leave, post: PostEvents) -> tuple[str, ProposalCard | None]:
         """Why the policy is not asked (empty: it is), and the proposal that still stands, if there is one."""
@@ -293,20 +294,20 @@ class Turns:
         self, session: LiveSession, leave: Leave, facts: GateFacts, verdict: GateVerdict
     ) -> Turn:
         if verdict.decision is Decision.HAND_OFF:
-            asked = decide.Asked(leave.pair or PairRef(""), None)
+            asked = asking.Asked(leave.pair or PairRef(""), None)
             await self._rule(session, leave, asked, facts, verdict)
         return self._turn(session, leave, verdict.decision, verdict.reason, verdict.detail or session.handed_off)
 
-    async def _gate(self, session: LiveSession, asked: decide.Asked, nonce: str, remaining: int) -> Turn:
+    async def _gate(self, session: LiveSession, asked: asking.Asked, nonce: str, remaining: int) -> Turn:
         """Gate what the models said by what holds now: the snapshot may have changed while they were asked."""
         leave = self.permits.leave_of(session.process_cluster)
         if leave is None:
             return self._turn(session, leave, Decision.OBSERVE, Reason.STAGE_LOGGING, "the process cluster is gone")
         remaining = min(remaining - leave.shorter_ms, self.permits.remaining_of(leave))
-        facts = decide.gather_facts(
+        facts = asking.gather_facts(
             leave, session, asked, permit_fresh=remaining > 0, suspended=self._is_suspended(leave)
         )
-        facts, verdict, u = decide.decide_with_audit(facts, leave.audit_share)
+        facts, verdict, u = asking.decide_with_audit(facts, leave.audit_share)
         if facts.action is None and verdict.reason is Reason.NOTHING_PROPOSED:
             return self._turn(session, leave, verdict.decision, verdict.reason, asked.detail)
         ruled = await self._rule(session, leave, asked, facts, verdict, remaining, u)
@@ -322,7 +323,7 @@ class Turns:
         self,
         session: LiveSession,
         leave: Leave,
-        asked: decide.Asked,
+        asked: asking.Asked,
         facts: GateFacts,
         verdict: GateVerdict,
         remaining: int = 0,
@@ -332,7 +333,7 @@ class Turns:
         ruling = Ruling(
             session=session,
             leave=leave,
-            stage=decide.effective_stage(leave, facts.permit_fresh),
+            stage=asking.effective_stage(leave, facts.permit_fresh),
             asked=asked,
             facts=facts,
             verdict=verdict,
@@ -416,7 +417,7 @@ class Turns:
             session_id=session_of(session.session_id),
             process_cluster=session.process_cluster,
             sequence=session.state.version,
-            stage=decide.effective_stage(leave, self.permits.remaining_of(leave) > 0),
+            stage=asking.effective_stage(leave, self.permits.remaining_of(leave) > 0),
             decision=str(decision),
             reason=str(reason),
             detail=detail,

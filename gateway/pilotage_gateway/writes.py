@@ -9,10 +9,9 @@ from sqlalchemy import Connection, bindparam, insert, or_, select, update
 
 from pilotage_core.errors import ConflictError
 from pilotage_core.events import Event, Outcome, OutcomeReported, ScreenShown
-from pilotage_core.record import Label, ProposalRecord
+from pilotage_core.record import DecisionRecord, Label, ProposalRecord
 from pilotage_core.stage import Stage
 from pilotage_gateway import tables as t
-from pilotage_gateway.decide import DecisionRecord
 from pilotage_gateway.prepared import Prepared, prepare_insert
 from pilotage_gateway.sessions import Intent
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from pilotage_core.errors import UnavailableError
-from pilotage_operator.apply.local import write_file
+from pilotage_operator.files import write_file
 from pilotage_operator.kubernetes_api import KubernetesApi
 
 SECRET_NAME = "gateway.secret"

@@ -9,7 +9,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from pilotage_core.errors import InvalidInputError
-from pilotage_operator.apply.local import write_file
+from pilotage_operator.files import write_file
 from pilotage_operator.permits import SigningKey
 
 

@@ -5,13 +5,13 @@ Not here: HTTP (server.py), where epoch and key are kept (apply/), what the snap
 """
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from pilotage_core.boot_clock import boot_seconds
 from pilotage_core.errors import InvalidInputError, UnavailableError
 from pilotage_core.permit import Permit, signing_input
 from pilotage_core.wire import PermitReply, PermitRequest, SignedPermit, Snapshot
@@ -22,11 +22,6 @@ LARGEST_JUMP = 1_000
 """More starts than any lost counter forgets."""
 LARGEST_EPOCH = 2**52
 """Beyond it a reported epoch is no epoch: JSON numbers are exact to 2^53."""
-
-
-def boot_seconds() -> float:
-    """Seconds since boot, suspended time included."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 @dataclass(frozen=True, slots=True)

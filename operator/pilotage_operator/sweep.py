@@ -12,18 +12,20 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
+from pilotage_core.boot_clock import boot_seconds
 from pilotage_core.errors import InvalidInputError, PilotageError, UnavailableError
 from pilotage_core.wire import Leave, Pace
+from pilotage_operator.api.reading import Object
 from pilotage_operator.api.status import Phase, ProcessClusterStatus
-from pilotage_operator.build.bundle import Object, build_bundle
-from pilotage_operator.build.snapshot import build_quarantined_leave, build_snapshot, build_watching_leave
-from pilotage_operator.decide.facts import Bundle, Facts, LifecycleDecision, MonitorFact
+from pilotage_operator.decide.leave import build_quarantined_leave, build_snapshot, build_watching_leave
 from pilotage_operator.decide.lifecycle import decide_faulty, decide_lifecycle
 from pilotage_operator.decide.pipeline import JOB_WANTED
+from pilotage_operator.facts import Bundle, Facts, LifecycleDecision, MonitorFact
+from pilotage_operator.observe.bundle import build_bundle
 from pilotage_operator.observe.figures import Figures, FigureSource, find_windows, select_readings
 from pilotage_operator.observe.labels import LabelFollower
 from pilotage_operator.observe.world import Sighting, World
-from pilotage_operator.permits import Authority, boot_seconds
+from pilotage_operator.permits import Authority
 from pilotage_operator.quarantine import Part, Quarantine
 from pilotage_operator.server import Metrics
 
@@ -314,3 +316,17 @@ class Sweeper:
 
 def _why(status: ProcessClusterStatus) -> str:
     return status.transitions[-1].reason if status.transitions else ""
+
+
+async def sweep_for_ever(sweeper: Sweeper, seconds: float) -> None:
+    """One sweep after the other, each beginning `seconds` after the last began (or at once, where it took longer)."""
+    while True:
+        began = time.monotonic()
+        try:
+            await sweeper.sweep()
+        except MemoryError:
+            raise
+        except Exception:
+            log.exception("a sweep was cut short: no permit is renewed by it")
+            sweeper.count_failure()
+        await asyncio.sleep(max(0.0, seconds - (time.monotonic() - began)))

@@ -30,12 +30,12 @@ from pilotage_core.events import (
 )
 from pilotage_core.gate import Decision
 from pilotage_core.permit import FenceFacts, FenceFault, find_fence_fault
-from pilotage_core.wire import Order, ProposalCard, Turn
+from pilotage_core.wire import BY_PERMIT, Order, ProposalCard, Turn
 from pilotage_simulator.case import Case
 from pilotage_simulator.client import Gateway
 from pilotage_simulator.dialogue import CLICK_SECONDS, Script, StepKind
 from pilotage_simulator.judge import Judgement, decide_grade, is_submit, judge_action
-from pilotage_simulator.ledger import BY_PERMIT, Ledger, OrderReceived, SessionBegun, SessionEnded
+from pilotage_simulator.ledger import Ledger, OrderReceived, SessionBegun, SessionEnded
 from pilotage_simulator.outbox import Outbox
 from pilotage_simulator.screens import Renderer
 from pilotage_simulator.star import Procedure

@@ -15,10 +15,9 @@ import msgspec
 from pilotage_core.actions import Action
 from pilotage_core.errors import InvalidInputError
 from pilotage_core.stage import Stage
+from pilotage_core.wire import BY_PERMIT
 
 BATCH = 64
-BY_PERMIT = "permit"
-"""`Order.authorised_by` of an unattended action."""
 UNATTENDED_STAGES = frozenset({Stage.CALIBRATION, Stage.AUTOMATION})
 
 

@@ -25,15 +25,19 @@ from pilotage_core.dialog import ACCEPT, DEFAULT_FORMAT, REJECT
 from pilotage_core.errors import EvidenceError, UnavailableError
 from pilotage_core.proposal import build_action_schema
 from pilotage_core.screen import Control, ControlKind, Screen
-from pilotage_trainer import scorers
-from pilotage_trainer.artefact import MANIFEST, Manifest, digest_code, write_artefact
-from pilotage_trainer.counts import Example, build_contexts, count_steps
-from pilotage_trainer.critic import Rates, StoredCritic
-from pilotage_trainer.features import read_prompt
-from pilotage_trainer.models import CRITIC_FILE, POLICY_FILE, load_models
-from pilotage_trainer.policy import Policy, StoredPolicy, StoredWeights
-from pilotage_trainer.scorers import InProcess, Served
-from pilotage_trainer.serve import ModelServer
+from pilotage_trainer.artefact import MANIFEST, Manifest, write_artefact
+from pilotage_trainer.backends.counts import find_maker
+from pilotage_trainer.backends.counts.counts import Example, build_contexts, count_steps
+from pilotage_trainer.backends.counts.critic import StoredCritic
+from pilotage_trainer.backends.counts.features import read_prompt
+from pilotage_trainer.backends.counts.policy import Policy, StoredPolicy, StoredWeights
+from pilotage_trainer.backends.counts.served import POLICY_FILE
+from pilotage_trainer.backends.interface import CRITIC_FILE
+from pilotage_trainer.backends.open import load_models
+from pilotage_trainer.backends.rates import Rates
+from pilotage_trainer.certify import scorers
+from pilotage_trainer.certify.scorers import InProcess, Served
+from pilotage_trainer.serving.serve import ModelServer
 
 PROMPT = "@ domains=weather\n% form\n+ input input:City=Rome\n+ button submit\n+ reply reply:hello=Hello!\n>"
 SCREEN = Screen("form", controls=(Control("submit", ControlKind.BUTTON), Control("reply:hello", ControlKind.REPLY)))
@@ -62,7 +66,7 @@ def revision(tmp_path_factory) -> Path:
     policy = Policy(StoredPolicy(counts, StoredWeights((), (), b"", b""), 0.0))
     rates = Rates(tuple({"": (9.0, 10.0)} if i == 0 else {} for i in range(5)))
     critic = StoredCritic(ScoreSource.CRITIC, 0.5, {"confidence": 1.0}, rates)
-    made = Manifest("policy", "star/weather", "r1", "counts", "d", "c", DEFAULT_FORMAT.digest, digest_code(), {})
+    made = Manifest("policy", "star/weather", "r1", "counts", "d", "c", DEFAULT_FORMAT.digest, find_maker().code, {})
     written = write_artefact(folder / "policy", made, {POLICY_FILE: policy.encode()})
     of_critic = msgspec.structs.replace(made, kind="critic", policy=written.digest)
     files = {CRITIC_FILE: msgspec.json.encode(critic), POLICY_FILE: policy.encode()}
@@ -76,7 +80,7 @@ def server(revision):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "pilotage_trainer.serve", "--artefact", str(revision), "--listen"]
+    command = [sys.executable, "-m", "pilotage_trainer.serving.serve", "--artefact", str(revision), "--listen"]
     process = subprocess.Popen([*command, f"127.0.0.1:{port}"], env={**os.environ, "OMP_NUM_THREADS": "1"})
     address = f"http://127.0.0.1:{port}"
     deadline = time.monotonic() + 20
@@ -322,7 +326,15 @@ def test_a_damaged_artefact_is_not_served(revision, tmp_path, damage, message):
     for file in (revision / "policy").iterdir():
         (copy / file.name).write_bytes(file.read_bytes())
     damage(copy)
-    command = [sys.executable, "-m", "pilotage_trainer.serve", "--artefact", str(copy), "--listen", "127.0.0.1:0"]
+    command = [
+        sys.executable,
+        "-m",
+        "pilotage_trainer.serving.serve",
+        "--artefact",
+        str(copy),
+        "--listen",
+        "127.0.0.1:0",
+    ]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
     assert ended.returncode == 6
     assert message in ended.stderr

@@ -11,9 +11,9 @@ import pytest
 
 pytest.importorskip("torch")
 
-from unit.trainer.neural.rows import read_losses
+from unit.trainer.transformers.rows import read_losses
 
-from pilotage_trainer.neural.checkpoint import list_folders, read_progress
+from pilotage_trainer.backends.transformers.training.checkpoint import list_folders, read_progress
 
 ROOT = Path(__file__).parents[2]
 RUN = ROOT / "tests" / "unit" / "trainer" / "neural" / "rows.py"

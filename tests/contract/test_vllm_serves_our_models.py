@@ -21,14 +21,14 @@ import msgspec
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
-from unit.trainer.neural.tiny import ACTIONS, SCHEMA, build_model, build_prompts, build_tokenizer
+from unit.trainer.transformers.tiny import ACTIONS, SCHEMA, build_model, build_prompts, build_tokenizer
 
 from pilotage_core.dialog import ACCEPT, DEFAULT_FORMAT, REJECT, VERDICT_MARK, encode_action
-from pilotage_operator.build.inference_service import build_vllm_command
+from pilotage_operator.manifests.inference_service import build_vllm_command
 from pilotage_trainer.artefact import Manifest
-from pilotage_trainer.neural.export import write_transformer
-from pilotage_trainer.neural.inference import CriticModel, PolicyModel
-from pilotage_trainer.scorers import Served
+from pilotage_trainer.backends.transformers.asking.export import write_transformer
+from pilotage_trainer.backends.transformers.asking.inference import CriticModel, PolicyModel
+from pilotage_trainer.certify.scorers import Served
 
 ROOT = Path(__file__).parents[2]
 VLLM = ROOT / ".venv/vllm/bin"
@@ -102,7 +102,7 @@ def ours(revision, tmp_path_factory) -> Iterator[str]:
     """The address of pilotage-serve with both models."""
     log = tmp_path_factory.mktemp("logs") / "ours"
     address = f"http://127.0.0.1:{find_free_port()}"
-    command = [sys.executable, "-m", "pilotage_trainer.serve", "--artefact", str(revision), "--listen"]
+    command = [sys.executable, "-m", "pilotage_trainer.serving.serve", "--artefact", str(revision), "--listen"]
     with log.open("wb") as file:
         process = subprocess.Popen([*command, address.removeprefix("http://")], stderr=file, start_new_session=True)
     try:

@@ -58,7 +58,7 @@ def learned(data):
     results = {"policy": run("policy", *window, *neural, "--held-out-share", "0.2")}
     after = ("--held-out-after", results["policy"]["held_out_after"])
     results["critic"] = run("critic", *window, *neural, *after)
-    results["calibration"] = run("calibrate", *window, *neural, *after, "--local")
+    results["calibration"] = run("certify", *window, "--revision", "r1", *after, "--local")
     results["counts"] = run("policy", *window, "--revision", "counts", "--held-out-share", "0.2")
     for name in ("r1", "counts"):
         policy = out / "star" / "all" / name / "policy"

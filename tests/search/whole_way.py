@@ -286,7 +286,7 @@ class WholeWay(RuleBasedStateMachine):
         clock = SimpleNamespace(time=lambda: self.clock, clock_gettime=lambda _: self.clock, CLOCK_BOOTTIME=7)
         self._kept = (permits_module.time, turns_module.boot_seconds, app_module.Models, permits_module.Permits.run)
         permits_module.time = clock
-        turns_module.boot_seconds = lambda: self.clock
+        permits_module.boot_seconds = turns_module.boot_seconds = lambda: self.clock
         app_module.Models = lambda: FakeModels(self)
         permits_module.Permits.run = lambda _: asyncio.sleep(3600)  # `deliver` is the poll
 
@@ -320,6 +320,7 @@ class WholeWay(RuleBasedStateMachine):
         self.run(self.stack.aclose())
         self.loop.close()
         permits_module.time, turns_module.boot_seconds, app_module.Models, permits_module.Permits.run = self._kept
+        permits_module.boot_seconds = turns_module.boot_seconds
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def violate(self, what: str, detail: object) -> None:

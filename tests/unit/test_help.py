@@ -4,7 +4,7 @@ import pytest
 import typer.main
 
 from pilotage.demo.command import FAULTS_LIMIT_SECONDS, LIMIT_SECONDS
-from pilotage.forecast import TARGETS
+from pilotage.forecast.measure import TARGETS
 from pilotage.main import app as cli
 from pilotage_trainer.main import app as trainer
 

@@ -7,8 +7,9 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -19,12 +20,13 @@ from pilotage_trainer.failures import DamagedArtefactError
 FORMAT = 1
 """Version of the layout and of every file in it; a reader takes no other."""
 MANIFEST = "manifest.json"
-COUNTS, TRANSFORMERS = "counts", "transformers"
-SCORING_SOURCES = {
-    COUNTS: ("features.py", "counts.py", "policy.py", "critic.py"),
-    TRANSFORMERS: tuple(f"neural/{name}.py" for name in ("tokenizer", "trunk", "grammar", "inference", "verdict")),
-}
-"""The modules of each backend that turn a prompt into a score."""
+
+
+class Maker(NamedTuple):
+    """The backend that made an artefact, and the identity of its code that turns prompts into scores."""
+
+    backend: str
+    code: str
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -192,10 +194,9 @@ def digest_file(path: Path) -> str:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
-def digest_code(backend: str = COUNTS) -> str:
-    """Identity of the code that turns prompts into scores."""
-    here = Path(__file__).parent
-    return digest_bytes(b"\0".join((here / name).read_bytes() for name in SCORING_SOURCES[backend]))
+def digest_sources(folder: Path, names: Iterable[str]) -> str:
+    """Identity of the source files `names` in `folder`."""
+    return digest_bytes(b"\0".join((folder / name).read_bytes() for name in names))
 
 
 def _make_durable(path: Path) -> None:

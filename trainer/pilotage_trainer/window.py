@@ -12,14 +12,20 @@ import msgspec
 from pilotage_core.dialog import DialogFormat
 from pilotage_core.errors import EvidenceError, InvalidInputError
 from pilotage_core.record import SessionRecord
-from pilotage_trainer.artefact import Manifest, artefact_folder, digest_bytes, digest_code
+from pilotage_trainer.artefact import Maker, Manifest, artefact_folder, digest_bytes
 from pilotage_trainer.config import JobConfig, encode_config
-from pilotage_trainer.dataset import closed_after, closed_by, read_export, read_time, require_times, split_by_time
 from pilotage_trainer.failures import DamagedArtefactError
 from pilotage_trainer.results import tell
+from pilotage_trainer.sessions.export import (
+    closed_after,
+    closed_by,
+    read_export,
+    read_time,
+    require_times,
+    split_by_time,
+)
 
 LEAST_SESSIONS = 10
-BACKEND = "counts"
 
 
 @dataclass(frozen=True)
@@ -97,12 +103,13 @@ class Window:
         config: JobConfig,
         records: Sequence[SessionRecord],
         dialog: DialogFormat,
+        maker: Maker,
         policy: Manifest | None = None,
         critic: Manifest | None = None,
     ) -> Manifest:
         """The manifest of what was made of `records` (by closing time), for a policy or a pair where there is one.
 
-        `dialog` is how they were read.
+        `dialog` is how they were read, `maker` whose code reads it.
         """
         ends = [records[-1].closed_at] if records else []
         starts = [records[0].closed_at] if records else []
@@ -112,11 +119,11 @@ class Window:
             kind=kind,
             process_cluster=self.process_cluster,
             revision=self.revision,
-            backend=BACKEND,
+            backend=maker.backend,
             data=digest_records(records),
             config=digest_bytes(encode_config(config)),
             prompt_format=dialog.digest,
-            code=digest_code(),
+            code=maker.code,
             files={},
             dialog=dialog,
             trained_since=min(starts, key=read_time, default=""),

@@ -21,8 +21,7 @@ from pilotage.demo.world import Scene, World, is_at_work, is_complete, is_settle
 from pilotage.report.times import in_words
 from pilotage.run import Fault, RunInfo
 from pilotage_core.errors import PilotageError
-from pilotage_simulator.dialogue import GAP_CAP_SECONDS
-from pilotage_simulator.plan import read_plan
+from pilotage_simulator.public import GAP_CAP_SECONDS, read_plan
 
 LOOK_SECONDS = 0.4
 

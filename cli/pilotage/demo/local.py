@@ -18,7 +18,7 @@ from pilotage.demo.world import Scene
 from pilotage.run import object_key
 from pilotage.services import ControllerApi, GatewayApi, is_answering, read_manifests, read_statuses
 from pilotage_core.errors import PilotageError, UnavailableError
-from pilotage_operator.apply.processes import find_process, stop_process
+from pilotage_operator.public import find_process, stop_process
 
 START_SECONDS = 20.0
 

@@ -18,8 +18,9 @@ from pilotage_core.record import ProposalRecord, SessionRecord, read_labels
 from pilotage_core.screen import Screen
 from pilotage_core.stage import UNATTENDED, Stage
 from pilotage_core.state import Message, State, fold_event
-from pilotage_operator.observe.labels import Track
-from pilotage_simulator.ledger import BY_PERMIT, OrderReceived
+from pilotage_core.wire import BY_PERMIT
+from pilotage_operator.public import Track
+from pilotage_simulator.public import OrderReceived
 
 EVIDENCE_KEPT = 12
 """Wrong proposals shown for each breach: the last ones before it."""
@@ -160,7 +161,7 @@ def find_tipping(labels: list[Label], rule: dict[str, Any], flipped_at: float) -
 def find_alarm(run: Run, key: str, threshold: float, since: float, flipped_at: float) -> float:
     """When Shiryaev-Roberts' R of a stratum reached `threshold`, over labels stored from `since` on; else the flip.
 
-    The same fold as the controller's (pilotage_operator.observe.labels.Track), over the same labels.
+    The same fold as the controller's (pilotage_operator.observe.track.Track), over the same labels.
     """
     labels = sorted(
         (

@@ -17,8 +17,8 @@ from pilotage_core.events import ActionTaken, FeedbackGiven, SessionReviewed, Ve
 from pilotage_core.gate import Decision
 from pilotage_core.record import ProposalRecord, SessionRecord
 from pilotage_core.stage import UNATTENDED, Stage
-from pilotage_simulator.ledger import StageChange
-from pilotage_simulator.ledger import find_unsafe as find_unsafe_by_ledger
+from pilotage_simulator.public import StageChange
+from pilotage_simulator.public import find_unsafe as find_unsafe_by_ledger
 
 
 class StageReached(msgspec.Struct, frozen=True):

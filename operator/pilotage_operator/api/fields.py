@@ -53,3 +53,7 @@ class NameRef(ApiModel):
     """Another resource of the same namespace, by name."""
 
     name: Name
+
+
+KINDS = {"ProcessCluster": "processclusters", "PolicyCritic": "policycritics", "AutomationGate": "automationgates"}
+"""The custom resources: kind to plural."""

@@ -4,12 +4,17 @@ Fields that this one does not know are left out of the reading and told; where t
 not keep, the spec is refused instead. Not here: the status, whose unknown fields are carried along (status.py).
 """
 
+from collections.abc import Mapping
 from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
 from pilotage_core.errors import InvalidInputError
+
+Object = dict[str, Any]
+Lookup = Mapping[tuple[str, str, str], Object]
+"""(kind, namespace, name) → object."""
 
 M = TypeVar("M", bound=BaseModel)
 RESTRICTING = frozenset({"selector", "actions", "guardrails", "calibration", "finalization", "strata"})

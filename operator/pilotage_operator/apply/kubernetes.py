@@ -11,22 +11,21 @@ from typing import Any
 import msgspec
 
 from pilotage_core.errors import ConflictError, InvalidInputError, PilotageError, UnavailableError
-from pilotage_operator.api.fields import API_VERSION, GROUP, VERSION
+from pilotage_operator.api.fields import API_VERSION, GROUP, KINDS, VERSION
+from pilotage_operator.api.reading import Lookup, Object
 from pilotage_operator.api.status import ProcessClusterStatus, write_time
-from pilotage_operator.build.bundle import Lookup, Object
-from pilotage_operator.build.event import build_event
-from pilotage_operator.build.inference_service import build_inference_service
-from pilotage_operator.build.job import LABEL_PROCESS_CLUSTER, LABEL_REVISION, build_job
-from pilotage_operator.decide.facts import Bundle, EndpointFact, JobFact, JobState, LifecycleDecision, WantedJob
+from pilotage_operator.facts import Bundle, EndpointFact, JobFact, JobState, LifecycleDecision, WantedJob
 from pilotage_operator.keys import decode_key, make_key
 from pilotage_operator.kubernetes_api import ForbiddenError, KubernetesApi
+from pilotage_operator.manifests.event import build_event
+from pilotage_operator.manifests.inference_service import build_inference_service
+from pilotage_operator.manifests.job import LABEL_PROCESS_CLUSTER, LABEL_REVISION, build_job
 from pilotage_operator.observe.kubernetes import needs_pod, read_endpoint, read_job, read_job_state, read_refusal
 from pilotage_operator.observe.watch import RawWatch, Store
 from pilotage_operator.observe.world import Sighting
 from pilotage_operator.permits import SigningKey
 
 CUSTOM = f"/apis/{GROUP}/{VERSION}"
-KINDS = {"ProcessCluster": "processclusters", "PolicyCritic": "policycritics", "AutomationGate": "automationgates"}
 JOBS, SERVICES = "/apis/batch/v1", "/apis/serving.kserve.io/v1beta1"
 POLICIES = "/apis/admissionregistration.k8s.io/v1"
 ADMISSION = ("pilotage-promotion", "pilotage-status", "pilotage-gate")

@@ -8,7 +8,6 @@ DIR/keys/                            signing.key, <kid>.pub      DIR/epoch
 """
 
 import asyncio
-import os
 import shutil
 import socket
 import time
@@ -19,12 +18,13 @@ import msgspec
 
 from pilotage_core.errors import UnavailableError
 from pilotage_core.wire import read_result
+from pilotage_operator.api.reading import Lookup, Object
 from pilotage_operator.api.status import ProcessClusterStatus
 from pilotage_operator.apply.processes import Process, find_process, start_process, stop_process
-from pilotage_operator.build.bundle import Lookup, Object
-from pilotage_operator.build.inference_service import build_serve_command
-from pilotage_operator.build.job import build_train_command, count_threads
-from pilotage_operator.decide.facts import Bundle, EndpointFact, JobFact, JobState, LifecycleDecision, WantedEndpoint
+from pilotage_operator.facts import Bundle, EndpointFact, JobFact, JobState, LifecycleDecision, WantedEndpoint
+from pilotage_operator.files import write_file
+from pilotage_operator.manifests.inference_service import build_serve_command
+from pilotage_operator.manifests.job import build_train_command, count_threads
 from pilotage_operator.observe.manifests import list_files, read_manifests
 from pilotage_operator.observe.world import Sighting
 
@@ -199,18 +199,6 @@ def read_job(process: Process) -> JobFact:
     except (OSError, ValueError) as error:
         return JobFact(JobState.FAILED, exit_code=0, reason=f"its result cannot be read: {error}")
     return JobFact(JobState.SUCCEEDED, result, 0)
-
-
-def write_file(path: Path, data: bytes, mode: int = 0o644) -> None:
-    """Put `data` at `path`, all or nothing, and durably."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.new")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def find_free_port() -> int:

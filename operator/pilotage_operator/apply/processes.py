@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from pilotage_operator.build.job import PASSIVE_WAITING, THREAD_VARIABLES
+from pilotage_operator.manifests.job import PASSIVE_WAITING, THREAD_VARIABLES
 
 # The wrapper writes the exit code down even when nobody waits for the process any more.
 WRAPPER = '"$@"; code=$?; echo $code > exit.new && mv exit.new exit'

@@ -1,9 +1,9 @@
 """Whether certificates still stand: compared, digest by digest, with what is configured and served now."""
 
 from pilotage_core.certificate import Certificate, EvidenceDigests, changed_digests
+from pilotage_operator.api.digests import digest_actions, digest_screens
 from pilotage_operator.api.status import PairStatus
-from pilotage_operator.build.digests import digest_actions, digest_screens
-from pilotage_operator.decide.facts import Bundle
+from pilotage_operator.facts import Bundle
 
 
 def standing_certificates(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pilotage_core.certificate import Certificate
 from pilotage_core.guardrail import Finding
 from pilotage_core.stage import UNATTENDED, Stage, StageDecision, decide_stage
+from pilotage_operator.api.certificates import decode_certificates, encode_certificates
 from pilotage_operator.api.status import (
     Baseline,
     Condition,
@@ -20,28 +21,14 @@ from pilotage_operator.api.status import (
     UnmetStatus,
     write_time,
 )
-from pilotage_operator.build.snapshot import build_leave
-from pilotage_operator.decide.facts import (
-    Bundle,
-    CounterFacts,
-    Facts,
-    LifecycleDecision,
-    PairCounts,
-)
 from pilotage_operator.decide.guardrails import decide_findings, readings_of
-from pilotage_operator.decide.in_force import certificates_in_force, find_tightened
-from pilotage_operator.decide.pipeline import (
-    Making,
-    decide_making,
-    decode_certificates,
-    encode_certificates,
-    restart_making,
-    start_making,
-    wanted_job,
-)
+from pilotage_operator.decide.leave import build_leave
+from pilotage_operator.decide.pipeline import Making, decide_making, restart_making, start_making, wanted_job
 from pilotage_operator.decide.stages import counts_of_pair, read_stage_facts
 from pilotage_operator.decide.summary import describe_tau, least, list_conditions, summarize_tau
+from pilotage_operator.decide.tightening import certificates_in_force, find_tightened
 from pilotage_operator.decide.workloads import kept_revisions, retiring_endpoints, wanted_endpoints
+from pilotage_operator.facts import Bundle, CounterFacts, Facts, LifecycleDecision, PairCounts
 
 TRANSITIONS_KEPT = 20
 ROLLBACKS_KEPT = 20

@@ -29,7 +29,7 @@ from pilotage_operator.api.status import (
     write_time,
 )
 from pilotage_operator.decide.evidence import find_void
-from pilotage_operator.decide.facts import Bundle, CounterFacts, Facts, JobFact, JobPhase, JobState, WantedJob
+from pilotage_operator.facts import Bundle, CounterFacts, Facts, JobFact, JobPhase, JobState, WantedJob
 
 FIRST_BACKOFF_SECONDS, LONGEST_BACKOFF_SECONDS = 10.0, 600.0
 SETTLING_SECONDS = 30.0
@@ -350,16 +350,6 @@ def _waiting(making: Making, reason: str) -> Making:
 
 def _with_metrics(making: Making, phase: str, result: JobResult) -> dict[str, float]:
     return (making.metrics or {}) | {f"{phase}:{name}": value for name, value in result.metrics.items()}
-
-
-def encode_certificates(certificates: tuple[Certificate, ...]) -> tuple[dict[str, object], ...]:
-    """Certificates as plain JSON objects, for status."""
-    return tuple(msgspec.to_builtins(certificate) for certificate in certificates)
-
-
-def decode_certificates(objects: tuple[dict[str, object], ...]) -> tuple[Certificate, ...]:
-    """Certificates from status; raises msgspec.ValidationError for what is none."""
-    return tuple(msgspec.convert(item, Certificate) for item in objects)
 
 
 Step = Callable[[Bundle, Making, CounterFacts, Facts, float], Making]

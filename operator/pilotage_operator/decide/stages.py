@@ -9,9 +9,9 @@ from pilotage_core.stage import ORDER, UNATTENDED, Cap, Rollback, Stage, StageFa
 from pilotage_operator.api.process_cluster import Promotion
 from pilotage_operator.api.status import ProcessClusterStatus, read_time
 from pilotage_operator.decide.evidence import standing_certificates
-from pilotage_operator.decide.facts import Bundle, CounterFacts, Facts, PairCounts
 from pilotage_operator.decide.guardrails import find_breaches, find_not_healthy, has_missing_data
 from pilotage_operator.decide.pipeline import Making
+from pilotage_operator.facts import Bundle, CounterFacts, Facts, PairCounts
 
 FLAP_WINDOW_SECONDS = 86_400.0
 LARGEST_CLOCK_SKEW_SECONDS = 5.0

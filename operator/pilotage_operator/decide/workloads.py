@@ -1,8 +1,8 @@
 """Which model servers and which revisions of a process cluster should exist, now that its pairs are known."""
 
 from pilotage_operator.api.status import PairStatus, ProcessClusterStatus, Retiring, read_time, write_time
-from pilotage_operator.decide.facts import Bundle, JobPhase, WantedEndpoint
 from pilotage_operator.decide.pipeline import Making
+from pilotage_operator.facts import Bundle, JobPhase, WantedEndpoint
 
 RETIREMENT_SECONDS = 30.0
 """How long an endpoint outlives its pair: longer than a permit, so that no gateway asks one that is gone."""

@@ -11,7 +11,7 @@ from typing import Protocol
 from pilotage_core.guardrail import Reading
 from pilotage_core.stage import UNATTENDED
 from pilotage_operator.api.automation_gate import BuiltIn
-from pilotage_operator.decide.facts import Bundle, CounterFacts, MonitorFact, PairCounts
+from pilotage_operator.facts import Bundle, CounterFacts, MonitorFact, PairCounts
 
 NAN = float("nan")
 STALE_AFTER_SECONDS = 10.0

@@ -1,10 +1,10 @@
 """Kubernetes objects read into facts: Jobs with their pods' last words, InferenceServices. No request is made here."""
 
 from pilotage_core.wire import JobResult, read_result
+from pilotage_operator.api.reading import Object
 from pilotage_operator.api.status import read_time
-from pilotage_operator.build.bundle import Object
-from pilotage_operator.build.job import QUEUE_LABEL
-from pilotage_operator.decide.facts import EndpointFact, JobFact, JobState
+from pilotage_operator.facts import EndpointFact, JobFact, JobState
+from pilotage_operator.manifests.job import QUEUE_LABEL
 
 
 def read_job_state(job: Object) -> JobState:

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from pilotage_core.errors import InvalidInputError
-from pilotage_operator.build.bundle import Object
+from pilotage_operator.api.reading import Object
 
 UNDERSTOOD = frozenset({"apiVersion", "kind", "resources", "namespace", "patches"})
 CLUSTER_SCOPED = frozenset({"Namespace", "CustomResourceDefinition", "PersistentVolume", "ClusterRole"})

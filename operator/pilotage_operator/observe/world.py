@@ -3,9 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from pilotage_operator.api.reading import Lookup, Object
 from pilotage_operator.api.status import ProcessClusterStatus
-from pilotage_operator.build.bundle import Lookup, Object
-from pilotage_operator.decide.facts import Bundle, EndpointFact, JobFact, LifecycleDecision
+from pilotage_operator.facts import Bundle, EndpointFact, JobFact, LifecycleDecision
 
 
 @dataclass(frozen=True, slots=True)

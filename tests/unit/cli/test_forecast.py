@@ -8,9 +8,9 @@ import msgspec
 import pytest
 from typer.testing import CliRunner
 
-from pilotage.forecast import build_forecast, in_words, name_issues, name_source
-from pilotage.forecast_page import build_page
-from pilotage.forecast_targets import Outlook, Replayed, forecast_stratum
+from pilotage.forecast.measure import build_forecast, in_words, name_source
+from pilotage.forecast.page import build_page
+from pilotage.forecast.targets import Outlook, forecast_stratum
 from pilotage.main import app
 from pilotage_core.actions import Action, Tool
 from pilotage_core.errors import EvidenceError, InvalidInputError
@@ -26,6 +26,7 @@ from pilotage_core.events import (
 )
 from pilotage_core.record import SessionRecord
 from pilotage_core.screen import Control, ControlKind, Screen
+from pilotage_trainer.evaluation.history import Replayed, name_issues
 
 
 def replayed(n, score, right_every=0):

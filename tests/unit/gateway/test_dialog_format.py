@@ -31,7 +31,7 @@ from pilotage_core.screen import Control, ControlKind, Screen
 from pilotage_core.stage import Stage
 from pilotage_core.walk import SessionWalk, walk_session
 from pilotage_core.wire import PairRef
-from pilotage_gateway.decide import find_tau
+from pilotage_gateway.asking import find_tau
 from pilotage_gateway.sessions import Intent, LiveSession, StoredSession, rebuild
 
 LONG = DialogFormat(Snapshot.DIFFERENCE, 60_000, 20_000)

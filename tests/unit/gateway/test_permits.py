@@ -7,11 +7,12 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from stubs.gateway import LONG_TAIL, STAR, Case, StubController, build_leave, build_snapshot, run_gateway
 
+from pilotage_core.boot_clock import boot_seconds
 from pilotage_core.errors import PermitError
 from pilotage_core.stage import Stage
 from pilotage_core.wire import PermitReply
 from pilotage_gateway import permits as permits_module
-from pilotage_gateway.permits import Keys, Permits, boot_seconds, tighten
+from pilotage_gateway.permits import Keys, Permits, tighten
 
 SNAPSHOT = build_snapshot(build_leave(Stage.CALIBRATION, "http://models"), LONG_TAIL)
 

@@ -11,11 +11,12 @@ from pilotage_core.guardrail import Reading
 from pilotage_core.score import CRITIC_ALONE, ScoreRule
 from pilotage_core.wire import JobResult
 from pilotage_operator.api.automation_gate import AutomationGateSpec
+from pilotage_operator.api.digests import digest_actions, digest_screens
 from pilotage_operator.api.policy_critic import PolicyCriticSpec
 from pilotage_operator.api.process_cluster import ProcessClusterSpec
 from pilotage_operator.api.status import ProcessClusterStatus, write_time
-from pilotage_operator.build.digests import digest_actions, digest_screens
-from pilotage_operator.decide.facts import (
+from pilotage_operator.decide.lifecycle import decide_lifecycle
+from pilotage_operator.facts import (
     Bundle,
     CounterFacts,
     EndpointFact,
@@ -28,7 +29,6 @@ from pilotage_operator.decide.facts import (
     PairCounts,
     WantedJob,
 )
-from pilotage_operator.decide.lifecycle import decide_lifecycle
 
 ROOT = Path(__file__).parents[3]
 START = 1_800_000_000.0

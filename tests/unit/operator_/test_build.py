@@ -16,19 +16,20 @@ from pilotage_core.score import CONFIDENCE_ALONE, CRITIC_ALONE, ScoreRule
 from pilotage_core.stage import Stage
 from pilotage_core.wire import Leave, find_leave
 from pilotage_core.wire import Snapshot as WireSnapshot
+from pilotage_operator.api.digests import digest_actions
 from pilotage_operator.api.policy_critic import PolicyCriticSpec
 from pilotage_operator.api.status import DialogStatus, PairStatus, ScoreStatus
-from pilotage_operator.build.digests import digest_actions
-from pilotage_operator.build.inference_service import build_inference_service
-from pilotage_operator.build.job import (
+from pilotage_operator.decide.leave import build_leave, build_pair_ref, build_snapshot
+from pilotage_operator.facts import Bundle, JobPhase, WantedEndpoint, WantedJob
+from pilotage_operator.manifests.inference_service import build_inference_service
+from pilotage_operator.manifests.job import (
+    COMMANDS,
     QUEUE_LABEL,
     THREAD_VARIABLES,
     build_job,
     build_train_command,
     build_train_config,
 )
-from pilotage_operator.build.snapshot import build_leave, build_pair_ref, build_snapshot
-from pilotage_operator.decide.facts import Bundle, JobPhase, WantedEndpoint, WantedJob
 
 IMAGE = "localhost/pilotage:0123"
 TIME = "2026-01-01T00:00:00.000Z"
@@ -56,8 +57,8 @@ def test_the_trainer_takes_every_option_it_is_given(phase, gpus):
     trainer = pytest.importorskip("pilotage_trainer.main")
     bundle = make_training_bundle("transformers", gpus=gpus)
     command = build_train_command(bundle, wanted(phase), export="http://g", out="/artefacts", result="/r")
-    assert command[:2] == ["pilotage-train", phase.value]
-    parser = typer.main.get_command(trainer.app).commands[phase.value]
+    assert command[:2] == ["pilotage-train", COMMANDS[phase]]
+    parser = typer.main.get_command(trainer.app).commands[COMMANDS[phase]]
     context = parser.make_context("train", command[2:])
     assert context.params["process_cluster"] == "star/one"
     assert context.params["revision"] == "r2"

@@ -8,11 +8,11 @@ from pilotage_core.actions import UNCRITICAL, ActionPattern, ActionRules
 from pilotage_core.certificate import Certificate
 from pilotage_core.errors import InvalidInputError
 from pilotage_operator.api.generate import FOLDER, build_definitions, find_stale
+from pilotage_operator.api.rules import build_action_rules
 from pilotage_operator.api.status import ProcessClusterStatus, read_time, write_time
-from pilotage_operator.build.bundle import build_bundle
-from pilotage_operator.build.rules import build_action_rules
-from pilotage_operator.build.screens import read_schemas
+from pilotage_operator.observe.bundle import build_bundle
 from pilotage_operator.observe.manifests import read_manifests
+from pilotage_operator.observe.screens import read_schemas
 
 
 def test_the_definitions_in_crds_are_current():

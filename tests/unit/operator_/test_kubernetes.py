@@ -6,7 +6,7 @@ import pytest
 
 from pilotage_core.errors import InvalidInputError
 from pilotage_operator.apply.kubernetes import without_counts
-from pilotage_operator.decide.facts import JobFact, JobState
+from pilotage_operator.facts import JobFact, JobState
 from pilotage_operator.kubernetes_api import read_kubeconfig
 from pilotage_operator.observe.kubernetes import needs_pod, read_endpoint, read_job, read_refusal
 from pilotage_operator.observe.watch import Store

@@ -10,9 +10,10 @@ from pilotage_core.monitoring import Monitor, MonitoredLabel, replay
 from pilotage_core.record import Label
 from pilotage_core.stage import Stage
 from pilotage_core.wire import LabelPage
+from pilotage_operator.api.certificates import encode_certificates
 from pilotage_operator.api.status import Baseline, PairStatus, ProcessClusterStatus
-from pilotage_operator.decide.pipeline import encode_certificates
-from pilotage_operator.observe.labels import LabelFollower, Track
+from pilotage_operator.observe.labels import LabelFollower
+from pilotage_operator.observe.track import Track
 
 
 def label(accepted: bool, score: float | None = 0.9, critical: bool = True, stratum: str = "procedure") -> Label:

@@ -12,11 +12,12 @@ from pilotage_core.guardrail import Reading
 from pilotage_core.job_exit import JobExit, Remedy, count_tries, find_remedy
 from pilotage_core.score import CONFIDENCE_ALONE, ScoreRule
 from pilotage_core.stage import Stage
+from pilotage_operator.api.certificates import decode_certificates
 from pilotage_operator.api.status import Baseline, Phase, PhaseState, ProcessClusterStatus, read_time
-from pilotage_operator.decide.facts import EndpointFact, JobFact, JobState, MonitorFact
-from pilotage_operator.decide.in_force import find_tightened
-from pilotage_operator.decide.pipeline import decode_certificates, start_making
+from pilotage_operator.decide.pipeline import start_making
+from pilotage_operator.decide.tightening import find_tightened
 from pilotage_operator.decide.workloads import RETIREMENT_SECONDS
+from pilotage_operator.facts import EndpointFact, JobFact, JobState, MonitorFact
 
 
 def names(world: MemoryWorld) -> list[str]:

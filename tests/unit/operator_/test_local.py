@@ -16,8 +16,8 @@ from pilotage_operator.api.status import ProcessClusterStatus
 from pilotage_operator.apply import local
 from pilotage_operator.apply.local import LocalWorld, find_free_port, read_job
 from pilotage_operator.apply.processes import find_process, start_process, stop_process
-from pilotage_operator.build.job import THREAD_VARIABLES
-from pilotage_operator.decide.facts import JobPhase, JobState, LifecycleDecision, WantedJob
+from pilotage_operator.facts import JobPhase, JobState, LifecycleDecision, WantedJob
+from pilotage_operator.manifests.job import THREAD_VARIABLES
 
 PYTHON = sys.executable
 

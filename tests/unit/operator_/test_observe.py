@@ -10,8 +10,8 @@ from facts import make_bundle
 
 from pilotage_core.guardrail import GuardrailVerdict, Reading, decide_verdict
 from pilotage_operator.api.automation_gate import BuiltIn
-from pilotage_operator.decide.facts import MonitorFact
 from pilotage_operator.decide.guardrails import rule_of
+from pilotage_operator.facts import MonitorFact
 from pilotage_operator.observe.figures import Figures, Sample, find_windows, read_counts, select_readings
 from pilotage_operator.observe.gateway_metrics import GatewayMetrics, parse_samples
 from pilotage_operator.observe.prometheus import (

@@ -10,8 +10,8 @@ from facts import make_bundle
 from pilotage_core.guardrail import GuardrailVerdict
 from pilotage_core.stage import Stage
 from pilotage_operator.api.status import GuardrailReading
-from pilotage_operator.decide.facts import MonitorFact
 from pilotage_operator.decide.guardrails import decide_findings, find_breaches, has_missing_data, readings_of
+from pilotage_operator.facts import MonitorFact
 from pilotage_operator.observe import prometheus as module
 from pilotage_operator.observe.figures import find_windows, select_readings
 from pilotage_operator.observe.prometheus import Prometheus

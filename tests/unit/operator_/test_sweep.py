@@ -9,7 +9,7 @@ from pilotage_core.errors import ConflictError, UnavailableError
 from pilotage_core.guardrail import Reading
 from pilotage_core.stage import Stage
 from pilotage_operator.api.status import ProcessClusterStatus
-from pilotage_operator.decide.facts import MonitorFact
+from pilotage_operator.facts import MonitorFact
 from pilotage_operator.keys import make_key
 from pilotage_operator.observe.figures import Figures
 from pilotage_operator.observe.world import Sighting

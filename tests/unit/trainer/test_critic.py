@@ -8,10 +8,9 @@ from pilotage_core.actions import Action, ActionPattern, ActionRules, StratumRul
 from pilotage_core.certificate import ScoreSource
 from pilotage_core.dialog import DEFAULT_FORMAT, encode_action
 from pilotage_core.errors import EvidenceError
-from pilotage_trainer.config import CriticSettings, PolicySettings
-from pilotage_trainer.critic import Critic
-from pilotage_trainer.critic_training import (
-    Judged,
+from pilotage_trainer.backends.counts.critic import Critic
+from pilotage_trainer.backends.counts.critic_training import (
+    JudgedProposal,
     compare_with_confidence,
     fit_better,
     fit_critic,
@@ -19,10 +18,12 @@ from pilotage_trainer.critic_training import (
     judge_sessions,
     score_judged,
 )
-from pilotage_trainer.dataset import build_examples, human_points
-from pilotage_trainer.evaluation import count_at_precision, stratified_auroc
+from pilotage_trainer.backends.counts.examples import build_examples
+from pilotage_trainer.backends.counts.policy_training import fit_policy
+from pilotage_trainer.config import CriticSettings, PolicySettings
 from pilotage_trainer.failures import OneClassError
-from pilotage_trainer.policy_training import fit_policy
+from pilotage_trainer.measures.ranking import count_at_precision, stratified_auroc
+from pilotage_trainer.sessions.export import human_points
 
 SUBMITS = ActionPattern(tool="click_control", control="submit*")
 RULES = ActionRules(strata=(StratumRule(SUBMITS, "procedure"),))
@@ -37,7 +38,7 @@ def labels_of(n, seed, informative):
         accepted = bool(rng.random() < 0.7)
         told = accepted if informative and rng.random() < 0.9 else bool(rng.random() < 0.5)
         made.append(
-            Judged(
+            JudgedProposal(
                 session=i // 3,
                 stratum="procedure",
                 accepted=accepted,
@@ -97,7 +98,7 @@ def test_where_it_does_not_confidence_is_the_score(pair):
     assert compared.share_better < 0.95
     point = human_points(sessions[0], DEFAULT_FORMAT)[0]
     step = f"open_procedure {point.taken.control_id}"
-    from pilotage_trainer.features import read_prompt
+    from pilotage_trainer.backends.counts.features import read_prompt
 
     expected = policy.predict(read_prompt(point.prompt)).mixed[step]
     assert critic.score(point.prompt + encode_action(point.taken, DEFAULT_FORMAT)) == expected

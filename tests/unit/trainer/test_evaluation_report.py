@@ -9,13 +9,14 @@ from stubs.endpoint import endpoint
 from typer.testing import CliRunner
 
 from pilotage_core.actions import Action, Tool
+from pilotage_trainer.backends.counts.critic_job import run_critic
+from pilotage_trainer.backends.counts.policy_job import run_policy
+from pilotage_trainer.backends.interface import Reply
 from pilotage_trainer.config import read_config
-from pilotage_trainer.critic_job import run_critic
-from pilotage_trainer.evaluation_report import build_report, is_alike, is_right, measure
-from pilotage_trainer.evaluation_run import choose_evenly
-from pilotage_trainer.evaluation_sessions import Judged, Reply
+from pilotage_trainer.evaluation.points import JudgedPoint
+from pilotage_trainer.evaluation.report import build_report, is_alike, is_right, measure
+from pilotage_trainer.evaluation.run import choose_evenly
 from pilotage_trainer.main import app
-from pilotage_trainer.policy_job import run_policy
 from pilotage_trainer.window import Window
 
 SUBMIT, CANCEL = Action(Tool.CLICK_CONTROL, "submit"), Action(Tool.CLICK_CONTROL, "cancel")
@@ -31,7 +32,7 @@ def say(text):
 
 
 def judged(proposed, taken, *, source="logs", rejected=False, p=0.5, session="s1"):
-    return Judged(session, "ann", "i=1", "2026-01-01", source, rejected, taken, proposed, Reply("", p, p, p, p))
+    return JudgedPoint(session, "ann", "i=1", "2026-01-01", source, rejected, taken, proposed, Reply("", p, p, p, p))
 
 
 @pytest.mark.parametrize(
@@ -137,7 +138,7 @@ def test_a_pair_is_evaluated_and_its_page_asks_for_nothing(make_sessions, write_
         (["--likeness", "7"], 2, "--likeness"),
         (["--sample", "0"], 2, "--sample"),
         (["--report", "/"], 7, "Is a directory"),
-        (["--revision", "r1"], 2, "does not go with --policy"),
+        (["--revision", "r1"], 2, "--revision"),
         ([], 6, "cannot be read"),
     ],
 )

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pilotage_trainer.evaluation_slices import estimate_shares, keep_largest
+from pilotage_trainer.measures.slices import estimate_shares, keep_largest
 
 
 def test_shares_by_hand_largest_slice_first():

@@ -6,16 +6,11 @@ import pytest
 from pilotage_core.actions import Action, Tool
 from pilotage_core.dialog import DEFAULT_FORMAT, Dialog, DialogFormat, Snapshot
 from pilotage_core.walk import SessionWalk
-from pilotage_trainer.counts import build_contexts
-from pilotage_trainer.dataset import human_points, read_points
-from pilotage_trainer.features import (
-    OPERATOR_ONLY,
-    build_traits,
-    list_candidates,
-    name_step,
-    read_prompt,
-    step_action,
-)
+from pilotage_trainer.backends.counts.counts import build_contexts
+from pilotage_trainer.backends.counts.examples import read_points
+from pilotage_trainer.backends.counts.features import build_traits, list_candidates, read_prompt
+from pilotage_trainer.sessions.export import human_points
+from pilotage_trainer.sessions.steps import OPERATOR_ONLY, name_step, step_action
 
 CASES = [
     (Action(Tool.CLICK_CONTROL, "submit:check"), "click_control submit:check"),

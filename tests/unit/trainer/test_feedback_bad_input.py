@@ -19,7 +19,7 @@ from unit.trainer.labels_table import (
     write_parquet,
 )
 
-from pilotage_trainer.feedback.table_file import COLUMNS
+from pilotage_trainer.certify.table.file import COLUMNS
 from pilotage_trainer.main import app
 
 
@@ -212,12 +212,14 @@ def test_options_that_cannot_be_meant_are_usage_errors(tmp_path, options, said):
     assert said in found.stderr
 
 
-def test_the_jobs_form_needs_its_own_options_and_none_of_the_tables():
-    missing = CliRunner().invoke(app, ["calibrate", "--process-cluster", "a/b"])
-    mixed = CliRunner().invoke(app, ["calibrate", "--export", "x", "--json"])
-    assert (missing.exit_code, mixed.exit_code) == (2, 2)
-    assert "--export" in missing.stderr
-    assert "--json" in mixed.stderr
+def test_a_table_and_a_job_are_two_commands():
+    no_table = CliRunner().invoke(app, ["calibrate", "--json"])
+    the_jobs = CliRunner().invoke(app, ["calibrate", "--feedback", "x", "--export", "y"])
+    the_tables = CliRunner().invoke(app, ["certify", "--feedback", "x"])
+    assert (no_table.exit_code, the_jobs.exit_code, the_tables.exit_code) == (2, 2, 2)
+    assert "--feedback" in no_table.stderr
+    assert "--export" in the_jobs.stderr
+    assert "--feedback" in the_tables.stderr
 
 
 # --- what is no table of commas, and what was never meant as a value --------------------------------------------------

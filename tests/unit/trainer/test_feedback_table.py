@@ -20,13 +20,13 @@ from unit.trainer.labels_table import (
 )
 
 from pilotage_core.calibration import calibrate
-from pilotage_trainer.feedback.calibration import FeedbackRequest, calibrate_table
-from pilotage_trainer.feedback.gates import gather_gates
-from pilotage_trainer.feedback.ids import hash_ids
-from pilotage_trainer.feedback.table import FeedbackTable
-from pilotage_trainer.feedback.table_file import COLUMNS, LABEL_IDS
-from pilotage_trainer.feedback.targets import Targets
-from pilotage_trainer.feedback.times import parse_microseconds
+from pilotage_trainer.certify.table.calibration import TableRequest, calibrate_table
+from pilotage_trainer.certify.table.file import COLUMNS, LABEL_IDS
+from pilotage_trainer.certify.table.gates import gather_gates
+from pilotage_trainer.certify.table.ids import hash_ids
+from pilotage_trainer.certify.table.labels import LabelTable
+from pilotage_trainer.certify.table.targets import Targets
+from pilotage_trainer.certify.table.times import parse_microseconds
 
 
 # --- what comes out ---------------------------------------------------------------------------------------------------
@@ -222,7 +222,7 @@ def test_labels_come_back_gate_by_gate_in_file_order_whether_they_fit_in_memory_
     table = {**{name: [ROW[name]] * n for name in COLUMNS}, "process_cluster": [f"a/p{gate}" for gate in gates]}
     table["at"] = list(range(10**9, 10**9 + n))
     path = write_parquet(tmp_path / "t.parquet", table, row_group_size=3000)
-    read_from = FeedbackTable(path)
+    read_from = LabelTable(path)
     names = []
     for gate, rows in gather_gates(read_from.read_batches(), memory_bytes):
         names.append(list(read_from.gates)[gate][0])
@@ -274,7 +274,7 @@ def test_few_of_many_gates_promise_too_much(tmp_path, missing):
     accept = expit(1.34 + 1.37 * grid[:, None] + 0.5 * nodes) @ (weights / weights.sum())
     density = np.exp(-(grid**2) / 2)
     precision_from = np.cumsum((density * accept)[::-1])[::-1] / np.cumsum(density[::-1])[::-1]
-    taus = [gate.tau for gate in calibrate_table(FeedbackRequest(path, Targets(), 0.05)) if gate.tau is not None]
+    taus = [gate.tau for gate in calibrate_table(TableRequest(path, Targets(), 0.05)) if gate.tau is not None]
     violations = sum(np.interp(np.log(tau / (1 - tau)), grid, precision_from) < 0.9 for tau in taus)
     assert len(taus) > gates // 4
     assert violations / gates <= 0.09

@@ -12,21 +12,22 @@ from pilotage_core.actions import Action, Tool
 from pilotage_core.dialog import DEFAULT_FORMAT, DialogFormat, Snapshot, encode_action
 from pilotage_core.training import CriticTraining
 from pilotage_core.walk import walk_session
-from pilotage_trainer import calibration_job, evaluation_run
 from pilotage_trainer.artefact import Manifest, read_manifest, write_artefact
-from pilotage_trainer.backend import ScoreCard
-from pilotage_trainer.calibration_job import run_calibrate
+from pilotage_trainer.backends.counts.policy_job import run_policy
+from pilotage_trainer.backends.interface import Reply, ScoreCard
+from pilotage_trainer.backends.transformers.asking.inference import Proposal
+from pilotage_trainer.backends.transformers.critic.data import judge_sessions
+from pilotage_trainer.backends.transformers.policy.choosing import judge_candidate
+from pilotage_trainer.backends.transformers.policy.preference_job import list_overrides, replay_pairs
+from pilotage_trainer.backends.transformers.training.sft import Candidate
+from pilotage_trainer.certify import job as certify_job
+from pilotage_trainer.certify.job import run_certify
 from pilotage_trainer.config import read_config
-from pilotage_trainer.evaluation_command import SessionsRequest
+from pilotage_trainer.evaluation import run as evaluation_run
+from pilotage_trainer.evaluation.request import SessionsRequest
+from pilotage_trainer.evaluation.star import list_choices
 from pilotage_trainer.failures import DamagedArtefactError
-from pilotage_trainer.labels import list_moments
-from pilotage_trainer.neural.choosing import judge_candidate
-from pilotage_trainer.neural.critic_data import judge_sessions
-from pilotage_trainer.neural.inference import Proposal
-from pilotage_trainer.neural.preference_job import list_overrides, replay_pairs
-from pilotage_trainer.neural.sft import Candidate
-from pilotage_trainer.policy_job import run_policy
-from pilotage_trainer.star_benchmark import list_choices
+from pilotage_trainer.sessions.labels import list_moments
 from pilotage_trainer.window import Window
 
 FORM = DialogFormat(Snapshot.DIFFERENCE, 900, 300)
@@ -57,6 +58,9 @@ class AskedAtOnce(Asked):
     def propose_many(self, asks):
         self.prompts += [prompt for prompt, _ in asks]
         return [(encode_action(ASK, FORM), 0.9) for _ in asks]
+
+    def reply_many(self, asks):
+        return [Reply(text, p, p, p, p) for text, p in self.propose_many(asks)]
 
 
 class AskedByJobs(Asked):
@@ -94,12 +98,12 @@ def test_certificates_rest_on_the_policys_prompts(records, trained, write_export
     pair = AskedAtOnce()
     pair.manifest = msgspec.structs.replace(pair.manifest, trained_until="2026-01-01T00:00:00Z")
     for name in ("open_policy", "open_critic"):
-        monkeypatch.setattr(calibration_job, name, lambda folder: pair)
-    monkeypatch.setattr(calibration_job, "check_artefact", lambda folder, kind: pair.manifest)
-    monkeypatch.setattr(calibration_job, "read_score_card", lambda folder: pair.card)
+        monkeypatch.setattr(certify_job, name, lambda folder: pair)
+    monkeypatch.setattr(certify_job, "check_artefact", lambda folder, kind: pair.manifest)
+    monkeypatch.setattr(certify_job, "read_score_card", lambda folder: pair.card)
     given = json.loads(config) | {"strata": [{"name": "message"}], "precision_target": "0.01"}
     window = Window(write_export(records), KEY, "r1", tmp_path)
-    result = run_calibrate(window, read_config(json.dumps(given)), None, "2026-03-05")
+    result = run_certify(window, read_config(json.dumps(given)), None, "2026-03-05")
     assert pair.prompts == trained
     assert pair.queries == queries(trained)
     assert {certificate.digests.prompt_format for certificate in result.certificates} == {FORM.digest}

@@ -19,19 +19,20 @@ from pilotage_core.certificate import ScoreSource
 from pilotage_core.dialog import DEFAULT_FORMAT
 from pilotage_core.errors import ConflictError, EvidenceError, InvalidInputError, PermitError, PilotageError
 from pilotage_core.wire import MOST_CERTIFICATES, PACKED, JobResult, read_result
-from pilotage_trainer import calibration_job
-from pilotage_trainer.artefact import MANIFEST, TRANSFORMERS, Manifest, read_artefact, read_manifest, write_artefact
-from pilotage_trainer.calibration_job import CURVES, run_calibrate
+from pilotage_trainer.artefact import MANIFEST, Manifest, read_artefact, read_manifest, write_artefact
+from pilotage_trainer.backends.counts.critic_job import run_critic
+from pilotage_trainer.backends.counts.policy_job import run_policy
+from pilotage_trainer.backends.counts.served import POLICY_FILE, load_critic, load_policy
+from pilotage_trainer.backends.open import load_models
+from pilotage_trainer.certify import job as certify_job
+from pilotage_trainer.certify.job import CURVES, run_certify
+from pilotage_trainer.certify.scorers import InProcess
+from pilotage_trainer.commands.options import run_job
 from pilotage_trainer.config import read_config
-from pilotage_trainer.critic_job import run_critic
-from pilotage_trainer.dataset import read_export
-from pilotage_trainer.evaluation_job import run_evaluate
 from pilotage_trainer.failures import DamagedArtefactError, explain_error, find_exit_code
-from pilotage_trainer.main import app, run_job
-from pilotage_trainer.models import POLICY_FILE, load_critic, load_models, load_policy
-from pilotage_trainer.policy_job import run_policy
+from pilotage_trainer.main import app
 from pilotage_trainer.results import LONGEST_MESSAGE, shorten_result
-from pilotage_trainer.scorers import InProcess
+from pilotage_trainer.sessions.export import read_export
 from pilotage_trainer.window import Window
 
 KEY = "star/weather"
@@ -66,7 +67,7 @@ def test_a_pair_is_made_and_certified_on_sessions_it_has_not_seen(climbed, confi
     assert policy.held_out_after == sessions[59].closed_at
     assert critic.held_out_after == sessions[109].closed_at
     assert critic.metrics["labels"] > 100
-    result = run_calibrate(window(export, out), read_config(config), None, ISSUED)
+    result = run_certify(window(export, out), read_config(config), None, ISSUED)
     assert result.metrics["held_out_sessions"] == 80
     certificate = next(c for c in result.certificates if c.stratum == "procedure")
     assert result.passed
@@ -92,7 +93,7 @@ def test_certificates_say_whether_the_score_is_the_critic_or_confidence(climbed,
     given = read_config(config)
     given = msgspec.structs.replace(given, critic=msgspec.structs.replace(given.critic, certainty=certainty))
     run_critic(window(export, out, until=sessions[110].closed_at), given)
-    result = run_calibrate(window(export, out), given, None, ISSUED)
+    result = run_certify(window(export, out), given, None, ISSUED)
     assert result.certificates
     assert {certificate.score_from for certificate in result.certificates} == {source}
     assert result.reason.endswith(said)
@@ -101,7 +102,7 @@ def test_certificates_say_whether_the_score_is_the_critic_or_confidence(climbed,
 def test_curves_are_left_for_the_report(climbed, config):
     _, export, out, *_ = climbed
     given = window(export, out)
-    result = run_calibrate(given, read_config(config), None, ISSUED)
+    result = run_certify(given, read_config(config), None, ISSUED)
     _, files = read_artefact(given.folder("calibration"), "calibration")
     curve = json.loads(files[CURVES])["strata"]["procedure"]
     assert curve["scores"] == sorted(curve["scores"], reverse=True)
@@ -116,7 +117,7 @@ def test_live_feedback_to_this_policy_is_what_counts(make_sessions, write_export
     export = write_export(sessions[:60] + live, "live.ndjson.gz")
     critic = run_critic(window(export, out, since=live[0].closed_at, held_out_share=0.4), read_config(config))
     assert critic.metrics["live_labels"] == critic.metrics["labels"] == 78
-    result = run_calibrate(window(export, out), read_config(config), None, ISSUED)
+    result = run_certify(window(export, out), read_config(config), None, ISSUED)
     assert result.metrics["labels"] == result.metrics["live_labels"] == 52
     assert all(c.labels_from == "live" for c in result.certificates)
 
@@ -133,8 +134,8 @@ def test_renaming_every_session_case_and_customer_changes_no_score(climbed, writ
     one, two = (load_models(folder / KEY / "r1") for folder in (out, other))
     assert one[0].policy.encode() == two[0].policy.encode()
     assert one[1].critic.stored == two[1].critic.stored
-    scored = run_calibrate(window(export, out), read_config(config), None, ISSUED)
-    scored2 = run_calibrate(window(write_export(renamed), other), read_config(config), None, ISSUED)
+    scored = run_certify(window(export, out), read_config(config), None, ISSUED)
+    scored2 = run_certify(window(write_export(renamed), other), read_config(config), None, ISSUED)
     assert [c.tau for c in scored.certificates] == [c.tau for c in scored2.certificates]
     curves = [(folder / KEY / "r1/calibration" / CURVES).read_bytes() for folder in (out, other)]
     assert curves[0] == curves[1]
@@ -157,7 +158,7 @@ def test_after_a_rollback_only_fresh_sessions_are_held_out_and_the_old_process_i
     assert policy.held_out_after == fresh[59].closed_at
     critic = run_critic(window(export, tmp_path, held_out_after=policy.held_out_after), read_config(config))
     assert critic.metrics["sessions"] == 60
-    result = run_calibrate(
+    result = run_certify(
         window(export, tmp_path, held_out_after=policy.held_out_after), read_config(config), None, ISSUED
     )
     assert result.metrics["held_out_sessions"] == 60
@@ -174,7 +175,7 @@ def test_after_a_rollback_older_sessions_are_kept_where_they_help(make_sessions,
 
 def test_a_served_pair_is_not_loaded_to_certify_it(climbed, config, monkeypatch):
     _, export, out, *_ = climbed
-    here = run_calibrate(window(export, out), read_config(config), None, ISSUED)
+    here = run_certify(window(export, out), read_config(config), None, ISSUED)
     policy, critic = load_models(out / KEY / "r1")
 
     class Answers(InProcess):
@@ -184,41 +185,31 @@ def test_a_served_pair_is_not_loaded_to_certify_it(climbed, config, monkeypatch)
         def read_digests(self):
             return {"policy": policy.manifest.digest, "critic": critic.manifest.digest}
 
-    monkeypatch.setattr(calibration_job, "Served", Answers)
+    monkeypatch.setattr(certify_job, "Served", Answers)
     for name in ("open_policy", "open_critic"):
-        monkeypatch.setattr(calibration_job, name, lambda folder: pytest.fail("loads a model"))
-    assert run_calibrate(window(export, out), read_config(config), ("http://p", "http://c"), ISSUED) == here
+        monkeypatch.setattr(certify_job, name, lambda folder: pytest.fail("loads a model"))
+    assert run_certify(window(export, out), read_config(config), ("http://p", "http://c"), ISSUED) == here
 
 
 def test_held_out_sessions_that_were_learned_from_are_refused(climbed, config):
     sessions, export, out, *_ = climbed
     with pytest.raises(InvalidInputError, match="learned from"):
-        run_calibrate(window(export, out, held_out_after=sessions[80].closed_at), read_config(config), None, ISSUED)
+        run_certify(window(export, out, held_out_after=sessions[80].closed_at), read_config(config), None, ISSUED)
 
 
 def test_a_critic_of_another_policy_is_refused(climbed, config, make_sessions, write_export):
     sessions, export, out, *_ = climbed
     run_policy(window(export, out, until=sessions[50].closed_at), read_config(config))
     with pytest.raises(DamagedArtefactError, match="judges policy"):
-        run_calibrate(window(export, out), read_config(config), None, ISSUED)
+        run_certify(window(export, out), read_config(config), None, ISSUED)
 
 
 def test_too_few_held_out_labels_certify_nothing_and_say_so(climbed, config):
     sessions, export, out, *_ = climbed
-    result = run_calibrate(window(export, out, until=sessions[125].closed_at), read_config(config), None, ISSUED)
+    result = run_certify(window(export, out, until=sessions[125].closed_at), read_config(config), None, ISSUED)
     assert not result.passed
     assert "procedure: TooFewLabels" in result.reason
     assert result.certificates == ()
-
-
-def test_evaluation_is_on_unseen_sessions(climbed, config):
-    _, export, out, *_ = climbed
-    result = run_evaluate(window(export, out), read_config(config))
-    assert result.metrics["sessions"] == 80
-    assert 0.5 < result.metrics["action_accuracy"] <= 1.0
-    assert result.metrics["accuracy:close_chat"] > 0.9
-    with pytest.raises(InvalidInputError, match="were learned from"):
-        run_evaluate(window(export, out, held_out_after="2026-01-01T00:00:00Z"), read_config(config))
 
 
 def test_a_policy_below_the_bar_does_not_pass(make_sessions, write_export, tmp_path, config):
@@ -325,13 +316,13 @@ def test_an_artefact_of_another_revision_is_refused(climbed, config, tmp_path):
     _, export, out, *_ = climbed
     shutil.copytree(out / KEY / "r1", tmp_path / KEY / "r2")
     moved = window(export, tmp_path, revision="r2")
-    for judge in (run_critic, partial(run_calibrate, urls=None, issued_at=ISSUED)):
+    for judge in (run_critic, partial(run_certify, urls=None, issued_at=ISSUED)):
         with pytest.raises(DamagedArtefactError, match=r"is of star/weather r1, not star/weather r2"):
             judge(moved, read_config(config))
 
 
 def test_a_policy_of_another_backend_is_no_count_model(tmp_path):
-    made = Manifest("policy", KEY, "r1", TRANSFORMERS, "", "", DEFAULT_FORMAT.digest, "", {})
+    made = Manifest("policy", KEY, "r1", "transformers", "", "", DEFAULT_FORMAT.digest, "", {})
     write_artefact(tmp_path / "policy", made, {"model.safetensors": b""})
     with pytest.raises(DamagedArtefactError, match="is of backend transformers, not counts"):
         load_policy(tmp_path / "policy")
@@ -383,7 +374,7 @@ def test_a_long_result_is_shortened_to_what_kubernetes_keeps():
 def test_a_result_of_many_strata_reaches_the_controller_whole(climbed, config):
     """Certificates were cut at 4,096 bytes from six strata on: the Job had worked and was tried again for ever."""
     _, export, out, *_ = climbed
-    calibration = run_calibrate(window(export, out), read_config(config), None, ISSUED)
+    calibration = run_certify(window(export, out), read_config(config), None, ISSUED)
     one = calibration.certificates[0]
     names = [f"click:book_{n:02d} in the booking form" for n in range(MOST_CERTIFICATES)]
     strata = tuple(msgspec.structs.replace(one, stratum=name) for name in names)
@@ -430,8 +421,8 @@ def test_exit_codes_tell_failures_apart(make_sessions, write_export, config, tmp
     assert run_cli("policy", "--export", export, *common, "--since", "soon")[0] == 2
     for option in ("--dataset", "--start-from", "--time-budget-seconds", "--processes"):
         assert run_cli("policy", "--export", export, *common, option, 2)[0] == 2  # transformers only
-    assert run_cli("calibrate", "--export", export, *common, "--local")[0] == 6  # no critic yet
-    assert run_cli("calibrate", "--export", export, *common, "--policy-url", "http://x")[0] == 2
+    assert run_cli("certify", "--export", export, *common, "--local")[0] == 6  # no critic yet
+    assert run_cli("certify", "--export", export, *common, "--policy-url", "http://x")[0] == 2
     (tmp_path / KEY / "r1/policy" / MANIFEST).write_text("{")
     assert run_cli("critic", "--export", export, *common)[0] == 6
     (tmp_path / "file").write_text("")

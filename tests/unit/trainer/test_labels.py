@@ -8,9 +8,9 @@ from pilotage_core.dialog import DEFAULT_FORMAT
 from pilotage_core.events import FeedbackGiven, Grade, ReviewItem, SessionReviewed, Verdict
 from pilotage_core.proposal import build_action_schema
 from pilotage_core.screen import Control, ControlKind, Screen
-from pilotage_trainer.dataset import human_points
-from pilotage_trainer.labels import is_same_step, list_moments
-from pilotage_trainer.schema import allowed_on, allowed_steps
+from pilotage_trainer.backends.counts.schema import allowed_on, allowed_steps
+from pilotage_trainer.sessions.export import human_points
+from pilotage_trainer.sessions.labels import is_same_step, list_moments
 
 SUBMIT = Action(Tool.CLICK_CONTROL, "submit")
 HELLO = Action(Tool.SEND_TEXT_TO_CHAT, "reply:hello", text="Hello!")

@@ -9,7 +9,7 @@ import pytest
 import scipy.optimize
 import scipy.sparse as sp
 
-from pilotage_trainer.logistic import fit_logistic, minimise
+from pilotage_trainer.backends.counts.logistic import fit_logistic, minimise
 
 
 def rows_of(number, columns, kinds, seed, dtype=np.float64):
@@ -75,7 +75,7 @@ def test_a_start_at_the_minimum_stays_there():
 
 
 def test_the_fitting_jobs_do_not_wait_for_scikit_learn():
-    code = "import sys, pilotage_trainer.main, pilotage_trainer.policy_job, pilotage_trainer.critic_job as _; "
+    code = "import sys, pilotage_trainer.main; from pilotage_trainer.backends.counts import critic_job, policy_job; "
     code += "print({'sklearn', 'torch', 'pyarrow', 'aiohttp', 'pandas'} & sys.modules.keys())"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert told.stdout.strip() == "set()"

@@ -6,18 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from pilotage_trainer.measures import (
-    accuracy,
+from pilotage_trainer.measures.accuracy import accuracy, judge_verdicts, levenshtein, likeness, macro_f1, weighted_f1
+from pilotage_trainer.measures.ranking import (
     area_under_risk,
     auroc,
     coverage_at_precision,
     expected_calibration_error,
-    judge_verdicts,
-    levenshtein,
-    likeness,
-    macro_f1,
     risk_coverage,
-    weighted_f1,
 )
 
 POINTS = st.lists(st.tuples(st.integers(0, 20).map(lambda n: n / 20), st.booleans()), min_size=1, max_size=60)

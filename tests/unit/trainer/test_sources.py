@@ -11,10 +11,10 @@ import pytest
 
 from pilotage_core.errors import EvidenceError, InvalidInputError, UnavailableError
 from pilotage_core.job_exit import JobExit
-from pilotage_trainer.dataset import read_export
 from pilotage_trainer.failures import DamagedArtefactError, find_exit_code
-from pilotage_trainer.records_file import write_archive, write_file
-from pilotage_trainer.sources import read_records
+from pilotage_trainer.sessions.export import read_export
+from pilotage_trainer.sessions.parquet import write_archive, write_file
+from pilotage_trainer.sessions.sources import read_records
 
 KEY = "star/weather"
 

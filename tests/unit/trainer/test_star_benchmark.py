@@ -7,9 +7,11 @@ from typer.testing import CliRunner
 
 from pilotage_core.actions import Action, Tool
 from pilotage_core.dialog import DEFAULT_FORMAT
+from pilotage_trainer.backends.counts.chooser import CountsChooser
+from pilotage_trainer.backends.interface import Choice, Chosen
+from pilotage_trainer.evaluation.star import list_choices, name_label, read_benchmark
+from pilotage_trainer.evaluation.star import score_choices as score
 from pilotage_trainer.main import app
-from pilotage_trainer.star_benchmark import Choice, Chosen, CountsChooser, list_choices, name_label, read_benchmark
-from pilotage_trainer.star_benchmark import score_choices as score
 
 APIS = {"weather": {"input": [{"Name": "City", "Type": "ShortString"}], "required": ["City"]}}
 TASKS = {"weather": {"responses": {"ask_city": "Which city?", "tell": "It is {Weather}.", "query": ""}}}
@@ -109,15 +111,16 @@ def test_scores_by_hand():
 
 @pytest.fixture
 def counts(star, tmp_path):
-    from pilotage_trainer.artefact import Manifest, digest_code, write_artefact
+    from pilotage_trainer.artefact import Manifest, write_artefact
+    from pilotage_trainer.backends.counts import find_maker
+    from pilotage_trainer.backends.counts.examples import build_examples
+    from pilotage_trainer.backends.counts.policy_training import fit_policy
+    from pilotage_trainer.backends.counts.served import POLICY_FILE
     from pilotage_trainer.config import PolicySettings
-    from pilotage_trainer.dataset import build_examples
-    from pilotage_trainer.models import POLICY_FILE
-    from pilotage_trainer.policy_training import fit_policy
 
     policy = fit_policy(build_examples(record for record, _ in read_benchmark(star)), PolicySettings())
     folder = tmp_path / "r1" / "policy"
-    manifest = Manifest("policy", "star/all", "r1", "counts", "", "", DEFAULT_FORMAT.digest, digest_code(), {})
+    manifest = Manifest("policy", "star/all", "r1", "counts", "", "", DEFAULT_FORMAT.digest, find_maker().code, {})
     write_artefact(folder, manifest, {POLICY_FILE: policy.encode()})
     return policy, folder
 
@@ -147,9 +150,9 @@ def test_the_command_prints_the_published_names(star, counts, whole_revision):
     ("arguments", "code", "said"),
     [
         (["--star", "x"], 2, "--policy"),
-        (["--star", "x", "--policy", "y", "--out", "z"], 2, "does not go with --star"),
-        (["--policy", "y"], 2, ""),
-        (["--export", "x"], 2, "is missing"),
+        (["--star", "x", "--policy", "y", "--report", "z"], 2, "does not go with --star"),
+        (["--policy", "y"], 2, "is missing (or give --star FILE)"),
+        (["--export", "x"], 2, "--policy"),
         (["--star", "/nowhere.jsonl", "--policy", "/nowhere"], 6, "cannot be read"),
     ],
 )

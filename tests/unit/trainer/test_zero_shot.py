@@ -7,8 +7,8 @@ from pilotage_core.actions import ActionRules, Tool
 from pilotage_core.errors import UnavailableError
 from pilotage_core.proposal import build_action_schema
 from pilotage_core.screen import Control, ControlKind, Screen
-from pilotage_trainer.evaluation_sessions import read_proposal
-from pilotage_trainer.zero_shot import ZeroShot, build_messages, read_answer
+from pilotage_trainer.evaluation.points import read_proposal
+from pilotage_trainer.evaluation.zero_shot import ZeroShot, build_messages, read_answer
 
 SCREEN = Screen("form", controls=(Control("submit", ControlKind.BUTTON), Control("input:City", ControlKind.INPUT)))
 SCHEMA = build_action_schema(ActionRules(), SCREEN)

@@ -1,0 +1,204 @@
+"""One decision: ask the policy, ask the critic, gather the gate's facts, ask the gate. Nothing is stored here.
+
+The gate itself is core's; the audit draw is made here, since its propensity has to be stored with the decision.
+"""
+
+import logging
+import random
+import time
+from collections.abc import Callable, Mapping
+
+import msgspec
+from uuid_utils import uuid7
+
+from pilotage_core.actions import Action, ActionClass, classify_action, is_legal_next_step
+from pilotage_core.certificate import ScoreSource
+from pilotage_core.dialog import encode_judged
+from pilotage_core.errors import InvalidActionError
+from pilotage_core.gate import GateFacts, GateVerdict, Reason, decide_gate
+from pilotage_core.proposal import build_action_schema, find_fault, read_reply
+from pilotage_core.record import ProposalRecord
+from pilotage_core.score import CRITIC_ALONE, find_score
+from pilotage_core.stage import UNATTENDED, Stage
+from pilotage_core.state import State, digest_state
+from pilotage_core.wire import Leave, PairRef
+from pilotage_gateway.metrics import Metrics
+from pilotage_gateway.models import ModelError, Models, RefusedError
+from pilotage_gateway.sessions import LiveSession
+
+log = logging.getLogger(__name__)
+NO_CLASS = ActionClass(critical=True, finalizing=False, stratum="", stopped=False, unattended_in_copilot=False)
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """What the models said of one state: `score` is what the pair's rule makes of critic and confidence.
+
+    `scored` is the digest of the action that the score is of. `fault` is why the state cannot be told to them, `detail`
+    why there is no action.
+    """
+
+    pair: PairRef
+    action: Action | None
+    confidence: float | None = None
+    critic: float | None = None
+    score: float | None = None
+    score_version: int = -1
+    scored: str = ""
+    fault: str = ""
+    detail: str = ""
+
+
+def effective_stage(leave: Leave | None, permit_fresh: bool) -> Stage:
+    """The stage this gateway works in: without a fresh permit at most Copilot."""
+    if leave is None:
+        return Stage.LOGGING
+    return Stage.COPILOT if leave.stage in UNATTENDED and not permit_fresh else leave.stage
+
+
+async def ask_models(models: Models, metrics: Metrics, session: LiveSession, leave: Leave, pair: PairRef) -> Asked:
+    """What policy and critic make of the session's state, its dialog being in the pair's format.
+
+    A model that fails is no error: the operator works on.
+    """
+    state, prompt = session.state, session.walk.dialog.prompt()
+    labels = {"process_cluster": leave.key, "pair": pair.revision}
+    started = time.perf_counter()
+    try:
+        reply = await models.propose(pair.policy_url, prompt, build_action_schema(leave.rules, state.screen))
+        action = read_reply(reply.text, state.screen)
+    except RefusedError as error:
+        metrics.count("model_errors", model="policy", **labels)
+        return Asked(pair, None, fault=f"the policy does not take this session's prompt: {error.what}"[:300])
+    except (ModelError, InvalidActionError) as error:
+        metrics.count("model_errors", model="policy", **labels)
+        return Asked(pair, None, detail=f"the policy does not answer: {error.what}"[:300])
+    finally:
+        metrics.policy_seconds.observe(time.perf_counter() - started)
+    if action is None:
+        return Asked(pair, None, detail="the policy has nothing to propose")
+    asked = Asked(pair, action, reply.confidence)
+    if not pair.critic_url or not classify_action(leave.rules, action, state.screen).critical:
+        return asked
+    query = prompt + encode_judged(action)
+    critic = await _ask_critic(models, metrics, pair, query, labels) if pair.score.critic else None
+    score = find_score(pair.score, critic, reply.confidence)
+    return msgspec.structs.replace(asked, critic=critic, score=score, score_version=state.version, scored=action.digest)
+
+
+async def _ask_critic(
+    models: Models, metrics: Metrics, pair: PairRef, query: str, labels: Mapping[str, str]
+) -> float | None:
+    """The critic's answer to `query`; None where it does not answer."""
+    started = time.perf_counter()
+    try:
+        return await models.score(pair.critic_url, pair.critic_digest, query)
+    except ModelError as error:
+        metrics.count("model_errors", model="critic", **labels)
+        log.info("no score: %s", error)
+        return None
+    finally:
+        metrics.critic_seconds.observe(time.perf_counter() - started)
+
+
+def gather_facts(leave: Leave, session: LiveSession, asked: Asked, *, permit_fresh: bool, suspended: bool) -> GateFacts:
+    """The gate's facts for what was asked, in the state now. `leave` is the one that counts now, not when asking."""
+    state, action, rules = session.state, asked.action, leave.rules
+    kind = NO_CLASS if action is None else classify_action(rules, action, state.screen)
+    return GateFacts(
+        stage=leave.stage,
+        state_version=state.version,
+        action=action,
+        action_class=kind,
+        suspended=suspended or leave.suspended,
+        handed_off=bool(session.handed_off),
+        state_fault=state.screen.fault or asked.fault,
+        control_fault="" if action is None else find_fault(action, state.screen, rules),
+        looping=action is not None and is_looping(state, action, rules.same_action_limit, rules.no_progress_limit),
+        legal_next_step=action is None or is_legal_next_step(rules, state.last_action, action, state.screen.name),
+        permit_fresh=permit_fresh and asked.pair == leave.pair,
+        finalizing_by_human=leave.finalizing_by_human,
+        tau=find_tau(leave, asked.pair, kind.stratum),
+        score=asked.score,
+        score_version=asked.score_version,
+        scored=asked.scored,
+    )
+
+
+def recall(leave: Leave, proposal: ProposalRecord) -> Asked:
+    """What the models said of a proposal, from its record; its own pair, where `leave` has another one by now."""
+    pair = leave.pair
+    said_by = (proposal.pair, proposal.policy_digest, proposal.critic_digest)
+    if pair is None or (pair.revision, pair.policy_digest, pair.critic_digest) != said_by:
+        pair = PairRef(*said_by)
+    return Asked(
+        pair,
+        proposal.action,
+        proposal.confidence,
+        score=proposal.score,
+        score_version=proposal.at_version,
+        scored=proposal.scored,
+    )
+
+
+def is_looping(state: State, action: Action, same_action_limit: int, no_progress_limit: int) -> bool:
+    """Whether `action` was just done `same_action_limit` times on this screen, or nothing has moved for long."""
+    same = action == state.last_action and state.repeats + 1 >= same_action_limit
+    return same or state.idle_actions >= no_progress_limit
+
+
+def find_tau(leave: Leave, pair: PairRef, stratum: str) -> float | None:
+    """τ of a stratum, where its certificate is of this pair, its score, and prompts as this gateway writes them.
+
+    The digest is of the pair's format under the serialiser here: another version of it computes another one. What a
+    score is made of is in the critic's digest as well; here it is held against the rule that this gateway computes by.
+    A count critic that did not beat confidence answers with it, so what is then the critic's answer is confidence.
+    """
+    certificate = leave.certificates.get(stratum)
+    if certificate is None:
+        return None
+    digests = certificate.digests
+    same_pair = digests.policy == pair.policy_digest and digests.critic == pair.critic_digest
+    answers = {ScoreSource.CRITIC, ScoreSource.CONFIDENCE} if pair.score == CRITIC_ALONE else {pair.score.source}
+    same_score = certificate.score_from is None or certificate.score_from in answers
+    return certificate.tau if same_pair and same_score and digests.prompt_format == pair.dialog.digest else None
+
+
+def decide_with_audit(
+    facts: GateFacts, audit_share: float, draw: Callable[[], float] = random.random
+) -> tuple[GateFacts, GateVerdict, float | None]:
+    """The gate's verdict; where it would execute a certified action, after the audit draw u, which is returned too."""
+    verdict = decide_gate(facts)
+    if verdict.reason is not Reason.CERTIFIED:
+        return facts, verdict, None
+    u = draw()
+    facts = msgspec.structs.replace(facts, audit=u < audit_share)
+    return facts, decide_gate(facts), u
+
+
+def build_proposal(
+    session: LiveSession, asked: Asked, facts: GateFacts, verdict: GateVerdict, stage: Stage, propensity: float, at: str
+) -> ProposalRecord | None:
+    """The record of a proposal; None where nothing was proposed."""
+    if facts.action is None:
+        return None
+    return ProposalRecord(
+        proposal_id=str(uuid7()),
+        at_version=facts.state_version,
+        action=facts.action,
+        pair=asked.pair.revision,
+        policy_digest=asked.pair.policy_digest,
+        critic_digest=asked.pair.critic_digest,
+        stage=stage,
+        decision=verdict.decision.value,
+        reason=verdict.reason.value,
+        critical=facts.action_class.critical,
+        stratum=facts.action_class.stratum,
+        state_digest=digest_state(session.state),
+        at=at,
+        score=asked.score,
+        scored=asked.scored,
+        confidence=asked.confidence,
+        tau=facts.tau,
+        propensity=propensity,
+        audited=verdict.reason is Reason.AUDIT,
+    )

@@ -1,0 +1,84 @@
+"""The snapshot gateways act on: one Leave for each process cluster, in the order sessions are matched."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from pilotage_core.certificate import Certificate
+from pilotage_core.stage import UNATTENDED, Stage
+from pilotage_core.wire import Leave, PairRef, Snapshot
+from pilotage_operator.api.process_cluster import ProcessClusterSpec
+from pilotage_operator.api.reading import read_spec
+from pilotage_operator.api.rules import build_action_rules, build_selector
+from pilotage_operator.api.status import PairStatus
+from pilotage_operator.facts import Bundle
+
+
+def build_leave(
+    bundle: Bundle,
+    stage: Stage,
+    pair: PairStatus | None,
+    certificates: tuple[Certificate, ...],
+    *,
+    finalizing_by_human: bool,
+    audits_all: bool,
+) -> Leave:
+    """What `bundle`'s process cluster may do in `stage`. Certificates are given only where they may be used."""
+    spec = bundle.cluster
+    return Leave(
+        name=bundle.name,
+        namespace=bundle.namespace,
+        stage=stage,
+        selector=build_selector(spec),
+        priority=spec.priority,
+        pair=None if pair is None or stage is Stage.LOGGING else build_pair_ref(pair),
+        certificates={c.stratum: c for c in certificates} if stage in UNATTENDED else {},
+        rules=build_action_rules(spec),
+        finalizing_by_human=finalizing_by_human,
+        audit_share=1.0 if audits_all else float(bundle.gate.calibration.audit_share),
+        suspended=spec.suspend,
+        screens=bundle.screens,
+    )
+
+
+def build_watching_leave(cluster: dict[str, Any]) -> Leave:
+    """The leave of a process cluster that names something that is not there: it only watches. Raises what reading it
+    raises.
+    """
+    spec, _ = read_spec(ProcessClusterSpec, cluster["spec"], "ProcessCluster")
+    metadata = cluster["metadata"]
+    return Leave(
+        name=metadata["name"],
+        namespace=metadata["namespace"],
+        stage=Stage.LOGGING,
+        selector=build_selector(spec),
+        priority=spec.priority,
+        rules=build_action_rules(spec),
+        suspended=spec.suspend,
+    )
+
+
+def build_quarantined_leave(held: Leave) -> Leave:
+    """What a process cluster may do while something of it fails: at most Copilot, by the last rules that were whole."""
+    return msgspec.structs.replace(
+        held, stage=min(held.stage, Stage.COPILOT, key=lambda stage: stage.rank), certificates={}
+    )
+
+
+def build_pair_ref(pair: PairStatus) -> PairRef:
+    """A pair as gateways know it."""
+    return PairRef(
+        revision=pair.revision,
+        policy_digest=pair.policy_digest,
+        critic_digest=pair.critic_digest,
+        policy_url=pair.policy_url,
+        critic_url=pair.critic_url,
+        dialog=pair.dialog.form,
+        score=pair.score.rule,
+    )
+
+
+def build_snapshot(leaves: Iterable[Leave]) -> Snapshot:
+    """All leaves, highest priority first, then by name."""
+    return Snapshot(leaves=tuple(sorted(leaves, key=lambda leave: (-leave.priority, leave.key))))

@@ -1,0 +1,63 @@
+"""Labels of one pair folded into monitors (R, K), in their order. Pure: the report folds them the same way."""
+
+from dataclasses import dataclass, field
+
+from pilotage_core.certificate import Certificate, tighten
+from pilotage_core.monitoring import Alarm, Monitor, MonitoredLabel, step
+from pilotage_core.record import Label
+from pilotage_operator.facts import MonitorFact
+
+
+@dataclass(slots=True)
+class Track:
+    """The labels of one pair followed from `start` on; `monitors` by stratum where a threshold is in force.
+
+    `audit_shares` are those that the last labels at or above it were drawn with.
+    """
+
+    pair: str
+    start: int
+    certificates: dict[str, Certificate]
+    cursor: int
+    monitors: dict[str, Monitor] = field(default_factory=dict)
+    audit_shares: dict[str, float] = field(default_factory=dict)
+
+    def take(self, label: Label) -> None:
+        """Add one label to the monitor of its stratum, if it speaks of a threshold in force."""
+        certificate = self._in_force(label.stratum)
+        if certificate is None or not label.critical or label.score is None or not 0.0 < label.propensity <= 1.0:
+            return
+        below = label.score < certificate.tau
+        if below and (certificate.tau_looser is None or label.score < certificate.tau_looser):
+            return
+        # What would be executed stands for its own moment's audit share: nothing is less likely to be looked at then.
+        # What is below τ is proposed, looked at for sure beside it, and counts by that share.
+        if not below:
+            self.audit_shares[label.stratum] = label.propensity
+        least = min(self.audit_shares.get(label.stratum, 1.0), label.propensity)
+        monitored = MonitoredLabel(label.accepted, label.propensity, least, below)
+        before = self.monitors.get(label.stratum) or Monitor(target=certificate.target)
+        self.monitors[label.stratum] = step(before, monitored)
+
+    def _in_force(self, stratum: str) -> Certificate | None:
+        """Where a tightened τ has no stricter one nothing runs, but what scored so high goes on speaking of it."""
+        certificate = self.certificates.get(stratum)
+        if certificate is None or stratum not in self._tightened():
+            return certificate
+        return tighten(certificate) or certificate
+
+    def _tightened(self) -> tuple[str, ...]:
+        return tuple(sorted(stratum for stratum, monitor in self.monitors.items() if monitor.tightenings))
+
+    def read(self) -> MonitorFact:
+        """The worst of the strata: the highest R speaks for all. An alarm that was raised stays."""
+        monitors = list(self.monitors.values())
+        return MonitorFact(
+            r=max((m.r_peak if m.alarm is Alarm.ROLL_BACK else m.r for m in monitors), default=0.0),
+            r_peak=max((m.r_peak for m in monitors), default=0.0),
+            labels=sum(m.labels for m in monitors),
+            k=min((m.k for m in monitors), default=1.0),
+            audits_all=any(m.audits_all for m in monitors),
+            tightened=self._tightened(),
+            cursor=self.cursor,
+        )

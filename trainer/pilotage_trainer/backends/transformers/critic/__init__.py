@@ -1,0 +1,1 @@
+"""The critic Job: labelled proposals, training on one token, what becomes the score."""

@@ -1,0 +1,116 @@
+"""`pilotage-train evaluate`: a policy on sessions, or on STAR; which options go with which."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+
+from pilotage_trainer.commands.options import (
+    AnyProcessCluster,
+    AsJson,
+    Config,
+    Export,
+    HeldOutAfter,
+    Since,
+    Until,
+    end_with_exit_code,
+    list_given,
+    name_option,
+    name_options,
+)
+from pilotage_trainer.evaluation.request import SAMPLE, SessionsRequest
+from pilotage_trainer.results import require_writable
+
+
+class Form(StrEnum):
+    """What a policy is evaluated on."""
+
+    SESSIONS = "sessions"
+    STAR = "star"
+
+
+NEEDS: dict[Form, tuple[str, ...]] = {Form.SESSIONS: ("policy", "export"), Form.STAR: ("star", "policy")}
+
+
+def evaluate(
+    context: typer.Context,
+    policy: Annotated[Path, typer.Option(help="the folder of a policy, of any backend")],
+    export: Export = "",
+    star: Annotated[
+        Path | None, typer.Option(help="dialogues in STAR's format (.jsonl, .jsonl.gz, or a folder)")
+    ] = None,
+    process_cluster: AnyProcessCluster = "",
+    since: Since = "",
+    until: Until = "",
+    held_out_after: HeldOutAfter = "",
+    config: Config = "",
+    critic: Annotated[Path | None, typer.Option(help="the folder of its critic, judged as well")] = None,
+    report: Annotated[Path | None, typer.Option(help="an HTML page with plots")] = None,
+    likeness: Annotated[
+        float, typer.Option(help="Levenshtein likeness from which texts count as the same", min=0, max=1)
+    ] = 0.8,
+    zero_shot: Annotated[
+        str, typer.Option(help="an OpenAI-compatible endpoint (…/v1): a general model as baseline")
+    ] = "",
+    model: Annotated[str, typer.Option(help="its name at that endpoint")] = "",
+    sample: Annotated[int, typer.Option(help="points the general model is asked at", min=1)] = SAMPLE,
+    as_json: AsJson = False,
+) -> None:
+    """Measure a policy on sessions it has not seen, or on STAR's published measure.
+
+    Either --export (accuracies, confidence, --critic, --zero-shot, slices; --report for a page) or --star.
+    """
+    if choose_form(context) is Form.STAR and star is not None:
+        run_star_command(star, policy, as_json)
+        return
+    request = SessionsRequest(
+        export, policy, process_cluster, since, until, held_out_after, config, critic,
+        likeness, zero_shot, model, sample,
+    )  # fmt: skip
+    run_sessions_command(request, report, as_json)
+
+
+def choose_form(context: typer.Context) -> Form:
+    """Which form is meant; ends with a usage error where options are missing or do not go together."""
+    given = list_given(context)
+    form = Form.STAR if "star" in given else Form.SESSIONS
+    if form is Form.STAR and (wrong := sorted(given - {*NEEDS[form], "as_json"})):
+        raise typer.BadParameter("does not go with --star", context, param_hint=name_option(wrong[0]))
+    if missing := [name for name in NEEDS[form] if name not in given]:
+        other = " (or give --star FILE)" if form is Form.SESSIONS else ""
+        raise typer.BadParameter(f"is missing{other}", context, param_hint=name_options(missing))
+    return form
+
+
+def run_star_command(star: Path, policy: Path, as_json: bool) -> None:
+    """Print STAR's measures; end with the exit code of what went wrong."""
+    from pilotage_trainer.evaluation.star import run_star
+
+    with end_with_exit_code():
+        report = run_star(star, policy)
+    if as_json:
+        typer.echo(msgspec.json.format(msgspec.json.encode(report)).decode())
+        return
+    typer.echo(f"{'set':<10}{'accuracy':>10}{'weighted F1':>13}{'coverage at 0.9':>17}{'points':>9}{'dialogues':>11}")
+    for name, scores in (("standard", report.standard), ("all", report.all)):
+        typer.echo(
+            f"{name:<10}{scores.accuracy:>10.3f}{scores.weighted_f1:>13.3f}{scores.coverage:>17.3f}"
+            f"{scores.n:>9}{scores.dialogues:>11}"
+        )
+
+
+def run_sessions_command(request: SessionsRequest, report: Path | None, as_json: bool) -> None:
+    """Print the evaluation and write its page; end with the exit code of what went wrong."""
+    from pilotage_trainer.evaluation.run import describe, run_evaluation
+
+    with end_with_exit_code():
+        if report is not None:
+            require_writable(report)
+        found = run_evaluation(request)
+        if report is not None:
+            from pilotage_trainer.evaluation.page import build_page
+
+            report.write_text(build_page(found), encoding="utf-8")
+    typer.echo(msgspec.json.format(msgspec.json.encode(found)).decode() if as_json else "\n".join(describe(found)))

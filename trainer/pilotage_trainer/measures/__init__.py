@@ -1,0 +1,1 @@
+"""Arrays in, numbers out: accuracy, ranking, one score against another, slices with intervals."""

@@ -1,0 +1,1 @@
+"""`pilotage-serve`: a pair behind vLLM's interface."""
