@@ -9,5 +9,5 @@ demo/        the driver of the main job: processes or Kubernetes, timeline, faul
 run.py       the folder of one run: what is stored in it and how it is read
 replay.py    what another τ would have done, from the records
 report/      figures from the records, and the page
-forecast.py  what a history promises; forecast_targets.py what it takes, forecast_page.py the page
+forecast/     what a history promises, what it takes, and the page
 """

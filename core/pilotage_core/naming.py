@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 from selectolax.lexbor import LexborNode
 
-from pilotage_core.page import Attributes, Scope, collapse, find_role, input_type, is_editable, is_focusable, is_true
+from pilotage_core.page import Scope, collapse
+from pilotage_core.roles import Attributes, find_role, input_type, is_editable, is_focusable, is_true
 
 NAMED_FROM_CONTENT_NAMES = """
 button link menuitem menuitemcheckbox menuitemradio tab switch checkbox radio treeitem option summary heading
@@ -95,7 +96,7 @@ def _named_by(scope: Scope, node: LexborNode) -> str:
     if label := collapse(attributes.get("aria-label") or ""):
         return label
     if node.tag in _FIELDS:
-        return find_value(scope, node, attributes, find_role(scope, node, attributes))
+        return find_value(scope, node, attributes, find_role(scope.ids, node, attributes))
     if node.tag == "img":
         return attributes.get("alt") or ""
     return read_text(scope, node, with_hidden=not scope.state(node).is_shown)
@@ -169,7 +170,7 @@ def _tell(scope: Scope, node: LexborNode, attributes: Attributes) -> str | None:
     if tag == "input" and input_type(attributes) == "hidden":
         return ""
     if tag in _FIELDS:
-        role = find_role(scope, node, attributes)
+        role = find_role(scope.ids, node, attributes)
         if role in ("checkbox", "radio", "button"):
             return _input_name(attributes) or collapse(attributes.get("aria-label") or "")
         return find_value(scope, node, attributes, role)

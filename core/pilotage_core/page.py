@@ -6,23 +6,27 @@ them (tests/contract/test_screens_in_chromium.py). What only a style sheet or a 
 say what is hidden or disabled.
 """
 
-import re
 from collections.abc import Callable, Iterator
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 from selectolax.lexbor import LexborHTMLParser, LexborNode, SelectolaxError
 
 from pilotage_core.errors import InvalidScreenError
-
-Attributes = dict[str, str | None]
+from pilotage_core.roles import NATIVE, Attributes, is_first, is_focusable, is_labelable, is_true
+from pilotage_core.styles import Styled, read_style, read_style_sheet, stronger
 
 ACTIONABLE = (
     "button,select,textarea,input,a[href],a[onclick],summary,[role],[onclick],[contenteditable],[data-control-id],"
     "[tabindex]"
 )
+
+
 _STATEFUL_TAGS = frozenset({"details", "dialog", "noscript", "datalist", "video", "audio", "object", "template"})
+
+
 _STATEFUL_ATTRIBUTES = frozenset({"hidden", "aria-hidden", "style", "aria-disabled", "inert", "disabled", "popover"})
+
+
 _TELLING = ",".join(
     [
         "[id],label,style,iframe,object,embed",
@@ -30,48 +34,23 @@ _TELLING = ",".join(
         *(f"[{name}]" for name in sorted(_STATEFUL_ATTRIBUTES)),
     ]
 )
+
+
 _HIDE_CHILDREN = frozenset({"fieldset", "details"})
+
+
 MAX_STYLE_RULES = 64
 """Rules of `<style>` elements that are looked at: each costs a search of the page."""
+
+
 MAX_SCOPES = 64
 """Documents of frames and shadow trees that are read."""
 
-INPUT_ROLES = {
-    "button": "button", "submit": "button", "reset": "button", "image": "button", "file": "button",
-    "checkbox": "checkbox", "radio": "radio", "range": "slider", "number": "spinbutton", "search": "searchbox",
-    "text": "textbox", "email": "textbox", "tel": "textbox", "url": "textbox", "password": "textbox",
-    "date": "textbox", "time": "textbox", "datetime-local": "textbox", "month": "textbox", "week": "textbox",
-    "color": "textbox", "hidden": "none",
-}  # fmt: skip
-_WITH_LIST = frozenset(
-    ("text", "search", "url", "tel", "email", "number", "date", "time", "month", "week", "datetime-local")
-)
-_NOT_READONLY = frozenset(
-    ("checkbox", "radio", "range", "file", "color", "button", "submit", "reset", "image", "hidden")
-)
-_ROLES_NAMES = """
-alert alertdialog application article banner blockquote button caption cell checkbox code columnheader
-combobox complementary contentinfo definition deletion dialog directory document emphasis feed figure form
-generic grid gridcell group heading img image insertion link list listbox listitem log main mark marquee math
-menu menubar menuitem menuitemcheckbox menuitemradio meter navigation none note option paragraph presentation
-progressbar radio radiogroup region row rowgroup rowheader scrollbar search searchbox separator slider
-spinbutton status strong subscript superscript switch tab table tablist tabpanel term textbox time timer
-toolbar tooltip tree treegrid treeitem
-"""
-_ROLES = frozenset(_ROLES_NAMES.split())
-NATIVE = frozenset({"button", "input", "select", "textarea"})
-_NATIVE_ROLES = {"button": "button", "textarea": "textbox"}
-_DISPLAYS = re.compile(
-    r"none|block|inline|flex|grid|contents|table|list-item|inherit|initial|unset|revert|flow-root|(?:inline|table)-[a-z-]+"
-)
-_MARK, _BRACE = re.compile(r"[{};]"), re.compile(r"[{}]")
-_FOR_SCREENS = re.compile(r"@media\s+(?:screen|all)", re.IGNORECASE)
+
 _HOSTS = frozenset(
     "article aside blockquote body div footer h1 h2 h3 h4 h5 h6 header main nav p section span".split()  # noqa: SIM905
 )
 """Elements that can have a shadow tree, beside custom ones."""
-_VISIBILITIES = frozenset({"hidden", "visible", "collapse", "inherit", "initial", "unset"})
-_INDEX = re.compile(r"\s*[-+]?\d")
 
 
 class State(NamedTuple):
@@ -91,88 +70,9 @@ class State(NamedTuple):
         return not (self.gone or self.invisible or self.unheard)
 
 
-def is_true(value: str | None) -> bool:
-    """Whether an ARIA attribute says yes: any value but "", "false" and "undefined"."""
-    return value is not None and value.lower() not in ("", "false", "undefined")
-
-
 def collapse(text: str) -> str:
     """`text` with white space as a browser shows it."""
     return " ".join(text.split())
-
-
-class Styled(NamedTuple):
-    """Display and visibility that a declaration sets, each with whether it is important; "" where it sets none."""
-
-    display: tuple[str, bool] = ("", False)
-    visibility: tuple[str, bool] = ("", False)
-
-
-@lru_cache(maxsize=4096)
-def read_style(text: str) -> Styled:
-    """What an inline style, or the body of a rule, says: the last valid declaration wins, an important one beats it."""
-    text = _without_comments(text)
-    text = re.sub(r"\"[^\"]*\"|'[^']*'|\([^()]*\)", "", text)
-    found = {"display": ("", False), "visibility": ("", False)}
-    for declaration in text.split(";"):
-        name, _, value = declaration.partition(":")
-        name, value = name.strip().lower(), value.strip().lower()
-        important = value.endswith("!important")
-        value = value.removesuffix("!important").strip()
-        if (name, value) == ("content-visibility", "hidden"):
-            name, value = "display", "none"
-        valid = _DISPLAYS.fullmatch(value) if name == "display" else value in _VISIBILITIES
-        if name in found and valid and (important or not found[name][1]):
-            found[name] = (value, important)
-    return Styled(found["display"], found["visibility"])
-
-
-@lru_cache(maxsize=256)
-def read_style_sheet(text: str) -> tuple[tuple[str, Styled], ...]:
-    """The rules of a `<style>` that show or hide, weakest first. Media other than screen are left out. Linear time."""
-    rules = []
-    for order, (selectors, body) in enumerate(_split_rules(_without_comments(text))):
-        if "display" not in body and "visibility" not in body:
-            continue
-        styled = read_style(body)
-        for selector in map(str.strip, selectors.split(",")):
-            if selector and (styled.display[0] or styled.visibility[0]) and ":" not in selector.replace(":not(", ""):
-                weight = (selector.count("#"), len(re.findall(r"[.\[]", selector)), order)
-                rules.append((weight, selector, styled))
-    return tuple((selector, styled) for _, selector, styled in sorted(rules, key=lambda rule: rule[0]))
-
-
-def _without_comments(text: str) -> str:
-    first, *others = text.split("/*")
-    return first + "".join(other.partition("*/")[2] for other in others)
-
-
-def _split_rules(text: str) -> Iterator[tuple[str, str]]:
-    """Selectors and body of each rule, those for screens among them; other @-rules are passed over."""
-    at = 0
-    while found := _MARK.search(text, at):
-        before, at = text[at : found.start()].strip(), found.end()
-        if found[0] != "{" or _FOR_SCREENS.fullmatch(before):
-            continue  # a statement, the end of a block, or a block of rules that count
-        if before.startswith("@"):
-            at = _find_end(text, at) + 1
-            continue
-        brace = _BRACE.search(text, at)
-        if brace is not None and brace[0] == "{":
-            continue  # rules within a rule: each is read by itself
-        end = brace.start() if brace is not None else len(text)
-        yield before, text[at:end]
-        at = end + 1
-
-
-def _find_end(text: str, at: int) -> int:
-    """Where the block that is open at `at` ends: its brace, or the end of `text`."""
-    depth = 1
-    for brace in _BRACE.finditer(text, at):
-        depth += 1 if brace[0] == "{" else -1
-        if depth == 0:
-            return brace.start()
-    return len(text)
 
 
 class Scope:
@@ -325,8 +225,8 @@ class Scope:
         sheet, inline = self._styled.get(node.mem_id), read_style(attributes.get("style") or "")
         for styled in (sheet, inline):
             if styled is not None:
-                display = _stronger(display, styled.display)
-                visibility = _stronger(visibility, styled.visibility)
+                display = stronger(display, styled.display)
+                visibility = stronger(visibility, styled.visibility)
         return display[0], visibility[0]
 
     def _look_around(self) -> tuple[list[LexborNode], list[LexborNode]]:
@@ -368,7 +268,7 @@ class Scope:
             for node in nodes:
                 before = found.get(node.mem_id, Styled())
                 found[node.mem_id] = Styled(
-                    _stronger(before.display, styled.display), _stronger(before.visibility, styled.visibility)
+                    stronger(before.display, styled.display), stronger(before.visibility, styled.visibility)
                 )
         return found
 
@@ -400,10 +300,6 @@ def _is_within_hidden(node: LexborNode) -> bool:
     return False
 
 
-def _stronger(before: tuple[str, bool], after: tuple[str, bool]) -> tuple[str, bool]:
-    return after if after[0] and (after[1] or not before[1]) else before
-
-
 def _state_in(node: LexborNode, parent: LexborNode, state: State) -> State:
     """`state` of a child, after what its parent does to its children."""
     attributes = parent.attributes
@@ -419,69 +315,6 @@ def _state_in(node: LexborNode, parent: LexborNode, state: State) -> State:
     return state
 
 
-def is_first(node: LexborNode, parent: LexborNode, tag: str) -> bool:
-    """Whether `node` is the first child of its kind: the summary of a details, the legend of a fieldset."""
-    if node.tag != tag:
-        return False
-    first = next((child for child in parent.iter() if child.tag == tag), None)
-    return first is not None and first.mem_id == node.mem_id
-
-
-def is_labelable(node: LexborNode) -> bool:
-    """Whether a label can be of `node`."""
-    if node.tag == "input":
-        return (node.attributes.get("type") or "").lower() != "hidden"
-    return node.tag in ("button", "select", "textarea", "meter", "output", "progress")
-
-
-def is_editable(attributes: Attributes) -> bool:
-    """Whether one can type into an element by its contenteditable."""
-    if "contenteditable" not in attributes:
-        return False
-    return (attributes["contenteditable"] or "").lower() in ("", "true", "plaintext-only")
-
-
-def find_role(scope: Scope, node: LexborNode, attributes: Attributes) -> str:
-    """The role that a browser gives `node`: the first known one it names, else its own; "none" is no role."""
-    tag, said = node.tag, attributes.get("role")
-    for named in said.lower().split() if said else ():
-        if named in ("none", "presentation"):
-            if tag in NATIVE or tag == "summary" or "tabindex" in attributes or (tag == "a" and "href" in attributes):
-                break  # what can be reached by keyboard cannot be taken out
-            return "none"
-        if named in _ROLES:
-            return named
-    match tag:
-        case "input":
-            kind = input_type(attributes)
-            listed = scope.ids.get(attributes.get("list") or "\0") if kind in _WITH_LIST else None
-            return "combobox" if listed is not None and listed.tag == "datalist" else INPUT_ROLES[kind]
-        case "a":
-            return "link" if "href" in attributes or "onclick" in attributes else "generic"
-        case "select":
-            size = attributes.get("size") or ""
-            rows = int(size) if size.isdecimal() and len(size) < 9 else 0
-            return "listbox" if rows > 1 or ("multiple" in attributes and rows != 1) else "combobox"
-        case "summary":
-            parent = node.parent
-            own = parent is not None and parent.tag == "details" and is_first(node, parent, "summary")
-            return "summary" if own else "generic"
-    return _NATIVE_ROLES.get(tag or "", "generic")
-
-
-def input_type(attributes: Attributes) -> str:
-    """The type of an input as a browser takes it: what it does not know is text."""
-    kind = (attributes.get("type") or "text").lower()
-    return kind if kind in INPUT_ROLES else "text"
-
-
-def is_focusable(node: LexborNode, attributes: Attributes, role: str) -> bool:
-    """Whether the keyboard can reach `node`."""
-    link = node.tag == "a" and "href" in attributes
-    index = _INDEX.match(attributes.get("tabindex") or "") is not None
-    return node.tag in NATIVE or link or role == "summary" or index or is_editable(attributes)
-
-
 def is_disabled(state: State, node: LexborNode, attributes: Attributes, role: str) -> bool:
     """Whether a browser lets nobody use `node`. A native disabled beats aria-disabled, which focusable ones inherit."""
     if state.barred or (node.tag in NATIVE and ("disabled" in attributes or state.fieldset_disabled)):
@@ -490,14 +323,6 @@ def is_disabled(state: State, node: LexborNode, attributes: Attributes, role: st
     if own and own.lower() != "undefined":
         return is_true(own)
     return state.aria_disabled and is_focusable(node, attributes, role)
-
-
-def is_readonly(node: LexborNode, attributes: Attributes, role: str) -> bool:
-    """Whether one can look at `node` and not type into it."""
-    typed = node.tag == "textarea" or (node.tag == "input" and input_type(attributes) not in _NOT_READONLY)
-    if typed and "readonly" in attributes:
-        return True
-    return role in ("textbox", "searchbox", "combobox") and is_true(attributes.get("aria-readonly"))
 
 
 Waiting = tuple[LexborHTMLParser, str, tuple[LexborNode, ...] | None, State, tuple[Scope, LexborNode] | None]

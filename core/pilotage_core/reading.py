@@ -14,35 +14,29 @@ from selectolax.lexbor import LexborHTMLParser, LexborNode, SelectolaxError
 
 from pilotage_core.errors import InvalidScreenError
 from pilotage_core.naming import find_name, find_options, find_value, read_text
-from pilotage_core.page import (
-    ACTIONABLE,
+from pilotage_core.page import ACTIONABLE, Scope, State, collapse, is_disabled, list_scopes
+from pilotage_core.parsing import FrameParser, parse
+from pilotage_core.radios import Radio, find_group, join_radios
+from pilotage_core.roles import (
     INPUT_ROLES,
     NATIVE,
     Attributes,
-    Scope,
-    State,
-    collapse,
     find_role,
     input_type,
-    is_disabled,
     is_editable,
     is_readonly,
     is_true,
-    list_scopes,
 )
 from pilotage_core.screen import Control, ControlKind, ControlRule, Screen, ScreenSchema
 
 UNREAD = "unread"
 """The name of a screen that is over a limit: nothing of it was read."""
-MAX_CONTROLS = 8_000
-MAX_SCREEN_CHARS = 256 * 1024
-MAX_SCREEN_TAGS = 8_000
-MAX_SCREEN_DEPTH = 200
 
-_DEEP = ">".join("*" * 25)
-_DEEPER_THAN_LIMIT = ">".join("*" * (MAX_SCREEN_DEPTH + 1))
-_TAG = re.compile(r"<[a-zA-Z]")
+
+MAX_CONTROLS = 8_000
+
 _CUSTOM = re.compile(r"</[A-Za-z][A-Za-z0-9]*-")
+
 _KIND_OF_ROLE = {
     "button": ControlKind.BUTTON,
     "link": ControlKind.BUTTON,
@@ -62,13 +56,18 @@ _KIND_OF_ROLE = {
     "spinbutton": ControlKind.INPUT,
     "slider": ControlKind.INPUT,
 }
+
 _ONLY_FOCUSED_NAMES = """
 dialog alertdialog main region document application article form search
 """
+
 _ONLY_FOCUSED = frozenset(_ONLY_FOCUSED_NAMES.split())
 """What takes the keyboard for what is in it, and cannot be acted on itself."""
+
 _SAYS_ITS_TEXT = frozenset({ControlKind.BUTTON, ControlKind.PROCEDURE, ControlKind.REPLY, ControlKind.ROW})
+
 _GENERIC_RULE = ControlRule(selector="", kind=ControlKind.BUTTON)
+
 _ARIA = ScreenSchema(name="aria", applies="*", announcements="[role=status],[role=alert],[aria-live]")
 
 
@@ -122,10 +121,10 @@ def admit_screen(screen: Screen, schemas: Sequence[ScreenSchema]) -> Screen:
 
 
 def _read(html: str, schemas: Sequence[ScreenSchema]) -> Screen:
-    tree = _parse(html)
+    tree = parse(html)
     schema = next((s for s in schemas if _find_all(tree, s.applies, f"schema {s.name}: applies")), None)
     chosen = schema or _ARIA
-    scopes = list(list_scopes(tree, html, _FrameParser(html)))
+    scopes = list(list_scopes(tree, html, FrameParser(html)))
     closed = sum(_count_closed(scope) for scope in scopes)
     for scope in scopes:
         _apply_states(scope, chosen)
@@ -144,44 +143,6 @@ def _read(html: str, schemas: Sequence[ScreenSchema]) -> Screen:
         recognised=schema is not None,
         fault=_find_missing(chosen, controls),
     )
-
-
-def _parse(html: str) -> LexborHTMLParser:
-    # Tags are counted before parsing: building a tree takes time quadratic in its depth.
-    if len(html) > MAX_SCREEN_CHARS:
-        raise InvalidScreenError(
-            f"{len(html)} characters, the limit is {MAX_SCREEN_CHARS}", where="html", remedy="send less of the page"
-        )
-    if html.count("<") > MAX_SCREEN_TAGS and (tags := len(_TAG.findall(html))) > MAX_SCREEN_TAGS:
-        raise InvalidScreenError(
-            f"{tags} elements, the limit is {MAX_SCREEN_TAGS}", where="html", remedy="send less of the page"
-        )
-    tree = LexborHTMLParser(html, scripting=True)
-    # The long selector is slow to compile, and hardly any page nests deep enough to need it.
-    if tree.css_first(_DEEP) is not None and tree.css_first(_DEEPER_THAN_LIMIT) is not None:
-        raise InvalidScreenError(
-            f"nested deeper than {MAX_SCREEN_DEPTH} elements, which is the limit",
-            where="html",
-            remedy="flatten the page",
-        )
-    return tree
-
-
-class _FrameParser:
-    """Parses documents of frames, under the limits of the page that they are in: a tag may be escaped there."""
-
-    def __init__(self, html: str) -> None:
-        self._tags = len(_TAG.findall(html))
-
-    def __call__(self, source: str) -> LexborHTMLParser:
-        self._tags += len(_TAG.findall(source))
-        if self._tags > MAX_SCREEN_TAGS:
-            raise InvalidScreenError(
-                f"{self._tags} elements with those of frames, the limit is {MAX_SCREEN_TAGS}",
-                where="html",
-                remedy="send less of the page",
-            )
-        return _parse(source)
 
 
 def _find_all(tree: LexborHTMLParser | Scope, selector: str, where: str) -> list[LexborNode]:
@@ -234,17 +195,17 @@ def _read_controls(scope: Scope, schema: ScreenSchema) -> list[Control]:
             rules.setdefault(node.mem_id, rule)
     by_aria = schema is _ARIA
     controls: list[Control] = []
-    radios: list[_Radio] = []
+    radios: list[Radio] = []
     for key, node in _find_actionable(scope, schema, rules).items():
         attributes, rule_of = node.attributes, rules.get(key)
-        role, state = find_role(scope, node, attributes), scope.state(node)
+        role, state = find_role(scope.ids, node, attributes), scope.state(node)
         if state.ignored or (rule_of is None and not _is_actionable(node, attributes, role)):
             continue
         control = _read_control(scope, node, attributes, role, state, rule_of, by_aria, len(controls))
         if control.kind is ControlKind.RADIO:
-            radios.append(_find_group(scope, node, attributes, control, rule_of, len(controls)))
+            radios.append(find_group(scope, node, attributes, control, rule_of, len(controls)))
         controls.append(control)
-    return _join_radios(controls, radios) if radios else controls
+    return join_radios(controls, radios) if radios else controls
 
 
 def _find_actionable(scope: Scope, schema: ScreenSchema, rules: Mapping[int, ControlRule]) -> dict[int, LexborNode]:
@@ -334,81 +295,6 @@ def _read_options(
         return find_options(scope, node, attributes, role if role in ("combobox", "listbox") else "combobox")
     texts = (collapse(read_text(scope, option)) for option in node.css(rule.options))
     return tuple(text for text in texts if text)
-
-
-# --- radio buttons ----------------------------------------------------------------------------------------------------
-class _Radio(msgspec.Struct, frozen=True):
-    """One radio button: where it stands among the controls, what it is a choice of, and what that is called."""
-
-    position: int
-    group: tuple[int, str]
-    label: str
-    control_id: str
-
-
-def _find_group(
-    scope: Scope, node: LexborNode, attributes: Attributes, control: Control, rule: ControlRule | None, position: int
-) -> _Radio:
-    """The group of a radio button: native ones share form and name, others a radiogroup or fieldset."""
-    name, native = attributes.get("name") or "", node.tag == "input"
-    form = attributes.get("form")
-    owner = scope.ids.get(form) if form and native else _ancestor(node, "form")
-    box = _ancestor(node, "fieldset")
-    label = control_id = ""
-    if box is not None:
-        role = "radiogroup" if (box.attributes.get("role") or "") == "radiogroup" else "group"
-        label = find_name(scope, box, box.attributes, role)
-        control_id = box.attributes.get("data-control-id") or ("" if native else box.attributes.get("id") or "")
-    own = control.control_id if rule is not None and rule.control_id != "@data-control-id" else ""
-    if native and name:
-        key = (owner.mem_id if owner is not None else 0, name)
-    else:
-        key = (box.mem_id if box is not None and not native else node.mem_id, "")
-    return _Radio(position, key, label, own or control_id or name)
-
-
-def _ancestor(node: LexborNode, tag: str) -> LexborNode | None:
-    """The nearest `tag` around `node`; for a fieldset, a radiogroup does as well."""
-    around = node.parent
-    while around is not None and around.tag is not None:
-        radios = tag == "fieldset" and (around.attributes.get("role") or "").lower() == "radiogroup"
-        if around.tag == tag or radios:
-            return around
-        around = around.parent
-    return None
-
-
-def _join_radios(controls: Sequence[Control], radios: Sequence[_Radio]) -> list[Control]:
-    """`controls` with the radio buttons of each group as one, where its first one stands."""
-    groups: dict[tuple[int, str], list[_Radio]] = {}
-    for radio in radios:
-        groups.setdefault(radio.group, []).append(radio)
-    firsts = {members[0].position: members for members in groups.values()}
-    parts = {radio.position for radio in radios}
-    joined = []
-    for position, control in enumerate(controls):
-        if position in firsts:
-            members = firsts[position]
-            joined.append(_join(members[0], [controls[member.position] for member in members]))
-        elif position not in parts:
-            joined.append(control)
-    return joined
-
-
-def _join(radio: _Radio, members: Sequence[Control]) -> Control:
-    first = members[0]
-    checked = [c.label for c in members if c.value]
-    return msgspec.structs.replace(
-        first,
-        control_id=first.control_id if len({c.control_id for c in members}) == 1 else radio.control_id,
-        label=radio.label or (first.label if len(members) == 1 else ""),
-        value=checked[-1] if checked else "",
-        options=tuple(c.label for c in members if c.visible and c.enabled),
-        required=any(c.required for c in members),
-        visible=any(c.visible for c in members),
-        enabled=any(c.enabled for c in members),
-        known=all(c.known for c in members),
-    )
 
 
 def _mark_repeated(controls: Sequence[Control], repeated: frozenset[str]) -> tuple[Control, ...]:

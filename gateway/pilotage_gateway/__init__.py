@@ -2,6 +2,6 @@
 
 In the order a post meets them: main (command line), app (parts), routes (HTTP), problems (errors), intake (bytes to
 events), turns (one post from start to end), sessions (memory), checks (may these events follow?), posts (what they
-mean), models (policy and critic), decide (the gate's facts), rulings (its verdict, stored), permits (leave to run
-unattended), store (durable writes), writes and queries over tables (prepared compiles them), export, metrics.
+mean), models (policy and critic), asking (them, and the gate's facts), rulings (its verdict, stored), permits (leave to
+run unattended), store (durable writes), writes and queries over tables (prepared compiles them), export, metrics.
 """

@@ -1,6 +1,6 @@
 """Policy and critic over vLLM's interface: one attempt, one second, a breaker for each endpoint.
 
-In: a prompt and a schema. Out: a typed reply or ModelError. What a reply is worth is decided in decide.py.
+In: a prompt and a schema. Out: a typed reply or ModelError. What a reply is worth is decided in asking.py.
 """
 
 import asyncio

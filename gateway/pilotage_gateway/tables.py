@@ -91,7 +91,7 @@ decisions = Table(
     Column("decision", String, nullable=False),
     Column("reason", String, nullable=False),
     Column("at", String, nullable=False),
-    Column("facts", LargeBinary, nullable=False),  # decide.DecisionRecord as JSON
+    Column("facts", LargeBinary, nullable=False),  # core's DecisionRecord as JSON
     Column("former", String, nullable=False),
     Column("digest", String, nullable=False),
     UniqueConstraint("former"),  # a chain has no forks

@@ -1,18 +1,17 @@
 """From recorded sessions to a certified pair, in the order data meets the modules.
 
-sources, records_file, dataset   exports: NDJSON, Parquet, a gateway, formats that packages bring
-window                           which sessions a Job may see, split by time
-features, schema                 a prompt read back into a situation; what a request allows
-counts, policy, critic           the count models; fitted in policy_training, critic_training, logistic
-neural/                          transformers: everything that imports torch, but for launch
-labels, comparison               what operators accept: live verdicts and replay; two scores compared
-artefact, models, backend        a pair on disk, checked by digest; loaded, whatever it was made by
-serve, vllm, answers             the pair behind vLLM's interface (`pilotage-serve`)
-scorers, held_out                the served pair's scores on held-out labels; certificates
-feedback/                        τ from anyone's table of labels
-measures, evaluation*            what a policy and a critic are worth: figures, slices, page; zero_shot, star_benchmark
-*_job, *_command, launch, main   the Jobs and commands (`pilotage-train …`), one process or several
-config, results, failures        what a Job is told, what it says, how it ends
+sessions/     exports read (NDJSON, Parquet, a gateway, formats that packages bring), steps, labels
+window        which sessions a Job may see, split by time
+backends/     interface, and what implements it: counts/ and transformers/ (everything that imports torch); open: which
+              there are; vllm: the wire they answer on
+measures/     accuracy, ranking, one score against another, slices
+certify/      the served pair's scores on held-out labels, certificates; table/: τ from anyone's table of labels
+evaluation/   what a policy and a critic are worth: figures, page, STAR, a general model, a history replayed
+ablations/    what one choice in training is worth
+serving/      the pair behind vLLM's interface (`pilotage-serve`)
+commands/, main     `pilotage-train …`, one command a file; launch: one process or several
+artefact, config, results, failures   a pair on disk; what a Job is told, what it says, how it ends
+public        what other packages may import
 """
 
 import os

@@ -1,6 +1,6 @@
 """Which sessions a Job may see, which of them it may learn from, and how it describes what it makes of them.
 
-Not here: the Jobs themselves (policy_job.py, critic_job.py, calibration_job.py, evaluation_job.py).
+Not here: the Jobs themselves (backends/, certify/).
 """
 
 from collections.abc import Sequence

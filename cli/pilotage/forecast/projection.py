@@ -1,6 +1,6 @@
 """What other numbers of labels would certify, were they like those seen. Pure.
 
-Not here: which numbers are asked, and what the answers mean (forecast_targets.py).
+Not here: which numbers are asked, and what the answers mean (targets.py).
 """
 
 from collections import Counter

@@ -1,8 +1,8 @@
 """What replayed proposals of one stratum could be certified at, and what it takes where they cannot. Pure.
 
 The tests are those of pilotage_core.calibration. Other numbers of labels are asked of a `Projection`, which takes
-precision and how far operators differ from the labels seen (forecast_projection.py). Not here: where proposals come
-from (forecast.py).
+precision and how far operators differ from the labels seen (projection.py). Not here: where proposals come
+from (measure.py).
 """
 
 import statistics

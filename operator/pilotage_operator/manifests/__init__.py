@@ -1,1 +1,1 @@
-"""Manifests and messages from values: core types of a manifest, the snapshot, Jobs, model servers, digests."""
+"""Manifests and messages from values: Jobs, model servers, events. Nothing is read or decided here."""

@@ -20,7 +20,7 @@ STARTUP_SECONDS = 1800
 
 
 STRUCTURED_OUTPUT = '{"backend":"xgrammar","disable_any_whitespace":true}'
-"""JSON as dialogs write it: the trainer's own inference (neural/grammar.py) is set the same."""
+"""JSON as dialogs write it: the trainer's own inference (backends/transformers/asking/grammar.py) is set the same."""
 
 
 def build_serve_command(bundle: Bundle, endpoint: WantedEndpoint, *, artefacts: str, listen: str) -> list[str]:

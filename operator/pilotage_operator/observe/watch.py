@@ -1,6 +1,7 @@
 """A raw watch over one kind of object: listed, then followed; plain dicts by (namespace, name).
 
-kopf follows what people write (handlers/events.py); this follows what is made for it, by label, at a tenth of the cost.
+kopf follows what people write (custom_resources.py); this follows what is made for it, by label, at a tenth of the
+cost.
 """
 
 import asyncio

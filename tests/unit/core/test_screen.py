@@ -9,16 +9,9 @@ from hypothesis import strategies as st
 
 from pilotage_core.actions import Action, Tool
 from pilotage_core.errors import InvalidScreenError
+from pilotage_core.parsing import MAX_SCREEN_CHARS, MAX_SCREEN_DEPTH, MAX_SCREEN_TAGS
 from pilotage_core.proposal import find_fault
-from pilotage_core.reading import (
-    MAX_CONTROLS,
-    MAX_SCREEN_CHARS,
-    MAX_SCREEN_DEPTH,
-    MAX_SCREEN_TAGS,
-    admit_screen,
-    check_schemas,
-    read_screen,
-)
+from pilotage_core.reading import MAX_CONTROLS, admit_screen, check_schemas, read_screen
 from pilotage_core.screen import Control, ControlKind, ControlRule, FactRule, Screen, ScreenSchema
 
 SCHEMA = ScreenSchema(

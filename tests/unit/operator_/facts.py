@@ -221,3 +221,7 @@ def climb_to(world: MemoryWorld, stage: str) -> MemoryWorld:
     world.count(sessions=400)
     world.steps(3, readings=healthy())
     return world
+
+
+def names(world: MemoryWorld) -> list[str]:
+    return [job.name for job in world.job_log]

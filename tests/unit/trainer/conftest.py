@@ -26,6 +26,10 @@ from pilotage_core.events import (
 from pilotage_core.record import ProposalRecord, SessionRecord
 from pilotage_core.screen import Control, ControlKind, Screen
 from pilotage_core.stage import Stage
+from pilotage_trainer.backends.counts.critic_job import run_critic
+from pilotage_trainer.backends.counts.policy_job import run_policy
+from pilotage_trainer.config import read_config
+from pilotage_trainer.window import Window
 
 SUBMITS = ActionPattern(tool="click_control", control="submit*")
 RULES = ActionRules(
@@ -34,6 +38,7 @@ RULES = ActionRules(
 )
 EPOCH = datetime(2026, 3, 1, tzinfo=UTC)
 KEY = "star/weather"
+ISSUED = "2026-03-05T00:00:00+00:00"
 REPLIES = ("hello", "ask_city", "inform", "nothing_found", "bye")
 
 MakeSessions = Callable[..., list[SessionRecord]]
@@ -183,3 +188,24 @@ def config() -> str:
         "critic": {"draws": 50},
     }
     return msgspec.json.encode(given).decode()
+
+
+def window(export, out, **options):
+    """A Job's window over `export`."""
+    return Window(export, KEY, options.pop("revision", "r1"), Path(out), **options)
+
+
+def make_pair(export, out, config, sessions, learned=60, fed_back=110):
+    """Policy and critic of r1 on the first `fed_back` of `sessions`."""
+    cut, end = sessions[learned].closed_at, sessions[fed_back].closed_at
+    policy = run_policy(window(export, out, until=cut), read_config(config))
+    critic = run_critic(window(export, out, until=end), read_config(config))
+    return policy, critic
+
+
+@pytest.fixture
+def climbed(make_sessions, write_export, config, tmp_path):
+    """Sessions, their export, the artefacts' folder, and the results of policy and critic."""
+    sessions = make_sessions(190)
+    export = write_export(sessions)
+    return sessions, export, tmp_path, *make_pair(export, tmp_path, config, sessions)

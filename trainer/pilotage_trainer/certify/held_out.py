@@ -1,7 +1,7 @@
 """Held-out labels with the served model's scores, and what can be certified on them.
 
 In: held-out sessions, a scorer, the process cluster's rules. Out: scored labels by stratum, results, certificates.
-Not here: reading and splitting sessions, artefacts (calibration_job.py), the test itself (pilotage_core.calibration).
+Not here: reading and splitting sessions, artefacts (job.py), the test itself (pilotage_core.calibration).
 """
 
 import math

@@ -1,6 +1,6 @@
 """The calibration Job: held-out sessions, the served models' scores, certificates.
 
-Not here: the command line (main.py), labels and the test (held_out.py, pilotage_core.calibration).
+Not here: the command line (commands/certify.py), labels and the test (held_out.py, pilotage_core.calibration).
 """
 
 from collections import Counter

@@ -1,4 +1,4 @@
-"""`pilotage-train ablate`: its options, handed on to neural/ablations/, torch-free until then."""
+"""`pilotage-train ablate`: its options, handed on to ablations/, torch-free until then."""
 
 from pathlib import Path
 from typing import Annotated

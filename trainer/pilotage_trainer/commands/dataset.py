@@ -1,4 +1,4 @@
-"""`pilotage-train dataset`: its options, checked and handed on to neural/dataset_job.py, torch-free until then."""
+"""`pilotage-train dataset`: its options, checked and handed on (backends/transformers/rows/), torch-free until then."""
 
 from pathlib import Path
 from typing import Annotated

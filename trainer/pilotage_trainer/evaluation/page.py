@@ -1,6 +1,6 @@
 """An evaluation as one HTML page with its plots inline: no script, no request. Figures in, markup out.
 
-matplotlib draws (extra `transformers`). Not here: measuring (evaluation_report.py).
+matplotlib draws (extra `transformers`). Not here: measuring (report.py).
 """
 
 import io

@@ -1,6 +1,6 @@
 """From sessions to what is measured: each point with what was done and what a policy of any backend proposes there.
 
-Also the labels a critic is judged on. Not here: measures (measures.py), the report (evaluation_report.py).
+Also the labels a critic is judged on. Not here: measures (measures/), the report (report.py).
 """
 
 from collections.abc import Iterable, Sequence

@@ -1,6 +1,6 @@
 """The evaluation of a policy, its critic and a zero-shot baseline on sessions: everything a page or a reader needs.
 
-Not here: asking (evaluation_sessions.py), measures (measures.py), the page (evaluation_page.py).
+Not here: asking (points.py), measures (measures/), the page (page.py).
 """
 
 from collections.abc import Callable, Mapping, Sequence

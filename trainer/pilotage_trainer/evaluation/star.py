@@ -3,7 +3,7 @@
 A point is each `query` (split into query, query_check, query_book) and `pick_suggestion` of a dialogue; its label is
 the query's kind, or the template that the message instantiates. A policy is asked as in serving, constrained to what is
 on the screen, less what is no label (nothing, typing, opening, rows): a template that the screen does not offer can
-only be missed. Not here: reading STAR (entry point `pilotage.benchmarks`), asking a transformer (neural/choices.py).
+only be missed. Not here: reading STAR (entry point `pilotage.benchmarks`), asking a transformer (the backends).
 """
 
 import time

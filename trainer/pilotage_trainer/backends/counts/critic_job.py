@@ -1,6 +1,6 @@
 """The critic Job: labels for the revision's policy, a critic on them, and whether it beats the policy's confidence.
 
-Not here: the command line (main.py), fitting itself (critic_training.py).
+Not here: the command line (commands/), fitting itself (critic_training.py).
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,6 @@
 """The policy Job: choose sessions, fit on the older ones, look at the newer ones, fit on all.
 
-Not here: the command line (main.py), fitting itself (policy_training.py).
+Not here: the command line (commands/), fitting itself (policy_training.py).
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
 """What a table of labels certifies, gate by gate.
 
 Here: how δ is shared, which labels calibrate and which are monitored (monitoring.py), caveats. Not here: the
-table (table.py, gates.py), the tests themselves (pilotage_core), the output (report.py).
+table (labels.py, gates.py), the tests themselves (pilotage_core), the output (report.py).
 """
 
 from collections import Counter

@@ -1,6 +1,6 @@
 """The file of a table, CSV (.gz too) or Parquet, as batches of Arrow columns in bounded memory.
 
-Here: which kind of file it is, which columns it must have, damage. Not here: what their values mean (table.py).
+Here: which kind of file it is, which columns it must have, damage. Not here: what their values mean (labels.py).
 """
 
 import io

@@ -1,7 +1,7 @@
 """Labels of many gates, in any order, gathered gate by gate in bounded memory.
 
 Rows are dealt to PARTS by gate as they are read. What does not fit in memory goes to temporary files (TMPDIR; some 69
-bytes a label), and one part at a time comes back. Not here: the table (table.py), what labels say.
+bytes a label), and one part at a time comes back. Not here: the table (labels.py), what labels say.
 """
 
 import tempfile

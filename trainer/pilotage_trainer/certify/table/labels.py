@@ -1,6 +1,6 @@
 """A table of labels, read in batches of bounded memory into arrays; what is wrong is named by its row.
 
-In: batches of a file (table_file.py), one row a label. Out: `Batch`es of codes and numbers. Not here: gathering the
+In: batches of a file (file.py), one row a label. Out: `Batch`es of codes and numbers. Not here: gathering the
 labels of one gate (gates.py), what they certify (calibration.py). Nor hashing (ids.py), nor how times are written
 (times.py).
 """

@@ -1,6 +1,6 @@
 """What a file is that is no table of commas, said so that whoever exported it knows what to write instead.
 
-Also where a quote that was never meant as one has swallowed rows. Not here: reading the table (table_file.py).
+Also where a quote that was never meant as one has swallowed rows. Not here: reading the table (file.py).
 """
 
 import csv

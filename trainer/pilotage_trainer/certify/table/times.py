@@ -1,4 +1,4 @@
-"""Times in microseconds since 1970, from RFC 3339 or Unix time. Not here: whose times they are (table.py)."""
+"""Times in microseconds since 1970, from RFC 3339 or Unix time. Not here: whose times they are (labels.py)."""
 
 from datetime import UTC, datetime
 

@@ -2,7 +2,7 @@
 
 Acceptance rates (side evidence) are a line before the mark that asks, made of the artefact alone. vLLM cannot write it:
 such an artefact names an architecture that it refuses to load, so that it cannot answer anything else by mistake. Not
-here: how a critic is trained (critic_job.py), the verdict token (inference.py), the score itself (core/score.py).
+here: how a critic is trained (critic/job.py), the verdict token (inference.py), the score itself (core/score.py).
 """
 
 from collections.abc import Iterable, Sequence

@@ -2,7 +2,7 @@
 
 A label is live feedback to this very policy, or its proposal replayed against what the operator did. The policy must
 not have learned from the sessions: on those it is right too often (docs/decisions/learning.md). An example is the query
-(prompt and action), the mark that asks, and one token. Not here: fitting and comparing (critic_fit.py).
+(prompt and action), the mark that asks, and one token. Not here: fitting and comparing (fit.py).
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -3,7 +3,7 @@
 The older sessions are learned from. Of the newer ones every other chooses the checkpoint and the rule that makes a
 score of critic and confidence, and the rest compare that with confidence alone, so that neither looks at what the other
 was decided by. What was compared is what is served.
-Not here: labels and rows (critic_data.py), the Job (critic_job.py), the loop (sft.py).
+Not here: labels and rows (data.py), the Job (job.py), the loop (sft.py).
 """
 
 import sys

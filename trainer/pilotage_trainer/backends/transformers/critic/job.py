@@ -1,8 +1,8 @@
 """The critic Job of transformers: labels for the revision's policy, a critic from its weights, and which is the score.
 
 Only sessions that the policy has not learned from give labels (docs/decisions/learning.md). Every process of several
-runs this; the first judges, compares and writes. Not here: the command line (main.py), labels (critic_data.py), fitting
-and comparing (critic_fit.py).
+runs this; the first judges, compares and writes. Not here: the command line (commands/), labels (data.py), fitting
+and comparing (fit.py).
 """
 
 import json

@@ -1,6 +1,6 @@
 """The policy that training goes on from after a rollback: the one that is replaced, where it is of the same kind.
 
-Not here: training (policy_job.py), which revision it is (the controller).
+Not here: training (job.py), which revision it is (the controller).
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 """The policy Job of transformers: a data set, training, the candidate whose confidence is worth most, its artefact.
 
 Every process of several runs this; the first makes the data set, chooses and writes. Not here: the command line
-(main.py), the data set (dataset_job.py), the loop (sft.py), the choice (choosing.py),
+(commands/), the data set (rows/job.py), the loop (sft.py), the choice (choosing.py),
 what training goes on from after a rollback (earlier.py).
 """
 

@@ -1,7 +1,7 @@
 """The preference ablation: DPO or APO on single steps that operators overrode, from a policy, to another policy.
 
 Chosen is what the operator did, rejected what was proposed, and the prompt is the dialog. TRL does the learning, with
-our optimiser and schedule. Not here: the command line (main.py), supervised learning (sft.py).
+our optimiser and schedule. Not here: the command line (commands/), supervised learning (sft.py).
 """
 
 import math

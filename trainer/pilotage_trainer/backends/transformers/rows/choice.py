@@ -1,6 +1,6 @@
 """What a data set is asked to be, and which sessions and decisions it is then made of.
 
-Not here: the rules of the choice (selection.py), the work on dialogs (dialog_spool.py), the folder (dataset_folder.py).
+Not here: the rules of the choice (selection.py), the work on dialogs (dialog_spool.py), the folder (folder.py).
 """
 
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,7 @@
 """What worker processes do for a data set: sessions to segments, then segments to tokens; files lie between.
 
 A spool holds one frame a session (its segments, MessagePack), so that no process ever holds all dialogs. Nothing here
-imports torch or transformers. Not here: what is chosen in between (selection.py), who starts whom (dataset_job.py).
+imports torch or transformers. Not here: what is chosen in between (selection.py), who starts whom (job.py).
 """
 
 import hashlib

@@ -1,7 +1,7 @@
 """The folder of a data set: its tokenizer, the rows of each side, the trims, and the card that says what is in it.
 
 train/, development/, held-out/ (shards.py), tokenizer/, card.json, card.md, trims.jsonl; manifest.json is added where
-the folder is put in place. Not here: who does the work, and in how many processes (dataset_job.py).
+the folder is put in place. Not here: who does the work, and in how many processes (job.py).
 """
 
 from collections.abc import Callable, Iterator, Sequence

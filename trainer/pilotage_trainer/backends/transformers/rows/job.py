@@ -1,7 +1,7 @@
 """`pilotage-train dataset`: sessions of an export as packed rows of tokens, with a card that says what is in them.
 
 Two rounds of worker processes with a decision between: dialogs to spools; what carries loss; spools to tokens, then to
-rows. Not here: the rounds' work (dialog_spool.py), what is chosen (dataset_choice.py), the folder (dataset_folder.py).
+rows. Not here: the rounds' work (dialog_spool.py), what is chosen (choice.py), the folder (folder.py).
 """
 
 import tempfile

@@ -1,7 +1,7 @@
 """Rows on disk: Arrow files that are mapped, not read, so a data set may be larger than memory.
 
 FOLDER/<split>/data-00000-of-00002.arrow, with the columns of packing.Row, in the streaming format of `datasets`
-(`Dataset.from_file` opens one). Not here: which rows there are (packing.py), the rest of the folder (dataset_job.py).
+(`Dataset.from_file` opens one). Not here: which rows there are (packing.py), the rest of the folder (job.py).
 """
 
 from bisect import bisect_right

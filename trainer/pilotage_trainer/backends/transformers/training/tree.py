@@ -3,7 +3,7 @@
 The row is the longest prompt with the first branch behind it, then the others by falling base: wherever positions do
 not go on by one, a branch begins; it sees the session up to its own base, and itself. So a tree is a row like any other
 (batches.py), and what a branch says is what it would say as a sequence of its own. Not here: what is asked
-(critic_data.py), the same in serving (trunk.py).
+(critic/data.py), the same in serving (trunk.py).
 """
 
 from collections.abc import Sequence
