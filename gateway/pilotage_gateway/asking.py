@@ -13,7 +13,7 @@ from uuid_utils import uuid7
 
 from pilotage_core.actions import Action, ActionClass, classify_action, is_legal_next_step
 from pilotage_core.certificate import ScoreSource
-from pilotage_core.dialog import encode_judged
+from pilotage_core.dialog import DEFAULT_FORMAT, DialogFormat, encode_judged
 from pilotage_core.errors import InvalidActionError
 from pilotage_core.gate import GateFacts, GateVerdict, Reason, decide_gate
 from pilotage_core.proposal import build_action_schema, find_fault, read_reply
@@ -53,6 +53,11 @@ def effective_stage(leave: Leave | None, permit_fresh: bool) -> Stage:
     if leave is None:
         return Stage.LOGGING
     return Stage.COPILOT if leave.stage in UNATTENDED and not permit_fresh else leave.stage
+
+
+def find_form(leave: Leave | None) -> DialogFormat:
+    """How dialogs are written under `leave`: as its pair reads them."""
+    return leave.pair.dialog if leave is not None and leave.pair is not None else DEFAULT_FORMAT
 
 
 async def ask_models(models: Models, metrics: Metrics, session: LiveSession, leave: Leave, pair: PairRef) -> Asked:

@@ -18,7 +18,8 @@ from pilotage_gateway.export import compress, read_time, stream_closed, stream_o
 from pilotage_gateway.intake import check_session_id, decode, decode_post, read_body
 from pilotage_gateway.problems import UnknownError
 from pilotage_gateway.queries import blind_untold, read_decision, read_labels_after, read_record
-from pilotage_gateway.turns import Turns, utc_now
+from pilotage_gateway.turns import Turns
+from pilotage_gateway.writes import utc_now
 
 ENCODE = msgspec.json.Encoder().encode
 LABELS_AT_ONCE = 1000

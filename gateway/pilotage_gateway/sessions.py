@@ -89,6 +89,11 @@ class LiveSession:
         """The state now."""
         return self.walk.state
 
+    def is_waiting(self, proposal: ProposalRecord) -> bool:
+        """Whether `proposal` still waits for an operator."""
+        unanswered = proposal.proposal_id not in self.answered
+        return proposal.decision == Decision.PROPOSE and unanswered and proposal.proposal_id not in self.intents
+
     def open_intent(self) -> Intent | None:
         """The intent whose outcome is not known, if there is one."""
         return next((intent for intent in self.intents.values() if intent.outcome is None), None)

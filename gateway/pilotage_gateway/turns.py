@@ -6,18 +6,16 @@ transaction that looks at suspensions once more; memory changes only after the r
 
 import logging
 import time
-from datetime import UTC, datetime
 from functools import partial
 
 import msgspec
 from sqlalchemy import Connection
 
 from pilotage_core.boot_clock import boot_seconds
-from pilotage_core.dialog import DEFAULT_FORMAT, DialogFormat
 from pilotage_core.errors import InvalidInputError, UnavailableError
 from pilotage_core.events import Event, Outcome, SessionOpened
 from pilotage_core.gate import Decision, GateFacts, GateVerdict, Reason, decide_accept, decide_gate
-from pilotage_core.record import PROPOSED, ProposalRecord
+from pilotage_core.record import PROPOSED
 from pilotage_core.source import ANYONE, Source, session_of
 from pilotage_core.walk import SessionWalk, is_decision_point
 from pilotage_core.wire import BY_PERMIT, Leave, Order, PairRef, PostEvents, ProposalCard, Turn, find_leave
@@ -26,6 +24,7 @@ from pilotage_gateway.checks import check_events, digest_event, split_repeated
 from pilotage_gateway.intake import read_screens
 from pilotage_gateway.metrics import Metrics
 from pilotage_gateway.models import Models
+from pilotage_gateway.orders import build_order
 from pilotage_gateway.permits import Permits
 from pilotage_gateway.posts import AMBIGUOUS, apply_post, plan_post
 from pilotage_gateway.problems import UnknownError
@@ -36,21 +35,9 @@ from pilotage_gateway.store import Store
 from pilotage_gateway.writes import PostWrite
 
 log = logging.getLogger(__name__)
-STANDING_ORDER_MS = 10_000
-"""How long an order holds that rests on no permit: an operator's accept, or an action that is not critical."""
 NOT_ORDERED = "stored; nothing is ordered"
 WITHDRAWN = "the order was taken back before it left"
 LOOK_WHAT_HAPPENED = "an order has no outcome: look at what happened before going on"
-
-
-def utc_now() -> str:
-    """The time as the records write it: UTC, microseconds, always the same width, so that it sorts as text."""
-    return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-
-
-def find_form(leave: Leave | None) -> DialogFormat:
-    """How dialogs are written under `leave`: as its pair reads them."""
-    return leave.pair.dialog if leave is not None and leave.pair is not None else DEFAULT_FORMAT
 
 
 class Turns:
@@ -86,7 +73,7 @@ class Turns:
         if session is None:
             stored = await self.store.read(partial(read_session, session_id=session_id))
             if stored is not None:
-                form = find_form(self.permits.leave_of(stored.record.process_cluster))
+                form = asking.find_form(self.permits.leave_of(stored.record.process_cluster))
                 session = self.live.keep(rebuild(stored, form))
         return session
 
@@ -104,8 +91,8 @@ class Turns:
             )
         metadata = first.data.metadata if isinstance(first.data, SessionOpened) else {}
         leave = find_leave(self.permits.snapshot, metadata, source)
-        walk = SessionWalk(find_form(leave))
-        return self.live.keep(LiveSession(session_id, leave.key if leave else "", utc_now(), walk))
+        walk = SessionWalk(asking.find_form(leave))
+        return self.live.keep(LiveSession(session_id, leave.key if leave else "", writes.utc_now(), walk))
 
     # --- storing -----------------------------------------------------------------------------------------------------
     async def _take(
@@ -115,7 +102,7 @@ class Turns:
         leave = self.permits.leave_of(session.process_cluster)
         stored = known = False
         try:
-            at = utc_now()
+            at = writes.utc_now()
             events = read_screens(new, leave.screens if leave else (), at)
             check_events(session, events, repeated)
             written = plan_post(session, events, at, leave, asking.effective_stage(leave, remaining > 0))
@@ -187,7 +174,7 @@ class Turns:
         return decide_gate(facts) if intent.authorised_by == BY_PERMIT else decide_accept(facts)
 
     async def _note_ambiguous(self, session: LiveSession, intent: Intent) -> None:
-        at = utc_now()
+        at = writes.utc_now()
 
         def job(connection: Connection) -> None:
             writes.write_outcome(connection, intent.proposal_id, Outcome.AMBIGUOUS, "", at)
@@ -207,7 +194,7 @@ class Turns:
         verdict = self._judge(session, leave, intent, self.permits.remaining_of(leave))
         if verdict.decision is Decision.EXECUTE:
             return self._order(session, intent, nonce), verdict
-        at, why = utc_now(), f"{verdict.reason}: {verdict.detail}" if verdict.detail else verdict.reason.value
+        at, why = writes.utc_now(), f"{verdict.reason}: {verdict.detail}" if verdict.detail else verdict.reason.value
         write = partial(
             writes.write_outcome, proposal_id=intent.proposal_id, outcome=Outcome.WITHDRAWN, error=why, at=at
         )
@@ -278,17 +265,12 @@ class Turns:
             return ("the session is closed" if not session.state.is_open else "the customer is to answer"), None
         if session.asked_version >= session.moved_version:  # only verdicts since: a model would see the same again
             last = next(reversed(session.proposals.values()), None)
-            if last is not None and last.at_version >= session.moved_version and self._is_waiting(session, last):
+            if last is not None and last.at_version >= session.moved_version and session.is_waiting(last):
                 return "", ProposalCard(last.proposal_id, last.action)
             return "nothing has changed since the policy was asked: the operator acts next", None
         if leave.pair is None or not leave.pair.policy_url:
             return "no policy is served", None
         return "", None
-
-    @staticmethod
-    def _is_waiting(session: LiveSession, proposal: ProposalRecord) -> bool:
-        unanswered = proposal.proposal_id not in session.answered
-        return proposal.decision == Decision.PROPOSE and unanswered and proposal.proposal_id not in session.intents
 
     async def _hand_off_or_observe(
         self, session: LiveSession, leave: Leave, facts: GateFacts, verdict: GateVerdict
@@ -337,7 +319,7 @@ class Turns:
             asked=asked,
             facts=facts,
             verdict=verdict,
-            at=utc_now(),
+            at=writes.utc_now(),
             snapshot_digest=self.permits.snapshot_digest,
             epoch=self.permits.highest_epoch,
             remaining_ms=remaining,
@@ -388,20 +370,8 @@ class Turns:
         return self._turn(session, leave, verdict.decision, verdict.reason, verdict.detail, order=order)
 
     def _order(self, session: LiveSession, intent: Intent, nonce: str) -> Order:
-        """What the adapter is told. Leave is counted from now, while it counts from its nonce, which was before."""
-        proposal, leave = session.proposals[intent.proposal_id], self.permits.leave_of(session.process_cluster)
-        rests_on_permit = intent.authorised_by == BY_PERMIT and proposal.critical
-        return Order(
-            proposal_id=proposal.proposal_id,
-            action=proposal.action,
-            idempotency_key=intent.idempotency_key,
-            nonce=nonce,
-            state_version=intent.state_version,
-            remaining_ms=self.permits.remaining_of(leave) if rests_on_permit else STANDING_ORDER_MS,
-            epoch=intent.epoch,
-            authorised_by=intent.authorised_by,
-            digest=proposal.action.digest,
-        )
+        leave = self.permits.leave_of(session.process_cluster)
+        return build_order(session.proposals[intent.proposal_id], intent, nonce, self.permits.remaining_of(leave))
 
     def _turn(
         self,

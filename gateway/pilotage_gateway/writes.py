@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 import msgspec
 from sqlalchemy import Connection, bindparam, insert, or_, select, update
@@ -18,6 +19,11 @@ from pilotage_gateway.sessions import Intent
 ENCODE = msgspec.json.Encoder().encode
 CHAIN_START = "0" * 32
 ALL = "*"
+
+
+def utc_now() -> str:
+    """The time as the records write it: UTC, microseconds, always the same width, so that it sorts as text."""
+    return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 @dataclass(frozen=True, slots=True)

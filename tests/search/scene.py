@@ -15,6 +15,7 @@ from pilotage_core.events import (
 from pilotage_core.screen import Control, ControlKind, ControlRule, Screen, ScreenSchema
 from pilotage_core.stage import Stage
 from pilotage_core.wire import PostEvents
+from pilotage_gateway.models import ModelError, PolicyReply
 
 TEMPLATE = "Hello, how can I help?"
 
@@ -198,3 +199,28 @@ class Truth:
     accepted: dict[str, str] = field(default_factory=dict)
     last: PostEvents | None = None
     unreported: list[Any] = field(default_factory=list)
+
+
+class FakeModels:
+    """Answers anything at all, and remembers what it was asked."""
+
+    def __init__(self, way: Any) -> None:
+        self.way = way
+
+    async def open(self) -> None:
+        pass
+
+    async def close(self) -> None:
+        pass
+
+    async def propose(self, url: str, prompt: str, schema: dict[str, Any]) -> PolicyReply:
+        await self.way.interfere("propose")
+        self.way.prompts.append(prompt)
+        return PolicyReply(self.way.reply, 0.9)
+
+    async def score(self, url: str, critic: str, query: str) -> float:
+        await self.way.interfere("score")
+        if self.way.score is None:
+            raise ModelError("the critic is asleep", where=url)
+        self.way.scores.append(Score(query, self.way.score))
+        return self.way.score

@@ -7,10 +7,8 @@ is asked of the gateway. `FOUND` collects instead of failing, to see what a vers
 """
 
 import asyncio
-import json
 import shutil
 import tempfile
-from collections import Counter
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,13 +18,14 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from search.judging import SEEN, TAU, Judging
 from search.scene import (
     GOOD,
     MESSAGES,
     RULES,
     SCHEMAS,
-    TEMPLATE,
     Executed,
+    FakeModels,
     Score,
     Truth,
     changes,
@@ -62,46 +61,13 @@ from pilotage_gateway import permits as permits_module
 from pilotage_gateway import turns as turns_module
 from pilotage_gateway import writes
 from pilotage_gateway.intake import decode_post
-from pilotage_gateway.models import ModelError, PolicyReply
-
-FOUND: Counter[str] | None = None
-"""None: a violation fails the test. A Counter: it is counted."""
-SEEN: Counter[str] = Counter()
-"""How often each thing happened: a search that never executes anything would prove nothing."""
 
 KEY = "star/bookings"
 TTL_SECONDS = 10.0
 LEASE = 7.0
-UNCRITICAL_TOOLS = {Tool.OPEN_PROCEDURE, Tool.FILL_INPUT}
-TAU = 0.8
 
 
-class FakeModels:
-    """Answers anything at all, and remembers what it was asked."""
-
-    def __init__(self, way: "WholeWay") -> None:
-        self.way = way
-
-    async def open(self) -> None:
-        pass
-
-    async def close(self) -> None:
-        pass
-
-    async def propose(self, url: str, prompt: str, schema: dict[str, Any]) -> PolicyReply:
-        await self.way.interfere("propose")
-        self.way.prompts.append(prompt)
-        return PolicyReply(self.way.reply, 0.9)
-
-    async def score(self, url: str, critic: str, query: str) -> float:
-        await self.way.interfere("score")
-        if self.way.score is None:
-            raise ModelError("the critic is asleep", where=url)
-        self.way.scores.append(Score(query, self.way.score))
-        return self.way.score
-
-
-class WholeWay(RuleBasedStateMachine):
+class WholeWay(Judging, RuleBasedStateMachine):
     """See the module."""
 
     TEMPLATE_DATABASE: Path | None = None
@@ -172,11 +138,6 @@ class WholeWay(RuleBasedStateMachine):
         permits_module.time, turns_module.boot_seconds, app_module.Models, permits_module.Permits.run = self._kept
         permits_module.boot_seconds = turns_module.boot_seconds
         shutil.rmtree(self.folder, ignore_errors=True)
-
-    def violate(self, what: str, detail: object) -> None:
-        if FOUND is None:
-            raise AssertionError(f"{what}: {detail}")
-        FOUND[what] += 1
 
     # --- the controller ---
     def snapshot(self) -> Snapshot:
@@ -291,7 +252,7 @@ class WholeWay(RuleBasedStateMachine):
         if not truth.nonce or not order.nonce:
             self.violate("an order without a nonce", order)
         SEEN[f"order by {'permit' if order.authorised_by == 'permit' else 'operator'}"] += 1
-        self._judge(order)
+        self.judge(order)
         truth.unreported.append(order)
         digest = getattr(order, "digest", order.action)
         since = (self.clock - truth.nonce_made) * 1000
@@ -313,60 +274,6 @@ class WholeWay(RuleBasedStateMachine):
                 truth.session, order.proposal_id, order.idempotency_key, order.action, order.authorised_by, self.clock
             )
         )
-
-    # --- what must hold of an order when it arrives ---
-    def _judge(self, order: Any) -> None:
-        if self.stopped or self.held.get("suspended", False):
-            self.violate("an order while people had said stop", order)
-        if order.authorised_by != "permit":
-            if self.truth.accepted.get(order.proposal_id) != order.authorised_by or not order.authorised_by.strip():
-                self.violate("an order by an operator who did not accept", order)
-            return
-        page, action = self.truth.page, order.action
-        if page is None:
-            return
-        doubtful = bool(action.control_id) and not page.is_certain(action.control_id)
-        if not page.is_sound or doubtful:
-            self.violate("ran on a page or control in doubt", (page, action))
-            return
-        if action.tool in UNCRITICAL_TOOLS:
-            SEEN["uncritical ran"] += 1
-            return
-        SEEN[f"critical ran: {action.tool}"] += 1
-        held = self.held
-        if held.get("stage", Stage.AUTOMATION) not in (Stage.CALIBRATION, Stage.AUTOMATION):
-            self.violate("a critical action in another stage", (held, action))
-        if self.clock >= self.leave_until:
-            self.violate("a critical action without leave", (self.clock, self.leave_until))
-        if action.tool in (Tool.CLOSE_CHAT, Tool.TRANSFER_CHAT) and held.get("finalizing_by_human", True):
-            self.violate("an ending that is a human's", action)
-        if action.tool is Tool.TRANSFER_CHAT and action.value:
-            self.violate("a transfer to a target that nobody allows", action)
-        if action.tool is Tool.CLICK_CONTROL and (action.text or action.value):
-            self.violate("an argument that the tool does not take", action)
-        if action.tool is Tool.SEND_TEXT_TO_CHAT and action.control_id and action.text != TEMPLATE:
-            self.violate("a template's id with other words", action)
-        self._check_score(order)
-
-    def _check_score(self, order: Any) -> None:
-        tau = self.held.get("tau", TAU)
-        if tau is None:
-            self.violate("a critical action without certificate", order)
-            return
-        wanted = {k: v for k, v in msgspec.to_builtins(order.action).items() if v != ""}
-        fitting = [
-            score
-            for score in self.scores
-            if json.loads(score.query.rpartition("\n>")[2]) == wanted and tau <= score.answer <= 1
-        ]
-        if not fitting:
-            self.violate("a critical action that was not scored so", (wanted, self.scores[-3:]))
-        elif not any(self._tells_newest(score.query) for score in fitting):
-            self.violate("scored without the customer's newest message", fitting[-1].query[-300:])
-
-    def _tells_newest(self, query: str) -> bool:
-        newest = self.truth.newest
-        return newest[:4].strip() in query.replace("\\n", "") and newest[-4:].strip() in query
 
     # --- rules ---
     @initialize()
