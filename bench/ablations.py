@@ -64,7 +64,7 @@ def run(name: str, star: Path, demo: Path, out: Path) -> dict[str, object]:
     """One ablation, as anyone would run it; its results and the command."""
     out.mkdir(parents=True, exist_ok=True)
     config, plan = json.loads(CONFIG.read_text()), PLANS[name]
-    config["policy"]["development_share"] = plan.development_share
+    config["selection"]["policy_development_share"] = plan.development_share
     config["transformers"]["policy"] |= {"epochs": 3, "evaluateEvery": 1500, "candidates": 2}
     config["transformers"]["critic"], config["preference"] = CRITIC, PREFERENCE
     (out / "config.json").write_text(json.dumps(config, indent=1))

@@ -34,7 +34,7 @@ ACCEPT, REJECT = " accept", " reject"
 """A critic's two words. With the space, as byte-level vocabularies hold whole words: SmolLM2's has no `reject`."""
 
 
-class Snapshot(StrEnum):
+class SnapshotKind(StrEnum):
     """How a changed screen is written."""
 
     WHOLE = "whole"  # every line again
@@ -48,7 +48,7 @@ class DialogFormat(msgspec.Struct, frozen=True):
     `max_chars` bounds the dialog; past it whole blocks of old lines go, `block_chars` at a time.
     """
 
-    snapshot: Snapshot = Snapshot.COMPACT
+    snapshot: SnapshotKind = SnapshotKind.COMPACT
     max_chars: int = 24_000
     block_chars: int = 8_000
 
@@ -82,7 +82,7 @@ def encode_action(action: Action, form: DialogFormat) -> str:
 
     Compact leaves out the text of a template reply, which follows from the template.
     """
-    if form.snapshot is Snapshot.COMPACT and action.control_id and action.text:
+    if form.snapshot is SnapshotKind.COMPACT and action.control_id and action.text:
         action = msgspec.structs.replace(action, text="")
     return encode_judged(action)
 
@@ -148,10 +148,10 @@ class Dialog:
             if not after or (before != after and len(before) + len(after) > 2):  # several of one name: told anew
                 self._write(f"- {name}")
         for name, after in lines.items():
-            if self.form.snapshot is Snapshot.WHOLE or self._screen.get(name) != after:
+            if self.form.snapshot is SnapshotKind.WHOLE or self._screen.get(name) != after:
                 for line in after:
                     self._write(f"+ {line}")
-        self._screen = {} if self.form.snapshot is Snapshot.WHOLE else lines
+        self._screen = {} if self.form.snapshot is SnapshotKind.WHOLE else lines
 
     def _write(self, line: str) -> None:
         self.lines.append(line)
@@ -189,7 +189,7 @@ class Dialog:
 
     def _screen_lines(self, screen: Screen) -> Iterator[tuple[str, str]]:
         """Every element shown, with its name in the dialog: in a difference a changed line is another element."""
-        compact = self.form.snapshot is Snapshot.COMPACT
+        compact = self.form.snapshot is SnapshotKind.COMPACT
         for control in screen.controls:
             if control.visible:
                 line = self._control_line(control)
@@ -207,7 +207,7 @@ class Dialog:
             line += f"={_FLAGS.sub(_escape_space, self._text(control.value))}"
         if not control.enabled:
             line += " disabled"
-        if self.form.snapshot is not Snapshot.COMPACT:
+        if self.form.snapshot is not SnapshotKind.COMPACT:
             if control.required:
                 line += " required"
             line += f" | {self._text(control.label)}"

@@ -7,7 +7,7 @@ are made, they are made here, of what a gateway folds and of what a data set is 
 from pilotage_core.record import SessionRecord
 
 PROFILE = "none"
-"""The masks in force; part of every data card."""
+"""The masks that are used; part of every data card."""
 
 
 def mask_record(record: SessionRecord) -> SessionRecord:

@@ -53,7 +53,7 @@ _HOSTS = frozenset(
 """Elements that can have a shadow tree, beside custom ones."""
 
 
-class State(NamedTuple):
+class ElementState(NamedTuple):
     """What an element has from itself and from what it stands in."""
 
     gone: bool = False  # display: none, closed details and dialogs, the hidden attribute, …
@@ -83,7 +83,7 @@ class Scope:
         tree: LexborHTMLParser,
         source: str,
         roots: tuple[LexborNode, ...] | None = None,
-        base: State = State(),
+        base: ElementState = ElementState(),
         outer: "tuple[Scope, LexborNode] | None" = None,
     ) -> None:
         self.tree, self.source, self._roots, self._base = tree, source, roots, base
@@ -95,7 +95,7 @@ class Scope:
         self.frames: list[LexborNode] = []
         self.shadows: dict[int, tuple[LexborNode, tuple[LexborNode, ...]]] = {}
         self._stateful: set[int] = set()
-        self._states: dict[int, State] = {}
+        self._states: dict[int, ElementState] = {}
         self._barred: set[int] = set()
         self._ignored: set[int] = set()
         labels, styles = self._look_around()
@@ -129,7 +129,7 @@ class Scope:
         """The elements that an attribute such as aria-owns names, in its order."""
         return [self.ids[name] for name in (ids or "").split() if name in self.ids]
 
-    def state(self, node: LexborNode) -> State:
+    def state(self, node: LexborNode) -> ElementState:
         """The state of `node`, by way of what it stands in."""
         key = node.mem_id
         known = self._states.get(key)
@@ -188,12 +188,12 @@ class Scope:
         found: list[LexborNode] = self.memo["slotted"].get(slot.mem_id, [])
         return found
 
-    def _own_state(self, node: LexborNode, above: State) -> State:
+    def _own_state(self, node: LexborNode, above: ElementState) -> ElementState:
         attributes = node.attributes
         display, visibility = self._find_style(node, attributes)
         disabled = attributes.get("aria-disabled")
         says = bool(disabled) and (disabled or "").lower() != "undefined"
-        return State(
+        return ElementState(
             gone=above.gone or display == "none",
             invisible=visibility in ("hidden", "collapse")
             if visibility in ("hidden", "collapse", "visible")
@@ -300,7 +300,7 @@ def _is_within_hidden(node: LexborNode) -> bool:
     return False
 
 
-def _state_in(node: LexborNode, parent: LexborNode, state: State) -> State:
+def _state_in(node: LexborNode, parent: LexborNode, state: ElementState) -> ElementState:
     """`state` of a child, after what its parent does to its children."""
     attributes = parent.attributes
     match parent.tag:
@@ -315,7 +315,7 @@ def _state_in(node: LexborNode, parent: LexborNode, state: State) -> State:
     return state
 
 
-def is_disabled(state: State, node: LexborNode, attributes: Attributes, role: str) -> bool:
+def is_disabled(state: ElementState, node: LexborNode, attributes: Attributes, role: str) -> bool:
     """Whether a browser lets nobody use `node`. A native disabled beats aria-disabled, which focusable ones inherit."""
     if state.barred or (node.tag in NATIVE and ("disabled" in attributes or state.fieldset_disabled)):
         return True
@@ -325,7 +325,7 @@ def is_disabled(state: State, node: LexborNode, attributes: Attributes, role: st
     return state.aria_disabled and is_focusable(node, attributes, role)
 
 
-Waiting = tuple[LexborHTMLParser, str, tuple[LexborNode, ...] | None, State, tuple[Scope, LexborNode] | None]
+Waiting = tuple[LexborHTMLParser, str, tuple[LexborNode, ...] | None, ElementState, tuple[Scope, LexborNode] | None]
 
 
 def list_scopes(tree: LexborHTMLParser, html: str, parse: Callable[[str], LexborHTMLParser]) -> Iterator[Scope]:
@@ -334,7 +334,7 @@ def list_scopes(tree: LexborHTMLParser, html: str, parse: Callable[[str], Lexbor
     Not reached: frames with an address of their own, and shadow trees that a script makes. Raises InvalidScreenError
     for more than MAX_SCOPES, and what `parse` raises.
     """
-    waiting: list[Waiting] = [(tree, html, None, State(), None)]
+    waiting: list[Waiting] = [(tree, html, None, ElementState(), None)]
     for _ in range(MAX_SCOPES):
         if not waiting:
             return
@@ -347,7 +347,7 @@ def list_scopes(tree: LexborHTMLParser, html: str, parse: Callable[[str], Lexbor
                 continue
             state = scope.state(frame)
             source = frame.attributes["srcdoc"] or ""
-            inside = State(state.gone, state.invisible, state.unheard, ignored=state.ignored)
+            inside = ElementState(state.gone, state.invisible, state.unheard, ignored=state.ignored)
             waiting.append((parse(source), source, None, inside, None))
     if waiting:
         raise InvalidScreenError(

@@ -14,7 +14,7 @@ from selectolax.lexbor import LexborHTMLParser, LexborNode, SelectolaxError
 
 from pilotage_core.errors import InvalidScreenError
 from pilotage_core.naming import find_name, find_options, find_value, read_text
-from pilotage_core.page import ACTIONABLE, Scope, State, collapse, is_disabled, list_scopes
+from pilotage_core.page import ACTIONABLE, ElementState, Scope, collapse, is_disabled, list_scopes
 from pilotage_core.parsing import FrameParser, parse
 from pilotage_core.radios import Radio, find_group, join_radios
 from pilotage_core.roles import (
@@ -238,7 +238,7 @@ def _read_control(
     node: LexborNode,
     attributes: Attributes,
     role: str,
-    state: State,
+    state: ElementState,
     rule: ControlRule | None,
     by_aria: bool,
     position: int,

@@ -23,7 +23,7 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
-from pilotage_core.dialog import DEFAULT_FORMAT, DialogFormat, Snapshot
+from pilotage_core.dialog import DEFAULT_FORMAT, DialogFormat, SnapshotKind
 
 LEAST_CHARS, MOST_CHARS = 1_000, 10_000_000
 """Bounds of a dialog's limit: a screen or two, and more than any model reads."""
@@ -74,14 +74,14 @@ CountOrNone = Annotated[int, Field(ge=0, le=1_000_000_000)]
 class Settings(BaseModel):
     """Frozen, nothing unknown; camelCase and snake_case are both read."""
 
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True)
+    model_config = ConfigDict(
+        alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True, use_attribute_docstrings=True
+    )
 
 
 class Shape(Settings):
     """A Qwen2 from scratch, for where there is no base model: CI, small processes, machines without a GPU.
 
-    `hidden` is the width, of `heads` query heads (the paper's models use 64 to 128 a head) over `key_value_heads`;
-    the feed-forward part is `intermediate` wide. `vocabulary` bounds the tokenizer that is learned from the data.
     Embeddings are tied.
     """
 
@@ -94,11 +94,17 @@ class Shape(Settings):
     )
 
     hidden: Annotated[int, Field(ge=16, le=16384)] = 256
+    """The width."""
     layers: Annotated[int, Field(ge=1, le=256)] = 4
+    """Blocks of attention and feed-forward."""
     heads: Annotated[int, Field(ge=1, le=256)] = 4
+    """Query heads (the paper's models have 64 to 128 of the width each)."""
     key_value_heads: Annotated[int, Field(ge=1, le=256)] = 2
+    """Shared by the query heads."""
     intermediate: Annotated[int, Field(ge=16, le=65536)] = 688
+    """The width of the feed-forward part."""
     vocabulary: Annotated[int, Field(ge=300, le=1_000_000)] = 4096
+    """Bounds the tokenizer that is learned from the data."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -118,13 +124,7 @@ class Balancing(StrEnum):
 
 
 class DatasetSettings(Settings):
-    """What a policy's training sequences are made of.
-
-    `logs_per_rejection`: how many logged actions there are for each corrected proposal (0: all of both).
-    `rejections`: at most that many corrected proposals, the newest (0: all). One of the two at most. `max_tokens`
-    bounds a sequence and a packed row (Table 5: 32,768). `snapshot` and `max_chars` (what a dialog is trimmed beyond)
-    are how dialogs are written, by gateways too.
-    """
+    """What a policy's training sequences are made of. Mix by ratio or by count, not both."""
 
     model_config = ConfigDict(
         json_schema_extra=_rules(
@@ -132,13 +132,20 @@ class DatasetSettings(Settings):
         )
     )
 
-    snapshot: Snapshot = DEFAULT_FORMAT.snapshot
+    snapshot: SnapshotKind = DEFAULT_FORMAT.snapshot
+    """How a changed screen is written, by gateways too."""
     max_chars: Annotated[int, Field(ge=LEAST_CHARS, le=MOST_CHARS)] = DEFAULT_FORMAT.max_chars
+    """Beyond that a dialog is trimmed, by gateways too."""
     logs_per_rejection: Number = 0.0
+    """Logged actions to each corrected proposal (0: all of both)."""
     rejections: CountOrNone = 0
+    """At most that many corrected proposals, the newest (0: all)."""
     balancing: Balancing = Balancing.NATURAL
+    """What of a window's actions is learned from."""
     max_tokens: Annotated[int, Field(ge=64, le=1_048_576)] = 32_768
+    """Bounds a sequence and a packed row (Table 5: 32,768)."""
     seed: CountOrNone = 0
+    """Of the draws."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -174,14 +181,14 @@ class Optimizer(StrEnum):
 
 
 class Lora(Settings):
-    """Low-rank adapters instead of all weights (Hu et al. 2021). `rank` 0: all weights are trained.
-
-    `alpha` / `rank` scales what they add; `targets` are the names of the modules that get one.
-    """
+    """Low-rank adapters instead of all weights (Hu et al. 2021)."""
 
     rank: Annotated[int, Field(ge=0, le=1024)] = 0
+    """0: all weights are trained."""
     alpha: Positive = 32.0
+    """`alpha` / `rank` scales what the adapters add."""
     dropout: Momentum = 0.0
+    """Of what goes into them."""
     targets: Annotated[tuple[Annotated[str, Field(max_length=63)], ...], Field(max_length=32)] = (
         "q_proj",
         "k_proj",
@@ -191,20 +198,11 @@ class Lora(Settings):
         "up_proj",
         "down_proj",
     )
+    """Names of the modules that get one."""
 
 
 class Optimisation(Settings):
-    """One run of an optimiser: batches, AdamW, schedule, evaluation, checkpoints, processes.
-
-    A *batch* is `global_batch` packed rows over all processes; each takes `micro_batch` of them at a time. `clip` is
-    the largest norm of a batch's gradient. AdamW is decoupled (Loshchilov & Hutter 2019): the weights shrink by
-    `weight_decay` × schedule, whatever the learning rate. `optimizer` muon learns a small model from scratch in a third
-    of the tokens; it steps whole matrices, so it does not go with sharding `full` over several processes. The rate
-    rises over `warm_up_batches` and falls as a cosine to `final_share` of itself. Every `evaluate_every` batches the
-    loss of `evaluation_batches` development batches is taken, and a checkpoint becomes a candidate for serving;
-    `checkpoint_every` (0: no more often) are only for resuming. `time_budget_seconds` (0: none) shortens the schedule
-    to what fits. `sharded_state_dict` and the prefetches are for sharding `full` over several processes.
-    """
+    """One run of an optimiser: batches, AdamW, schedule, evaluation, checkpoints, processes."""
 
     model_config = ConfigDict(
         json_schema_extra=_rules(
@@ -213,31 +211,59 @@ class Optimisation(Settings):
     )
 
     epochs: Annotated[int, Field(ge=1, le=1000)] = 2
+    """Passes over the data."""
     global_batch: Annotated[int, Field(ge=1, le=65536)] = 32
+    """Packed rows in a batch, over all processes."""
     micro_batch: Annotated[int, Field(ge=1, le=4096)] = 1
+    """Rows that a process takes at a time."""
     clip: Positive = 2.0
+    """The largest norm of a batch's gradient."""
     optimizer: Optimizer = Optimizer.DECOUPLED_ADAMW
+    """What turns gradients into steps. Muon learns a small model from scratch in a third of the tokens; it steps whole
+    matrices, so it does not go with sharding `full` over several processes.
+    """
     learning_rate: Positive = 2e-6
+    """At its peak."""
     beta_1: Momentum = 0.9
+    """AdamW's."""
     beta_2: Momentum = 0.95
+    """AdamW's."""
     epsilon: Positive = 1e-8
+    """AdamW's."""
     weight_decay: Number = 1e-7
+    """Decoupled (Loshchilov & Hutter 2019): weights shrink by this times the schedule, whatever the learning rate."""
     warm_up_batches: CountOrNone = 500
+    """The rate rises so long,"""
     final_share: Share = 0.1
+    """and falls as a cosine to this share of its peak."""
     evaluate_every: Count = 500
+    """Batches between looks at the development loss; a checkpoint becomes a candidate for serving then."""
     evaluation_batches: Count = 20
+    """Development batches that are looked at."""
     candidates: Annotated[int, Field(ge=1, le=100)] = 4
+    """The best so many are judged for serving."""
     checkpoint_every: CountOrNone = 100
+    """Batches between checkpoints that are only for resuming (0: no more often than candidates)."""
     keep_checkpoints: Annotated[int, Field(ge=1, le=100)] = 2
+    """The newest so many."""
     time_budget_seconds: CountOrNone = 0
+    """Shortens the schedule to what fits (0: none)."""
     precision: Precision = Precision.BF16
+    """What forward and backward passes compute in."""
     sharding: Sharding = Sharding.FULL
+    """What several processes keep of the model."""
     sharded_state_dict: bool = True
+    """Each process writes its own part of a checkpoint (sharding `full`)."""
     activation_checkpointing: bool = True
+    """Activations are computed again instead of kept."""
     backward_prefetch: bool = True
+    """The next block's weights are fetched early (sharding `full`)."""
     forward_prefetch: bool = True
+    """The same in the forward pass."""
     lora: Lora = Lora()
+    """Low-rank adapters instead of all weights."""
     seed: CountOrNone = 0
+    """Of everything drawn."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -247,51 +273,57 @@ class Optimisation(Settings):
 
 
 class PolicyTraining(Optimisation):
-    """Supervised fine-tuning of the policy: Table 5 as it stands, with loss on actions only.
-
-    `text_weight`: how much the rest of the dialog counts beside the actions at the start, falling to nothing at the end
-    of the schedule. A model from scratch has to learn the language from it (0.5); a base model knows it (0).
-    """
+    """Supervised fine-tuning of the policy: Table 5 as it stands, with loss on actions only."""
 
     text_weight: Share = 0.0
+    """How much the rest of the dialog counts beside the actions at the start, falling to nothing at the end. A model
+    from scratch learns the language from it (0.5); a base model knows it (0).
+    """
 
 
 class PretrainTraining(Optimisation):
     """Domain-adaptive pretraining on plain text, before the policy; loss on every token."""
 
     epochs: Annotated[int, Field(ge=1, le=1000)] = 1
+    """Passes over the data."""
     learning_rate: Positive = 1e-5
+    """At its peak."""
 
 
 class GradeWeights(Settings):
-    """How much a rejection of each grade weighs in the critic's loss; an unedited accept weighs 1.
-
-    An `acceptable` proposal was not wrong: it teaches no rejection.
-    """
+    """How much a rejection of each grade weighs in the critic's loss; an unedited accept weighs 1."""
 
     acceptable: Share = 0.0
+    """It was not wrong: it teaches no rejection."""
     minor_edits: Share = 0.5
+    """Of little that was wrong."""
     incorrect: Share = 1.0
+    """Of what was wrong."""
     missing_verification: Share = 1.0
+    """Of a check that was left out."""
     wrong_route: Share = 1.0
+    """Of a case that went elsewhere."""
     ungraded: Share = 1.0
+    """Of a rejection without a grade."""
 
 
 class CriticTraining(Optimisation):
-    """Fine-tuning of the critic from the policy's checkpoint, on one token: accept or reject.
-
-    `grades` weigh rejections. `side_evidence` writes cross-fitted acceptance rates by tool, screen and operator group
-    into the prompt (`folds` parts). `replayed` replays the policy's proposals on recorded states for labels; live
-    feedback joins where there is some.
-    """
+    """Fine-tuning of the critic from the policy's checkpoint, on one token: accept or reject."""
 
     epochs: Annotated[int, Field(ge=1, le=1000)] = 1
+    """Passes over the data."""
     warm_up_batches: CountOrNone = 50
+    """The rate rises so long."""
     evaluate_every: Count = 100
+    """Batches between candidates."""
     grades: GradeWeights = GradeWeights()
+    """How much a rejection weighs."""
     side_evidence: bool = False
+    """Cross-fitted acceptance rates by tool, screen and operator group stand in the prompt."""
     folds: Annotated[int, Field(ge=2, le=20)] = 4
+    """Parts they are cross-fitted in."""
     replayed: bool = True
+    """The policy's proposals are replayed on recorded states for labels; live feedback joins where there is some."""
 
 
 class PreferenceLoss(StrEnum):
@@ -303,19 +335,28 @@ class PreferenceLoss(StrEnum):
 
 
 class PreferenceTraining(Optimisation):
-    """Preference optimisation on single-step pairs from overrides: an ablation. `beta` holds to the reference."""
+    """Preference optimisation on single-step pairs from overrides: an ablation."""
 
     epochs: Annotated[int, Field(ge=1, le=1000)] = 1
+    """Passes over the pairs."""
     learning_rate: Positive = 5e-7
+    """At its peak."""
     warm_up_batches: CountOrNone = 50
+    """The rate rises so long."""
     loss: PreferenceLoss = PreferenceLoss.DPO
+    """Which loss."""
     beta: Positive = 0.1
+    """Holds to the reference."""
 
 
 class TransformersSettings(Settings):
     """All that a resource tells the backend `transformers`, in the order data meets it."""
 
     shape: Shape = Shape()
+    """The model, where there is no base model."""
     dataset: DatasetSettings = DatasetSettings()
+    """What training sequences are made of."""
     policy: PolicyTraining = PolicyTraining()
+    """Fine-tuning of the policy."""
     critic: CriticTraining = CriticTraining()
+    """Fine-tuning of the critic, from the policy's weights."""

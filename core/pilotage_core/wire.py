@@ -287,7 +287,7 @@ MOST_CERTIFICATES, MOST_METRICS = 64, 400
 
 
 # --- gateway → simulator, CLI, controller ---
-class ProcessClusterStatus(msgspec.Struct, frozen=True):
+class ProcessClusterWork(msgspec.Struct, frozen=True):
     """What one gateway makes of one process cluster: `stage` is the one it works in (no permit: at most Copilot)."""
 
     stage: Stage
@@ -303,7 +303,7 @@ class GatewayStatus(msgspec.Struct, frozen=True):
     snapshot_digest: str
     live_sessions: int
     suspended: tuple[str, ...]
-    process_clusters: dict[str, ProcessClusterStatus]
+    process_clusters: dict[str, ProcessClusterWork]
 
 
 class Suspend(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

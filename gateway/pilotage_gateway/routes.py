@@ -11,7 +11,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from pilotage_core.errors import InvalidInputError
-from pilotage_core.wire import GatewayStatus, LabelPage, ProcessClusterStatus, Suspend
+from pilotage_core.wire import GatewayStatus, LabelPage, ProcessClusterWork, Suspend
 from pilotage_gateway import writes
 from pilotage_gateway.asking import effective_stage
 from pilotage_gateway.export import compress, read_time, stream_closed, stream_open
@@ -143,7 +143,7 @@ async def get_status(request: Request) -> Response:
     stopped = turns.suspended
     leaves = permits.snapshot.leaves if permits.snapshot is not None else ()
     clusters = {
-        leave.key: ProcessClusterStatus(
+        leave.key: ProcessClusterWork(
             effective_stage(leave, permits.remaining_of(leave) > 0),
             leave.pair.revision if leave.pair else "",
             leave.suspended or leave.key in stopped or writes.ALL in stopped,

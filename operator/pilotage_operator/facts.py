@@ -91,7 +91,7 @@ class CounterFacts:
 
 @dataclass(frozen=True, slots=True)
 class MonitorFact:
-    """Shiryaev-Roberts over the labels of the pair in force since Calibration began; `cursor` is the newest label's.
+    """Shiryaev-Roberts over the labels of the current pair since Calibration began; `cursor` is the newest label's.
 
     `tightened` names the strata whose R has reached TIGHTEN_AT under the certificates in force.
     """

@@ -29,8 +29,8 @@ class Metrics:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         labels = ("process_cluster",)
-        self.stage = self._gauge("pilotage_stage", "1 for the stage in force", (*labels, "stage"))
-        self.monitor_r = self._gauge("pilotage_monitor_r", "Shiryaev-Roberts R of the pair in force", (*labels, "pair"))
+        self.stage = self._gauge("pilotage_stage", "1 for the current stage", (*labels, "stage"))
+        self.monitor_r = self._gauge("pilotage_monitor_r", "Shiryaev-Roberts R of the current pair", (*labels, "pair"))
         self.monitor_k = self._gauge("pilotage_monitor_k", "Capital for a looser threshold", (*labels, "pair"))
         self.epoch = Gauge("pilotage_controller_epoch", "Epoch permits are signed in", registry=self.registry)
         self.breaches = Counter("pilotage_breaches", "Rollbacks", (*labels, "guardrail"), registry=self.registry)
@@ -62,7 +62,7 @@ class Metrics:
                 self.stage.remove(process_cluster, stage.value)
 
     def set_stage(self, process_cluster: str, stage: Stage) -> None:
-        """Show `stage` as the one in force."""
+        """Show `stage` as the current one."""
         for each in Stage:
             self.stage.labels(process_cluster, each.value).set(each is stage)
 

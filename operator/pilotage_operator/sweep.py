@@ -217,7 +217,7 @@ class Sweeper:
         fault = self._clusters[bundle.key].fault
         if not fault:
             return decision
-        # What it names is not there any more: the last whole bundle stays in force, and people are told.
+        # What it names is not there any more: the last whole bundle goes on counting, and people are told.
         told = decision.status.model_copy(update={"conditions": status.conditions})
         return replace(decision, status=decide_faulty(told, fault, now))
 
@@ -256,7 +256,7 @@ class Sweeper:
         return written
 
     def _adopt(self, decisions: dict[str, LifecycleDecision]) -> None:
-        """What takes leave away is in force whether or not it can be written down now."""
+        """What takes leave away counts whether or not it can be written down now."""
         for key, decision in decisions.items():
             cluster = self._clusters[key]
             if decision.revoked or decision.status.earned.rank < cluster.status.earned.rank:

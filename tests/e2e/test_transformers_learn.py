@@ -24,7 +24,7 @@ CRITIC = {
 def build_config():
     """The benchmark's, in two epochs instead of a time, with more development sessions: they teach the critic."""
     config = json.loads(BENCH.read_text())
-    config["policy"]["development_share"] = 0.15
+    config["selection"]["policy_development_share"] = 0.15
     config["transformers"]["policy"] |= {"epochs": 2, "evaluateEvery": 1000, "candidates": 2}
     config["transformers"]["critic"] = CRITIC
     return config

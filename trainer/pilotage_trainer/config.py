@@ -22,26 +22,46 @@ Strength = Annotated[float, msgspec.Meta(gt=0, le=1e9)]
 
 
 class PolicySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How a policy is fitted. `strength` is the inverse of the L2 penalty; `rarest` the fewest examples of a trait."""
+    """How a count policy is fitted.
+
+    `strength` is the inverse of the L2 penalty, `rarest` the fewest examples of a trait, `least_examples` the fewest of
+    all.
+    """
 
     strength: Strength = 0.3
     rarest: Count = 3
     iterations: Count = 25
-    development_share: InnerShare = 0.2
     least_examples: Count = 50
 
 
 class CriticSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How a critic is fitted and when it counts as better than confidence.
+    """How a count critic is fitted.
 
     `folds` of cross-fitting, `strength` the inverse of the L2 penalty, `rarest` the fewest labels of a trait.
-    `certainty` is the share of bootstrap draws (whole sessions) in which it has to be the better one.
     """
 
     folds: Annotated[int, msgspec.Meta(ge=2)] = 4
     strength: Strength = 0.3
     rarest: Count = 5
-    development_share: InnerShare = 0.35
+
+
+class Counts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """All that is told to backend `counts`."""
+
+    policy: PolicySettings = PolicySettings()
+    critic: CriticSettings = CriticSettings()
+
+
+class Selection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How a policy is looked at, and when a critic counts as better than confidence, whatever the backend.
+
+    The newest `policy_development_share` of a policy's sessions judges it, the newest `critic_development_share` of a
+    critic's compares it with confidence; `least_labels` it needs to learn from. `certainty` is the share of bootstrap
+    `draws` (whole sessions) in which it has to be the better one.
+    """
+
+    policy_development_share: InnerShare = 0.2
+    critic_development_share: InnerShare = 0.35
     least_labels: Count = 40
     draws: Count = 400
     certainty: Share = 0.95
@@ -68,8 +88,8 @@ class JobConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `rules` class actions. `strata` share `delta` evenly, whether or not they have labels. A policy passes if its action
     accuracy on development sessions reaches `min_action_accuracy`. It learns from the newest `rolling_window_sessions`
-    of its window at most (0: all). `base_model` ("": from scratch) and `transformers` are for that
-    backend; `pretraining` and `preference` are for commands that people start, not the controller.
+    of its window at most (0: all). `counts` are for that backend, `base_model` ("": from scratch) and `transformers`
+    for the other, `selection` for both; `pretraining` and `preference` are for commands that people start.
     """
 
     rules: ActionRules = ActionRules()
@@ -82,8 +102,8 @@ class JobConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     min_action_accuracy: Share = 0.0
     rolling_window_sessions: CountOrNone = 0
     evidence: Evidence = Evidence()
-    policy: PolicySettings = PolicySettings()
-    critic: CriticSettings = CriticSettings()
+    selection: Selection = Selection()
+    counts: Counts = Counts()
     base_model: str = BASE_MODEL
     transformers: TransformersSettings = TransformersSettings()
     pretraining: PretrainTraining = PretrainTraining()

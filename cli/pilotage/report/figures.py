@@ -54,7 +54,7 @@ class OperatorSeconds(msgspec.Struct, frozen=True):
     sessions: int
 
 
-class ProcessClusterFigures(msgspec.Struct, frozen=True):
+class ProcessClusterWork(msgspec.Struct, frozen=True):
     """The figures of one process cluster.
 
     `executed_critical`: critical actions that ran with nobody asked, by the BPM's ledger. `strict_precision`: the share
@@ -98,7 +98,7 @@ class UnsafeExecution(msgspec.Struct, frozen=True):
 class Figures(msgspec.Struct, frozen=True):
     """The whole report in numbers: what `pilotage report --json` prints."""
 
-    process_clusters: tuple[ProcessClusterFigures, ...]
+    process_clusters: tuple[ProcessClusterWork, ...]
     unsafe_executions: int
     unsafe: tuple[UnsafeExecution, ...]
     orders: int
@@ -159,14 +159,14 @@ def find_unsafe(run: Run) -> Iterator[UnsafeExecution]:
             yield UnsafeExecution(order.session_id, order.proposal_id, "executed, but only proposed and never accepted")
 
 
-def _figures_of(run: Run, key: str) -> ProcessClusterFigures:
+def _figures_of(run: Run, key: str) -> ProcessClusterWork:
     item = run.process_clusters[key]
     status: dict[str, Any] = item.get("status") or {}
     sessions = run.sessions.get(key, ())
     executed = ran_alone(run.ledger.orders, key)
     unattended = [s for s in sessions if stage_of(s) in UNATTENDED]
     breaches = tuple(find_breaches(run, key))
-    return ProcessClusterFigures(
+    return ProcessClusterWork(
         name=item["metadata"]["name"],
         namespace=item["metadata"]["namespace"],
         stage=status.get("stage", ""),

@@ -9,7 +9,7 @@ from importlib.resources import files
 
 from pilotage.report import charts
 from pilotage.report.breach import Breach, Evidence
-from pilotage.report.figures import Figures, ProcessClusterFigures
+from pilotage.report.figures import Figures, ProcessClusterWork
 from pilotage.report.times import in_words, to_seconds
 from pilotage.run import Curve, Run
 from pilotage_core.actions import Action
@@ -49,12 +49,12 @@ def _header(figures: Figures) -> str:
     )
 
 
-def in_order_of_interest(figures: Figures) -> list[ProcessClusterFigures]:
+def in_order_of_interest(figures: Figures) -> list[ProcessClusterWork]:
     """Process clusters, those to which most happened first."""
     return sorted(figures.process_clusters, key=lambda one: (-len(one.stages), -one.sessions))
 
 
-def in_a_sentence(one: ProcessClusterFigures) -> str:
+def in_a_sentence(one: ProcessClusterWork) -> str:
     """What happened to one process cluster, in one sentence."""
     name = one.name.replace("-", " ").capitalize()
     highest = max((Stage(flip.stage) for flip in one.stages), key=lambda stage: stage.rank, default=Stage.LOGGING)
@@ -121,7 +121,7 @@ def run_bounds(run: Run, figures: Figures) -> tuple[float, float]:
     return start, max(end, start + 1)
 
 
-def _lane(run: Run, one: ProcessClusterFigures, start: float, end: float) -> charts.Lane:
+def _lane(run: Run, one: ProcessClusterWork, start: float, end: float) -> charts.Lane:
     key = f"{one.namespace}/{one.name}"
     times = [to_seconds(flip.at) - start for flip in one.stages]
     spans = [
@@ -139,7 +139,7 @@ def _lane(run: Run, one: ProcessClusterFigures, start: float, end: float) -> cha
 
 
 # --- one process cluster --------------------------------------------------------------------------------------------
-def _process_cluster(run: Run, one: ProcessClusterFigures) -> str:
+def _process_cluster(run: Run, one: ProcessClusterWork) -> str:
     colour = charts.STAGE_COLOURS.get(one.stage, "#eee")
     parts = [
         f'<section id="{escape(one.name)}"><h2>{escape(one.name)}'
@@ -158,7 +158,7 @@ def _process_cluster(run: Run, one: ProcessClusterFigures) -> str:
     return "".join(parts)
 
 
-def _facts(one: ProcessClusterFigures) -> str:
+def _facts(one: ProcessClusterWork) -> str:
     by_stage = ", ".join(f"{count:,} in {stage}" for stage, count in one.sessions_by_stage.items())
     rows = [("Sessions", f"{one.sessions:,}" + (f" ({by_stage})" if by_stage else ""))]
     if any(Stage(flip.stage) in UNATTENDED for flip in one.stages):
@@ -169,7 +169,7 @@ def _facts(one: ProcessClusterFigures) -> str:
     return f'<dl class="dl">{items}</dl>'
 
 
-def _facts_unattended(one: ProcessClusterFigures) -> list[tuple[str, str]]:
+def _facts_unattended(one: ProcessClusterWork) -> list[tuple[str, str]]:
     return [
         (
             "Ran with nobody asked",
@@ -187,14 +187,14 @@ def _facts_unattended(one: ProcessClusterFigures) -> list[tuple[str, str]]:
     ]
 
 
-def _acceptance(one: ProcessClusterFigures) -> str:
+def _acceptance(one: ProcessClusterWork) -> str:
     if not one.acceptance:
         return ""
     rows = ((tool, a.share, f"{a.share:.0%} of {a.given:,}") for tool, a in one.acceptance.items())
     return f"<div><h3>Proposals accepted unedited, by tool</h3>{charts.draw_shares(rows)}</div>"
 
 
-def _operator_time(one: ProcessClusterFigures) -> str:
+def _operator_time(one: ProcessClusterWork) -> str:
     time = one.operator_seconds
     if not time.sessions:
         return ""
@@ -206,7 +206,7 @@ def _operator_time(one: ProcessClusterFigures) -> str:
     return f"<div><h3>Operators’ active time</h3>{charts.draw_times(rows)}<p class='note'>{note}</p></div>"
 
 
-def _curves(run: Run, one: ProcessClusterFigures) -> Iterable[str]:
+def _curves(run: Run, one: ProcessClusterWork) -> Iterable[str]:
     by_stratum: dict[str, list[tuple[str, Curve]]] = {}
     for calibration in run.calibrations:
         if calibration.process_cluster == f"{one.namespace}/{one.name}":
@@ -222,7 +222,7 @@ def _curves(run: Run, one: ProcessClusterFigures) -> Iterable[str]:
         )
 
 
-def _certificates(one: ProcessClusterFigures) -> str:
+def _certificates(one: ProcessClusterWork) -> str:
     if not one.certificates:
         return ""
     head = _row(
@@ -245,18 +245,18 @@ def _certificates(one: ProcessClusterFigures) -> str:
     return f"<h3>Certificates</h3><table>{head}{rows}</table>"
 
 
-def _stages(one: ProcessClusterFigures) -> str:
+def _stages(one: ProcessClusterWork) -> str:
     rows = "".join(_row((flip.at[11:19], flip.stage, flip.reason), numbers=False) for flip in one.stages)
     title = "Every flip, with its reason"
     return f"<details><summary>{title}</summary><div class='inside'><table>{rows}</table></div></details>"
 
 
 # --- a breach -------------------------------------------------------------------------------------------------------
-def _anchor(one: ProcessClusterFigures, number: int) -> str:
+def _anchor(one: ProcessClusterWork, number: int) -> str:
     return f"breach-{one.name}-{number + 1}"
 
 
-def _breach(one: ProcessClusterFigures, number: int, breach: Breach) -> str:
+def _breach(one: ProcessClusterWork, number: int, breach: Breach) -> str:
     after = (
         f"{breach.executed_after} actions still ran after the flip"
         if breach.executed_after

@@ -53,21 +53,26 @@ class GateStratum(ApiModel):
     """A stratum that may be certified; `delta` of the gate is split evenly over all of them."""
 
     name: Stratum
+    """Its name, as `actions.strata` of process clusters have it."""
     precision_target: Target | None = None
+    """The precision to certify in it. Left out: the gate's."""
 
 
 class Calibration(ApiModel):
-    """Held-out share of supervision, and what Calibration has to show before Automation.
-
-    `alwaysCalibrating`, the share of sessions that stays in Calibration for ever, is not acted on yet.
-    """
+    """What is held out of supervision, and what Calibration has to show before Automation."""
 
     held_out_share: InnerShare = "0.5"
+    """Newest share of the sessions with feedback that certifies and never trains."""
     min_sessions: Annotated[int, Field(ge=20, le=1_000_000)] = 500
+    """Sessions in Calibration before Automation."""
     max_finalization_rejection: Share = "0.1"
+    """Highest share of proposed endings that operators reject in Calibration, by an anytime-valid bound."""
     max_corrective_intervention: Share = "0.1"
+    """Highest share of executed actions that operators correct in Calibration, by the same."""
     audit_share: InnerShare = "0.1"
+    """Share of certified actions that are proposed all the same, blind."""
     always_calibrating: Share = "0.0"
+    """Share of sessions that stays in Calibration for ever. Not acted on yet."""
 
 
 class FinalizationMode(StrEnum):
@@ -80,10 +85,11 @@ class Finalization(ApiModel):
     """Who ends a session."""
 
     mode: FinalizationMode = FinalizationMode.HUMAN
+    """Who ends a session."""
 
 
 class Guardrail(ApiModel):
-    """One figure that is watched: `forSeconds` it must stay breached, `graceSeconds` it may be missing."""
+    """One figure that is watched."""
 
     model_config = cel(
         (
@@ -98,7 +104,9 @@ class Guardrail(ApiModel):
     )
 
     name: Name
+    """Its name in status, events and alerts."""
     builtin: BuiltIn
+    """The figure."""
     stages: Annotated[
         tuple[Stage, ...],
         Field(
@@ -108,27 +116,39 @@ class Guardrail(ApiModel):
             | cel_extra(("self.all(s, s != 'Logging')", "nothing is watched in Logging: no model acts there")),
         ),
     ] = (Stage.CALIBRATION, Stage.AUTOMATION)
+    """The stages it applies in."""
     comparator: Comparator
+    """How the figure is held against the threshold: breached where true."""
     threshold: Decimal
+    """The limit: a share, or of PrecisionAlarm a Shiryaev-Roberts statistic."""
     window_seconds: Annotated[int, Field(ge=10, le=604_800)] = 3600
+    """The time that the figure is of."""
     min_samples: Annotated[int, Field(ge=1, le=1_000_000)] = 50
+    """With fewer it is Insufficient."""
     for_seconds: Annotated[int, Field(ge=0, le=86_400)] = 0
+    """It must stay breached so long."""
     grace_seconds: Annotated[int, Field(ge=0, le=86_400)] = 60
+    """It may be missing so long."""
     on_missing_data: OnMissingData = OnMissingData.CAP
+    """What happens after that: a cap at Copilot, or a rollback."""
     dry_run: bool = False
+    """It is told and does nothing."""
 
 
 class Rollback(ApiModel):
     """How long nothing climbs after a rollback, and after how many of them only a person lets it climb."""
 
     cooldown_seconds: Annotated[int, Field(ge=0, le=2_592_000)] = 3600
+    """Nothing climbs so long after a rollback."""
     flap_budget: Annotated[int, Field(ge=1, le=100)] = 3
+    """After so many rollbacks within a day only a person lets it climb."""
 
 
 class PermitTerms(ApiModel):
     """How long a gateway may act on a permit without hearing from the controller."""
 
     ttl_seconds: Annotated[int, Field(ge=3, le=60)] = 10
+    """The permit lapses so long after it was asked for."""
 
 
 class AutomationGateSpec(ApiModel):
@@ -143,10 +163,20 @@ class AutomationGateSpec(ApiModel):
     )
 
     precision_target: Target = "0.9"
+    """The precision that a τ is certified for: the share of actions that an operator would accept as they are."""
     delta: Delta = "0.05"
+    """The chance that any τ of a process cluster is wrong; shared evenly by the strata. Raising it needs the verb
+    `promote`.
+    """
     strata: Annotated[tuple[GateStratum, ...], Field(min_length=1, max_length=16, json_schema_extra=MAP_BY_NAME)]
+    """The strata that may be certified."""
     calibration: Calibration = Calibration()
+    """What is held out, and what Calibration has to show."""
     finalization: Finalization = Finalization()
+    """Who ends a session."""
     guardrails: Annotated[tuple[Guardrail, ...], Field(min_length=1, max_length=16, json_schema_extra=MAP_BY_NAME)]
+    """Figures that send a process cluster back to Copilot."""
     rollback: Rollback = Rollback()
+    """What follows a rollback."""
     permit: PermitTerms = PermitTerms()
+    """How long a gateway may act without hearing from the controller."""

@@ -13,7 +13,9 @@ API_VERSION = f"{GROUP}/{VERSION}"
 class ApiModel(BaseModel):
     """camelCase outside, snake_case inside, nothing unknown, nothing changed in place."""
 
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True)
+    model_config = ConfigDict(
+        alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True, use_attribute_docstrings=True
+    )
 
     def to_json(self) -> dict[str, Any]:
         """The object as the API server knows it: camelCase, without what is None."""
@@ -53,6 +55,7 @@ class NameRef(ApiModel):
     """Another resource of the same namespace, by name."""
 
     name: Name
+    """Its name."""
 
 
 KINDS = {"ProcessCluster": "processclusters", "PolicyCritic": "policycritics", "AutomationGate": "automationgates"}

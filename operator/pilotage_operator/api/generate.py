@@ -39,11 +39,11 @@ def build_definition(
         "description": " ".join((spec.__doc__ or "").split()),
         "required": ["spec"],
         "properties": {
-            "apiVersion": {"type": "string"},
-            "kind": {"type": "string"},
-            "metadata": {"type": "object"},
-            "spec": build_structural_schema(spec),
-            "status": status,
+            "apiVersion": {"type": "string", "description": f"{GROUP}/{VERSION}."},
+            "kind": {"type": "string", "description": f"{kind}."},
+            "metadata": {"type": "object", "description": "As of every object."},
+            "spec": {**build_structural_schema(spec), "description": "What people want."},
+            "status": {**status, "description": "What the controller found. Nobody else writes it."},
         },
         "x-kubernetes-validations": [NAME_RULE],
     }

@@ -1,9 +1,12 @@
-"""PolicyCritic: how a pair is made of recorded sessions, what a revision must reach, and where it is served."""
+"""PolicyCritic: how a pair is made of recorded sessions, what a revision must reach, and where it is served.
+
+Three parts say how: `counts` and `transformers` are each for the backend of that name, `selection` is for both.
+"""
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pilotage_core.training import TransformersSettings
 from pilotage_operator.api.fields import ApiModel, Cores, InnerShare, Quantity, Share, cel, cel_extra
@@ -29,35 +32,53 @@ class Backend(StrEnum):
     TRANSFORMERS = "transformers"
 
 
-class Policy(ApiModel):
-    """A policy of counts: `strength` is the inverse of the L2 penalty, `rarest` the fewest examples of a trait.
-
-    The newest `developmentShare` of its sessions judges it, whatever the backend.
-    """
+class CountsPolicy(ApiModel):
+    """How a policy of counts is fitted."""
 
     strength: Strength = "0.3"
+    """Inverse of the L2 penalty."""
     rarest: Annotated[int, Field(ge=1, le=1000)] = 3
+    """The fewest examples of a trait."""
     iterations: Annotated[int, Field(ge=1, le=1000)] = 25
-    development_share: InnerShare = "0.2"
+    """Of the optimiser, at most."""
 
 
-class Critic(ApiModel):
-    """A critic of counts. `folds`: parts in which a policy is judged by what it has not seen.
-
-    `certainty`: share of bootstrap draws in which it has to beat the policy's own confidence to be the score.
-    """
+class CountsCritic(ApiModel):
+    """How a critic of counts is fitted."""
 
     folds: Annotated[int, Field(ge=2, le=20)] = 4
+    """Parts in which a policy is judged by what it has not seen."""
     strength: Strength = "0.3"
+    """Inverse of the L2 penalty."""
     rarest: Annotated[int, Field(ge=1, le=1000)] = 5
-    development_share: InnerShare = "0.35"
+    """The fewest labels of a trait."""
+
+
+class Counts(ApiModel):
+    """All that backend `counts` is told."""
+
+    policy: CountsPolicy = CountsPolicy()
+    """How a policy is fitted."""
+    critic: CountsCritic = CountsCritic()
+    """How a critic is fitted."""
+
+
+class Selection(ApiModel):
+    """How a policy is looked at, and when a critic is the score, whatever the backend."""
+
+    policy_development_share: InnerShare = "0.2"
+    """The newest share of a policy's sessions: it judges the policy."""
+    critic_development_share: InnerShare = "0.35"
+    """The newest share of a critic's sessions: it compares the critic with the policy's own confidence."""
     certainty: InnerShare = "0.95"
+    """Share of bootstrap draws in which a critic has to beat confidence to be the score."""
 
 
 class Evaluation(ApiModel):
     """What a policy revision must reach on sessions it has not seen to be served at all."""
 
     min_action_accuracy: Share = "0.0"
+    """Share of points at which its likeliest action is what the operator did."""
 
 
 class Runtime(StrEnum):
@@ -68,10 +89,7 @@ class Runtime(StrEnum):
 
 
 class Serving(ApiModel):
-    """The model servers. One for the policy, one for the critic.
-
-    `image`: what they run; left empty, what the controller runs, which has no vLLM. `gpus` of each.
-    """
+    """The model servers. One for the policy, one for the critic."""
 
     model_config = cel(
         ("self.runtime != 'vllm' || self.image != ''", "runtime vllm needs an image that has vLLM"),
@@ -79,50 +97,79 @@ class Serving(ApiModel):
     )
 
     runtime: Runtime = Runtime.PILOTAGE
+    """What serves: pilotage-serve, or vLLM."""
     image: Annotated[str, Field(max_length=512)] = ""
+    """What they run. Empty: what the controller runs, which has no vLLM."""
     gpus: Annotated[int, Field(ge=0, le=16)] = 0
+    """Of each."""
     replicas: Annotated[int, Field(ge=1, le=32)] = 1
+    """Of each."""
     cpu: Cores = "100m"
+    """What each asks for."""
     memory: Quantity = "256Mi"
+    """What each asks for."""
 
 
 class Training(ApiModel):
-    """A training Job's size, and how long it may take in all.
-
-    `image`: what it runs; left empty, what the controller runs. `gpus`: one process trains on each, on one node.
-    `queue`: the LocalQueue of Kueue that it waits in; left empty, it starts at once.
-    """
+    """A training Job's size, and how long it may take in all."""
 
     image: Annotated[str, Field(max_length=512)] = ""
+    """What it runs. Empty: what the controller runs."""
     queue: Annotated[str, Field(max_length=63, pattern=r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$")] = ""
+    """The LocalQueue of Kueue that it waits in. Empty: it starts at once."""
     gpus: Annotated[int, Field(ge=0, le=16)] = 0
+    """One process trains on each, on one node."""
     cpu: Cores = "1"
+    """What it asks for; its whole cores are its threads."""
     memory: Quantity = "2Gi"
+    """What it asks for."""
     deadline_seconds: Annotated[int, Field(ge=30, le=2_592_000)] = 3600
+    """All tries together."""
 
 
 class PolicyCriticSpec(ApiModel):
-    """How a pair is made and served.
-
-    `baseModel` is what backend `transformers` starts from: a name or a folder, left out the paper's, empty none (a
-    model from scratch of `transformers.shape`).
-    """
+    """How a pair is made and served."""
 
     model_config = cel(
         (
             "self.backend != 'counts' || !has(self.baseModel) || self.baseModel == ''",
             "backend counts has no base model: leave it empty",
         ),
+        ("self.backend == 'counts' || !has(self.counts)", "spec.counts is for backend counts: leave it out"),
+        (
+            "self.backend == 'transformers' || !has(self.transformers)",
+            "spec.transformers is for backend transformers: leave it out",
+        ),
         ("self.backend == 'transformers' || self.training.gpus == 0", "only backend transformers trains on GPUs"),
         ("self.backend != 'counts' || self.serving.runtime == 'pilotage'", "vLLM serves no count models"),
     )
 
     backend: Backend
+    """What learns."""
     base_model: Annotated[str, Field(max_length=253)] | None = None
-    transformers: TransformersSettings = TransformersSettings()
-    policy: Policy = Policy()
-    critic: Critic = Critic()
+    """What backend `transformers` starts from: a name or a folder. Left out: the paper's. Empty: none, a model from
+    scratch of `transformers.shape`.
+    """
+    counts: Counts | None = None
+    """Settings of backend `counts`; left out, its defaults."""
+    transformers: TransformersSettings | None = None
+    """Settings of backend `transformers`; left out, the paper's."""
+    selection: Selection = Selection()
+    """How a policy is looked at, and when a critic is the score, whatever the backend."""
     evaluation: Evaluation = Evaluation()
+    """What a policy revision must reach to be served."""
     serving: Serving = Serving()
+    """The model servers."""
     training: Training = Training()
+    """A training Job's size."""
     revision_history_limit: Annotated[int, Field(ge=1, le=20)] = 3
+    """Revisions whose artefacts are kept."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        """As the CEL rules, where no API server has looked at it: raises ValueError."""
+        other = self.transformers if self.backend is Backend.COUNTS else self.counts
+        if other is not None:
+            name = "transformers" if self.backend is Backend.COUNTS else "counts"
+            raise ValueError(f"spec.{name} is for backend {name}: leave it out")
+        return self

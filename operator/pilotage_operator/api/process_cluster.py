@@ -47,8 +47,11 @@ class SelectorTerm(ApiModel):
     )
 
     key: Annotated[str, Field(min_length=1, max_length=63)]
+    """The field of the session's metadata."""
     operator: MatchOperator
+    """How its value is compared."""
     values: Annotated[tuple[Value, ...], Field(max_length=64, json_schema_extra=SET)] = ()
+    """What it is compared with."""
 
 
 class Pattern(ApiModel):
@@ -62,22 +65,29 @@ class Pattern(ApiModel):
     )
 
     tool: Annotated[str, Field(max_length=40, pattern=r"^[a-z_*?]*$")] = ""
+    """The action's tool; `*` and `?` stand for anything. Empty: any."""
     control: Glob = ""
+    """The control's id. Empty: any."""
     screen: Glob = ""
+    """The screen's name. Empty: any."""
 
 
 class StratumMatch(ApiModel):
     """Actions that match share the threshold of one stratum; the first that matches wins."""
 
     match: Pattern
+    """Which actions."""
     stratum: Stratum
+    """Their stratum."""
 
 
 class NextStep(ApiModel):
     """After an action that matches `after`, only what matches one of `allowed` is a legal next step."""
 
     after: Pattern
+    """The last action."""
     allowed: Annotated[tuple[Pattern, ...], Field(min_length=1, max_length=32)]
+    """What may follow it."""
 
 
 CLICKS_ARE_NAMED = (
@@ -130,16 +140,27 @@ class Actions(ApiModel):
     uncritical: Annotated[tuple[UncriticalPattern, ...], Field(max_length=64)] = tuple(
         UncriticalPattern(tool=pattern.tool) for pattern in UNCRITICAL
     )
+    """Actions that run without a score: they only navigate or fill in."""
     finalizing: Patterns = ()
+    """Actions that end a session, beside close_chat and transfer_chat."""
     strata: Annotated[tuple[StratumMatch, ...], Field(max_length=32)] = ()
+    """Which actions share one τ; the first that matches wins."""
     unattended_in_copilot: Patterns = ()
+    """Uncritical actions that run in Copilot too, where everything else is proposed."""
     stop_list: Patterns = ()
+    """Actions that never run unattended."""
     stop_texts: Annotated[tuple[StopText, ...], Field(max_length=64)] = ()
+    """Regular expressions (RE2): a message that matches never leaves unattended."""
     next_steps: Annotated[tuple[NextStep, ...], Field(max_length=32)] = ()
+    """The only legal steps after an action; where no rule speaks of it, all are."""
     tools: Annotated[tuple[Tool, ...], Field(max_length=9, json_schema_extra=SET)] = ()
+    """The tools that may be proposed. Empty: all nine."""
     transfer_targets: Annotated[tuple[Value, ...], Field(max_length=64, json_schema_extra=SET)] = ()
+    """Where transfer_chat may go."""
     same_action_limit: Annotated[int, Field(ge=2, le=100)] = 3
+    """The same action that often in a row, without a change, is a loop: the operator takes over."""
     no_progress_limit: Annotated[int, Field(ge=2, le=1000)] = 30
+    """That many actions without a change are a loop."""
 
 
 class Supervision(ApiModel):
@@ -153,37 +174,58 @@ class Supervision(ApiModel):
     )
 
     min_demonstrations: Annotated[int, Field(ge=20, le=10_000_000)] = 1000
+    """Sessions worked by operators before a policy is trained."""
     min_feedback: Annotated[int, Field(ge=20, le=10_000_000)] = 1000
+    """Sessions with verdicts on proposals before a critic is trained."""
     minimum_cycle_seconds: Annotated[int, Field(ge=0, le=31_536_000)] = 86_400
+    """The least time in Logging."""
     rolling_window_sessions: Annotated[int, Field(ge=20, le=10_000_000)] = 100_000
+    """A policy learns from the newest that many sessions."""
     min_fresh: Annotated[int, Field(ge=20, le=10_000_000)] = 500
+    """Sessions after a rollback, or a failed attempt, before the next one."""
 
 
 class Promotions(ApiModel):
     """Who promotes into each stage."""
 
     copilot: Promotion = Promotion.AUTOMATIC
+    """From Logging."""
     calibration: Promotion = Promotion.AUTOMATIC
+    """From Copilot."""
     automation: Promotion = Promotion.AUTOMATIC
+    """From Calibration."""
 
 
 class ScreensRef(ApiModel):
     """A ConfigMap of the same namespace whose values list screen schemas (core/pilotage_core/screen.py)."""
 
     config_map: Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")]
+    """Its name."""
 
 
 class ProcessClusterSpec(ApiModel):
     """A process cluster as people want it. An empty selector takes every session that no other one takes."""
 
     selector: Annotated[tuple[SelectorTerm, ...], Field(max_length=16)] = ()
+    """Conditions that a session's metadata must all satisfy. Empty: every session that no other process cluster takes.
+    """
     priority: Annotated[int, Field(ge=-1000, le=1000)] = 0
+    """Of several that match, the highest takes the session."""
     max_stage: Stage = Stage.LOGGING
+    """The highest stage that people allow. Raising it needs the verb `promote`."""
     suspend: bool = False
+    """Nothing is proposed or executed; nothing earned is lost. Lifting it needs the verb `promote`."""
     promotion: Promotions = Promotions()
+    """Who promotes into each stage."""
     actions: Actions = Actions()
+    """What may run without a score, what ends a session, what never runs unattended."""
     supervision: Supervision = Supervision()
+    """How much of people's work has to be seen before a model is made of it."""
     screens: ScreensRef
+    """The screen schemas."""
     policy_critic_ref: NameRef
+    """The PolicyCritic that says how its pair is made."""
     gate_ref: NameRef
+    """The AutomationGate that says what evidence it has to bring."""
     acknowledged_rollback: Annotated[str, Field(max_length=63, pattern=r"^[-a-z0-9]*$")] = ""
+    """The id of a rollback that someone has understood: lifts the latch. Needs the verb `promote`."""

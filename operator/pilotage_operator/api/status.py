@@ -11,7 +11,7 @@ from typing import Annotated, Any, Self
 from pydantic import ConfigDict, Field
 
 from pilotage_core.certificate import ScoreSource
-from pilotage_core.dialog import DEFAULT_FORMAT, DialogFormat, Snapshot
+from pilotage_core.dialog import DEFAULT_FORMAT, DialogFormat, SnapshotKind
 from pilotage_core.guardrail import GuardrailVerdict
 from pilotage_core.score import CRITIC_ALONE, ScoreRule
 from pilotage_core.stage import Stage
@@ -56,52 +56,79 @@ class Transition(StatusModel):
     """One change of the effective stage."""
 
     stage: Stage
+    """The stage from then on."""
     earned: Stage
+    """The stage it had earned."""
     at: str
+    """When."""
     reason: str
+    """Why."""
 
 
 class RollbackStatus(StatusModel):
-    """The last rollback. `latched` until fresh evidence or `spec.acknowledgedRollback` lifts it."""
+    """The last rollback."""
 
     id: str
+    """What `spec.acknowledgedRollback` has to say to lift the latch."""
     reason: str
+    """Why, in words."""
     at: str
+    """When."""
     guardrail: str
+    """The guardrail that was breached."""
     value: str | None = None
+    """Its figure then."""
     pair: str = ""
+    """The pair that was in use."""
     latched: bool = True
+    """Whether it still holds."""
     acknowledged: bool = False
+    """Whether a person has lifted it."""
 
 
 class SupervisionStatus(StatusModel):
-    """Sessions, counted by the gateway from its records; `freshSessions` since a rollback or failed attempt."""
+    """Sessions, counted by the gateway from its records."""
 
     sessions: int = 0
+    """All closed ones."""
     demonstrations: int = 0
+    """Those worked by operators."""
     feedback_sessions: int = 0
+    """Those with verdicts on proposals."""
     fresh_sessions: int = 0
+    """Those since a rollback or a failed attempt."""
     calibration_sessions: int = 0
+    """Those in Calibration, under the current pair."""
 
 
 class Baseline(StatusModel):
     """Counts as they stood when something began, so that what came since is a difference of two counts from records."""
 
     sessions: int = 0
+    """Closed sessions."""
     calibration_sessions: int = 0
+    """Sessions in Calibration."""
     reviewed: int = 0
+    """Reviewed endings."""
     rejected: int = 0
+    """Rejected ones of those."""
     executed: int = 0
+    """Critical actions that ran unattended."""
     corrections: int = 0
+    """Corrected ones of those."""
     label_cursor: int = 0
+    """The number of the newest label."""
 
 
 class DialogStatus(StatusModel):
     """How a pair reads sessions, and gateways write them for it (core/dialog.py)."""
 
-    snapshot: Snapshot = DEFAULT_FORMAT.snapshot
+    snapshot: SnapshotKind = DEFAULT_FORMAT.snapshot
+    """How a changed screen is written."""
     max_chars: int = DEFAULT_FORMAT.max_chars
+    """Beyond that many characters old lines are trimmed."""
     block_chars: int = DEFAULT_FORMAT.block_chars
+    """So many at a time."""
 
     @classmethod
     def of(cls, form: DialogFormat) -> Self:
@@ -119,8 +146,11 @@ class ScoreStatus(StatusModel):
     """What a critic's answer and the policy's confidence make of an action (core/score.py); decimals as text."""
 
     critic: str = "1.0"
+    """The weight of the critic's log-odds."""
     confidence: str = "0.0"
+    """The weight of the confidence's."""
     bias: str = "0.0"
+    """What is added."""
 
     @classmethod
     def of(cls, rule: ScoreRule) -> Self:
@@ -138,139 +168,214 @@ class PairStatus(StatusModel):
     """One revision of policy and critic: digests once trained, endpoints and URLs once served."""
 
     revision: str
+    """r1, r2, …"""
     policy_digest: str = ""
+    """Of the policy's artefact."""
     critic_digest: str = ""
+    """Of the critic's."""
     policy_endpoint: str = ""
+    """The InferenceService of the policy."""
     critic_endpoint: str = ""
+    """That of the critic."""
     policy_url: str = ""
+    """Where gateways ask the policy."""
     critic_url: str = ""
+    """Where they ask the critic."""
     dialog: DialogStatus = DialogStatus()
+    """How sessions are written for it."""
     score: ScoreStatus = ScoreStatus()
+    """What makes its score of critic and confidence."""
 
 
 class Retiring(StatusModel):
     """An endpoint nothing refers to any more; it stays until gateways with an older snapshot cannot ask it."""
 
     endpoint: str
+    """The InferenceService."""
     until: str
+    """It goes then."""
 
 
 class Pipeline(StatusModel):
-    """Where the making of the next pair stands. `attempt` counts tries of critic and calibration with one policy.
-
-    `reason` is what the phase waits for or failed with; `lastOutcome` why the last attempt was not good enough.
-    `job` is the Job of this phase, if it is one. `windowSince` and `windowUntil` bound the sessions it learns from;
-    sessions closed after `heldOutAfter` are held out for calibration. `freshAfter` is the rollback's time.
-    """
+    """Where the making of the next pair stands."""
 
     revision: str
+    """The one in the making."""
     phase: Phase
+    """What it is at."""
     state: PhaseState
+    """How that fares."""
     since: str
+    """Since when."""
     attempt: int = 1
+    """Counts tries of critic and calibration with one policy."""
     job: str = ""
+    """The Job of this phase, if it is one."""
     window_since: str = ""
+    """The Job's sessions closed from then on."""
     window_until: str = ""
+    """They closed before."""
     held_out_after: str = ""
+    """Sessions closed after it are held out for calibration."""
     fresh_after: str = ""
+    """The time of the rollback that it recovers from."""
     failures: int = 0
+    """Tries in a row that failed."""
     retry_at: str = ""
+    """The next try."""
     stalled_at: str = ""
+    """Digest of the manifests that it stalled with."""
     reason: str = ""
+    """What the phase waits for, or failed with."""
     last_outcome: str = ""
+    """Why the last attempt was not good enough."""
 
 
 class TauStatus(StatusModel):
-    """A certificate in short, for people and dashboards. Without `scoreFrom` it is not told.
-
-    `tightenedTo` is the stricter τ in force since R called for it, `nothing` where there is no stricter one.
-    """
+    """A certificate in short, for people and dashboards."""
 
     tau: str
+    """The score that a critical action needs."""
     labels: int
+    """Held-out labels."""
     selected: int
+    """Those at or above τ."""
     errors: int
+    """Wrong ones of those."""
     target: str
+    """The precision it is certified for."""
     delta: str
+    """The chance that it is wrong."""
     bound: str
+    """Lower confidence bound of the precision."""
     coverage: str
+    """Share of the labels at or above τ."""
     labels_from: str
+    """live, replay or both."""
     issued_at: str
+    """When."""
     score_from: ScoreSource | None = None
+    """What the score is."""
     tightened_to: str = ""
+    """The stricter τ that counts since R called for it; `nothing` where there is none."""
 
 
 class GuardrailReading(StatusModel):
-    """One guardrail now. `since` is when its verdict came about; `value` the last trustworthy one.
-
-    `breachedSince` and `missingSince` are what `for` and grace count from; `reported`: it has ever said anything.
-    """
+    """One guardrail now."""
 
     name: str
+    """The guardrail."""
     verdict: GuardrailVerdict
+    """What it says now."""
     detail: str = ""
+    """Why."""
     value: str | None = None
+    """The last trustworthy figure."""
     samples: int = 0
+    """What it is made of."""
     threshold: str = ""
+    """The limit."""
     since: str = ""
+    """When the verdict came about."""
     breached_since: str | None = None
+    """What `forSeconds` counts from."""
     missing_since: str | None = None
+    """What `graceSeconds` counts from."""
     reported: bool = False
+    """Whether it has ever said anything."""
     dry_run: bool = False
+    """Whether it only tells."""
 
 
 class UnmetStatus(StatusModel):
     """One thing missing for the next stage, with the number it is at."""
 
     condition: str
+    """What is missing."""
     have: str
+    """What it is at."""
     need: str
+    """What it has to reach."""
 
 
 class Condition(StatusModel):
     """A condition as in Kubernetes."""
 
     type: str
+    """Ready, Reconciling or Stalled."""
     status: str
+    """True, False or Unknown."""
     reason: str
+    """In one word."""
     message: str = ""
+    """In words."""
     last_transition_time: str
+    """When the status changed."""
 
 
 class ProcessClusterStatus(StatusModel):
     """What the controller knows and remembers of one process cluster."""
 
     stage: Stage = Stage.LOGGING
+    """How much the model may do now."""
     earned: Stage = Stage.LOGGING
+    """What it has earned; caps hold the stage below it."""
     stage_since: str = ""
+    """Since when the stage is what it is."""
     ceiling: Stage = Stage.LOGGING
+    """The lower of what people allow and what it has earned."""
     held_by: str = ""
+    """What holds it below what it has earned."""
     observed_generation: int = 0
+    """The generation of the spec that this is of."""
     rollback: RollbackStatus | None = None
+    """The last rollback."""
     acknowledged: str = ""
+    """The rollback that people have acknowledged."""
     rollbacks: Annotated[tuple[str, ...], Field(max_length=100)] = ()
+    """Times of the rollbacks that the flap budget counts."""
     supervision: SupervisionStatus = SupervisionStatus()
+    """Sessions, counted by the gateway from its records."""
     baseline: Baseline = Baseline()
+    """Counts as they stood when this stage or attempt began."""
     first_seen: str = ""
+    """When the controller first saw it."""
     copilot_since: str = ""
+    """Since when it has been in Copilot or above."""
     pair: PairStatus | None = None
+    """The current pair."""
     candidate: PairStatus | None = None
+    """The pair in the making."""
     retiring: Annotated[tuple[Retiring, ...], Field(max_length=16)] = ()
+    """Endpoints that nothing refers to any more."""
     pipeline: Pipeline | None = None
+    """Where the making of the next pair stands."""
     certificates: Annotated[
         tuple[Annotated[dict[str, Any], Field(json_schema_extra=OPEN)], ...], Field(max_length=32)
     ] = ()
+    """The certificates, whole."""
     certified_after: str = ""
+    """Labels newer than that were held out."""
     tau: dict[str, TauStatus] = Field(default_factory=dict)
+    """Certificates in short, by stratum."""
     tightened: Annotated[tuple[str, ...], Field(max_length=32)] = ()
+    """Strata whose τ is a step stricter than certified."""
     tau_summary: str = ""
+    """τ by stratum, in one line."""
     precision: str = ""
+    """Lower confidence bound of the precision, the lowest of the strata."""
     coverage: str = ""
+    """Share of held-out actions at or above τ."""
     permit_epoch: int = 0
+    """The epoch of the controller that wrote this."""
     metrics: dict[str, str] = Field(default_factory=dict)
+    """What the Jobs measured."""
     transitions: Annotated[tuple[Transition, ...], Field(max_length=20)] = ()
+    """Changes of the stage, newest last."""
     guardrails: Annotated[tuple[GuardrailReading, ...], Field(max_length=16, json_schema_extra=MAP_BY_NAME)] = ()
+    """Each guardrail now."""
     unmet: Annotated[tuple[UnmetStatus, ...], Field(max_length=32)] = ()
+    """What is missing for the next stage."""
     conditions: Annotated[
         tuple[Condition, ...],
         Field(
@@ -278,7 +383,9 @@ class ProcessClusterStatus(StatusModel):
             json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
         ),
     ] = ()
+    """Conditions as in Kubernetes."""
     kopf: Annotated[dict[str, Any] | None, Field(json_schema_extra=OPEN)] = None
+    """kopf's own."""
 
 
 def read_time(text: str) -> float:

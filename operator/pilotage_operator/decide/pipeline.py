@@ -41,7 +41,7 @@ JOB_PHASES = {Phase.POLICY: JobPhase.POLICY, Phase.CRITIC: JobPhase.CRITIC, Phas
 
 @dataclass(frozen=True, slots=True)
 class Making:
-    """The pipeline with what it has made so far. `candidate` is the pair in the making, `pair` the one in force."""
+    """The pipeline with what it has made so far. `candidate` is the pair in the making, `pair` the current one."""
 
     pipeline: Pipeline
     baseline: Baseline
@@ -275,7 +275,7 @@ def _watch_policy_endpoint(bundle: Bundle, making: Making, counts: CounterFacts,
     served = candidate.model_copy(update={"policy_url": endpoint.url})
     if making.pipeline.fresh_after:
         return _start_job(bundle, replace(making, candidate=served), Phase.CRITIC, now, since="")
-    # The first pair is in force as soon as its policy is served: it proposes, and nothing more, in Copilot.
+    # The first pair is the current one as soon as its policy is served: it proposes, and nothing more, in Copilot.
     making = replace(making, pair=served, candidate=None)
     return _enter(making, Phase.FEEDBACK, now, window_since=write_time(now), window_until="")
 

@@ -128,7 +128,7 @@ def is_down(facts: Facts, endpoint: str, now: float) -> bool:
 
 
 def counts_of_pair(counts: CounterFacts, making: Making) -> PairCounts:
-    """Counts of the pair in force: zeros for one that has done nothing yet."""
+    """Counts of the current pair: zeros for one that has done nothing yet."""
     return counts.pairs.get(making.pair.revision, PairCounts()) if making.pair else PairCounts()
 
 

@@ -18,7 +18,7 @@ def _endpoints_of(pair: PairStatus | None) -> list[WantedEndpoint]:
 
 
 def wanted_endpoints(making: Making) -> tuple[WantedEndpoint, ...]:
-    """The servers of the pair in force and of the one in the making."""
+    """The servers of the current pair and of the one in the making."""
     wanted = {endpoint.name: endpoint for endpoint in _endpoints_of(making.pair) + _endpoints_of(making.candidate)}
     return tuple(wanted.values())
 
@@ -36,7 +36,7 @@ def retiring_endpoints(before: ProcessClusterStatus, making: Making, now: float)
 
 
 def kept_revisions(bundle: Bundle, making: Making) -> frozenset[str]:
-    """The revisions whose Jobs are kept: the newest, up to the history limit, and the one in force."""
+    """The revisions whose Jobs are kept: the newest, up to the history limit, and the current one."""
     newest = int(making.pipeline.revision[1:])
     limit = bundle.policy_critic.revision_history_limit
     recent = {f"r{number}" for number in range(max(1, newest - limit), newest + 1)}

@@ -8,10 +8,10 @@ from typing import Any
 import msgspec
 
 from pilotage_core.job_exit import JobExit, list_final
-from pilotage_core.training import BASE_MODEL
+from pilotage_core.training import BASE_MODEL, TransformersSettings
 from pilotage_operator.api.digests import digest_actions, digest_screens
 from pilotage_operator.api.fields import API_VERSION
-from pilotage_operator.api.policy_critic import Backend
+from pilotage_operator.api.policy_critic import Backend, Counts
 from pilotage_operator.api.rules import build_action_rules
 from pilotage_operator.facts import Bundle, JobPhase, WantedJob
 
@@ -91,23 +91,22 @@ def build_train_config(bundle: Bundle) -> str:
             "screens": digest_screens(bundle.screens),
             "serving_image": bundle.serving_image,
         },
-        "policy": {
-            "strength": float(made.policy.strength),
-            "rarest": made.policy.rarest,
-            "iterations": made.policy.iterations,
-            "development_share": float(made.policy.development_share),
-        },
-        "critic": {
-            "folds": made.critic.folds,
-            "strength": float(made.critic.strength),
-            "rarest": made.critic.rarest,
-            "development_share": float(made.critic.development_share),
-            "certainty": float(made.critic.certainty),
+        "selection": {
+            "policy_development_share": float(made.selection.policy_development_share),
+            "critic_development_share": float(made.selection.critic_development_share),
+            "certainty": float(made.selection.certainty),
         },
     }
     if made.backend is Backend.TRANSFORMERS:
+        settings = made.transformers or TransformersSettings()
         config["base_model"] = BASE_MODEL if made.base_model is None else made.base_model
-        config["transformers"] = made.transformers.model_dump(mode="json", exclude_defaults=True)
+        config["transformers"] = settings.model_dump(mode="json", exclude_defaults=True)
+    else:
+        counts = made.counts or Counts()
+        config["counts"] = {
+            "policy": counts.policy.model_dump() | {"strength": float(counts.policy.strength)},
+            "critic": counts.critic.model_dump() | {"strength": float(counts.critic.strength)},
+        }
     return msgspec.json.encode(config, order="deterministic").decode()
 
 

@@ -25,7 +25,7 @@ DECODE_PAGE = msgspec.json.Decoder(LabelPage).decode
 
 
 class LabelFollower:
-    """Follows the labels of every pair in force at the gateway at `url`."""
+    """Follows the labels of every current pair at the gateway at `url`."""
 
     def __init__(self, url: str, client: aiohttp.ClientSession) -> None:
         self._url = url.rstrip("/") + "/v1/labels"

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pilotage_core.actions import UNCRITICAL, Action, ActionPattern, ActionRules, StratumRule, Tool, classify_action
-from pilotage_core.dialog import DEFAULT_FORMAT, Dialog, DialogFormat, Snapshot, decode_action, encode_action
+from pilotage_core.dialog import DEFAULT_FORMAT, Dialog, DialogFormat, SnapshotKind, decode_action, encode_action
 from pilotage_core.errors import ConflictError, InvalidActionError, InvalidEventError
 from pilotage_core.events import (
     ActionTaken,
@@ -173,7 +173,7 @@ happenings = st.one_of(
 )
 
 
-@given(st.lists(happenings, max_size=12), st.sampled_from(Snapshot))
+@given(st.lists(happenings, max_size=12), st.sampled_from(SnapshotKind))
 @settings(max_examples=150, deadline=None)
 def test_each_prompt_extends_the_last_one_until_a_trim(sequence, snapshot):
     walk = SessionWalk(DialogFormat(snapshot=snapshot))
@@ -208,11 +208,12 @@ def test_after_a_trim_the_screen_shown_is_written_whole_and_marked():
 
 
 @given(
-    st.builds(Action, tool=st.sampled_from(Tool), control_id=texts, value=texts, text=texts), st.sampled_from(Snapshot)
+    st.builds(Action, tool=st.sampled_from(Tool), control_id=texts, value=texts, text=texts),
+    st.sampled_from(SnapshotKind),
 )
 def test_an_action_survives_being_written(action, snapshot):
     written = encode_action(action, DialogFormat(snapshot=snapshot))
-    if snapshot is Snapshot.COMPACT and action.control_id:  # the template says it all
+    if snapshot is SnapshotKind.COMPACT and action.control_id:  # the template says it all
         action = msgspec.structs.replace(action, text="")
     assert decode_action(written) == action
     assert "\n" not in written
@@ -375,7 +376,7 @@ def test_a_reader_of_differences_knows_every_element_of_the_screen_shown(shown, 
             case "+":
                 read[name] = [*(read.get(name, []) if name in fresh else []), line[2:]]
                 fresh.add(name)
-    whole = SessionWalk(DialogFormat(snapshot=Snapshot.COMPACT))
+    whole = SessionWalk(DialogFormat(snapshot=SnapshotKind.COMPACT))
     for event in events(OPENED, ScreenShown(screen=shown[-1])):
         whole.step(event)
     expected = [line[2:] for line in whole.dialog.lines if line[0] == "+"]

@@ -5,7 +5,7 @@ import json
 import pytest
 from pydantic import ValidationError
 
-from pilotage_core.dialog import DEFAULT_FORMAT, DialogFormat, Snapshot
+from pilotage_core.dialog import DEFAULT_FORMAT, DialogFormat, SnapshotKind
 from pilotage_core.training import CriticTraining, DatasetSettings, PolicyTraining, Shape, TransformersSettings
 
 
@@ -37,7 +37,7 @@ def test_decimals_are_texts_without_exponents_in_a_resource_and_numbers_here():
 def test_dialogs_are_written_as_the_data_set_says():
     assert DatasetSettings().form == DEFAULT_FORMAT
     wanted = DatasetSettings.model_validate({"snapshot": "difference", "maxChars": 60_000})
-    assert wanted.form == DialogFormat(Snapshot.DIFFERENCE, 60_000, 20_000)
+    assert wanted.form == DialogFormat(SnapshotKind.DIFFERENCE, 60_000, 20_000)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from stubs.gateway import FORM, RESULT, STAR, SUBMIT, Case, build_certificate, b
 from pilotage_core import dialog
 from pilotage_core.actions import Action, Tool
 from pilotage_core.certificate import ScoreSource
-from pilotage_core.dialog import DEFAULT_FORMAT, DialogFormat, Snapshot
+from pilotage_core.dialog import DEFAULT_FORMAT, DialogFormat, SnapshotKind
 from pilotage_core.errors import UnavailableError
 from pilotage_core.events import (
     ActionTaken,
@@ -34,7 +34,7 @@ from pilotage_core.wire import PairRef
 from pilotage_gateway.asking import find_tau
 from pilotage_gateway.sessions import Intent, LiveSession, StoredSession, rebuild
 
-LONG = DialogFormat(Snapshot.DIFFERENCE, 60_000, 20_000)
+LONG = DialogFormat(SnapshotKind.DIFFERENCE, 60_000, 20_000)
 HELLO = Action(Tool.SEND_TEXT_TO_CHAT, "hello", text="Hello, how can I help?")
 LATER = MessagePosted(Author.CUSTOMER, "And breakfast?")
 
@@ -45,7 +45,7 @@ def pair_of(world, form: DialogFormat, revision: str = "r1", **digests: str) -> 
 
 
 async def switch(world, gateway, pair: PairRef | None) -> None:
-    """Have `pair` in force in Copilot, and wait until the gateway knows."""
+    """Have `pair` current in Copilot, and wait until the gateway knows."""
     world.publish(Stage.COPILOT, pair=pair)
     digest = world.controller.snapshot.digest
     await gateway.until(lambda status: status["snapshot_digest"] == digest)
@@ -78,7 +78,7 @@ def counted_reads(gateway):
 
 
 # --- prompts ----------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("form", [DEFAULT_FORMAT, LONG, DialogFormat(Snapshot.WHOLE, 1_000, 333)])
+@pytest.mark.parametrize("form", [DEFAULT_FORMAT, LONG, DialogFormat(SnapshotKind.WHOLE, 1_000, 333)])
 async def test_a_session_that_begins_under_a_pair_is_written_for_it_from_the_start(world, form):
     async with world.gateway() as gateway:
         await switch(world, gateway, pair_of(world, form))
@@ -100,7 +100,7 @@ async def test_a_session_is_written_anew_once_when_its_pair_changes(world):
         await case.begin()
         assert not world.models.prompts
         asked = []
-        for revision, form in (("r1", LONG), ("r2", DialogFormat(Snapshot.WHOLE)), ("r3", LONG)):
+        for revision, form in (("r1", LONG), ("r2", DialogFormat(SnapshotKind.WHOLE)), ("r3", LONG)):
             await switch(world, gateway, pair_of(world, form, revision))
             with counted_reads(gateway) as reads:
                 for data in (LATER, ScreenShown(screen=RESULT), LATER):
@@ -194,7 +194,7 @@ async def test_records_that_lack_events_are_no_session(world):
         (LONG, LONG, True),
         (LONG, DEFAULT_FORMAT, False),
         (DEFAULT_FORMAT, LONG, False),
-        (LONG, DialogFormat(Snapshot.DIFFERENCE, 60_000, 20_001), False),
+        (LONG, DialogFormat(SnapshotKind.DIFFERENCE, 60_000, 20_001), False),
     ],
 )
 def test_a_certificate_stands_for_prompts_as_the_pair_is_asked(trained, certified, stands):
@@ -231,7 +231,7 @@ async def test_a_gateway_with_another_serialiser_proposes_only(world, monkeypatc
 
 
 # --- live text and trained text ---------------------------------------------------------------------------------------
-FORMS = [DialogFormat(snapshot, chars, chars // 3) for snapshot in Snapshot for chars in (200, 900, 24_000)]
+FORMS = [DialogFormat(snapshot, chars, chars // 3) for snapshot in SnapshotKind for chars in (200, 900, 24_000)]
 words = st.text(st.sampled_from("ab \n\\>"), max_size=20)
 controls = st.builds(
     Control,

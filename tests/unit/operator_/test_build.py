@@ -10,12 +10,12 @@ import pytest
 import yaml
 from facts import make_bundle, make_certificate
 
-from pilotage_core.dialog import DEFAULT_FORMAT, DialogFormat, Snapshot
+from pilotage_core.dialog import DEFAULT_FORMAT, DialogFormat, SnapshotKind
 from pilotage_core.job_exit import list_final
 from pilotage_core.score import CONFIDENCE_ALONE, CRITIC_ALONE, ScoreRule
 from pilotage_core.stage import Stage
 from pilotage_core.wire import Leave, find_leave
-from pilotage_core.wire import Snapshot as WireSnapshot
+from pilotage_core.wire import SnapshotKind as WireSnapshot
 from pilotage_operator.api.digests import digest_actions
 from pilotage_operator.api.policy_critic import PolicyCriticSpec
 from pilotage_operator.api.status import DialogStatus, PairStatus, ScoreStatus
@@ -74,7 +74,7 @@ def test_the_trainer_is_told_of_transformers_in_the_same_types():
     read = config.read_config(build_train_config(bundle))
     assert command[-2:] == ["--backend", "transformers"]
     assert read.transformers == bundle.policy_critic.transformers
-    assert read.transformers.dataset.form == DialogFormat(Snapshot.DIFFERENCE, 60_000, 20_000)
+    assert read.transformers.dataset.form == DialogFormat(SnapshotKind.DIFFERENCE, 60_000, 20_000)
     assert (read.base_model, read.transformers.policy.learning_rate) == ("Qwen/Qwen2.5-7B-Instruct", 0.001)
     scratch = replace(bundle, policy_critic=PolicyCriticSpec.model_validate(spec | {"baseModel": ""}))
     assert config.read_config(build_train_config(scratch)).base_model == ""
@@ -89,8 +89,9 @@ def test_the_trainer_reads_its_configuration_and_gets_the_digests_only_we_know()
     assert [(s.name, s.target) for s in read.strata] == [("procedure", 0.0), ("finalizing", 0.0)]
     assert (read.precision_target, read.delta) == (0.9, 0.05)
     asked = {**json.loads(build_train_config(bundle))}
-    assert set(asked["policy"]) <= set(read.policy.__struct_fields__)
-    assert set(asked["critic"]) <= set(read.critic.__struct_fields__)
+    assert set(asked["counts"]["policy"]) <= set(read.counts.policy.__struct_fields__)
+    assert set(asked["counts"]["critic"]) <= set(read.counts.critic.__struct_fields__)
+    assert set(asked["selection"]) <= set(read.selection.__struct_fields__)
 
 
 def test_a_job_is_owned_labelled_small_and_fails_at_once_on_data_that_does_not_carry_it():
@@ -255,7 +256,11 @@ def test_a_leave_carries_certificates_only_where_they_may_be_used(stage):
     assert (leave.pair is not None) is (stage is not Stage.LOGGING)
 
 
-FORMS = (DEFAULT_FORMAT, DialogFormat(Snapshot.DIFFERENCE, 60_000, 20_000), DialogFormat(Snapshot.WHOLE, 1_000, 333))
+FORMS = (
+    DEFAULT_FORMAT,
+    DialogFormat(SnapshotKind.DIFFERENCE, 60_000, 20_000),
+    DialogFormat(SnapshotKind.WHOLE, 1_000, 333),
+)
 
 
 RULES = (CRITIC_ALONE, CONFIDENCE_ALONE, ScoreRule(0.712345, 1.0 / 3.0, -1e-7))

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from facts import MemoryWorld, climb_to, healthy, make_bundle, make_certificate
 
-from pilotage_core.dialog import DEFAULT_FORMAT, DialogFormat, Snapshot
+from pilotage_core.dialog import DEFAULT_FORMAT, DialogFormat, SnapshotKind
 from pilotage_core.guardrail import Reading
 from pilotage_core.score import CONFIDENCE_ALONE, ScoreRule
 from pilotage_core.stage import Stage
@@ -33,7 +33,7 @@ def test_a_certificate_is_void_as_soon_as_a_digest_changes(what):
     assert leave.certificates == {}
 
 
-@pytest.mark.parametrize("dialog", [DEFAULT_FORMAT, DialogFormat(Snapshot.DIFFERENCE, 60_000, 20_000)])
+@pytest.mark.parametrize("dialog", [DEFAULT_FORMAT, DialogFormat(SnapshotKind.DIFFERENCE, 60_000, 20_000)])
 def test_a_pair_is_asked_and_certified_in_the_format_it_was_trained_in_and_scored_by_its_rule(dialog):
     rule = ScoreRule(0.5, 1.5, -0.25)
     world = climb_to(MemoryWorld(make_bundle(), dialog=dialog, score=rule), "Automation")
@@ -42,7 +42,7 @@ def test_a_pair_is_asked_and_certified_in_the_format_it_was_trained_in_and_score
     assert (leave.pair.dialog, leave.pair.score) == (dialog, rule)
     assert leave.certificates["procedure"].digests.prompt_format == leave.pair.dialog.digest
     breach(world)
-    world.dialog, world.score = DialogFormat(Snapshot.WHOLE), CONFIDENCE_ALONE
+    world.dialog, world.score = DialogFormat(SnapshotKind.WHOLE), CONFIDENCE_ALONE
     world.count(sessions=420)
     for _ in range(60):
         world.step(readings=healthy())
@@ -53,7 +53,7 @@ def test_a_pair_is_asked_and_certified_in_the_format_it_was_trained_in_and_score
 
 
 def test_a_certificate_for_prompts_in_another_format_does_not_stand():
-    trained = DialogFormat(Snapshot.DIFFERENCE, 60_000, 20_000)
+    trained = DialogFormat(SnapshotKind.DIFFERENCE, 60_000, 20_000)
     world = climb_to(MemoryWorld(make_bundle(), dialog=trained, certified_in=DEFAULT_FORMAT), "Automation")
     assert world.status.earned is Stage.COPILOT
     assert world.last.leave.certificates == {}

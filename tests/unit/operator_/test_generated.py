@@ -8,6 +8,8 @@ from pilotage_core.actions import UNCRITICAL, ActionPattern, ActionRules
 from pilotage_core.certificate import Certificate
 from pilotage_core.errors import InvalidInputError
 from pilotage_operator.api.generate import FOLDER, build_definitions, find_stale
+from pilotage_operator.api.policy_critic import PolicyCriticSpec
+from pilotage_operator.api.reading import read_spec
 from pilotage_operator.api.rules import build_action_rules
 from pilotage_operator.api.status import ProcessClusterStatus, read_time, write_time
 from pilotage_operator.observe.bundle import build_bundle
@@ -34,6 +36,29 @@ def test_no_field_has_a_name_that_another_yaml_reader_takes_for_a_truth_value(na
     schema = yaml.safe_load(build_definitions()[name])["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
     names = {path.rsplit(".", 1)[-1].lower() for path in properties(schema)}
     assert not names & {"n", "y", "no", "yes", "on", "off"}
+
+
+def undescribed(schema: dict, path: str = "") -> list[str]:
+    found = []
+    for name, child in schema.get("properties", {}).items():
+        found += [] if child.get("description") else [f"{path}.{name}"]
+        found += undescribed(child, f"{path}.{name}")
+    for inside in (schema.get("items"), schema.get("additionalProperties")):
+        found += undescribed(inside, f"{path}[]") if isinstance(inside, dict) else []
+    return found
+
+
+@pytest.mark.parametrize("name", list(build_definitions()))
+def test_kubectl_explain_says_of_every_field_what_it_is(name):
+    schema = yaml.safe_load(build_definitions()[name])["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    assert undescribed(schema) == []
+
+
+@pytest.mark.parametrize(("backend", "other"), [("counts", "transformers"), ("transformers", "counts")])
+def test_settings_of_the_backend_that_is_not_used_are_refused_without_kubernetes_too(backend, other):
+    with pytest.raises(InvalidInputError, match=f"spec.{other} is for backend {other}"):
+        read_spec(PolicyCriticSpec, {"backend": backend, other: {}}, "PolicyCritic a/b")
+    assert read_spec(PolicyCriticSpec, {"backend": backend, backend: {}}, "PolicyCritic a/b")[1] == ()
 
 
 def test_the_example_is_read_whole_without_kubernetes():

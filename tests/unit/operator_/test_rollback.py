@@ -49,7 +49,7 @@ def test_after_a_rollback_a_new_pair_is_made_beside_the_old_one_and_switched_onc
     assert world.status.rollback.latched is False
     for job in world.job_log[3:]:
         assert job.fresh_after == world.job_log[3].fresh_after
-        assert job.start_from == "r1", "the pair that is replaced, not one that was never in force"
+        assert job.start_from == "r1", "the pair that is replaced, not one that was never current"
         assert read_time(job.fresh_after) == pytest.approx(rolled_back_at, abs=0.01)
     assert read_time(world.status.certified_after) > rolled_back_at
     assert [t.stage for t in world.status.transitions][-2:] == ["Copilot", "Calibration"]

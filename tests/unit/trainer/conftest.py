@@ -185,7 +185,7 @@ def config() -> str:
         "delta": 0.1,
         "min_action_accuracy": "0.4",
         "evidence": {"actions": "rules-digest", "screens": "screens-digest", "serving_image": "image-digest"},
-        "critic": {"draws": 50},
+        "selection": {"draws": 50},
     }
     return msgspec.json.encode(given).decode()
 

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from pilotage_core.actions import Action, Tool
-from pilotage_core.dialog import DEFAULT_FORMAT, Dialog, DialogFormat, Snapshot
+from pilotage_core.dialog import DEFAULT_FORMAT, Dialog, DialogFormat, SnapshotKind
 from pilotage_core.walk import SessionWalk
 from pilotage_trainer.backends.counts.counts import build_contexts
 from pilotage_trainer.backends.counts.examples import read_points
@@ -32,7 +32,7 @@ def test_a_step_that_can_be_proposed_names_its_action(action, step):
     assert step_action(step) == msgspec.structs.replace(action, text="", value="")
 
 
-@pytest.mark.parametrize("snapshot", [Snapshot.COMPACT, Snapshot.DIFFERENCE])
+@pytest.mark.parametrize("snapshot", [SnapshotKind.COMPACT, SnapshotKind.DIFFERENCE])
 def test_the_situation_shows_the_screen_that_the_state_has(make_sessions, snapshot):
     for record in make_sessions(5):
         walk = SessionWalk(DialogFormat(snapshot=snapshot))

@@ -9,7 +9,7 @@ import pytest
 from unit.trainer.conftest import KEY, RULES
 
 from pilotage_core.actions import Action, Tool
-from pilotage_core.dialog import DEFAULT_FORMAT, DialogFormat, Snapshot, encode_action
+from pilotage_core.dialog import DEFAULT_FORMAT, DialogFormat, SnapshotKind, encode_action
 from pilotage_core.training import CriticTraining
 from pilotage_core.walk import walk_session
 from pilotage_trainer.artefact import Manifest, read_manifest, write_artefact
@@ -30,7 +30,7 @@ from pilotage_trainer.failures import DamagedArtefactError
 from pilotage_trainer.sessions.labels import list_moments
 from pilotage_trainer.window import Window
 
-FORM = DialogFormat(Snapshot.DIFFERENCE, 900, 300)
+FORM = DialogFormat(SnapshotKind.DIFFERENCE, 900, 300)
 ASK = Action(Tool.SEND_TEXT_TO_CHAT, "reply:ask_city", text="Text of ask_city")
 MADE = Manifest("policy", KEY, "r1", "counts", "d", "c", FORM.digest, "", {}, dialog=FORM, digest="p" * 32)
 

@@ -58,7 +58,7 @@ def test_a_pair_is_made_and_certified_on_sessions_it_has_not_seen(climbed, confi
 def test_certificates_say_whether_the_score_is_the_critic_or_confidence(climbed, config, certainty, source, said):
     sessions, export, out, *_ = climbed
     given = read_config(config)
-    given = msgspec.structs.replace(given, critic=msgspec.structs.replace(given.critic, certainty=certainty))
+    given = msgspec.structs.replace(given, selection=msgspec.structs.replace(given.selection, certainty=certainty))
     run_critic(window(export, out, until=sessions[110].closed_at), given)
     result = run_certify(window(export, out), given, None, ISSUED)
     assert result.certificates

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from pilotage_core.dialog import Snapshot
+from pilotage_core.dialog import SnapshotKind
 from pilotage_core.errors import InvalidInputError
 from pilotage_core.training import MOST_CHARS, Balancing, PreferenceLoss
 from pilotage_trainer.backends.transformers.asking.critic_card import Measure
@@ -109,7 +109,10 @@ ABLATIONS = {
             "how is a changed screen written?",
             "",
             Kind.POLICIES,
-            tuple(Arm(str(s), {"snapshot": s}) for s in (Snapshot.COMPACT, Snapshot.DIFFERENCE, Snapshot.WHOLE)),
+            tuple(
+                Arm(str(s), {"snapshot": s})
+                for s in (SnapshotKind.COMPACT, SnapshotKind.DIFFERENCE, SnapshotKind.WHOLE)
+            ),
         ),
         Ablation(
             "trim",

@@ -24,7 +24,7 @@ from pilotage_trainer.ablations.learning import (
 from pilotage_trainer.ablations.study import Study, prepare
 from pilotage_trainer.backends.transformers.asking.inference import PolicyModel
 from pilotage_trainer.backends.transformers.critic.data import CriticExample, judge_sessions, require_labels
-from pilotage_trainer.backends.transformers.critic.fit import Split, score_labels, train_critic
+from pilotage_trainer.backends.transformers.critic.fit import LabelSplit, score_labels, train_critic
 from pilotage_trainer.failures import explain_error
 from pilotage_trainer.results import tell
 from pilotage_trainer.sessions.export import closed_after
@@ -122,10 +122,10 @@ class Runner:
         if seed not in self._critics:
             study = self.study
             older, labels = self.read_labels(seed)
-            require_labels(older, study.config.critic.least_labels)
+            require_labels(older, study.config.selection.least_labels)
             sessions = sorted({each.session for each in older})
             choosing = set(sessions[len(sessions) - max(1, round(len(sessions) * CHOOSING_SHARE)) :])
-            split = Split(
+            split = LabelSplit(
                 [each for each in older if each.session not in choosing],
                 [each for each in older if each.session in choosing],
                 labels,

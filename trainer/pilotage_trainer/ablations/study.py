@@ -104,7 +104,7 @@ def read_study(request: AblationRequest) -> Study:
     window = Window(request.export, cluster, ablation.name, request.out, held_out_share=request.held_out_share)
     kept, held_out = window.hold_out(records[-config.rolling_window_sessions :])
     require_sessions(kept, "to learn from")
-    train, development = split_by_time(kept, config.policy.development_share)
+    train, development = split_by_time(kept, config.selection.policy_development_share)
     if train and development:  # as the data set has it: what closed in one moment is on one side
         last = train[-1].closed_at
         train, development = closed_by(kept, last), closed_after(kept, last)

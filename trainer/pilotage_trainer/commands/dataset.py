@@ -7,7 +7,7 @@ import msgspec
 import pydantic
 import typer
 
-from pilotage_core.dialog import Snapshot
+from pilotage_core.dialog import SnapshotKind
 from pilotage_core.errors import InvalidInputError
 from pilotage_core.training import LEAST_CHARS, MOST_CHARS, Balancing, DatasetSettings
 from pilotage_trainer.commands.options import end_with_exit_code
@@ -27,7 +27,7 @@ def dataset(
     vocabulary: Annotated[
         int, typer.Option(help="else one of so many tokens is learned", min=300, max=1_000_000)
     ] = 4096,
-    snapshot: Annotated[Snapshot, typer.Option(help="how a changed screen is written")] = Snapshot.COMPACT,
+    snapshot: Annotated[SnapshotKind, typer.Option(help="how a changed screen is written")] = SnapshotKind.COMPACT,
     mix_rejections: Annotated[
         str,
         typer.Option(help="3:1: three logged actions to each rejected proposal; 500: the newest 500 rejections"),

@@ -30,7 +30,7 @@ SHAPE = {"hidden": 64, "layers": 1, "heads": 1, "key_value_heads": 1, "intermedi
 @pytest.fixture
 def settings(config):
     given = json.loads(config) | {"base_model": ""}
-    given["critic"] = {"draws": 50, "least_labels": 5}
+    given["selection"] = {"draws": 50, "least_labels": 5}
     tuned = {**POLICY, "epochs": 1, "global_batch": 8, "micro_batch": 8, "learning_rate": 1e-3}
     transformers = {
         "policy": POLICY,

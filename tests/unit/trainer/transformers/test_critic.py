@@ -19,7 +19,13 @@ from pilotage_core.score import CONFIDENCE_ALONE, CRITIC_ALONE
 from pilotage_core.training import CriticTraining, GradeWeights, Lora
 from pilotage_trainer.artefact import read_manifest
 from pilotage_trainer.backends.open import read_score_card
-from pilotage_trainer.backends.transformers.asking.critic_card import SERVED_BY_US, Card, Measure, Verdict, tell_rates
+from pilotage_trainer.backends.transformers.asking.critic_card import (
+    SERVED_BY_US,
+    CardedCritic,
+    CriticCard,
+    Measure,
+    tell_rates,
+)
 from pilotage_trainer.backends.transformers.asking.inference import PolicyModel
 from pilotage_trainer.backends.transformers.critic.data import build_rows, crossfit_rates, judge_sessions, score_replies
 from pilotage_trainer.backends.transformers.critic.fit import fit_better, fit_rule, split_labels, train_critic
@@ -27,12 +33,12 @@ from pilotage_trainer.backends.transformers.critic.job import run_critic
 from pilotage_trainer.backends.transformers.training.batches import collate
 from pilotage_trainer.backends.transformers.training.tree import read_targets, use_trees
 from pilotage_trainer.certify.job import run_certify
-from pilotage_trainer.config import CriticSettings, read_config
+from pilotage_trainer.config import Selection, read_config
 from pilotage_trainer.failures import NotANumberError
 from pilotage_trainer.main import app
 from pilotage_trainer.window import Window
 
-CHOOSING = CriticSettings(draws=50)
+CHOOSING = Selection(draws=50)
 TRAINING = CriticTraining(**{**QUICK, "evaluate_every": 25}, epochs=6)
 
 
@@ -117,7 +123,7 @@ def test_a_row_says_what_the_served_critic_says(folder, labels, evidence):
     rates, tell = crossfit_rates(some, 4)[0] if evidence else None, (lambda each: "")
     if evidence:
         tell = lambda each: tell_rates(rates, each.query)  # noqa: E731
-    critic = Verdict(policy.model, policy.tokenizer, None, Card(rates=rates))
+    critic = CardedCritic(policy.model, policy.tokenizer, None, CriticCard(rates=rates))
     wanted = critic.score_many([each.query for each in some])
     use_trees(policy.model)
     found, accept, reject = [], *critic.labels
@@ -151,8 +157,8 @@ def test_a_critic_that_knows_more_is_the_score(folder, labels, tmp_path):
     assert fitted.compared.share_better >= 0.95
     assert fitted.card.rule.critic > 0.0
     assert fitted.card.source is fitted.card.rule.source
-    split = split_labels(told, CHOOSING.development_share)
-    critic = Verdict(fitted.model, PolicyModel.load(folder).tokenizer, None, fitted.card)
+    split = split_labels(told, CHOOSING.critic_development_share)
+    critic = CardedCritic(fitted.model, PolicyModel.load(folder).tokenizer, None, fitted.card)
     again = critic.score_many([each.query for each in split.comparing])
     right = [(score > 0.5) == each.accepted for score, each in zip(again, split.comparing, strict=True)]
     assert sum(right) / len(right) > 0.8  # what was compared is what is served
@@ -173,7 +179,7 @@ def test_adapters_are_merged_into_what_is_served(folder, labels, tmp_path):
 
 def test_too_few_older_labels_leave_confidence(folder, labels, tmp_path):
     few = [each for each in labels if each.session < 12]
-    fitted = fit_better(lambda: PolicyModel.load(folder), few, TRAINING, CriticSettings(least_labels=1000), tmp_path)
+    fitted = fit_better(lambda: PolicyModel.load(folder), few, TRAINING, Selection(least_labels=1000), tmp_path)
     assert fitted.card.source is ScoreSource.CONFIDENCE
     assert fitted.step == 0
 
@@ -190,7 +196,7 @@ def configure(**critic):
         "rules": describe_rules(),
         "strata": [{"name": "procedure"}, {"name": "finalizing"}],
         "precision_target": "0.7",
-        "critic": {"draws": 50, **critic},
+        "selection": {"draws": 50, **critic},
         "transformers": {"critic": {**QUICK, "epochs": 1}},
     }
     return json.dumps(given)
@@ -224,7 +230,7 @@ def test_a_job_leaves_the_score_it_names(folder, sessions, write_export, certain
     export = write_export(sessions)
     given = Window(export, KEY, "r1", folder.parents[3], until=sessions[160].closed_at)
     config = read_config(configure())
-    config = msgspec.structs.replace(config, critic=msgspec.structs.replace(config.critic, certainty=certainty))
+    config = msgspec.structs.replace(config, selection=msgspec.structs.replace(config.selection, certainty=certainty))
     result = run_critic(given, config)
     assert result.metrics["beats_confidence"] == float(is_critic)
     assert {"labels", "live_labels", "accept_rate", "auroc", "confidence_auroc", "share_better"} <= set(result.metrics)

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from pilotage_core.dialog import DEFAULT_FORMAT, DialogFormat, Snapshot, encode_action
+from pilotage_core.dialog import DEFAULT_FORMAT, DialogFormat, SnapshotKind, encode_action
 from pilotage_core.errors import EvidenceError, InvalidInputError
 from pilotage_core.events import SessionClosed
 from pilotage_core.training import Balancing, DatasetSettings
@@ -117,7 +117,7 @@ def test_a_set_says_how_its_dialogs_are_written(request_of):
     settings = DatasetSettings(snapshot="difference", max_chars=60_000)
     request = request_of(settings=settings)
     card, made = run_dataset(request), read_manifest(request.out)
-    assert made.dialog == settings.form == DialogFormat(Snapshot.DIFFERENCE, 60_000, 20_000)
+    assert made.dialog == settings.form == DialogFormat(SnapshotKind.DIFFERENCE, 60_000, 20_000)
     assert card.dialog == {"snapshot": "difference", "max_chars": 60_000, "block_chars": 20_000}
     assert card.prompt_format == made.prompt_format == settings.form.digest
 
@@ -203,7 +203,7 @@ def test_mixing_and_balancing_take_loss_away_and_leave_the_text(make_sessions, r
     assert max(counts.values()) < plain["train"].by_tool["send_text_to_chat"]
 
 
-@pytest.mark.parametrize("snapshot", Snapshot)
+@pytest.mark.parametrize("snapshot", SnapshotKind)
 def test_long_sessions_are_trimmed_in_blocks_and_every_trim_is_recorded(request_of, snapshot):
     request = request_of(
         settings=DatasetSettings(snapshot=snapshot, max_tokens=150, max_chars=1000), name=snapshot.value

@@ -10,7 +10,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from unit.trainer.transformers.tiny import SCHEMA, build_model, build_prompts, build_tokenizer
 
-from pilotage_core.dialog import DEFAULT_FORMAT, DialogFormat, Snapshot
+from pilotage_core.dialog import DEFAULT_FORMAT, DialogFormat, SnapshotKind
 from pilotage_core.job_exit import JobExit
 from pilotage_trainer.artefact import MANIFEST, Manifest, digest_manifest, read_manifest
 from pilotage_trainer.backends.transformers.asking import export
@@ -166,7 +166,7 @@ def test_heads_that_vllm_would_misread_are_refused(tmp_path, tokenizer):
 
 
 def test_a_count_models_manifest_keeps_the_digest_it_had_before_there_were_bases_and_formats():
-    new = {"base": "b", "begun_with": "p", "dialog": DialogFormat(Snapshot.WHOLE)}
+    new = {"base": "b", "begun_with": "p", "dialog": DialogFormat(SnapshotKind.WHOLE)}
     told = msgspec.to_builtins(msgspec.structs.replace(MADE, backend="counts"))
     for name, value in new.items():
         assert name in told

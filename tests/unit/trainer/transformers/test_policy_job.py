@@ -149,8 +149,8 @@ def test_another_base_is_begun_with(make_sessions, write_export, settings, tmp_p
 def test_a_data_set_that_was_left_behind_is_not_taken_for_one_of_another_share(make_sessions, settings, tmp_path):
     records, window = make_sessions(20), Window("", KEY, "r1", tmp_path)
     for share, last in ((0.2, 15), (0.4, 11)):
-        policy = msgspec.structs.replace(settings.policy, development_share=share)
-        config = msgspec.structs.replace(settings, policy=policy)
+        selection = msgspec.structs.replace(settings.selection, policy_development_share=share)
+        config = msgspec.structs.replace(settings, selection=selection)
         assert make_material(window, config, records, tmp_path / "work").trained_until == records[last].closed_at
 
 

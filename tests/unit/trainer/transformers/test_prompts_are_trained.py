@@ -9,7 +9,7 @@ from stubs.gateway import Case, StubController, build_snapshot, run_controller, 
 from unit.operator_.facts import make_bundle
 from unit.trainer.conftest import KEY
 
-from pilotage_core.dialog import DEFAULT_FORMAT, DialogFormat, Snapshot
+from pilotage_core.dialog import DEFAULT_FORMAT, DialogFormat, SnapshotKind
 from pilotage_core.record import SessionRecord
 from pilotage_core.stage import Stage
 from pilotage_core.walk import walk_session
@@ -28,7 +28,7 @@ from pilotage_trainer.config import read_config
 from pilotage_trainer.results import shorten_result
 from pilotage_trainer.window import Window
 
-LONG = DialogFormat(Snapshot.DIFFERENCE, 60_000, 20_000)
+LONG = DialogFormat(SnapshotKind.DIFFERENCE, 60_000, 20_000)
 POLICY = {
     "epochs": 1, "globalBatch": 1, "learningRate": "0.004", "warmUpBatches": 1, "precision": "fp32",
     "activationCheckpointing": False,
@@ -37,7 +37,7 @@ SHAPE = {"hidden": 32, "layers": 1, "heads": 1, "keyValueHeads": 1, "intermediat
 
 
 def read_bundle(dataset):
-    spec = {"backend": "transformers", "baseModel": "", "policy": {"developmentShare": "0.2"}}
+    spec = {"backend": "transformers", "baseModel": "", "selection": {"policyDevelopmentShare": "0.2"}}
     spec["transformers"] = {"policy": POLICY, "shape": SHAPE, "dataset": {"maxTokens": 2048, **dataset}}
     return replace(make_bundle(), policy_critic=PolicyCriticSpec.model_validate(spec))
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pilotage_core.errors import InvalidInputError
 from pilotage_core.training import Balancing
 from pilotage_trainer.backends.transformers.rows.selection import (
-    Decision,
+    DecisionPoint,
     Mix,
     Split,
     balance_decisions,
@@ -26,7 +26,7 @@ EPOCH = datetime(2026, 3, 1, tzinfo=UTC)
 def decisions_of(logs, rejections, tools=("click",)):
     kinds = [False] * logs + [True] * rejections
     return [
-        Decision(n, 0, 0, tools[n % len(tools)], f"screen-{n % 2}", rejected, f"s:{n}")
+        DecisionPoint(n, 0, 0, tools[n % len(tools)], f"screen-{n % 2}", rejected, f"s:{n}")
         for n, rejected in enumerate(kinds)
     ]
 

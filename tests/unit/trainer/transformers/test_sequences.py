@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pilotage_core.actions import Action, Tool
-from pilotage_core.dialog import DEFAULT_FORMAT, DialogFormat, Snapshot, encode_action
+from pilotage_core.dialog import DEFAULT_FORMAT, DialogFormat, SnapshotKind, encode_action
 from pilotage_core.events import (
     ActionTaken,
     Author,
@@ -28,7 +28,7 @@ from pilotage_trainer.backends.transformers.rows.sequences import (
     IGNORED,
     NOTHING,
     Encoder,
-    Source,
+    PointSource,
     Target,
     build_segments,
     is_proposable,
@@ -129,19 +129,19 @@ def test_an_action_while_the_customer_is_waited_for_carries_no_loss():
 @pytest.mark.parametrize(
     ("happenings", "executed", "target", "source", "rejected"),
     [
-        ((act(CLICK),), False, Target.ACTION, Source.COPILOT, True),
-        ((FeedbackGiven("p", Verdict.REJECT, "w-1"), act(CLICK)), False, Target.ACTION, Source.COPILOT, True),
-        ((FeedbackGiven("p", Verdict.EDIT, "w-1"), act(CLICK)), False, Target.ACTION, Source.COPILOT, True),
-        ((FeedbackGiven("p", Verdict.REJECT, "w-1"), act(HELLO)), False, Target.ACTION, Source.COPILOT, False),
-        ((FeedbackGiven("p", Verdict.ACCEPT, "w-1"), act(HELLO)), False, Target.ACTION, Source.COPILOT, False),
+        ((act(CLICK),), False, Target.ACTION, PointSource.COPILOT, True),
+        ((FeedbackGiven("p", Verdict.REJECT, "w-1"), act(CLICK)), False, Target.ACTION, PointSource.COPILOT, True),
+        ((FeedbackGiven("p", Verdict.EDIT, "w-1"), act(CLICK)), False, Target.ACTION, PointSource.COPILOT, True),
+        ((FeedbackGiven("p", Verdict.REJECT, "w-1"), act(HELLO)), False, Target.ACTION, PointSource.COPILOT, False),
+        ((FeedbackGiven("p", Verdict.ACCEPT, "w-1"), act(HELLO)), False, Target.ACTION, PointSource.COPILOT, False),
         (
             (FeedbackGiven("p", Verdict.ACCEPT, "w-1"), OutcomeReported("p", "k", Outcome.DONE)),
             True,
             Target.ACTION,
-            Source.COPILOT,
+            PointSource.COPILOT,
             False,
         ),
-        ((OutcomeReported("p", "k", Outcome.DONE),), True, Target.SILENT, Source.AUTOMATED, False),
+        ((OutcomeReported("p", "k", Outcome.DONE),), True, Target.SILENT, PointSource.AUTOMATED, False),
     ],
 )
 def test_whose_an_action_was_decides_whether_it_teaches(happenings, executed, target, source, rejected):
@@ -158,7 +158,7 @@ def test_what_was_ordered_and_not_done_is_not_in_the_text():
     assert [segment.text[s.start : s.end] for s in segment.spans] == [encode_action(CLICK, DEFAULT_FORMAT)]
 
 
-FORMS = [DialogFormat(snapshot, chars, chars // 3) for snapshot in Snapshot for chars in (300, 900, 24_000)]
+FORMS = [DialogFormat(snapshot, chars, chars // 3) for snapshot in SnapshotKind for chars in (300, 900, 24_000)]
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 HAPPENINGS = st.one_of(
     TEXTS.map(say),
@@ -188,7 +188,7 @@ def test_every_prompt_begins_its_segment_in_text_and_in_tokens(happenings, form)
 
 
 def test_a_trim_begins_a_new_segment_and_is_recorded():
-    form = DialogFormat(Snapshot.COMPACT, 600, 200)
+    form = DialogFormat(SnapshotKind.COMPACT, 600, 200)
     record = record_of(*(step for n in range(20) for step in (say(f"word {n} " * 5), act(HELLO))))
     segments = list(build_segments(record, form))
     assert len(segments) > 3
@@ -212,6 +212,6 @@ def test_a_batch_gives_what_one_by_one_gives():
 def test_a_long_session_takes_time_in_proportion():
     """Text pieces are joined once a segment: 4,000 turns are ten times 400, not a hundred times."""
     happenings = [step for n in range(4000) for step in (say(f"word {n}"), act(HELLO))]
-    (segment,) = build_segments(record_of(*happenings), DialogFormat(Snapshot.COMPACT, 10**9, 10**9))
+    (segment,) = build_segments(record_of(*happenings), DialogFormat(SnapshotKind.COMPACT, 10**9, 10**9))
     assert len(segment.spans) == 4000
     assert all(segment.text[s.start : s.end] == encode_action(HELLO, DEFAULT_FORMAT) for s in segment.spans)

@@ -13,7 +13,7 @@ from pilotage_trainer.config import JobConfig
 from pilotage_trainer.window import Window
 
 
-class Counts:
+class CountsBackend:
     """Learns in this process, in seconds."""
 
     name = NAME

@@ -37,7 +37,7 @@ def run_critic(window: Window, config: JobConfig) -> JobResult:
     known = closed_by(records, served.manifest.trained_until)
     newer, held_out = window.hold_out(closed_after(records, served.manifest.trained_until))
     labels = _collect_labels(known, newer, served, config)
-    critic, compared = fit_better(served.policy, labels, config.critic)
+    critic, compared = fit_better(served.policy, labels, config.counts.critic, config.selection)
     described = window.describe(
         "critic", config, known + newer, served.manifest.dialog, find_maker(), policy=served.manifest
     )
@@ -69,8 +69,8 @@ def _collect_labels(
 ) -> list[JudgedProposal]:
     """Cross-fitted labels of sessions the policy learned from, and its own of those it did not."""
     labels: list[JudgedProposal] = []
-    if len(known) >= LEAST_SESSIONS * config.critic.folds:
-        labels = judge_crossfitted(known, config.rules, config.critic, config.policy)
+    if len(known) >= LEAST_SESSIONS * config.counts.critic.folds:
+        labels = judge_crossfitted(known, config.rules, config.counts.critic, config.counts.policy)
     return labels + judge_sessions(newer, served.policy, served.manifest.digest, config.rules, first=len(known))
 
 

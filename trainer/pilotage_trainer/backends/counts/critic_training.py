@@ -29,7 +29,7 @@ from pilotage_trainer.backends.counts.policy import Policy
 from pilotage_trainer.backends.counts.policy_training import Lessons, build_sparse
 from pilotage_trainer.backends.counts.schema import allowed_on
 from pilotage_trainer.backends.rates import Rates
-from pilotage_trainer.config import CriticSettings, PolicySettings
+from pilotage_trainer.config import CriticSettings, PolicySettings, Selection
 from pilotage_trainer.failures import OneClassError
 from pilotage_trainer.measures.comparison import Comparison, compare_scores
 from pilotage_trainer.sessions.labels import Moment, list_moments
@@ -88,13 +88,18 @@ def judge_crossfitted(
     return sorted(judged, key=lambda each: each.session)
 
 
-def fit_critic(policy: Policy, labels: Sequence[JudgedProposal], settings: CriticSettings) -> Critic:
+def fit_critic(
+    policy: Policy,
+    labels: Sequence[JudgedProposal],
+    settings: CriticSettings = CriticSettings(),
+    selection: Selection = Selection(),
+) -> Critic:
     """Fit to `labels`. Raises EvidenceError for too few, OneClassError where all were accepted or none."""
-    if len(labels) < settings.least_labels:
+    if len(labels) < selection.least_labels:
         raise EvidenceError(
             f"{len(labels)} labels of critical actions are too few",
             where="window",
-            remedy=f"at least {settings.least_labels} are needed: widen the window or wait",
+            remedy=f"at least {selection.least_labels} are needed: widen the window or wait",
         )
     accepted = [each.accepted for each in labels]
     if len(set(accepted)) < 2:
@@ -118,33 +123,43 @@ def fit_critic(policy: Policy, labels: Sequence[JudgedProposal], settings: Criti
     return Critic(policy, StoredCritic(ScoreSource.CRITIC, intercept, weights, count_rates(labels)))
 
 
-def fit_better(policy: Policy, labels: Sequence[JudgedProposal], settings: CriticSettings) -> tuple[Critic, Comparison]:
+def fit_better(
+    policy: Policy,
+    labels: Sequence[JudgedProposal],
+    settings: CriticSettings = CriticSettings(),
+    selection: Selection = Selection(),
+) -> tuple[Critic, Comparison]:
     """A critic on all `labels` where it beats confidence on the newest of them; else one that answers confidence."""
-    comparison = compare_with_confidence(policy, labels, settings)
-    critic = fit_critic(policy, labels, settings)
-    if comparison.share_better >= settings.certainty:
+    comparison = compare_with_confidence(policy, labels, settings, selection)
+    critic = fit_critic(policy, labels, settings, selection)
+    if comparison.share_better >= selection.certainty:
         return critic, comparison
     stored = msgspec.structs.replace(critic.stored, source=ScoreSource.CONFIDENCE)
     return Critic(policy, stored), comparison
 
 
-def compare_with_confidence(policy: Policy, labels: Sequence[JudgedProposal], settings: CriticSettings) -> Comparison:
+def compare_with_confidence(
+    policy: Policy,
+    labels: Sequence[JudgedProposal],
+    settings: CriticSettings = CriticSettings(),
+    selection: Selection = Selection(),
+) -> Comparison:
     """Fit on the older sessions, compare on the newer ones: paired bootstrap by session."""
     sessions = sorted({each.session for each in labels})
-    cut = sessions[len(sessions) - max(1, round(len(sessions) * settings.development_share))]
+    cut = sessions[len(sessions) - max(1, round(len(sessions) * selection.critic_development_share))]
     older = [each for each in labels if each.session < cut]
     newer = [each for each in labels if each.session >= cut]
-    if len({each.accepted for each in older}) < 2 or len(older) < settings.least_labels or not newer:
+    if len({each.accepted for each in older}) < 2 or len(older) < selection.least_labels or not newer:
         return Comparison(len(newer), 0.5, 0.5, 0.0)
-    critic = fit_critic(policy, older, settings)
+    critic = fit_critic(policy, older, settings, selection)
     return compare_scores(
         [score_judged(critic, each) for each in newer],
         [each.confidence for each in newer],
         [each.accepted for each in newer],
         [each.stratum for each in newer],
         [each.session for each in newer],
-        settings.draws,
-        settings.seed,
+        selection.draws,
+        selection.seed,
     )
 
 

@@ -27,13 +27,14 @@ def run_policy(window: Window, config: JobConfig) -> JobResult:
     lessons = Lessons(build_examples(records))
     chosen = _choose_sessions(records, lessons, window.fresh_after, config)
     first = len(records) - len(chosen)  # those chosen are the newest, and lessons number all
-    older, newer = split_by_time(chosen, config.policy.development_share)
+    older, newer = split_by_time(chosen, config.selection.policy_development_share)
     require_sessions(older, "to learn from beside the development sessions")
     is_chosen = lessons.sessions >= first
-    trial = predict_sessions(newer, lessons.fit(is_chosen & (lessons.sessions < first + len(older)), config.policy))
+    before = lessons.fit(is_chosen & (lessons.sessions < first + len(older)), config.counts.policy)
+    trial = predict_sessions(newer, before)
     share = choose_share(trial)
     metrics = measure_accuracy([(prediction.remix(share), step) for prediction, step in trial]).metrics()
-    policy = lessons.fit(is_chosen, config.policy, share)
+    policy = lessons.fit(is_chosen, config.counts.policy, share)
     described = window.describe("policy", config, chosen, COUNTS_FORM, find_maker())
     manifest = write_artefact(window.folder("policy"), described, {POLICY_FILE: policy.encode()})
     reached = metrics["action_accuracy"]
@@ -71,7 +72,7 @@ def _choose_sessions(
         return list(records)
     fresh = closed_after(records, fresh_after)
     stale = len(records) - len(fresh)
-    if len(fresh) < LEAST_SESSIONS * config.critic.folds or not stale:
+    if len(fresh) < LEAST_SESSIONS * config.counts.critic.folds or not stale:
         tell(f"{len(fresh)} fresh sessions are too few to learn from alone: older ones are used too")
         return list(records)
     alone, both = (_count_within_target(labels, config) for labels in _judge_fresh(records, stale, lessons, config))
@@ -86,13 +87,13 @@ def _judge_fresh(
 
     "All" are the other folds and the stale ones. `lessons` are those of `records`.
     """
-    folds = config.critic.folds
+    folds = config.counts.critic.folds
     place = lessons.sessions - stale
     alone: list[JudgedProposal] = []
     both: list[JudgedProposal] = []
     for fold in range(folds):
         others = (place >= 0) & (place % folds != fold)
-        policies = [lessons.fit(which, config.policy) for which in (others, others | (place < 0))]
+        policies = [lessons.fit(which, config.counts.policy) for which in (others, others | (place < 0))]
         for labels, judged in zip(
             (alone, both), judge_by_each(records[stale + fold :: folds], policies, "", config.rules), strict=True
         ):

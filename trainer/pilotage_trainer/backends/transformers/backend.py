@@ -1,4 +1,4 @@
-"""Transformers behind the one interface. Importing this imports no torch: each method does when it is asked."""
+"""TransformersBackend behind the one interface. Importing this imports no torch: each method does when it is asked."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pilotage_trainer.backends.transformers.asking.chooser import TransformerChooser
 
 
-class Transformers:
+class TransformersBackend:
     """Learns in one process or several, on GPUs where there are some."""
 
     name = NAME

@@ -48,7 +48,7 @@ class Measure(StrEnum):
                 return proposal.confidence
 
 
-class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class CriticCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """critic.json. `source` is that of `rule`, in a word; `rates` where acceptance rates stand in the prompt."""
 
     source: ScoreSource = ScoreSource.CRITIC
@@ -56,17 +56,17 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rates: Rates | None = None
 
 
-class Verdict(CriticModel):
+class CardedCritic(CriticModel):
     """A critic that is told what its card holds."""
 
     def __init__(
-        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, manifest: Manifest | None, card: Card
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, manifest: Manifest | None, card: CriticCard
     ) -> None:
         super().__init__(model, tokenizer, manifest)
         self.card = card
 
     @classmethod
-    def load(cls, folder: Path, device: str = "cpu") -> "Verdict":
+    def load(cls, folder: Path, device: str = "cpu") -> "CardedCritic":
         """The critic at `folder`, its digests checked. Raises DamagedArtefactError, SplitLabelError."""
         return cls(*load_transformer(folder, "critic", device), read_card(folder))
 
@@ -81,13 +81,13 @@ class Verdict(CriticModel):
         return tell_rates(self.card.rates, query) + item
 
 
-def read_card(folder: Path) -> Card:
+def read_card(folder: Path) -> CriticCard:
     """The card of the critic at `folder`; a plain one where it has none. Raises DamagedArtefactError."""
     path = folder / CRITIC_FILE
     if not path.exists():
-        return Card()
+        return CriticCard()
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Card)
+        return msgspec.json.decode(path.read_bytes(), type=CriticCard)
     except (OSError, msgspec.DecodeError) as error:
         raise DamagedArtefactError(f"is no critic's card: {error}", where=str(path)) from error
 

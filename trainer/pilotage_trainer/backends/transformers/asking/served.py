@@ -8,7 +8,7 @@ from typing import Any
 
 from pilotage_trainer.artefact import Manifest
 from pilotage_trainer.backends.interface import Answer, Ask, Reply, ScoreCard
-from pilotage_trainer.backends.transformers.asking.critic_card import Verdict, read_card
+from pilotage_trainer.backends.transformers.asking.critic_card import CardedCritic, read_card
 from pilotage_trainer.backends.transformers.asking.export import load_transformer
 from pilotage_trainer.backends.transformers.asking.inference import PolicyModel, weigh_first
 from pilotage_trainer.backends.transformers.asking.readable import propose_readable
@@ -63,14 +63,14 @@ class ServedTransformerCritic:
     """A critic and the manifest it came with."""
 
     manifest: Manifest
-    critic: Verdict
+    critic: CardedCritic
     busy: bool = True
 
     @classmethod
     def load(cls, folder: Path) -> "ServedTransformerCritic":
         """The critic at `folder`, digests checked. Raises DamagedArtefactError."""
         model, tokenizer, manifest = load_transformer(folder, "critic")
-        return cls(manifest, Verdict(model, tokenizer, manifest, read_card(folder)))
+        return cls(manifest, CardedCritic(model, tokenizer, manifest, read_card(folder)))
 
     @property
     def card(self) -> ScoreCard:

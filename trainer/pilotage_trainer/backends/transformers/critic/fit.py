@@ -24,7 +24,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from pilotage_core.score import CONFIDENCE_ALONE, CRITIC_ALONE, ScoreRule, find_score, log_odds
 from pilotage_core.training import CriticTraining
-from pilotage_trainer.backends.transformers.asking.critic_card import Card, Measure, Verdict, tell_rates
+from pilotage_trainer.backends.transformers.asking.critic_card import CardedCritic, CriticCard, Measure, tell_rates
 from pilotage_trainer.backends.transformers.asking.export import ADAPTER_CONFIG
 from pilotage_trainer.backends.transformers.asking.inference import PolicyModel
 from pilotage_trainer.backends.transformers.critic.data import CriticExample, build_rows, crossfit_rates, tell_nothing
@@ -33,7 +33,7 @@ from pilotage_trainer.backends.transformers.training.batches import Batch
 from pilotage_trainer.backends.transformers.training.model import add_adapters
 from pilotage_trainer.backends.transformers.training.sft import Candidate, train
 from pilotage_trainer.backends.transformers.training.tree import read_targets, use_trees
-from pilotage_trainer.config import CriticSettings
+from pilotage_trainer.config import Selection
 from pilotage_trainer.measures.comparison import Comparison, compare_scores
 from pilotage_trainer.measures.ranking import count_at_precision, stratified_auroc
 from pilotage_trainer.results import tell
@@ -43,7 +43,7 @@ LoadPolicy = Callable[[], PolicyModel]
 
 
 @dataclass(frozen=True)
-class Split:
+class LabelSplit:
     """Labels by what they are for; whole sessions, the first part the oldest."""
 
     learned: list[CriticExample]
@@ -59,19 +59,19 @@ class Fitted:
     """
 
     model: PreTrainedModel
-    card: Card
+    card: CriticCard
     compared: Comparison
     measures: Mapping[Measure, float]
     step: int = 0
     figures: Mapping[str, float] = field(default_factory=dict)
 
 
-def split_labels(labels: Sequence[CriticExample], development_share: float) -> Split:
+def split_labels(labels: Sequence[CriticExample], development_share: float) -> LabelSplit:
     """The newest `development_share` of sessions, at least one, choose and compare in turn."""
     sessions = sorted({each.session for each in labels})
     newer = sessions[len(sessions) - max(1, round(len(sessions) * development_share)) :]
     compare, choose = set(newer[::2]), set(newer[1::2])
-    return Split(
+    return LabelSplit(
         [each for each in labels if each.session not in compare | choose],
         [each for each in labels if each.session in choose],
         [each for each in labels if each.session in compare],
@@ -82,7 +82,7 @@ def fit_better(
     load_policy: LoadPolicy,
     labels: Sequence[CriticExample],
     training: CriticTraining,
-    choosing: CriticSettings,
+    choosing: Selection,
     work: Path,
     identity: str = "",
     target: float = 0.9,
@@ -91,13 +91,13 @@ def fit_better(
 
     `work` gets checkpoints and figures. Raises NotANumberError, WorkerDiedError, OSError.
     """
-    split = split_labels(labels, choosing.development_share)
+    split = split_labels(labels, choosing.critic_development_share)
     measures = {
         measure: measure_auroc(split.comparing, [measure.of(each.reply) for each in split.comparing])
         for measure in Measure
     }
     confidences = score_labels(split.comparing, CONFIDENCE_ALONE)
-    confidence = Card(CONFIDENCE_ALONE.source, CONFIDENCE_ALONE)
+    confidence = CriticCard(CONFIDENCE_ALONE.source, CONFIDENCE_ALONE)
     if len(split.learned) < choosing.least_labels or len({each.accepted for each in split.learned}) < 2:
         tell(f"{len(split.learned)} labels of older sessions are too few to train on: confidence is the score")
         nothing = Comparison(len(split.comparing), 0.5, measure_auroc(split.comparing, confidences), 0.0)
@@ -118,15 +118,15 @@ def fit_better(
 
 
 def train_critic(
-    load_policy: LoadPolicy, split: Split, training: CriticTraining, work: Path, identity: str = ""
-) -> tuple[Verdict, ScoreRule, int]:
+    load_policy: LoadPolicy, split: LabelSplit, training: CriticTraining, work: Path, identity: str = ""
+) -> tuple[CardedCritic, ScoreRule, int]:
     """The best checkpoint of a critic trained on `split.learned` from the policy's weights, its rule, and its step.
 
     Best by AUROC of the score on `split.choosing`, the smaller development loss where that is the same.
     """
     policy = load_policy()
     rates, tell_of = crossfit_rates(split.learned, training.folds) if training.side_evidence else (None, tell_nothing)
-    card = Card(rates=rates)
+    card = CriticCard(rates=rates)
     longest = int(policy.model.config.max_position_embeddings)
     rows = build_rows(split.learned, policy, longest, tell_of)
     tell_known = (lambda label: tell_rates(rates, label.query)) if rates else tell_nothing
@@ -179,7 +179,7 @@ def sum_verdict_losses(model: torch.nn.Module, batch: Batch, tokens: tuple[int, 
     return (losses * batch.weights).sum()
 
 
-def load_candidate(candidate: Candidate, load_policy: LoadPolicy, dtype: torch.dtype, card: Card) -> Verdict:
+def load_candidate(candidate: Candidate, load_policy: LoadPolicy, dtype: torch.dtype, card: CriticCard) -> CardedCritic:
     """The critic of a checkpoint, in the `dtype` it will be served in; adapters are merged."""
     policy = load_policy()
     if (candidate.folder / ADAPTER_CONFIG).exists():
@@ -187,7 +187,7 @@ def load_candidate(candidate: Candidate, load_policy: LoadPolicy, dtype: torch.d
         model = adapted.merge_and_unload()
     else:
         model = AutoModelForCausalLM.from_pretrained(candidate.folder, dtype=dtype, local_files_only=True)
-    return Verdict(model.to(device=policy.model.device, dtype=dtype), policy.tokenizer, None, card)
+    return CardedCritic(model.to(device=policy.model.device, dtype=dtype), policy.tokenizer, None, card)
 
 
 # --- measuring --------------------------------------------------------------------------------------------------------
@@ -207,7 +207,7 @@ def measure_auroc(labels: Sequence[CriticExample], scores: Sequence[float]) -> f
 
 
 def compare_labels(
-    labels: Sequence[CriticExample], scores: Sequence[float], confidences: Sequence[float], choosing: CriticSettings
+    labels: Sequence[CriticExample], scores: Sequence[float], confidences: Sequence[float], choosing: Selection
 ) -> Comparison:
     """`scores` against `confidences`: paired bootstrap by session."""
     return compare_scores(

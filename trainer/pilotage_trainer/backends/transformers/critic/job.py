@@ -55,12 +55,12 @@ def run_critic(window: Window, config: JobConfig) -> JobResult:
     identity = f"{made.digest} {digest_records(newer)} {digest_bytes(encode_config(config))}"
     with state.main_process_first():
         judging = judge_once(work, identity, folder, newer, config)
-    require_labels(judging.labels, config.critic.least_labels)
+    require_labels(judging.labels, config.selection.least_labels)
     fitted = fit_better(
         lambda: PolicyModel.load(folder, find_device()),
         judging.labels,
         training,
-        config.critic,
+        config.selection,
         work,
         identity,
         config.precision_target,

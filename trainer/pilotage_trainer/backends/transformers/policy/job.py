@@ -139,7 +139,7 @@ def make_material(window: Window, config: JobConfig, records: Sequence[SessionRe
     folder, settings = work / "dataset", config.transformers
     digest = digest_records(records)
     made = work / "dataset-of"
-    shares = f"{config.policy.development_share} {settings.shape.vocabulary}"
+    shares = f"{config.selection.policy_development_share} {settings.shape.vocabulary}"
     wanted = f"{digest} {settings.dataset.model_dump_json()} {config.base_model} {shares}"
     if not (folder / MANIFEST).exists() or not made.exists() or made.read_text() != wanted:
         work.mkdir(parents=True, exist_ok=True)
@@ -153,7 +153,7 @@ def make_material(window: Window, config: JobConfig, records: Sequence[SessionRe
                 base=config.base_model,
                 vocabulary=settings.shape.vocabulary,
                 settings=settings.dataset,
-                development_share=config.policy.development_share,
+                development_share=config.selection.policy_development_share,
                 workers=1,
             )
         )

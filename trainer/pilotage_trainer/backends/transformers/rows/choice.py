@@ -10,7 +10,13 @@ from pathlib import Path
 from pilotage_core.errors import EvidenceError, InvalidInputError
 from pilotage_core.training import DatasetSettings
 from pilotage_trainer.backends.transformers.rows.dialog_spool import Told
-from pilotage_trainer.backends.transformers.rows.selection import Decision, Mix, Split, choose_decisions, split_sessions
+from pilotage_trainer.backends.transformers.rows.selection import (
+    DecisionPoint,
+    Mix,
+    Split,
+    choose_decisions,
+    split_sessions,
+)
 from pilotage_trainer.backends.transformers.rows.sequences import Target
 from pilotage_trainer.results import tell
 from pilotage_trainer.sessions.export import read_time
@@ -38,17 +44,17 @@ class DatasetRequest:
 
 
 @dataclass(frozen=True)
-class Chosen:
+class ChosenSessions:
     """The sessions by closing time, each on its side, and the decisions that carry loss on each side."""
 
     sessions: list[Told]
     sides: list[Split]
-    decisions: dict[Split, list[Decision]]
+    decisions: dict[Split, list[DecisionPoint]]
     left_out: dict[Split, int]
     repeated: int
 
 
-def choose(told: Sequence[Told], request: DatasetRequest) -> Chosen:
+def choose(told: Sequence[Told], request: DatasetRequest) -> ChosenSessions:
     """Sides and decisions. Raises EvidenceError where there is too little, InvalidInputError for impossible shares."""
     latest: dict[tuple[str, str], Told] = {}
     for session in sorted(told, key=lambda t: (read_time(t.closed_at), t.session_id, t.digest)):
@@ -66,7 +72,7 @@ def choose(told: Sequence[Told], request: DatasetRequest) -> Chosen:
         )
     closed = [read_time(session.closed_at) for session in sessions]
     sides = split_sessions(closed, request.development_share, request.held_out_share)
-    decisions: dict[Split, list[Decision]] = {}
+    decisions: dict[Split, list[DecisionPoint]] = {}
     left_out = {}
     settings = request.settings
     for side in Split:
@@ -80,14 +86,14 @@ def choose(told: Sequence[Told], request: DatasetRequest) -> Chosen:
         left_out[side] = len(found) - len(decisions[side])
     if not decisions[Split.TRAIN]:
         raise EvidenceError("no action of an operator is left to learn from", where="window", remedy="widen it")
-    return Chosen(sessions, sides, decisions, left_out, len(told) - len(sessions))
+    return ChosenSessions(sessions, sides, decisions, left_out, len(told) - len(sessions))
 
 
-def _read_decisions(number: int, session: Told) -> Iterator[Decision]:
+def _read_decisions(number: int, session: Told) -> Iterator[DecisionPoint]:
     place = 0
     for segment, spans in enumerate(session.segments):
         for index, span in enumerate(spans):
             if span.target is not Target.SILENT:
                 name = f"{session.session_id}:{place}"
-                yield Decision(number, segment, index, span.tool, span.screen, span.rejected, name)
+                yield DecisionPoint(number, segment, index, span.tool, span.screen, span.rejected, name)
                 place += 1

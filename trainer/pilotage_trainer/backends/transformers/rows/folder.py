@@ -25,7 +25,7 @@ from pilotage_trainer.backends.transformers.rows.card import (
     count_spans,
     write_page,
 )
-from pilotage_trainer.backends.transformers.rows.choice import Chosen, DatasetRequest
+from pilotage_trainer.backends.transformers.rows.choice import ChosenSessions, DatasetRequest
 from pilotage_trainer.backends.transformers.rows.dialog_spool import (
     Placed,
     Told,
@@ -60,7 +60,7 @@ def load_base_tokenizer(base: str) -> "PreTrainedTokenizerFast | None":
 def fill_folder(
     folder: Path,
     spool: Path,
-    chosen: Chosen,
+    chosen: ChosenSessions,
     request: DatasetRequest,
     tokenise: Tokenise,
     base: "PreTrainedTokenizerFast | None" = None,
@@ -89,7 +89,7 @@ def fill_folder(
     return card
 
 
-def _texts_to_learn(spool: Path, chosen: Chosen) -> Iterator[str]:
+def _texts_to_learn(spool: Path, chosen: ChosenSessions) -> Iterator[str]:
     """Dialogs of the training side, evenly over time, up to LEARN_FROM_CHARS."""
     trained = [s for s, side in zip(chosen.sessions, chosen.sides, strict=True) if side is Split.TRAIN]
     sizes = [max((spans[-1].end for spans in session.segments if spans), default=0) for session in trained]
@@ -111,7 +111,7 @@ class _Mapped:
 
 
 def _write_split(
-    folder: Path, spool: Path, side: Split, chosen: Chosen, placed: list[list[Placed]], max_tokens: int
+    folder: Path, spool: Path, side: Split, chosen: ChosenSessions, placed: list[list[Placed]], max_tokens: int
 ) -> SplitCard:
     order = {(s.part, s.index): n for n, s in enumerate(chosen.sessions) if chosen.sides[n] is side}
     found = sorted(
@@ -150,7 +150,7 @@ def _write_split(
 
 
 def _build_card(
-    chosen: Chosen,
+    chosen: ChosenSessions,
     request: DatasetRequest,
     splits: dict[str, SplitCard],
     placed: list[list[Placed]],
@@ -189,7 +189,7 @@ def _build_card(
     )
 
 
-def describe_folder(chosen: Chosen, request: DatasetRequest) -> Manifest:
+def describe_folder(chosen: ChosenSessions, request: DatasetRequest) -> Manifest:
     """The manifest of a data set, but for its files."""
     trained = [s.closed_at for s, side in zip(chosen.sessions, chosen.sides, strict=True) if side is Split.TRAIN]
     maker = find_maker()

@@ -16,7 +16,7 @@ from typing import TypeVar
 from pilotage_core.errors import InvalidInputError
 from pilotage_trainer.artefact import place_artefact, require_replaceable
 from pilotage_trainer.backends.transformers.rows.card import Card
-from pilotage_trainer.backends.transformers.rows.choice import Chosen, DatasetRequest, choose
+from pilotage_trainer.backends.transformers.rows.choice import ChosenSessions, DatasetRequest, choose
 from pilotage_trainer.backends.transformers.rows.dialog_spool import (
     DialogTask,
     Placed,
@@ -82,7 +82,7 @@ def _write_dialogs(request: DatasetRequest, spool: Path) -> list[Told]:
     return [told for encoded in _share(write_dialogs, tasks) for told in read_told(encoded)]
 
 
-def _write_tokens(spool: Path, chosen: Chosen, encoder: Encoder, request: DatasetRequest) -> list[list[Placed]]:
+def _write_tokens(spool: Path, chosen: ChosenSessions, encoder: Encoder, request: DatasetRequest) -> list[list[Placed]]:
     kept: dict[int, dict[int, dict[int, set[int]]]] = {part: {} for part in range(request.workers)}
     for decision in chain.from_iterable(chosen.decisions.values()):
         session = chosen.sessions[decision.session]

@@ -24,7 +24,7 @@ class Split(StrEnum):
     HELD_OUT = "held-out"  # the newest: touched by no training
 
 
-class Decision(msgspec.Struct, frozen=True):
+class DecisionPoint(msgspec.Struct, frozen=True):
     """One action that could carry loss: where it stands, and what mixing and balancing look at."""
 
     session: int
@@ -88,13 +88,15 @@ def split_sessions(closed: Sequence[datetime], development_share: float, held_ou
     return [side(time) for time in closed]
 
 
-def choose_decisions(decisions: Sequence[Decision], mix: Mix, balancing: Balancing, seed: int) -> list[Decision]:
+def choose_decisions(
+    decisions: Sequence[DecisionPoint], mix: Mix, balancing: Balancing, seed: int
+) -> list[DecisionPoint]:
     """Those of `decisions` (by time) that carry loss: first mixed, then balanced; in their order."""
     chosen = balance_decisions(mix_decisions(decisions, mix, seed), balancing, seed)
     return chosen
 
 
-def mix_decisions(decisions: Sequence[Decision], mix: Mix, seed: int) -> list[Decision]:
+def mix_decisions(decisions: Sequence[DecisionPoint], mix: Mix, seed: int) -> list[DecisionPoint]:
     """Logged actions and corrected proposals in the wanted proportion: what there is too much of is drawn from.
 
     By count, the newest corrected proposals stay. Where there is no corrected proposal at all, nothing is mixed.
@@ -112,7 +114,7 @@ def mix_decisions(decisions: Sequence[Decision], mix: Mix, seed: int) -> list[De
     return _in_order(decisions, (*logs, *rejections))
 
 
-def balance_decisions(decisions: Sequence[Decision], balancing: Balancing, seed: int) -> list[Decision]:
+def balance_decisions(decisions: Sequence[DecisionPoint], balancing: Balancing, seed: int) -> list[DecisionPoint]:
     """No tool (or screen) with more than an even share of all decisions; rarer ones stay whole.
 
     Nothing is repeated: a session is one sequence, and a rare action seen again brings the same session again.
@@ -120,23 +122,23 @@ def balance_decisions(decisions: Sequence[Decision], balancing: Balancing, seed:
     if balancing is Balancing.NATURAL or not decisions:
         return list(decisions)
 
-    def kind(decision: Decision) -> str:
+    def kind(decision: DecisionPoint) -> str:
         return decision.tool if balancing is Balancing.TOOL else decision.screen
 
     counts = Counter(kind(decision) for decision in decisions)
     even = -(-len(decisions) // len(counts))
-    kept: list[Decision] = []
+    kept: list[DecisionPoint] = []
     for name in counts:
         kept += _draw([d for d in decisions if kind(d) == name], even, seed)
     return _in_order(decisions, kept)
 
 
-def _draw(decisions: Sequence[Decision], most: int, seed: int) -> list[Decision]:
+def _draw(decisions: Sequence[DecisionPoint], most: int, seed: int) -> list[DecisionPoint]:
     if len(decisions) <= most:
         return list(decisions)
     return sorted(decisions, key=lambda d: blake2b(f"{seed}:{d.name}".encode(), digest_size=8).digest())[:most]
 
 
-def _in_order(decisions: Sequence[Decision], kept: Iterable[Decision]) -> list[Decision]:
+def _in_order(decisions: Sequence[DecisionPoint], kept: Iterable[DecisionPoint]) -> list[DecisionPoint]:
     names = {decision.name for decision in kept}
     return [decision for decision in decisions if decision.name in names]

@@ -39,7 +39,7 @@ class Target(StrEnum):
     SILENT = ""  # no loss: nobody's judgement, or not the first action of an event
 
 
-class Source(StrEnum):
+class PointSource(StrEnum):
     """Where an action comes from."""
 
     LOGS = "logs"  # an operator, unassisted
@@ -57,7 +57,7 @@ class Span(msgspec.Struct, frozen=True):
     screen: str
     operator: str
     at: str
-    source: Source = Source.LOGS
+    source: PointSource = PointSource.LOGS
     rejected: bool = False
     """Whether the operator did this instead of a proposal that was rejected or edited."""
 
@@ -168,7 +168,7 @@ class _Reader:
         target = Target.SILENT
         if number == 0 and operator and is_decision_point(before):
             target = Target.ACTION if self._may_propose(action) else Target.NOTHING
-        source = Source.LOGS if proposal is None else Source.COPILOT if operator else Source.AUTOMATED
+        source = PointSource.LOGS if proposal is None else PointSource.COPILOT if operator else PointSource.AUTOMATED
         return Span(
             *place, target, action.tool, before.screen.name, operator, event.at, source,
             acted and proposal is not None and self._is_overridden(proposal, action),

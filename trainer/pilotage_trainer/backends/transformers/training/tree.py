@@ -52,7 +52,7 @@ def order_branches(branches: Sequence[Branch]) -> list[int]:
 
 
 @dataclass(frozen=True)
-class Shape:
+class TreeShape:
     """One tree of a row: `main` tokens that are one sequence, then `others`, which see what `mask` lets them see.
 
     `mask` `[others, main + others]`, True where seen.
@@ -63,7 +63,7 @@ class Shape:
     mask: torch.Tensor
 
 
-def read_shapes(position_ids: torch.Tensor, lengths: Sequence[int]) -> tuple[Shape, ...]:
+def read_shapes(position_ids: torch.Tensor, lengths: Sequence[int]) -> tuple[TreeShape, ...]:
     """The trees of a row: `position_ids` `[1, T]`, each of `lengths` a tree."""
     positions = position_ids[0].cpu().numpy()
     ends = np.cumsum(lengths)
@@ -73,7 +73,7 @@ def read_shapes(position_ids: torch.Tensor, lengths: Sequence[int]) -> tuple[Sha
     )
 
 
-def _read_shape(positions: np.ndarray[Any, Any], device: torch.device) -> Shape:
+def _read_shape(positions: np.ndarray[Any, Any], device: torch.device) -> TreeShape:
     number = np.cumsum(np.diff(positions, prepend=-1) != 1)  # 0: the main sequence
     main = int(np.searchsorted(number, 1))
     starts = np.flatnonzero(np.diff(number[main:], prepend=0))
@@ -81,7 +81,7 @@ def _read_shape(positions: np.ndarray[Any, Any], device: torch.device) -> Shape:
     place = np.arange(len(positions))
     before = place[None] < np.where(place < main, 1, 0)[None] * bases[:, None]
     own = (number[None] == number[main:, None]) & (place[None] <= place[main:, None])
-    return Shape(main, len(positions) - main, torch.from_numpy(before | own).to(device))
+    return TreeShape(main, len(positions) - main, torch.from_numpy(before | own).to(device))
 
 
 def attend_trees(
@@ -92,7 +92,7 @@ def attend_trees(
     attention_mask: torch.Tensor | None,
     scaling: float | None = None,
     dropout: float = 0.0,
-    shapes: tuple[Shape, ...] = (),
+    shapes: tuple[TreeShape, ...] = (),
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
     """Attention of a row of trees; no `shapes`: the row is one sequence.
@@ -100,7 +100,7 @@ def attend_trees(
     `query` `[1, heads, T, size]`, `key` and `value` `[1, key-value heads, T, size]`; gives `[1, T, heads, size]`.
     """
     done, start = [], 0
-    for shape in shapes or (Shape(query.shape[2], 0, torch.empty(0)),):
+    for shape in shapes or (TreeShape(query.shape[2], 0, torch.empty(0)),):
         middle, end = start + shape.main, start + shape.main + shape.others
 
         q, k, v = (tensor[:, :, start:middle] for tensor in (query, key, value))
