@@ -34,13 +34,14 @@ demo-faults: check setup ## SIGKILL controller, gateway, Prometheus and model se
 test: ## everything, e2e on a real Kubernetes where one can be had
 	@hack/test.sh
 
-verify: setup-transformers ## format, lint, types, layers, generated files, docs links, unit tests
+verify: setup-transformers ## format, lint, types, layers, generated files, docs links, shell scripts, unit tests
 	@$(STEP) "format" .venv/bin/ruff format --check .
 	@$(STEP) "lint" .venv/bin/ruff check .
 	@$(STEP) "types" .venv/bin/mypy
 	@$(STEP) "layers" .venv/bin/lint-imports --no-cache
 	@$(STEP) "generated files" $(PY) -m pilotage_operator.api.generate --check
 	@$(STEP) "docs links" $(PY) hack/check_links.py
+	@$(STEP) "shell scripts" hack/shellcheck.sh
 	@$(STEP) "unit tests" $(PY) -m pytest -q tests/unit
 
 test-long: setup ## the search over the whole way for an hour's worth of steps, faults three times as local processes

@@ -3,7 +3,7 @@
 # Usage: hack/check.sh [--cluster] [--transformers] [--vllm]   exit 0: ready; exit 2: something is missing
 # (also for a Kubernetes, for torch in .venv, for the real vLLM beside it).
 set -uo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/.." || exit
 python=${PYTHON:-python3}
 given=" $* "
 missing=0

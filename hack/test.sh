@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Every test. e2e on Kubernetes runs where a Kubernetes can be had; where none can, the last line says so (in CI: failure).
 set -uo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/.." || exit
 step=hack/step.sh
 hack/cluster/check.sh
 cluster=$?

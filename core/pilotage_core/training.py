@@ -233,9 +233,9 @@ class Optimisation(Settings):
     weight_decay: Number = 1e-7
     """Decoupled (Loshchilov & Hutter 2019): weights shrink by this times the schedule, whatever the learning rate."""
     warm_up_batches: CountOrNone = 500
-    """The rate rises so long,"""
+    """The learning rate rises over so many batches."""
     final_share: Share = 0.1
-    """and falls as a cosine to this share of its peak."""
+    """Then it falls as a cosine to this share of its peak."""
     evaluate_every: Count = 500
     """Batches between looks at the development loss; a checkpoint becomes a candidate for serving then."""
     evaluation_batches: Count = 20
@@ -313,7 +313,7 @@ class CriticTraining(Optimisation):
     epochs: Annotated[int, Field(ge=1, le=1000)] = 1
     """Passes over the data."""
     warm_up_batches: CountOrNone = 50
-    """The rate rises so long."""
+    """The learning rate rises over so many batches."""
     evaluate_every: Count = 100
     """Batches between candidates."""
     grades: GradeWeights = GradeWeights()
@@ -342,7 +342,7 @@ class PreferenceTraining(Optimisation):
     learning_rate: Positive = 5e-7
     """At its peak."""
     warm_up_batches: CountOrNone = 50
-    """The rate rises so long."""
+    """The learning rate rises over so many batches."""
     loss: PreferenceLoss = PreferenceLoss.DPO
     """Which loss."""
     beta: Positive = 0.1

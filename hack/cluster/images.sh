@@ -111,25 +111,15 @@ bud() {
     "${mounts[@]}" -t "$1" "$2" >/dev/null
 }
 
-pilotage() { project pilotage image.txt; }
-transformers() { project pilotage-transformers image-transformers.txt; }
-
-# project NAME REQUIREMENTS: the project's image, NAME:<digest of its sources>, on the node; prints its reference.
-project() {
-  local folder image
-  folder=$(mktemp -d)
-  # shellcheck disable=SC2064
-  trap "rm -rf '$folder'" EXIT
-  context "$folder"
-  image=localhost/$1:$(source_digest "$folder")
-  if ! node_pid >/dev/null || ! have "$image"; then
+# build_on_node IMAGE FOLDER REQUIREMENTS NAME: on the node, unless it is there.
+build_on_node() {
+  if ! node_pid >/dev/null || ! have "$1"; then
     base
     buildah_ inspect --type image "$BASE_IMAGE" >/dev/null 2>&1 ||
       step "base image to the builder" -- buildah_ pull --quiet "docker-archive:$IMAGES/base-$DEBIAN_SUITE.tar" >/dev/null
-    step "build $image" -- bud "$image" "$folder" "$2"
-    if node_pid >/dev/null; then deliver "$image" "$CACHE/oci/$1"; else say "no node is up; run this again after up.sh"; fi
+    step "build $1" -- bud "$1" "$2" "$3"
+    if node_pid >/dev/null; then deliver "$1" "$CACHE/oci/$4"; else say "no node is up; run this again after up.sh"; fi
   fi
-  printf '%s\n' "$image"
 }
 
 # --- with Docker ---
@@ -140,23 +130,29 @@ load() { kind_ load docker-image --name pilotage "$1" >&2; }
 
 base_kind() { step "base image" -- from_hub "python:3.11-slim-$DEBIAN_SUITE" "$BASE_IMAGE"; }
 prometheus_kind() { step "Prometheus image" -- from_hub "prom/prometheus:$PROMETHEUS_VERSION" "$PROMETHEUS_IMAGE"; }
-pilotage_kind() { project_kind pilotage image.txt; }
-transformers_kind() { project_kind pilotage-transformers image-transformers.txt; }
-project_kind() {
+# build_on_kind IMAGE FOLDER REQUIREMENTS: into kind, built by Docker unless it has it.
+build_on_kind() {
+  docker image inspect "$1" >/dev/null 2>&1 ||
+    step "build $1" -- docker build --quiet --build-arg "REQUIREMENTS=$3" -t "$1" "$2" >&2
+  step "load $1" -- load "$1"
+}
+
+# --- either way ---
+
+# project WAY NAME REQUIREMENTS: the project's image, NAME:<digest of its sources>; prints its reference.
+project() {
   local folder image
   folder=$(mktemp -d)
   # shellcheck disable=SC2064
   trap "rm -rf '$folder'" EXIT
   context "$folder"
-  image=localhost/$1:$(source_digest "$folder")
-  docker image inspect "$image" >/dev/null 2>&1 ||
-    step "build $image" -- docker build --quiet --build-arg "REQUIREMENTS=$2" -t "$image" "$folder" >&2
-  step "load $image" -- load "$image"
+  image=localhost/$2:$(source_digest "$folder")
+  "build_on_$1" "$image" "$folder" "$3" "$2"
   printf '%s\n' "$image"
 }
 
 main() {
-  local way suffix='' name
+  local way suffix="" name
   way=$(choose_way)
   if [[ $way == current ]]; then
     [[ -n ${PILOTAGE_IMAGE:-} ]] || die "CLUSTER=current: build images/pilotage.Dockerfile, push it where your cluster \
@@ -168,7 +164,13 @@ pulls from, and set PILOTAGE_IMAGE to its reference"
   mkdir -p "$IMAGES"
   if [[ $way == kind ]]; then suffix=_kind; else "$HERE/packages.sh"; fi
   (($#)) || set -- base prometheus pilotage
-  for name; do "$name$suffix"; done
+  for name; do
+    case $name in
+      pilotage) project "$way" pilotage image.txt ;;
+      transformers) project "$way" pilotage-transformers image-transformers.txt ;;
+      *) "$name$suffix" ;;
+    esac
+  done
 }
 
 main "$@"

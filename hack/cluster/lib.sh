@@ -4,11 +4,11 @@
 
 KUBERNETES_VERSION=v1.34.4   # the newest line that takes cgroup v1 without being asked
 ETCD_VERSION=v3.6.4
-COREDNS_VERSION=v1.14.7
+COREDNS_VERSION=v1.13.1
 KSERVE_VERSION=v0.17.0
 KIND_VERSION=v0.30.0
 PAUSE_VERSION=v1
-PROMETHEUS_VERSION=v3.5.0     # Debian's is built without discovery in Kubernetes
+PROMETHEUS_VERSION=v3.8.1     # Debian's is built without discovery in Kubernetes
 DEBIAN_SUITE=bookworm        # of the base image, not of the host
 
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)

@@ -1,12 +1,11 @@
 """The API server over HTTP: get, list, watch, server-side apply; only what the controller needs.
 
-Credentials: this pod's ServiceAccount, or the current context of KUBECONFIG. Not here: what is read and written.
+Credentials: this pod's ServiceAccount, or the current context of KUBECONFIG, which kopf reads. Not here: what is read
+and written.
 """
 
-import base64
 import os
 import ssl
-import tempfile
 import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import kopf
 import msgspec
 import yaml
 
@@ -51,35 +51,18 @@ def find_credentials() -> Credentials:
         port = os.environ.get("KUBERNETES_SERVICE_PORT", "443")
         tls = ssl.create_default_context(cafile=str(SERVICE_ACCOUNT / "ca.crt"))
         return Credentials(f"https://{host}:{port}", tls, SERVICE_ACCOUNT / "token")
-    path = Path(os.environ.get("KUBECONFIG") or Path.home() / ".kube/config")
-    if not path.exists():
-        raise InvalidInputError("no cluster to speak to", where=str(path), remedy="set KUBECONFIG, or run in a pod")
-    return read_kubeconfig(yaml.safe_load(path.read_text()), str(path))
-
-
-def read_kubeconfig(config: Object, where: str) -> Credentials:
-    """Credentials of the current context: client certificate or token. Raises InvalidInputError for other kinds."""
     try:
-        context = _named(config["contexts"], config["current-context"])["context"]
-        cluster = _named(config["clusters"], context["cluster"])["cluster"]
-        user = _named(config["users"], context["user"])["user"]
-    except (KeyError, StopIteration) as error:
-        raise InvalidInputError(f"has no whole current context: {error}", where=where) from error
-    authority = base64.b64decode(cluster["certificate-authority-data"]).decode()
-    tls = ssl.create_default_context(cadata=authority)
-    if "client-certificate-data" in user:
-        with tempfile.NamedTemporaryFile() as pair:  # the ssl module reads keys from files only
-            pair.write(base64.b64decode(user["client-certificate-data"]))
-            pair.write(b"\n" + base64.b64decode(user["client-key-data"]))
-            pair.flush()
-            tls.load_cert_chain(pair.name)
-    elif "token" not in user:
-        raise InvalidInputError("needs a client certificate or a token", where=f"{where}: user {context['user']}")
-    return Credentials(cluster["server"], tls, token=user.get("token", ""))
-
-
-def _named(items: list[Object], name: str) -> Object:
-    return next(item for item in items if item["name"] == name)
+        found = kopf.login_with_kubeconfig(settings=kopf.OperatorSettings())
+    except (OSError, yaml.YAMLError, kopf.LoginError, KeyError, AttributeError, TypeError) as error:
+        raise InvalidInputError(f"has no whole current context: {error!r}", where="KUBECONFIG") from error
+    if found is None or not found.server:
+        raise InvalidInputError("no cluster to speak to", where="KUBECONFIG", remedy="set it, or run in a pod")
+    if not (found.token or found.certificate_path or found.certificate_data):
+        raise InvalidInputError("the current user has neither a client certificate nor a token", where="KUBECONFIG")
+    try:
+        return Credentials(found.server, found.as_ssl_context(), token=found.token or "")
+    except (OSError, ValueError) as error:
+        raise InvalidInputError(f"a certificate or key cannot be read: {error}", where="KUBECONFIG") from error
 
 
 class ForbiddenError(UnavailableError):

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from tenacity import wait_none
 
 from pilotage_core.actions import ActionRules
 from pilotage_core.certificate import ScoreSource
@@ -37,7 +38,6 @@ from pilotage_trainer.backends.open import load_models
 from pilotage_trainer.backends.rates import Rates
 from pilotage_trainer.certify import scorers
 from pilotage_trainer.certify.scorers import InProcess, Served
-from pilotage_trainer.serving.serve import ModelServer
 
 PROMPT = "@ domains=weather\n% form\n+ input input:City=Rome\n+ button submit\n+ reply reply:hello=Hello!\n>"
 SCREEN = Screen("form", controls=(Control("submit", ControlKind.BUTTON), Control("reply:hello", ControlKind.REPLY)))
@@ -294,7 +294,7 @@ def test_what_a_server_refuses_has_no_reply_unless_it_refuses_all(server, revisi
 
 
 def test_a_server_that_is_not_there_is_unavailable_and_another_one_speaks_wrongly(server, monkeypatch):
-    monkeypatch.setattr(scorers, "PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(scorers._request.retry, "wait", wait_none())
     with pytest.raises(UnavailableError, match="tried 5 times"):
         Served("http://127.0.0.1:9", "http://127.0.0.1:9").read_digests()
     with pytest.raises(EvidenceError, match="HTTP 404"):
@@ -302,7 +302,8 @@ def test_a_server_that_is_not_there_is_unavailable_and_another_one_speaks_wrongl
 
 
 def test_serving_imports_no_training_library():
-    code = "import sys, pilotage_trainer.serve; print({'sklearn', 'scipy', 'typer', 'aiohttp'} & sys.modules.keys())"
+    code = "import sys, pilotage_trainer.serving.serve; "
+    code += "print({'sklearn', 'scipy', 'typer', 'aiohttp'} & sys.modules.keys())"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert told.stdout.strip() == "set()"
 
@@ -338,9 +339,3 @@ def test_a_damaged_artefact_is_not_served(revision, tmp_path, damage, message):
     ended = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
     assert ended.returncode == 6
     assert message in ended.stderr
-
-
-async def test_only_http_is_served(revision):
-    app = ModelServer(*load_models(revision))
-    with pytest.raises(ValueError, match="lifespan"):
-        await app({"type": "lifespan"}, None, None)

@@ -1,5 +1,6 @@
 """What hack/check.sh and hack/cluster/check.sh find missing on a machine that has only the programs named here."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -74,3 +75,15 @@ def test_disk_and_processor_are_asked_for_before_anything_is_installed(machine, 
     add_program(machine, "uname", "echo Linux aarch64")
     code, said = check(machine, "check.sh", *options)
     assert (code, [one.partition(" (")[0] for one in said]) == (2, missing)
+
+
+def test_what_scripts_call_a_version_is_the_one_that_is_built():
+    """hack/cluster/lib.sh names files after versions; kubernetes/go.mod says what is compiled."""
+    said = dict(re.findall(r"^(\w+)_VERSION=v(\S+)", (ROOT / "hack/cluster/lib.sh").read_text(), re.MULTILINE))
+    built = dict(re.findall(r"^\t(\S+) v(\S+)", (ROOT / "hack/cluster/kubernetes/go.mod").read_text(), re.MULTILINE))
+    _, minor, patch = said["PROMETHEUS"].split(".")
+    assert built["k8s.io/kubernetes"] == said["KUBERNETES"]
+    assert built["go.etcd.io/etcd/server/v3"] == said["ETCD"]
+    assert built["github.com/coredns/coredns"] == said["COREDNS"]
+    assert built["github.com/kserve/kserve"] == said["KSERVE"]
+    assert built["github.com/prometheus/prometheus"] == f"0.3{int(minor):02}.{patch}"

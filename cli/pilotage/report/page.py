@@ -1,54 +1,57 @@
 """The report as one HTML page: no script, no request, prints well. Figures and curves in, markup out.
 
-Not here: counting (figures.py) and drawing (charts.py).
+The markup is templates/report.html. Not here: counting (figures.py) and drawing (charts.py).
 """
 
-from collections.abc import Iterable, Sequence
-from html import escape
-from importlib.resources import files
+from collections.abc import Iterator
+from typing import Any
 
 from pilotage.report import charts
-from pilotage.report.breach import Breach, Evidence
+from pilotage.report.breach import Evidence
 from pilotage.report.figures import Figures, ProcessClusterWork
 from pilotage.report.times import in_words, to_seconds
 from pilotage.run import Curve, Run
+from pilotage.templates import build_environment, drawn, percent
 from pilotage_core.actions import Action
 from pilotage_core.score import format_score
+from pilotage_core.screen import Control
 from pilotage_core.stage import UNATTENDED, Stage
 
 CHAT_SHOWN = 8
+MODES = {"local": "as plain local processes", "kubernetes": "on Kubernetes"}
+CERTIFICATE_COLUMNS = (
+    "stratum", "issued", "τ", "labels", "≥ τ", "wrong", "bound", "target", "coverage", "design effect", "labels from",
+    "score",
+)  # fmt: skip
 
 
 def build_page(run: Run, figures: Figures) -> str:
     """The whole page."""
-    style = files("pilotage.report").joinpath("page.css").read_text(encoding="utf-8")
-    body = [
-        _header(figures),
-        _tiles(figures),
-        _timeline(run, figures),
-        *(_process_cluster(run, one) for one in in_order_of_interest(figures)),
-        _faults(figures),
-        _method(figures),
-        _footer(figures),
-    ]
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Pilotage: report of a run</title>'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<style>{style}</style></head><body><main>{''.join(body)}</main></body></html>\n"
+    environment = build_environment()
+    environment.filters |= {
+        "in_short": in_short, "score": format_score, "words": in_words,
+        "shown_controls": list_controls, "count_replies": count_replies,
+    }  # fmt: skip
+    clusters = in_order_of_interest(figures)
+    start, end = run_bounds(run, figures)
+    return environment.get_template("report.html").render(
+        figures=figures,
+        mode=MODES.get(str(figures.run.get("mode")), ""),
+        said=" ".join(in_a_sentence(one) for one in clusters),
+        tiles=_tiles(figures),
+        colours=charts.STAGE_COLOURS,
+        red=charts.RED,
+        lanes=drawn(charts.draw_lanes([_lane(run, one, start, end) for one in clusters], end - start)),
+        process_clusters=[_view(run, one) for one in clusters],
+        certificate_columns=CERTIFICATE_COLUMNS,
+        chat_shown=CHAT_SHOWN,
+        refused=", ".join(f"{count} × {fault}" for fault, count in figures.orders_refused.items()) or "none",
+        assumed=figures.assumptions,
+        footer=[figures.run.get(name) for name in ("reached", "dialogues", "machine", "started_at")],
     )
 
 
-# --- the top --------------------------------------------------------------------------------------------------------
-def _header(figures: Figures) -> str:
-    said = " ".join(filter(None, (in_a_sentence(one) for one in in_order_of_interest(figures))))
-    mode = {"local": "as plain local processes", "kubernetes": "on Kubernetes"}.get(str(figures.run.get("mode")), "")
-    return (
-        "<header><h1>How far the model was trusted, and when it was stopped</h1>"
-        f"<p>{figures.sessions:,} customer-support sessions, replayed from real dialogues {mode}. {escape(said)}</p>"
-        "</header>"
-    )
-
-
+# --- the top ----------------------------------------------------------------------------------------------------------
 def in_order_of_interest(figures: Figures) -> list[ProcessClusterWork]:
     """Process clusters, those to which most happened first."""
     return sorted(figures.process_clusters, key=lambda one: (-len(one.stages), -one.sessions))
@@ -75,42 +78,21 @@ def in_a_sentence(one: ProcessClusterWork) -> str:
     )
 
 
-def _tiles(figures: Figures) -> str:
+def _tiles(figures: Figures) -> list[tuple[str, str, str]]:
+    """Kind, value and label of each."""
     executed = sum(one.executed_critical for one in figures.process_clusters)
     right = sum((one.strict_precision or 0.0) * one.executed_critical for one in figures.process_clusters)
     fastest = [one.breach_to_copilot_seconds for one in figures.process_clusters if one.breaches]
     times = [one.operator_seconds for one in figures.process_clusters]
     alone, helped = sum(t.without for t in times), sum(t.with_ for t in times)
-    tiles = [
-        (
-            "good" if not figures.unsafe_executions else "bad",
-            str(figures.unsafe_executions),
-            "unsafe executions, counted at the BPM",
-        ),
+    unsafe = figures.unsafe_executions
+    return [
+        ("good" if not unsafe else "bad", str(unsafe), "unsafe executions, counted at the BPM"),
         ("", f"{executed:,}", "critical actions ran with nobody asked"),
-        ("", _percent(right / executed if executed else None), "of them are exactly what the human did"),
+        ("", percent(right / executed if executed else None), "of them are exactly what the human did"),
         ("", in_words(max(x for x in fastest if x is not None)) if fastest else "none", "from breach to Copilot"),
-        ("", _percent(1 - helped / alone if alone else None), "of operators’ active time saved where assisted"),
+        ("", percent(1 - helped / alone if alone else None), "of operators’ active time saved where assisted"),
     ]
-    return (
-        '<div class="tiles">'
-        + "".join(
-            f'<div class="tile {kind}"><b>{escape(value)}</b><span>{escape(label)}</span></div>'
-            for kind, value, label in tiles
-        )
-        + "</div>"
-    )
-
-
-def _timeline(run: Run, figures: Figures) -> str:
-    start, end = run_bounds(run, figures)
-    lanes = [_lane(run, one, start, end) for one in in_order_of_interest(figures)]
-    legend = "".join(f'<span><i style="background:{c}"></i>{s}</span>' for s, c in charts.STAGE_COLOURS.items())
-    flag = f'<span><i style="background:{charts.RED}"></i>breach (click)</span>'
-    return (
-        "<section><h2>Stages</h2>"
-        f'<div class="legend">{legend}{flag}</div>{charts.draw_lanes(lanes, end - start)}</section>'
-    )
 
 
 def run_bounds(run: Run, figures: Figures) -> tuple[float, float]:
@@ -138,75 +120,59 @@ def _lane(run: Run, one: ProcessClusterWork, start: float, end: float) -> charts
     )
 
 
-# --- one process cluster --------------------------------------------------------------------------------------------
-def _process_cluster(run: Run, one: ProcessClusterWork) -> str:
-    colour = charts.STAGE_COLOURS.get(one.stage, "#eee")
-    parts = [
-        f'<section id="{escape(one.name)}"><h2>{escape(one.name)}'
-        f'<span class="chip" style="background:{colour}">{escape(one.stage)}</span></h2>',
-        _facts(one),
-        '<div class="two">',
-        _acceptance(one),
-        _operator_time(one),
-        *_curves(run, one),
-        "</div>",
-        *(_breach(one, number, breach) for number, breach in enumerate(one.breaches)),
-        _certificates(one),
-        _stages(one),
-        "</section>",
-    ]
-    return "".join(parts)
+# --- one process cluster ----------------------------------------------------------------------------------------------
+def _view(run: Run, one: ProcessClusterWork) -> dict[str, Any]:
+    time = one.operator_seconds
+    shares = [(tool, a.share, f"{a.share:.0%} of {a.given:,}") for tool, a in one.acceptance.items()]
+    times = [("without", time.without, None, None), ("with", time.with_, time.with_at_half, time.with_at_double)]
+    return {
+        "one": one,
+        "facts": list(_facts(one)),
+        "acceptance": drawn(charts.draw_shares(shares)) if shares else "",
+        "times": drawn(charts.draw_times(times)) if time.sessions else "",
+        "curves": list(_curves(run, one)),
+        "breaches": [(_anchor(one, number), breach) for number, breach in enumerate(one.breaches)],
+        "certificates": [
+            (
+                c.stratum, c.issued_at[11:19], format_score(c.tau), f"{c.n:,}", f"{c.selected:,}", f"{c.errors}",
+                f"{c.bound:.3f}", f"{c.target:g}", percent(c.coverage), f"{c.design_effect:.2f}", c.labels_from,
+                c.score_from or "not told",
+            )
+            for c in one.certificates
+        ],
+    }  # fmt: skip
 
 
-def _facts(one: ProcessClusterWork) -> str:
+def _facts(one: ProcessClusterWork) -> Iterator[tuple[str, str]]:
     by_stage = ", ".join(f"{count:,} in {stage}" for stage, count in one.sessions_by_stage.items())
-    rows = [("Sessions", f"{one.sessions:,}" + (f" ({by_stage})" if by_stage else ""))]
+    yield "Sessions", f"{one.sessions:,}" + (f" ({by_stage})" if by_stage else "")
     if any(Stage(flip.stage) in UNATTENDED for flip in one.stages):
-        rows += _facts_unattended(one)
-    missing = [f"{u['condition']} {u['have']}; needs {u['need']}" for u in one.unmet]
-    rows += [("Missing for the next stage", line) if n == 0 else ("", line) for n, line in enumerate(missing)]
-    items = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in rows)
-    return f'<dl class="dl">{items}</dl>'
+        yield from _facts_unattended(one)
+    for number, unmet in enumerate(one.unmet):
+        line = f"{unmet['condition']} {unmet['have']}; needs {unmet['need']}"
+        yield ("", line) if number else ("Missing for the next stage", line)
 
 
 def _facts_unattended(one: ProcessClusterWork) -> list[tuple[str, str]]:
     return [
         (
             "Ran with nobody asked",
-            f"{one.executed_critical:,} critical actions ({_percent(one.unattended_share)} of all)",
+            f"{one.executed_critical:,} critical actions ({percent(one.unattended_share)} of all)",
         ),
-        ("Precision of those", f"{_percent(one.strict_precision)} strict, {_percent(one.graded_precision)} graded"),
+        ("Precision of those", f"{percent(one.strict_precision)} strict, {percent(one.graded_precision)} graded"),
         (
             "Coverage",
-            f"{_percent(one.coverage)} of critical proposals under a τ",
+            f"{percent(one.coverage)} of critical proposals under a τ",
         ),
         (
             "Automation rate",
-            f"{_percent(one.automation_rate)} of sessions in Calibration and Automation needed nobody before their end",
+            f"{percent(one.automation_rate)} of sessions in Calibration and Automation needed nobody before their end",
         ),
     ]
 
 
-def _acceptance(one: ProcessClusterWork) -> str:
-    if not one.acceptance:
-        return ""
-    rows = ((tool, a.share, f"{a.share:.0%} of {a.given:,}") for tool, a in one.acceptance.items())
-    return f"<div><h3>Proposals accepted unedited, by tool</h3>{charts.draw_shares(rows)}</div>"
-
-
-def _operator_time(one: ProcessClusterWork) -> str:
-    time = one.operator_seconds
-    if not time.sessions:
-        return ""
-    rows = [("without", time.without, None, None), ("with", time.with_, time.with_at_half, time.with_at_double)]
-    note = (
-        f"The same {time.sessions:,} sessions after Logging. The whisker: if an accept, look or review costs half or "
-        "twice what is assumed."
-    )
-    return f"<div><h3>Operators’ active time</h3>{charts.draw_times(rows)}<p class='note'>{note}</p></div>"
-
-
-def _curves(run: Run, one: ProcessClusterWork) -> Iterable[str]:
+def _curves(run: Run, one: ProcessClusterWork) -> Iterator[tuple[str, str, str]]:
+    """Stratum, whether nothing was certified in it, and its plot."""
     by_stratum: dict[str, list[tuple[str, Curve]]] = {}
     for calibration in run.calibrations:
         if calibration.process_cluster == f"{one.namespace}/{one.name}":
@@ -215,106 +181,29 @@ def _curves(run: Run, one: ProcessClusterWork) -> Iterable[str]:
                     by_stratum.setdefault(stratum, []).append((calibration.revision, curve))
     certified = {name for name, curves in by_stratum.items() if any(curve.tau is not None for _, curve in curves)}
     for stratum, curves in sorted(by_stratum.items(), key=lambda item: (item[0] not in certified, item[0])):
-        none = "" if stratum in certified else " (no τ certified)"
-        yield (
-            f"<div><h3>Held-out precision against coverage: {escape(stratum)}{none}</h3>"
-            f"{charts.draw_risk_coverage(curves)}</div>"
-        )
+        yield stratum, "" if stratum in certified else " (no τ certified)", drawn(charts.draw_risk_coverage(curves))
 
 
-def _certificates(one: ProcessClusterWork) -> str:
-    if not one.certificates:
-        return ""
-    head = _row(
-        (
-            "stratum", "issued", "τ", "labels", "≥ τ", "wrong", "bound", "target", "coverage", "design effect",
-            "labels from", "score",
-        ),
-        "th",
-    )  # fmt: skip
-    rows = "".join(
-        _row(
-            (
-                c.stratum, c.issued_at[11:19], format_score(c.tau), f"{c.n:,}", f"{c.selected:,}", f"{c.errors}",
-                f"{c.bound:.3f}", f"{c.target:g}", _percent(c.coverage), f"{c.design_effect:.2f}", c.labels_from,
-                c.score_from or "not told",
-            )
-        )
-        for c in one.certificates
-    )  # fmt: skip
-    return f"<h3>Certificates</h3><table>{head}{rows}</table>"
-
-
-def _stages(one: ProcessClusterWork) -> str:
-    rows = "".join(_row((flip.at[11:19], flip.stage, flip.reason), numbers=False) for flip in one.stages)
-    title = "Every flip, with its reason"
-    return f"<details><summary>{title}</summary><div class='inside'><table>{rows}</table></div></details>"
-
-
-# --- a breach -------------------------------------------------------------------------------------------------------
+# --- a breach ---------------------------------------------------------------------------------------------------------
 def _anchor(one: ProcessClusterWork, number: int) -> str:
     return f"breach-{one.name}-{number + 1}"
 
 
-def _breach(one: ProcessClusterWork, number: int, breach: Breach) -> str:
-    after = (
-        f"{breach.executed_after} actions still ran after the flip"
-        if breach.executed_after
-        else "nothing ran after the flip"
-    )
-    changed = (
-        f" The process had changed {in_words(breach.copilot_at - breach.changed_at)} before."
-        if breach.changed_at
-        else ""
-    )
-    wrong = len([e for e in breach.evidence if e.ran])
-    looked = len(breach.evidence) - wrong
-    return (
-        f'<div class="breach" id="{_anchor(one, number)}"><h3>Breach: {escape(breach.guardrail)}</h3>'
-        f"<p>{escape(breach.reason)}. Back in Copilot, latched, {in_words(breach.seconds)} after the label that tipped "
-        f"it; {after}.{changed}</p>"
-        f"<p class='note'>The last wrong proposals before it: {wrong} had run, an audit look caught {looked}:</p>"
-        f"{''.join(_evidence(one) for one in breach.evidence)}</div>"
-    )
+def list_controls(one: Evidence) -> list[tuple[Control, str]]:
+    """Controls, the proposed one marked wrong and the human's right; replies that nobody chose are left out."""
+    marked = [(control, _mark(one, control)) for control in one.screen.controls]
+    return [(control, mark) for control, mark in marked if mark or control.kind != "reply"]
 
 
-def _evidence(one: Evidence) -> str:
-    against = (
-        f"score {format_score(one.score)} ≥ τ {format_score(one.tau)}"
-        if one.score is not None and one.tau is not None
-        else ""
-    )
-    instead = " then ".join(in_short(action) for action in one.instead) or "something else"
-    facts = "".join(f"<li><b>{escape(k)}</b> {escape(v)}</li>" for k, v in one.screen.facts)
-    chat = "".join(f"<li><b>{escape(m.author)}</b> {escape(m.text)}</li>" for m in one.messages[-CHAT_SHOWN:])
-    return (
-        f"<details><summary><code>{escape(one.at[11:19])}</code> session <code>{escape(one.session_id)}</code>: "
-        f'<span class="wrong">{escape(in_short(one.proposed))}</span> where the human did '
-        f'<span class="right">{escape(instead)}</span></summary><div class="inside">'
-        f"<p class='note'>{escape(one.word)}. {against}. "
-        f"Screen <b>{escape(one.screen.name)}</b> {escape(one.screen.title)}</p>"
-        f"<div class='two'><div><h3>Chat</h3><ul class='chat'>{chat}</ul>"
-        f"{'<h3>Shown on screen</h3><ul class=chat>' + facts + '</ul>' if facts else ''}</div>"
-        f"<div><h3>Controls</h3><div class='controls'><table>{_controls(one)}</table></div></div></div></div></details>"
-    )
+def count_replies(one: Evidence) -> int:
+    """How many replies `list_controls` leaves out."""
+    return len(one.screen.controls) - len(list_controls(one))
 
 
-def _controls(one: Evidence) -> str:
-    """Every control, the proposed one and the human's marked; replies nobody chose are counted, not listed."""
-    instead = {action.control_id for action in one.instead}
-    rows, left_out = [], 0
-    for control in one.screen.controls:
-        marks = ("wrong" if control.control_id == one.proposed.control_id else "") or (
-            "right" if control.control_id in instead else ""
-        )
-        if control.kind == "reply" and not marks:
-            left_out += 1
-            continue
-        name = f'<code class="{marks}">{escape(control.control_id)}</code>'
-        rows.append(f"<tr><td>{name}</td><td>{escape(control.kind)}</td><td>{escape(control.value[:60])}</td></tr>")
-    if left_out:
-        rows.append(f"<tr><td colspan='3' class='note'>and {left_out} template replies</td></tr>")
-    return "".join(rows)
+def _mark(one: Evidence, control: Control) -> str:
+    if control.control_id == one.proposed.control_id:
+        return "wrong"
+    return "right" if control.control_id in {action.control_id for action in one.instead} else ""
 
 
 def in_short(action: Action) -> str:
@@ -323,63 +212,3 @@ def in_short(action: Action) -> str:
         return f"says “{action.text[:70]}{'…' if len(action.text) > 70 else ''}”"
     value = f" = {action.value[:40]}" if action.value else ""
     return f"{action.tool} {action.control_id}{value}".strip()
-
-
-# --- the bottom -----------------------------------------------------------------------------------------------------
-def _faults(figures: Figures) -> str:
-    if not figures.faults:
-        return ""
-    rows = "".join(
-        _row(
-            (
-                str(fault["part"]),
-                str(fault["killed_at"])[11:19],
-                in_words(fault["recovered_seconds"])
-                if fault["recovered_seconds"] is not None
-                else "not before the end",
-                str(fault.get("detail", "")),
-            ),
-            numbers=False,
-        )
-        for fault in figures.faults
-    )
-    head = _row(("killed", "at", "answers again after", ""), "th", numbers=False)
-    return (
-        f"<section><h2>What was killed</h2><table>{head}{rows}</table>"
-        f"<p class='note'>Unsafe executions at the BPM over all of it: {figures.unsafe_executions}.</p></section>"
-    )
-
-
-def _method(figures: Figures) -> str:
-    a = figures.assumptions
-    refused = ", ".join(f"{count} × {fault}" for fault, count in figures.orders_refused.items()) or "none"
-    lines = [
-        f"The BPM received {figures.orders:,} orders and executed {figures.orders_executed:,}; refused: {refused}. "
-        "An execution is unsafe where the gateway stored neither a decision to execute nor an operator’s accept, where "
-        "the BPM’s fence had refused it, or where it happened twice.",
-        "Strict precision compares with what the dialogue’s human did at that point (a submit is right only if every "
-        "filled value is); graded also counts what that human did later before the next submit.",
-        f"Assumed, since no dialogue says it: a look costs an operator {a.get('look_seconds', 0):g} s and an "
-        f"accept {a.get('accept_seconds', 0):g} s more; gaps are capped at {a.get('gap_cap_seconds', 60):g} s; "
-        f"an operator accepts what the human did later with probability {a.get('accept_later_probability', 0.7):g}.",
-        "Seconds from breach to Copilot run from when the label that tipped the guardrail was stored to the latest of "
-        "the controller’s flip, the gateway’s first proposal in Copilot and the last action that ran unattended.",
-    ]
-    items = "".join(f"<li>{escape(line)}</li>" for line in lines)
-    return f"<section><h2>How this was counted</h2><ul class='note'>{items}</ul></section>"
-
-
-def _footer(figures: Figures) -> str:
-    said = [str(figures.run.get(name) or "") for name in ("reached", "dialogues", "machine", "started_at")]
-    return f"<footer>{escape(' · '.join(filter(None, said)))}</footer>"
-
-
-def _row(cells: Sequence[str], tag: str = "td", *, numbers: bool = True) -> str:
-    inner = "".join(
-        f"<{tag}{' class=n' if numbers and place else ''}>{escape(cell)}</{tag}>" for place, cell in enumerate(cells)
-    )
-    return f"<tr>{inner}</tr>"
-
-
-def _percent(share: float | None) -> str:
-    return "–" if share is None else f"{share:.1%}"

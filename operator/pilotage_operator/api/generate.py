@@ -41,7 +41,7 @@ def build_definition(
         "properties": {
             "apiVersion": {"type": "string", "description": f"{GROUP}/{VERSION}."},
             "kind": {"type": "string", "description": f"{kind}."},
-            "metadata": {"type": "object", "description": "As of every object."},
+            "metadata": {"type": "object"},  # the API server describes it itself, and forbids more
             "spec": {**build_structural_schema(spec), "description": "What people want."},
             "status": {**status, "description": "What the controller found. Nobody else writes it."},
         },

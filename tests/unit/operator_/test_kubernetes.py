@@ -1,13 +1,21 @@
 """Kubernetes objects as they are read, and what of a status counts as a change."""
 
+import base64
 import json
+from datetime import UTC, datetime
 
 import pytest
+import yaml
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from pilotage_core.errors import InvalidInputError
 from pilotage_operator.apply.kubernetes import without_counts
 from pilotage_operator.facts import JobFact, JobState
-from pilotage_operator.kubernetes_api import read_kubeconfig
+from pilotage_operator.kubernetes_api import find_credentials
 from pilotage_operator.observe.kubernetes import needs_pod, read_endpoint, read_job, read_refusal
 from pilotage_operator.observe.watch import Store
 
@@ -130,7 +138,81 @@ def test_a_store_forgets_what_is_deleted_and_what_a_list_does_not_name():
     assert store.is_whole
 
 
-@pytest.mark.parametrize("config", [{}, {"current-context": "x", "contexts": [], "clusters": [], "users": []}])
-def test_a_kubeconfig_without_a_whole_context_says_so(config):
-    with pytest.raises(InvalidInputError, match="current context"):
-        read_kubeconfig(config, "config")
+# --- kubeconfigs ------------------------------------------------------------------------------------------------------
+@pytest.fixture(scope="module")
+def pki(tmp_path_factory):
+    """A key and a certificate that is its own authority, as files and as text."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "tried")])
+    built = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key()).serial_number(1)
+    built = built.not_valid_before(datetime(2026, 1, 1, tzinfo=UTC)).not_valid_after(datetime(2056, 1, 1, tzinfo=UTC))
+    folder = tmp_path_factory.mktemp("pki")
+    pem = built.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM)
+    (folder / "client.crt").write_bytes(pem)
+    (folder / "client.key").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return folder
+
+
+def write_kubeconfig(path, cluster, user):
+    config = {
+        "current-context": "here",
+        "contexts": [{"name": "here", "context": {"cluster": "c", "user": "u"}}],
+        "clusters": [{"name": "c", "cluster": {"server": "https://127.0.0.1:6443", **cluster}}],
+        "users": [{"name": "u", "user": user}],
+    }
+    path.write_text(yaml.safe_dump(config))
+    return str(path)
+
+
+def as_data(file):
+    return base64.b64encode(file.read_bytes()).decode()
+
+
+@pytest.mark.parametrize("form", ["files, as minikube", "data, as kind", "a token"])
+def test_a_kubeconfig_is_read_as_tools_write_it(form, pki, tmp_path, monkeypatch):
+    crt, key = pki / "client.crt", pki / "client.key"
+    cluster, user = {
+        "files, as minikube": (
+            {"certificate-authority": str(crt)},
+            {"client-certificate": str(crt), "client-key": str(key)},
+        ),
+        "data, as kind": (
+            {"certificate-authority-data": as_data(crt)},
+            {"client-certificate-data": as_data(crt), "client-key-data": as_data(key)},
+        ),
+        "a token": ({"certificate-authority-data": as_data(crt)}, {"token": "t"}),
+    }[form]
+    monkeypatch.setenv("KUBECONFIG", write_kubeconfig(tmp_path / "config", cluster, user))
+    found = find_credentials()
+    assert found.server == "https://127.0.0.1:6443"
+    assert found.headers() == ({"Authorization": "Bearer t"} if form == "a token" else {})
+    assert found.tls.cert_store_stats()["x509"] >= 1
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{}", "no whole current context"),
+        ("{current-context: x, contexts: [], clusters: [], users: []}", "no whole current context"),
+        ("[", "no whole current context"),
+    ],
+)
+def test_a_kubeconfig_without_a_whole_context_says_so(text, said, tmp_path, monkeypatch):
+    (tmp_path / "config").write_text(text)
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
+    with pytest.raises(InvalidInputError, match=said):
+        find_credentials()
+
+
+@pytest.mark.parametrize(
+    ("user", "said"),
+    [
+        ({}, "neither a client certificate nor a token"),
+        ({"client-certificate": "/nowhere", "client-key": "/nowhere"}, "cannot be read"),
+    ],
+)
+def test_a_user_that_cannot_log_in_is_told(user, said, pki, tmp_path, monkeypatch):
+    cluster = {"certificate-authority": str(pki / "client.crt")}
+    monkeypatch.setenv("KUBECONFIG", write_kubeconfig(tmp_path / "config", cluster, user))
+    with pytest.raises(InvalidInputError, match=said):
+        find_credentials()

@@ -2,9 +2,10 @@
 
 import pytest
 from stubs.endpoint import endpoint
+from tenacity import wait_none
 
 from pilotage_core.actions import ActionRules, Tool
-from pilotage_core.errors import UnavailableError
+from pilotage_core.errors import InvalidInputError, UnavailableError
 from pilotage_core.proposal import build_action_schema
 from pilotage_core.screen import Control, ControlKind, Screen
 from pilotage_trainer.evaluation.points import read_proposal
@@ -56,9 +57,10 @@ def test_an_endpoint_is_asked_greedily_and_in_order(monkeypatch):
     }
 
 
-@pytest.mark.parametrize(("status", "times"), [(404, 1), (503, 3)])
-def test_an_endpoint_that_refuses_stops_the_run(status, times):
+@pytest.mark.parametrize(("status", "times", "kind"), [(404, 1, InvalidInputError), (503, 5, UnavailableError)])
+def test_an_endpoint_that_refuses_stops_the_run(status, times, kind, monkeypatch):
+    monkeypatch.setattr(ZeroShot._send.retry, "wait", wait_none())
     with endpoint(lambda _: status) as (url, asked):
-        with pytest.raises(UnavailableError, match=str(status)):
+        with pytest.raises(kind, match=str(status)):
             ZeroShot(url, "m").ask([(PROMPT, SCHEMA)])
         assert len(asked) == times

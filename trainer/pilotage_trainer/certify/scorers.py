@@ -18,11 +18,10 @@ from pilotage_core.score import read_confidence
 from pilotage_trainer.artefact import read_manifest
 from pilotage_trainer.backends import vllm
 from pilotage_trainer.backends.interface import AnyCritic, AnyPolicy
+from pilotage_trainer.retry import ATTEMPTS, ask_again
 
 AT_ONCE = 8
-ATTEMPTS = 5
 TIMEOUT_SECONDS = 30.0
-PAUSE_SECONDS = 0.5
 
 Ask = tuple[str, dict[str, Any]]
 """A prompt and the schema of what may be answered."""
@@ -176,26 +175,23 @@ async def _get(url: str, kind: type[Reply]) -> Reply:
         return await _request(client, "GET", url, b"", kind)
 
 
+@ask_again
 async def _request(client: aiohttp.ClientSession, method: str, url: str, body: bytes, kind: type[Reply]) -> Reply:
-    """One request; asked again after a pause where the server is gone or overloaded (5xx), ATTEMPTS times in all."""
-    problem = ""
-    for attempt in range(ATTEMPTS):
-        if attempt:
-            await asyncio.sleep(PAUSE_SECONDS * attempt)
+    """One request; asked again where the server is gone or overloaded (5xx)."""
+    tried = f"tried {ATTEMPTS} times"
+    try:
+        async with client.request(method, url, data=body, headers={"Content-Type": "application/json"}) as reply:
+            answer = await reply.read()
+    except (aiohttp.ClientError, TimeoutError) as error:
+        raise UnavailableError(f"does not answer ({type(error).__name__} {error})", where=url, remedy=tried) from error
+    if reply.status < 300:
         try:
-            async with client.request(method, url, data=body, headers={"Content-Type": "application/json"}) as reply:
-                answer = await reply.read()
-        except (aiohttp.ClientError, TimeoutError) as error:
-            problem = f"{type(error).__name__} {error}"
-            continue
-        if reply.status < 300:
-            try:
-                return msgspec.json.decode(answer, type=kind)
-            except msgspec.DecodeError as error:
-                raise EvidenceError(f"does not speak vLLM's interface: {error}", where=url) from error
-        problem = f"HTTP {reply.status}: {answer[:200].decode(errors='replace')}"
-        if reply.status == 400:
-            raise RefusedError(problem, where=url)
-        if reply.status < 500:
-            raise EvidenceError(problem, where=url)
-    raise UnavailableError(f"does not answer ({problem})", where=url, remedy=f"tried {ATTEMPTS} times")
+            return msgspec.json.decode(answer, type=kind)
+        except msgspec.DecodeError as error:
+            raise EvidenceError(f"does not speak vLLM's interface: {error}", where=url) from error
+    problem = f"HTTP {reply.status}: {answer[:200].decode(errors='replace')}"
+    if reply.status == 400:
+        raise RefusedError(problem, where=url)
+    if reply.status < 500:
+        raise EvidenceError(problem, where=url)
+    raise UnavailableError(f"does not answer ({problem})", where=url, remedy=tried)

@@ -14,11 +14,11 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from pilotage_core.errors import UnavailableError
+from pilotage_core.errors import InvalidInputError, UnavailableError
 from pilotage_trainer.backends.interface import Ask, Reply
+from pilotage_trainer.retry import ask_again
 
 AT_ONCE = 8
-ATTEMPTS = 3
 TIMEOUT_SECONDS = 120.0
 MAX_TOKENS = 256
 KEY_VARIABLE = "OPENAI_API_KEY"
@@ -94,15 +94,18 @@ class ZeroShot:
         if key := os.environ.get(KEY_VARIABLE):
             headers["Authorization"] = f"Bearer {key}"
         request = urllib.request.Request(self.url, json.dumps(body).encode(), headers)
-        problem: Exception = ValueError("never asked")
-        for _ in range(ATTEMPTS):  # an endpoint that is busy or restarts; then the run stops with its last word
-            try:
-                with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as answer:
-                    return str(json.load(answer)["choices"][0]["message"]["content"] or "")
-            except urllib.error.HTTPError as error:
-                problem = error
-                if error.code < 500 and error.code != 429:
-                    break
-            except (OSError, http.client.HTTPException, ValueError, KeyError, IndexError, TypeError) as error:
-                problem = error
-        raise UnavailableError(f"no completion: {problem}", where=self.url, remedy="check --zero-shot and --model")
+        return self._send(request)
+
+    @ask_again
+    def _send(self, request: urllib.request.Request) -> str:
+        """The completion. Raises UnavailableError for one that is busy or gone, InvalidInputError if it refuses."""
+        remedy = "check --zero-shot and --model"
+        try:
+            with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as answer:
+                return str(json.load(answer)["choices"][0]["message"]["content"] or "")
+        except urllib.error.HTTPError as error:
+            refused = error.code < 500 and error.code != 429
+            kind = InvalidInputError if refused else UnavailableError
+            raise kind(f"no completion: {error}", where=self.url, remedy=remedy) from error
+        except (OSError, http.client.HTTPException, ValueError, KeyError, IndexError, TypeError) as error:
+            raise UnavailableError(f"no completion: {error}", where=self.url, remedy=remedy) from error

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import msgspec
 import numpy as np
 import numpy.typing as npt
+from rapidfuzz.distance import Levenshtein
 
 from pilotage_trainer.sessions.steps import OPERATOR_ONLY, tool_of
 
@@ -117,18 +118,6 @@ def _three(precision: float, recall: float, f1: float) -> tuple[float, float, fl
 
 
 # --- texts ------------------------------------------------------------------------------------------------------------
-def levenshtein(a: str, b: str) -> int:
-    """The fewest insertions, deletions and replacements of characters that make `a` into `b` (Wagner–Fischer)."""
-    before = list(range(len(b) + 1))
-    for row, left in enumerate(a, 1):
-        now = [row]
-        for column, right in enumerate(b, 1):
-            now.append(min(before[column] + 1, now[-1] + 1, before[column - 1] + (left != right)))
-        before = now
-    return before[-1]
-
-
 def likeness(a: str, b: str) -> float:
     """1 − Levenshtein distance / length of the longer text: 1 for equal texts, 0 where nothing is shared."""
-    longest = max(len(a), len(b))
-    return 1.0 - levenshtein(a, b) / longest if longest else 1.0
+    return float(Levenshtein.normalized_similarity(a, b))

@@ -1,7 +1,7 @@
-"""`pilotage-serve`: our models behind vLLM's interface. Raw ASGI: routes, errors, metrics, start-up.
+"""`pilotage-serve`: our models behind vLLM's interface. Routes, errors, metrics, start-up, on Starlette.
 
-The server sees the serialised dialog and nothing else. Not here: shapes (vllm.py), answers (answers.py),
-models (models.py).
+The server sees the serialised dialog and nothing else. Not here: shapes (vllm.py), answers (answers.py), models
+(backends/). Why not KServe's own server: docs/decisions/dependencies.md.
 """
 
 import argparse
@@ -9,14 +9,18 @@ import asyncio
 import logging
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import msgspec
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
 
 from pilotage_core.errors import EvidenceError
 from pilotage_trainer.backends import vllm
@@ -30,18 +34,16 @@ LONGEST_QUEUE = 64
 """Requests that may wait for a transformer; one more is told to come again."""
 PATIENCE_SECONDS = 10.0
 """How long a request may wait; past it whoever asked has gone."""
-JSON = b"application/json"
+JSON = "application/json"
 BUCKETS = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0)
+UNKNOWN = {404: ("NotFoundError", "Not Found"), 405: ("MethodNotAllowedError", "Method Not Allowed")}
+"""What vLLM says of paths and methods that it does not have."""
 
 log = logging.getLogger("pilotage.serve")
 
-Scope = dict[str, Any]
-Receive = Callable[[], Awaitable[dict[str, Any]]]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
-
 
 class ModelServer:
-    """The ASGI application over a policy, a critic, or both.
+    """A policy, a critic, or both, and what is counted of their answers.
 
     A transformer answers in one thread of its own, one request after the other, so that the loop stays free for health.
     """
@@ -55,7 +57,7 @@ class ModelServer:
         self._finished = Counter(
             "vllm:request_success", "Requests answered", ["model_name", "finished_reason"], registry=self.registry
         )
-        self._failed = Counter("pilotage_serve_errors", "Requests refused", ["path", "code"], registry=self.registry)
+        self.failed = Counter("pilotage_serve_errors", "Requests refused", ["path", "code"], registry=self.registry)
         self._seconds = Histogram(
             "vllm:e2e_request_latency_seconds",
             "Time to answer",
@@ -64,49 +66,16 @@ class ModelServer:
             registry=self.registry,
         )
         self._prompt_tokens = Counter("vllm:prompt_tokens", "Lines read", ["model_name"], registry=self.registry)
-        self._answers: dict[str, tuple[str, Callable[[bytes], Reply]]] = {
-            "/v1/chat/completions": (vllm.POLICY, self.answers.chat),
-            "/v1/completions": (vllm.POLICY, self.answers.complete),
-            "/generative_scoring": (vllm.CRITIC, self.answers.score),
-            "/tokenize": (vllm.CRITIC, self.answers.tokenize),
-        }
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one HTTP request."""
-        if scope["type"] != "http":
-            raise ValueError(f"serves HTTP, not {scope['type']}")
-        code, kind, body = 200, JSON, b""
-        try:
-            kind, body = await self._answer(scope["method"], scope["path"], receive)
-        except RequestError as error:
-            code, body = error.code, msgspec.json.encode(error.reply)
-            known = scope["path"] if scope["path"] in self._answers else "other"
-            self._failed.labels(known, str(code)).inc()
-        headers = [(b"content-type", kind), (b"content-length", str(len(body)).encode())]
-        await send({"type": "http.response.start", "status": code, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
-
-    async def _answer(self, method: str, path: str, receive: Receive) -> tuple[bytes, bytes]:
-        match method, path:
-            case "GET", "/health":
-                return b"text/plain", b""
-            case "GET", "/metrics":
-                return CONTENT_TYPE_LATEST.encode(), generate_latest(self.registry)
-            case "GET", "/v1/models":
-                return JSON, msgspec.json.encode(self.answers.list_models())
-            case "POST", _ if path in self._answers:
-                model, answer = self._answers[path]
-                body = await _read_body(receive)
-                began = time.perf_counter()
-                reply = await self._run(answer, body)
-                if not isinstance(reply, vllm.TokenizeReply):
-                    self._prompt_tokens.labels(model).inc(reply.usage.prompt_tokens)
-                self._seconds.labels(model).observe(time.perf_counter() - began)
-                self._finished.labels(model, "stop").inc()
-                return JSON, msgspec.json.encode(reply)
-        if path in self._answers or path in ("/health", "/metrics", "/v1/models"):
-            raise RequestError(405, "MethodNotAllowedError", "Method Not Allowed")
-        raise RequestError(404, "NotFoundError", "Not Found")
+    async def reply(self, model: str, answer: Callable[[bytes], Reply], body: bytes) -> Response:
+        """The reply to `body`. Raises RequestError."""
+        began = time.perf_counter()
+        reply = await self._run(answer, body)
+        if not isinstance(reply, vllm.TokenizeReply):
+            self._prompt_tokens.labels(model).inc(reply.usage.prompt_tokens)
+        self._seconds.labels(model).observe(time.perf_counter() - began)
+        self._finished.labels(model, "stop").inc()
+        return Response(msgspec.json.encode(reply), media_type=JSON)
 
     async def _run(self, answer: Callable[[bytes], Reply], body: bytes) -> Reply:
         """The reply to `body`, made here or in the thread. Raises RequestError."""
@@ -128,18 +97,58 @@ class ModelServer:
             self._waiting -= 1
 
 
-async def _read_body(receive: Receive) -> bytes:
+def build_app(server: ModelServer) -> Starlette:
+    """The ASGI application: paths and errors as vLLM has them."""
+    answers: dict[str, tuple[str, Callable[[bytes], Reply]]] = {
+        "/v1/chat/completions": (vllm.POLICY, server.answers.chat),
+        "/v1/completions": (vllm.POLICY, server.answers.complete),
+        "/generative_scoring": (vllm.CRITIC, server.answers.score),
+        "/tokenize": (vllm.CRITIC, server.answers.tokenize),
+    }
+
+    async def answer(request: Request) -> Response:
+        model, make = answers[request.url.path]
+        return await server.reply(model, make, await _read_body(request))
+
+    async def health(_: Request) -> Response:
+        return Response(media_type="text/plain")
+
+    async def metrics(_: Request) -> Response:
+        return Response(generate_latest(server.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    async def models(_: Request) -> Response:
+        return Response(msgspec.json.encode(server.answers.list_models()), media_type=JSON)
+
+    async def refuse(request: Request, error: Exception) -> Response:
+        if isinstance(error, HTTPException):
+            error = RequestError(error.status_code, *UNKNOWN.get(error.status_code, ("BadRequestError", error.detail)))
+        assert isinstance(error, RequestError)
+        path = request.url.path
+        server.failed.labels(path if path in answers else "other", str(error.code)).inc()
+        return Response(msgspec.json.encode(error.reply), error.code, media_type=JSON)
+
+    return Starlette(
+        routes=[
+            Route("/health", health),
+            Route("/metrics", metrics),
+            Route("/v1/models", models),
+            *(Route(path, answer, methods=["POST"]) for path in answers),
+        ],
+        exception_handlers={RequestError: refuse, HTTPException: refuse},
+    )
+
+
+async def _read_body(request: Request) -> bytes:
     parts, size = [], 0
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise bad_request("the request ended early")
-        parts.append(message.get("body", b""))
-        size += len(parts[-1])
-        if size > LARGEST_BODY:
-            raise RequestError(413, "BadRequestError", f"the request is larger than {LARGEST_BODY} bytes")
-        if not message.get("more_body"):
-            return b"".join(parts)
+    try:
+        async for part in request.stream():
+            parts.append(part)
+            size += len(part)
+            if size > LARGEST_BODY:
+                raise RequestError(413, "BadRequestError", f"the request is larger than {LARGEST_BODY} bytes")
+    except ClientDisconnect as error:
+        raise bad_request("the request ended early") from error
+    return b"".join(parts)
 
 
 def main() -> None:
@@ -167,9 +176,10 @@ def main() -> None:
                 log.warning("%s: %s", served.manifest.kind, warning)
     import uvicorn  # here, so that asking for --help or failing on an artefact does not wait for it
 
+    app = build_app(ModelServer(policy, critic))
     uvicorn.run(
-        ModelServer(policy, critic), host=host or "0.0.0.0", port=int(port), access_log=False, lifespan="off",
-        log_level="warning", timeout_graceful_shutdown=5,
+        app, host=host or "0.0.0.0", port=int(port), access_log=False, lifespan="off", log_level="warning",
+        timeout_graceful_shutdown=5,
     )  # fmt: skip
 
 

@@ -38,7 +38,8 @@ async def ask(server: serve.ModelServer, path: str, body: object) -> tuple[int, 
     async def send(message: dict) -> None:
         sent.append(message)
 
-    await server({"type": "http", "method": "POST" if body is not None else "GET", "path": path}, receive, send)
+    scope = {"type": "http", "method": "POST" if body is not None else "GET", "path": path, "headers": []}
+    await serve.build_app(server)(scope, receive, send)
     return sent[0]["status"], json.loads(sent[1]["body"] or b"{}")
 
 
