@@ -1,7 +1,7 @@
 """How much less dependent or unequally weighted labels say than as many independent ones. Pure.
 
 Here: ρ between labels of one group, the design effect of it, the weight of errors; in arrays with one value a prefix.
-Why these: docs/decisions/design-effect.md. Not here: the test at the effective counts (calibration.py).
+Why these: docs/evidence/design-effect.md. Not here: the test at the effective counts (calibration.py).
 """
 
 import math
@@ -14,7 +14,7 @@ FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 
-CAUTION = 0.25  # standard errors; the least that kept every promised world within delta (docs/decisions)
+CAUTION = 0.25  # standard errors; the least that kept every promised world within delta (docs/evidence)
 PLAUSIBLE_ICC = 0.1  # how large ρ may well be: it is believed as far as its standard error is small beside this
 
 
@@ -72,7 +72,7 @@ def weigh_errors(weights: FloatArray, accepted: BoolArray, ends: IntArray, heavi
 
     Kish's Σw² / Σw takes errors to be as heavy as other labels. Where rarely looked at actions err more, the error rate
     scatters more than that: by the larger of this mean among all errors and among the prefix's, one error of the
-    `heaviest` kind added, since few heavy labels may show no error by luck (docs/decisions/design-effect.md).
+    `heaviest` kind added, since few heavy labels may show no error by luck (docs/evidence/design-effect.md).
     """
     heavy = weights * ~accepted
     squares, sums = np.cumsum(weights * heavy), np.cumsum(heavy)

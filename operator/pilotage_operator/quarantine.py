@@ -1,7 +1,7 @@
 """The boundary around one process cluster's part of a sweep: whatever fails in it stays in it.
 
 The one place of the controller that catches everything: a supervisor's boundary, without which one team's ConfigMap
-takes every team's leave (docs/decisions/safety.md). What is caught here holds its process cluster at Copilot until a
+takes every team's leave (docs/decisions/010). What is caught here holds its process cluster at Copilot until a
 whole part goes through again.
 """
 

@@ -1,10 +1,68 @@
 """The house rules that no linter knows: packages are all watched, nothing shadows the standard library."""
 
+import ast
+import re
+import subprocess
 import tomllib
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PACKAGES = [Path(p) for p in PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]]
+TRACKED = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+SOURCES = [ROOT / name for name in TRACKED if name.endswith(".py") and (ROOT / name).exists()]
+ROOMS = {
+    "core/pilotage_core": set(),
+    "operator/pilotage_operator": {"api", "apply", "decide", "manifests", "observe"},
+    "gateway/pilotage_gateway": {"migrations", "migrations/versions"},
+    "trainer/pilotage_trainer": {
+        "ablations", "backends", "backends/counts", "backends/transformers", "backends/transformers/asking",
+        "backends/transformers/critic", "backends/transformers/policy", "backends/transformers/rows",
+        "backends/transformers/training", "certify", "certify/table", "commands", "evaluation", "measures", "serving",
+        "sessions",
+    },
+    "simulator/pilotage_simulator": set(),
+    "cli/pilotage": {"demo", "forecast", "report", "templates"},
+}  # fmt: skip
+MOST_LINES, MOST_BODY, LONG_BODIES = 400, 40, 10
+
+
+@pytest.mark.parametrize("package", [path.as_posix() for path in PACKAGES])
+def test_every_room_is_named(package):
+    found = {path.parent.relative_to(ROOT / package).as_posix() for path in (ROOT / package).rglob("*.py")} - {"."}
+    assert found == ROOMS[package]
+
+
+def test_no_file_is_long():
+    long = {str(p.relative_to(ROOT)): n for p in SOURCES if (n := len(p.read_text().splitlines())) > MOST_LINES}
+    assert long == {}
+
+
+def test_hardly_a_function_is_long():
+    long = []
+    for path in SOURCES:
+        if path.relative_to(ROOT).parts[0] in {package.parts[0] for package in PACKAGES}:
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                    body = node.body[1:] if ast.get_docstring(node) else node.body
+                    lines = body[-1].end_lineno - body[0].lineno + 1 if body else 0
+                    if lines > MOST_BODY:
+                        long.append(f"{path.name}: {node.name} has {lines} lines")
+    assert len(long) < LONG_BODIES, long
+
+
+def test_files_that_a_module_speaks_of_are_there():
+    """Also in a docstring: a file that moved is named anew."""
+    names = {Path(name).name for name in TRACKED} | {"api_router.py", "serving.py"}  # the last two are vLLM's
+    lost = [
+        f"{path.relative_to(ROOT)}: {named}"
+        for path in SOURCES
+        for named in re.findall(r"[\w/-]+\.py\b", path.read_text())
+        if Path(named).name not in names and path != Path(__file__)
+    ]
+    assert lost == []
 
 
 def test_import_linter_watches_exactly_the_packages_that_are_shipped():

@@ -87,3 +87,4 @@ def test_what_scripts_call_a_version_is_the_one_that_is_built():
     assert built["github.com/coredns/coredns"] == said["COREDNS"]
     assert built["github.com/kserve/kserve"] == said["KSERVE"]
     assert built["github.com/prometheus/prometheus"] == f"0.3{int(minor):02}.{patch}"
+    assert f"image: localhost/prometheus:v{said['PROMETHEUS']}" in (ROOT / "hack/cluster/prometheus.yaml").read_text()

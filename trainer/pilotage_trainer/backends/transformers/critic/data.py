@@ -1,7 +1,7 @@
 """Labels of a policy's critical proposals, and the rows a critic learns from: a session once, its labels as branches.
 
 A label is live feedback to this very policy, or its proposal replayed against what the operator did. The policy must
-not have learned from the sessions: on those it is right too often (docs/decisions/learning.md). An example is the query
+not have learned from the sessions: on those it is right too often (docs/decisions/020). An example is the query
 (prompt and action), the mark that asks, and one token. Not here: fitting and comparing (fit.py).
 """
 

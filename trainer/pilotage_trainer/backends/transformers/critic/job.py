@@ -1,6 +1,6 @@
 """The critic Job of transformers: labels for the revision's policy, a critic from its weights, and which is the score.
 
-Only sessions that the policy has not learned from give labels (docs/decisions/learning.md). Every process of several
+Only sessions that the policy has not learned from give labels (docs/decisions/020). Every process of several
 runs this; the first judges, compares and writes. Not here: the command line (commands/), labels (data.py), fitting
 and comparing (fit.py).
 """

@@ -1,7 +1,7 @@
 """Which sessions are trained on, and which of their actions carry loss: splits, mixing, balancing. Pure.
 
 Chosen are decisions, never pieces of a session: what carries no loss stays in the text as context. Draws follow from
-seed and decision alone, so the same decision is drawn when a window grows. See docs/decisions/learning.md.
+seed and decision alone, so the same decision is drawn when a window grows. See docs/decisions/032.
 """
 
 from collections import Counter
