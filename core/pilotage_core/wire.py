@@ -33,6 +33,10 @@ class PostEvents(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     wants_decision: bool = True
 
 
+GATEWAY_SECRET = "gateway.secret"
+"""The file beside a local controller's keys that holds a gateway's credential."""
+CONTROLLER_AUDIENCE, GATEWAY_AUDIENCE = "pilotage-controller", "pilotage-gateway"
+"""Whom a service account's token is meant for."""
 BY_PERMIT = "permit"
 """`authorised_by` of what a gateway orders unasked; an operator's name else."""
 

@@ -18,9 +18,9 @@ import msgspec
 
 from pilotage_core.errors import InvalidInputError, PilotageError, UnavailableError
 from pilotage_core.source import ANYONE, Source
+from pilotage_core.wire import GATEWAY_AUDIENCE
 
 log = logging.getLogger(__name__)
-AUDIENCE = "pilotage-gateway"
 ACCOUNT = "system:serviceaccount:"
 SHORTEST_SECRET = 16
 KNOWN_SECONDS, UNKNOWN_SECONDS = 60.0, 5.0
@@ -95,7 +95,7 @@ class _TokenReview(msgspec.Struct, frozen=True):
 class TokenReviews:
     """Service accounts, asked of the API server: a source is the account's namespace, and served by it alone."""
 
-    def __init__(self, server: str, token: Path, certificate: Path, audience: str = AUDIENCE) -> None:
+    def __init__(self, server: str, token: Path, certificate: Path, audience: str = GATEWAY_AUDIENCE) -> None:
         self._url = server.rstrip("/") + "/apis/authentication.k8s.io/v1/tokenreviews"
         self._token, self._certificate, self._audience = token, certificate, audience
         self._known: OrderedDict[bytes, tuple[float, Source | None]] = OrderedDict()

@@ -11,12 +11,12 @@ from pathlib import Path
 import uvicorn
 
 from pilotage_core.errors import InvalidInputError
+from pilotage_core.wire import GATEWAY_SECRET
 from pilotage_gateway.app import build_app
 from pilotage_gateway.credentials import Callers, Credentials, SecretFile, TokenReviews
 
 GRACE_SECONDS = 10
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
-SECRET_NAME = "gateway.secret"
 """Written by a local controller beside its keys."""
 SWITCH_SECONDS = 0.0005
 """How long the store's writer may hold the interpreter while posts wait; Python's own 5 ms would show in every p99."""
@@ -72,7 +72,7 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error(
             f"--listen {options.listen!r}: beyond loopback, say who may post with --sources or --token-reviews"
         )
-    token = options.controller_token or options.keys / SECRET_NAME
+    token = options.controller_token or options.keys / GATEWAY_SECRET
     logging.basicConfig(level=options.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("alembic").setLevel(logging.WARNING)
     # uvicorn finishes the posts in hand and then raises the signal again: by then there is nothing left to do.

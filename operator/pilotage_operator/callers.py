@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Protocol
 
 from pilotage_core.errors import UnavailableError
+from pilotage_core.wire import CONTROLLER_AUDIENCE, GATEWAY_SECRET
 from pilotage_operator.files import write_file
 from pilotage_operator.kubernetes_api import KubernetesApi
 
-SECRET_NAME = "gateway.secret"
-AUDIENCE = "pilotage-controller"
 KNOWN_SECONDS = 60.0
 
 
@@ -36,7 +35,7 @@ class SharedSecret:
     @classmethod
     def load(cls, folder: Path) -> "SharedSecret":
         """The secret in `folder`, made where there is none."""
-        path = folder / SECRET_NAME
+        path = folder / GATEWAY_SECRET
         if not path.exists():
             write_file(path, secrets.token_urlsafe(32).encode(), mode=0o600)
         return cls(path.read_text().strip())
@@ -63,13 +62,15 @@ class ServiceAccounts:
         review = {
             "apiVersion": "authentication.k8s.io/v1",
             "kind": "TokenReview",
-            "spec": {"token": token, "audiences": [AUDIENCE]},
+            "spec": {"token": token, "audiences": [CONTROLLER_AUDIENCE]},
         }
         found = await self._api.create("/apis/authentication.k8s.io/v1/tokenreviews", review)
         if found is None:
             raise UnavailableError("the API server reviews no token", where="TokenReview")
         status = found.get("status") or {}
-        heard = AUDIENCE in (status.get("audiences") or ())  # an API server that knows no audiences takes any token
+        heard = CONTROLLER_AUDIENCE in (
+            status.get("audiences") or ()
+        )  # an API server that knows no audiences takes any token
         known = (
             heard and bool(status.get("authenticated")) and (status.get("user") or {}).get("username") == self._wanted
         )

@@ -15,7 +15,8 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from pilotage_core.errors import EvidenceError, InvalidInputError, UnavailableError
-from pilotage_trainer.certify.table.shapes import GZIP, find_shape, find_swallowed
+from pilotage_core.lines import GZIP
+from pilotage_trainer.certify.table.shapes import find_shape, find_swallowed
 from pilotage_trainer.failures import DamagedArtefactError
 
 COLUMNS = ("process_cluster", "stratum", "score", "accepted", "propensity", "operator", "session_id", "at")

@@ -8,7 +8,8 @@ import gzip
 from collections.abc import Collection
 from pathlib import Path
 
-GZIP = b"\x1f\x8b"
+from pilotage_core.lines import GZIP
+
 _BEGINNINGS: tuple[tuple[bytes, str], ...] = (
     (b"PK\x03\x04", "is a workbook or an archive (ZIP): write CSV"),
     (b"\xd0\xcf\x11\xe0", "is a workbook (XLS): write CSV"),

@@ -5,10 +5,12 @@ from datetime import UTC, datetime
 import numpy as np
 import numpy.typing as npt
 
+from pilotage_core.lines import SECONDS_UNITS
+
 Floats = npt.NDArray[np.float64]
 
 EARLIEST, LATEST = (datetime(year, 1, 1, tzinfo=UTC).timestamp() * 1e6 for year in (1990, 2100))
-UNIX_UNITS = (1e6, 1e3, 1.0, 1e-3)
+UNIX_UNITS = tuple(1e6 / unit for unit in SECONDS_UNITS)
 """Microseconds in a second, ms, µs and ns: between EARLIEST and LATEST a number can be meant in one of them only."""
 NO_UNIX_TIME = "is no Unix time from 1990 to 2100"
 
