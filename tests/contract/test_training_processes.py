@@ -16,7 +16,7 @@ from unit.trainer.transformers.rows import read_losses
 from pilotage_trainer.backends.transformers.training.checkpoint import list_folders, read_progress
 
 ROOT = Path(__file__).parents[2]
-RUN = ROOT / "tests" / "unit" / "trainer" / "neural" / "rows.py"
+RUN = ROOT / "tests" / "unit" / "trainer" / "transformers" / "rows.py"
 ENVIRONMENT = {
     **os.environ,
     "OMP_NUM_THREADS": "1",
