@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 program=$(command -v shellcheck) || {
-  folder=${PILOTAGE_CACHE:-$HOME/.cache/pilotage}/shellcheck
+  folder=${PILOTAGE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/pilotage}/shellcheck
   program=$folder/usr/bin/shellcheck
   [ -x "$program" ] || {
     command -v apt-get >/dev/null || { echo "missing: shellcheck (and no apt-get to fetch it with)" >&2; exit 2; }

@@ -6,8 +6,9 @@ status.py    process clusters as a table
 explain.py   one process cluster, or one decision of the gate, in plain words
 place.py     where a command looks: Kubernetes, a local run, records; services.py asks gateway and controller
 demo/        the driver of the main job: processes or Kubernetes, timeline, faults, collecting the records
+screen.py    how a page is read
 run.py       the folder of one run: what is stored in it and how it is read
 replay.py    what another τ would have done, from the records
-report/      figures from the records, and the page
-forecast/     what a history promises, what it takes, and the page
+report/      figures from the records, and the page; its markup is in templates/
+forecast/    what a history promises, what it takes, and the page
 """

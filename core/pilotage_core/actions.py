@@ -1,7 +1,7 @@
 """The nine tools, one action, and how a process cluster classes it: critical, finalizing, stratum, stop-listed.
 
 Every action is critical unless the process cluster lists it as uncritical *and* nothing about its screen or control is
-in doubt. Not here: whether an action may run (gate.py), or how a screen is read (screen.py).
+in doubt. Not here: whether an action may run (gate.py), or how a screen is read (reading.py).
 """
 
 import hashlib

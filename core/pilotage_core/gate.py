@@ -133,7 +133,6 @@ RULES: tuple[Line, ...] = (
     (lambda f: True, Decision.EXECUTE, Reason.CERTIFIED),
 )
 
-
 ACCEPT_RULES: tuple[Line, ...] = (
     *(line for line in RULES if line[2] in {Reason.SUSPENDED, Reason.STATE_INVALID, Reason.CONTROL_INVALID}),
     *(line for line in RULES if line[2] is Reason.MASK_UNRESOLVED),

@@ -1,7 +1,7 @@
 """Lines of JSON as exports really have them: packed or not, marked at their start, with characters that are none.
 
 Damage that has one meaning is mended and counted; anything else is refused, naming its line. Not here: what a line
-means (trainer/sources.py, simulator/star.py).
+means (trainer/pilotage_trainer/sessions/sources.py, simulator/star.py).
 """
 
 import gzip

@@ -1,7 +1,7 @@
 """What an element is called, what it holds and what it can hold: accessible names and values as Chromium computes them.
 
 Sources: Accessible Name and Description Computation 1.2, HTML-AAM 1.0; where Chromium differs, Chromium. Not here:
-roles and states (page.py). Not to be had without style sheets: text of ::before and ::after.
+roles (roles.py), states (page.py). Not to be had without style sheets: text of ::before and ::after.
 """
 
 import re

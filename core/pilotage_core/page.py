@@ -1,7 +1,7 @@
 """A page as a browser shows it: which elements one can act on, and what hides or disables them. No layout, no scripts.
 
 In: HTML. Out: elements with role and state; their names and values are in naming.py, what a schema makes of them in
-screen.py. Rules are those of HTML-AAM, ARIA 1.2 and Chromium, against whose accessibility tree a contract test holds
+reading.py. Rules are those of HTML-AAM, ARIA 1.2 and Chromium, against whose accessibility tree a contract test holds
 them (tests/contract/test_screens_in_chromium.py). What only a style sheet or a script knows is not here: a schema can
 say what is hidden or disabled.
 """
@@ -20,12 +20,9 @@ ACTIONABLE = (
     "[tabindex]"
 )
 
-
 _STATEFUL_TAGS = frozenset({"details", "dialog", "noscript", "datalist", "video", "audio", "object", "template"})
 
-
 _STATEFUL_ATTRIBUTES = frozenset({"hidden", "aria-hidden", "style", "aria-disabled", "inert", "disabled", "popover"})
-
 
 _TELLING = ",".join(
     [
@@ -35,17 +32,13 @@ _TELLING = ",".join(
     ]
 )
 
-
 _HIDE_CHILDREN = frozenset({"fieldset", "details"})
-
 
 MAX_STYLE_RULES = 64
 """Rules of `<style>` elements that are looked at: each costs a search of the page."""
 
-
 MAX_SCOPES = 64
 """Documents of frames and shadow trees that are read."""
-
 
 _HOSTS = frozenset(
     "article aside blockquote body div footer h1 h2 h3 h4 h5 h6 header main nav p section span".split()  # noqa: SIM905

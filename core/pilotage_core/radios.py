@@ -14,7 +14,6 @@ from pilotage_core.roles import Attributes
 from pilotage_core.screen import Control, ControlRule
 
 
-# --- radio buttons ----------------------------------------------------------------------------------------------------
 class Radio(msgspec.Struct, frozen=True):
     """One radio button: where it stands among the controls, what it is a choice of, and what that is called."""
 

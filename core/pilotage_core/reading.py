@@ -32,7 +32,6 @@ from pilotage_core.screen import Control, ControlKind, ControlRule, Screen, Scre
 UNREAD = "unread"
 """The name of a screen that is over a limit: nothing of it was read."""
 
-
 MAX_CONTROLS = 8_000
 
 _CUSTOM = re.compile(r"</[A-Za-z][A-Za-z0-9]*-")

@@ -11,7 +11,6 @@ from selectolax.lexbor import LexborNode
 
 Attributes = dict[str, str | None]
 
-
 INPUT_ROLES = {
     "button": "button", "submit": "button", "reset": "button", "image": "button", "file": "button",
     "checkbox": "checkbox", "radio": "radio", "range": "slider", "number": "spinbutton", "search": "searchbox",
@@ -20,16 +19,13 @@ INPUT_ROLES = {
     "color": "textbox", "hidden": "none",
 }  # fmt: skip
 
-
 _WITH_LIST = frozenset(
     ("text", "search", "url", "tel", "email", "number", "date", "time", "month", "week", "datetime-local")
 )
 
-
 _NOT_READONLY = frozenset(
     ("checkbox", "radio", "range", "file", "color", "button", "submit", "reset", "image", "hidden")
 )
-
 
 _ROLES_NAMES = """
 alert alertdialog application article banner blockquote button caption cell checkbox code columnheader
@@ -41,15 +37,11 @@ spinbutton status strong subscript superscript switch tab table tablist tabpanel
 toolbar tooltip tree treegrid treeitem
 """
 
-
 _ROLES = frozenset(_ROLES_NAMES.split())
-
 
 NATIVE = frozenset({"button", "input", "select", "textarea"})
 
-
 _NATIVE_ROLES = {"button": "button", "textarea": "textbox"}
-
 
 _INDEX = re.compile(r"\s*[-+]?\d")
 

@@ -15,9 +15,7 @@ _DISPLAYS = re.compile(
 
 _MARK, _BRACE = re.compile(r"[{};]"), re.compile(r"[{}]")
 
-
 _FOR_SCREENS = re.compile(r"@media\s+(?:screen|all)", re.IGNORECASE)
-
 
 _VISIBILITIES = frozenset({"hidden", "visible", "collapse", "inherit", "initial", "unset"})
 

@@ -1,4 +1,5 @@
-"""How transformers are trained: the one set of settings that the PolicyCritic resource and the trainer share.
+"""How transformers are trained: the one set of settings that the PolicyCritic resource and the trainer share
+(pretraining and preferences are the trainer's alone).
 
 Defaults are Table 5 of the paper where it says something. Decimals are strings in a resource ("2e-6"), as the API
 conventions ask, and floats for whoever reads them here; names are camelCase outside, snake_case inside. The CEL rules
@@ -94,7 +95,7 @@ class Shape(Settings):
     )
 
     hidden: Annotated[int, Field(ge=16, le=16384)] = 256
-    """The width."""
+    """The width of the model."""
     layers: Annotated[int, Field(ge=1, le=256)] = 4
     """Blocks of attention and feed-forward."""
     heads: Annotated[int, Field(ge=1, le=256)] = 4
@@ -116,7 +117,9 @@ class Shape(Settings):
 
 
 class Balancing(StrEnum):
-    """What of a window's actions is learned from."""
+    """What of a window's actions is learned from. natural: all, as they came. screen, tool: no screen or tool has more
+    loss than an even share.
+    """
 
     NATURAL = "natural"  # all, as they came
     SCREEN = "screen"  # as many from each screen
@@ -133,7 +136,7 @@ class DatasetSettings(Settings):
     )
 
     snapshot: SnapshotKind = DEFAULT_FORMAT.snapshot
-    """How a changed screen is written, by gateways too."""
+    """How a changed screen is written, by gateways too: compact, difference or whole."""
     max_chars: Annotated[int, Field(ge=LEAST_CHARS, le=MOST_CHARS)] = DEFAULT_FORMAT.max_chars
     """Beyond that a dialog is trimmed, by gateways too."""
     logs_per_rejection: Number = 0.0
@@ -141,11 +144,13 @@ class DatasetSettings(Settings):
     rejections: CountOrNone = 0
     """At most that many corrected proposals, the newest (0: all)."""
     balancing: Balancing = Balancing.NATURAL
-    """What of a window's actions is learned from."""
+    """What of a window's actions is learned from. natural: all, as they came. screen, tool: no screen or tool has more
+    loss than an even share.
+    """
     max_tokens: Annotated[int, Field(ge=64, le=1_048_576)] = 32_768
     """Bounds a sequence and a packed row (Table 5: 32,768)."""
     seed: CountOrNone = 0
-    """Of the draws."""
+    """The seed of mixing and balancing."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -167,7 +172,7 @@ class Precision(StrEnum):
 
 
 class Sharding(StrEnum):
-    """What several processes keep of the model."""
+    """What several processes keep of the model. full: a share each (FSDP2). none: all of it (DDP)."""
 
     FULL = "full"  # FSDP2: weights, gradients and optimiser state are shared out
     NONE = "none"  # each keeps all of it (DDP)
@@ -184,11 +189,11 @@ class Lora(Settings):
     """Low-rank adapters instead of all weights (Hu et al. 2021)."""
 
     rank: Annotated[int, Field(ge=0, le=1024)] = 0
-    """0: all weights are trained."""
+    """The rank of the adapters. 0: there are none, all weights are trained."""
     alpha: Positive = 32.0
     """`alpha` / `rank` scales what the adapters add."""
     dropout: Momentum = 0.0
-    """Of what goes into them."""
+    """Dropout of what goes into the adapters."""
     targets: Annotated[tuple[Annotated[str, Field(max_length=63)], ...], Field(max_length=32)] = (
         "q_proj",
         "k_proj",
@@ -223,13 +228,13 @@ class Optimisation(Settings):
     matrices, so it does not go with sharding `full` over several processes.
     """
     learning_rate: Positive = 2e-6
-    """At its peak."""
+    """The learning rate at its peak."""
     beta_1: Momentum = 0.9
-    """AdamW's."""
+    """AdamW's decay of the first moment."""
     beta_2: Momentum = 0.95
-    """AdamW's."""
+    """AdamW's decay of the second moment."""
     epsilon: Positive = 1e-8
-    """AdamW's."""
+    """AdamW's term that keeps its denominator from 0."""
     weight_decay: Number = 1e-7
     """Decoupled (Loshchilov & Hutter 2019): weights shrink by this times the schedule, whatever the learning rate."""
     warm_up_batches: CountOrNone = 500
@@ -245,13 +250,13 @@ class Optimisation(Settings):
     checkpoint_every: CountOrNone = 100
     """Batches between checkpoints that are only for resuming (0: no more often than candidates)."""
     keep_checkpoints: Annotated[int, Field(ge=1, le=100)] = 2
-    """The newest so many."""
+    """How many of the newest checkpoints are kept."""
     time_budget_seconds: CountOrNone = 0
     """Shortens the schedule to what fits (0: none)."""
     precision: Precision = Precision.BF16
     """What forward and backward passes compute in."""
     sharding: Sharding = Sharding.FULL
-    """What several processes keep of the model."""
+    """What several processes keep of the model. full: a share each (FSDP2). none: all of it (DDP)."""
     sharded_state_dict: bool = True
     """Each process writes its own part of a checkpoint (sharding `full`)."""
     activation_checkpointing: bool = True
@@ -263,7 +268,7 @@ class Optimisation(Settings):
     lora: Lora = Lora()
     """Low-rank adapters instead of all weights."""
     seed: CountOrNone = 0
-    """Of everything drawn."""
+    """The seed of everything that is drawn in training."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -287,24 +292,24 @@ class PretrainTraining(Optimisation):
     epochs: Annotated[int, Field(ge=1, le=1000)] = 1
     """Passes over the data."""
     learning_rate: Positive = 1e-5
-    """At its peak."""
+    """The learning rate at its peak."""
 
 
 class GradeWeights(Settings):
     """How much a rejection of each grade weighs in the critic's loss; an unedited accept weighs 1."""
 
     acceptable: Share = 0.0
-    """It was not wrong: it teaches no rejection."""
+    """The weight where the proposal was not wrong. The counts backend has 0.25 here, and no setting."""
     minor_edits: Share = 0.5
-    """Of little that was wrong."""
+    """The weight where little was wrong."""
     incorrect: Share = 1.0
-    """Of what was wrong."""
+    """The weight where the proposal was wrong."""
     missing_verification: Share = 1.0
-    """Of a check that was left out."""
+    """The weight where a check was left out."""
     wrong_route: Share = 1.0
-    """Of a case that went elsewhere."""
+    """The weight where the case belonged elsewhere."""
     ungraded: Share = 1.0
-    """Of a rejection without a grade."""
+    """The weight of a rejection without a grade."""
 
 
 class CriticTraining(Optimisation):
@@ -340,13 +345,13 @@ class PreferenceTraining(Optimisation):
     epochs: Annotated[int, Field(ge=1, le=1000)] = 1
     """Passes over the pairs."""
     learning_rate: Positive = 5e-7
-    """At its peak."""
+    """The learning rate at its peak."""
     warm_up_batches: CountOrNone = 50
     """The learning rate rises over so many batches."""
     loss: PreferenceLoss = PreferenceLoss.DPO
-    """Which loss."""
+    """The loss: DPO, APO-zero or APO-down."""
     beta: Positive = 0.1
-    """Holds to the reference."""
+    """How strongly the policy is held to the reference."""
 
 
 class TransformersSettings(Settings):

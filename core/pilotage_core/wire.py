@@ -1,6 +1,6 @@
 """Messages between processes: adapter ↔ gateway, gateway ↔ controller, Job → controller. Types once, for all of them.
 
-Models behind vLLM's interface speak its own JSON (see trainer/pilotage_trainer/serve.py), not these.
+Models behind vLLM's interface speak its own JSON (see trainer/pilotage_trainer/backends/vllm.py), not these.
 """
 
 import base64

@@ -21,7 +21,6 @@ LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 SWITCH_SECONDS = 0.0005
 """How long the store's writer may hold the interpreter while posts wait; Python's own 5 ms would show in every p99."""
 
-
 GC_THRESHOLD = (20_000, 20, 50)
 """Records and events hold no cycles: fewer looks through all live sessions, whose pauses would show in p99."""
 

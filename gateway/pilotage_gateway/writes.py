@@ -1,4 +1,6 @@
-"""What is written, each function one part of a transaction that store.py commits. No memory, no network, no clock."""
+"""What is written, each function one part of a transaction that store.py commits. No memory, no network; `utc_now` is
+the one clock.
+"""
 
 import hashlib
 from collections.abc import Sequence

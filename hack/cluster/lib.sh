@@ -13,7 +13,7 @@ DEBIAN_SUITE=bookworm        # of the base image, not of the host
 
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 ROOT=$(cd "$HERE/../.." && pwd)
-CACHE=${PILOTAGE_CACHE:-$HOME/.cache/pilotage}
+CACHE=${PILOTAGE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/pilotage}
 BIN=$CACHE/bin               # <name>-<version>, built once
 PACKAGES=$CACHE/packages
 DEBIAN_PACKAGES=(containerd runc containernetworking-plugins iptables conntrack buildah mmdebstrap)

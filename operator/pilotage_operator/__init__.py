@@ -7,7 +7,7 @@ facts                what is observed and what is decided: the types between the
 observe/             what people wrote; the world as facts (kubernetes_api: the API server over HTTP)
 decide/              facts to decisions, the same for Kubernetes and local processes
 manifests/, apply/   Jobs, model servers and events from values; the world changed by them
-permits, keys, callers   leave to act, signed, for those who may ask
+permits, keys, callers, files   leave to act, signed, for those who may ask
 quarantine           one tenant's mistake stays that tenant's
 server               what gateways and Prometheus ask
 public               what other packages may import

@@ -125,7 +125,7 @@ class Facts:
 
 
 class JobPhase(StrEnum):
-    """The trainer's commands, in the order they run."""
+    """What Jobs are of, in the order they run; manifests/job.py names the trainer's command of each."""
 
     POLICY = "policy"
     CRITIC = "critic"

@@ -128,7 +128,7 @@ def find_star(given: str | None = None) -> Path:
         path = Path(named).expanduser()
         if not path.exists():
             raise InvalidInputError(
-                "there is no such file or folder", where=str(path), remedy="see STAR= in the README"
+                "there is no such file or folder", where=str(path), remedy="see STAR= in docs/running.md"
             )
         return path
     return SHARED if SHARED.exists() else download_star()

@@ -37,7 +37,7 @@ from pilotage_trainer.backends.interface import CRITIC_FILE
 from pilotage_trainer.backends.open import load_models
 from pilotage_trainer.backends.rates import Rates
 from pilotage_trainer.certify import scorers
-from pilotage_trainer.certify.scorers import InProcess, Served
+from pilotage_trainer.certify.scorers import InProcess, ServedPair
 
 PROMPT = "@ domains=weather\n% form\n+ input input:City=Rome\n+ button submit\n+ reply reply:hello=Hello!\n>"
 SCREEN = Screen("form", controls=(Control("submit", ControlKind.BUTTON), Control("reply:hello", ControlKind.REPLY)))
@@ -277,7 +277,7 @@ def test_served_and_in_process_scores_are_the_same_to_the_last_bit(server, revis
 
 def test_calibration_asks_the_server_what_it_would_ask_in_process(server, revision):
     policy, critic = load_models(revision)
-    served, here = Served(server, server), InProcess(policy, critic)
+    served, here = ServedPair(server, server), InProcess(policy, critic)
     assert served.read_digests() == {"policy": policy.manifest.digest, "critic": critic.manifest.digest}
     asks = [(PROMPT, SCHEMA), (PROMPT.replace("Rome", ""), SCHEMA), ("@ a=b\n>", SCHEMA)]
     assert served.propose_all(asks) == here.propose_all(asks)
@@ -287,7 +287,7 @@ def test_calibration_asks_the_server_what_it_would_ask_in_process(server, revisi
 
 def test_what_a_server_refuses_has_no_reply_unless_it_refuses_all(server, revision):
     policy, _ = load_models(revision)
-    served, refused = Served(server, server), (PROMPT, {"type": "string"})
+    served, refused = ServedPair(server, server), (PROMPT, {"type": "string"})
     assert served.propose_all([(PROMPT, SCHEMA), refused]) == [policy.propose(PROMPT, SCHEMA), ("", None)]
     with pytest.raises(EvidenceError, match="HTTP 400"):
         served.propose_all([refused, refused])
@@ -296,9 +296,9 @@ def test_what_a_server_refuses_has_no_reply_unless_it_refuses_all(server, revisi
 def test_a_server_that_is_not_there_is_unavailable_and_another_one_speaks_wrongly(server, monkeypatch):
     monkeypatch.setattr(scorers._request.retry, "wait", wait_none())
     with pytest.raises(UnavailableError, match="tried 5 times"):
-        Served("http://127.0.0.1:9", "http://127.0.0.1:9").read_digests()
+        ServedPair("http://127.0.0.1:9", "http://127.0.0.1:9").read_digests()
     with pytest.raises(EvidenceError, match="HTTP 404"):
-        Served(server + "/elsewhere", server).propose_all([(PROMPT, SCHEMA)])
+        ServedPair(server + "/elsewhere", server).propose_all([(PROMPT, SCHEMA)])
 
 
 def test_serving_imports_no_training_library():

@@ -28,7 +28,7 @@ from pilotage_operator.manifests.inference_service import build_vllm_command
 from pilotage_trainer.artefact import Manifest
 from pilotage_trainer.backends.transformers.asking.export import write_transformer
 from pilotage_trainer.backends.transformers.asking.inference import CriticModel, PolicyModel
-from pilotage_trainer.certify.scorers import Served
+from pilotage_trainer.certify.scorers import ServedPair
 
 ROOT = Path(__file__).parents[2]
 VLLM = ROOT / ".venv/vllm/bin"
@@ -250,7 +250,7 @@ def test_pilotage_serve_answers_the_same_requests_in_the_same_shape(vllm, ours):
 
 def test_calibration_reads_the_same_from_vllm_as_from_pilotage_serve(vllm, ours, revision):
     asks = [(prompt, SCHEMA) for prompt in PROMPTS[:3]]
-    theirs, own = Served(vllm[POLICY], vllm[CRITIC]), Served(ours, ours)
+    theirs, own = ServedPair(vllm[POLICY], vllm[CRITIC]), ServedPair(ours, ours)
     assert theirs.read_digests() == own.read_digests()
     assert theirs.score_all(QUERIES) == pytest.approx(own.score_all(QUERIES), abs=1e-4)
     assert theirs.score_all(QUERIES) == pytest.approx(

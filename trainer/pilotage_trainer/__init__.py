@@ -10,7 +10,7 @@ evaluation/   what a policy and a critic are worth: figures, page, STAR, a gener
 ablations/    what one choice in training is worth
 serving/      the pair behind vLLM's interface (`pilotage-serve`)
 commands/, main     `pilotage-train …`, one command a file; launch: one process or several
-artefact, config, results, failures   a pair on disk; what a Job is told, what it says, how it ends
+artefact, config, results, failures, retry   a pair on disk; what a Job is told, what it says, how it ends
 public        what other packages may import
 """
 

@@ -21,7 +21,7 @@ InnerShare = Annotated[float, msgspec.Meta(gt=0, lt=1)]
 Strength = Annotated[float, msgspec.Meta(gt=0, le=1e9)]
 
 
-class PolicySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class CountsPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How a count policy is fitted.
 
     `strength` is the inverse of the L2 penalty, `rarest` the fewest examples of a trait, `least_examples` the fewest of
@@ -34,7 +34,7 @@ class PolicySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     least_examples: Count = 50
 
 
-class CriticSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class CountsCritic(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How a count critic is fitted.
 
     `folds` of cross-fitting, `strength` the inverse of the L2 penalty, `rarest` the fewest labels of a trait.
@@ -48,8 +48,8 @@ class CriticSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Counts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All that is told to backend `counts`."""
 
-    policy: PolicySettings = PolicySettings()
-    critic: CriticSettings = CriticSettings()
+    policy: CountsPolicy = CountsPolicy()
+    critic: CountsCritic = CountsCritic()
 
 
 class Selection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -1,6 +1,6 @@
 """`pilotage-train`: one command a phase, each ending with an exit code.
 
-policy, critic, preference and certify write a JobResult and an artefact: a controller starts them as Jobs.
+policy, critic, preference and certify write a JobResult and an artefact; a controller starts all but preference.
 
 Metrics of a JobResult: policy: sessions, points, tool_accuracy, action_accuracy, … (measures/accuracy.py); critic:
 labels, accept_rate, auroc, confidence_auroc, …; certify: n:<stratum>, accept_rate:<stratum>, coverage:<stratum>.

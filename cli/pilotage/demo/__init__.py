@@ -1,4 +1,5 @@
-"""The driver of the main job. driver.py (the loop), local.py and kubernetes.py (two worlds, one interface, world.py),
+"""The driver of the main job.
 
-processes.py (starting and ending by process id), timeline.py (what one sees), faults.py (what is killed), collect.py.
+command (its options), driver (the loop), world (the interface of two worlds: local and kubernetes), processes (starting
+and ending by process id), timeline (what one sees), faults and killer (what is killed), collect.
 """

@@ -1,4 +1,4 @@
-"""Plots of a forecast as inline SVG: shares with their intervals, and coverage against labels. See charts.py."""
+"""Plots of a forecast as inline SVG: shares with their intervals, and coverage against labels. See report/charts.py."""
 
 import math
 from collections.abc import Sequence

@@ -92,7 +92,9 @@ def build_forecast(
 
 
 def name_source(logs: str) -> str:
-    """`logs` as sources.py names it: dialogues of STAR with their format in front. Raises InvalidInputError."""
+    """`logs` as the trainer's sessions/sources.py names it: dialogues of STAR with their format in front. Raises
+    InvalidInputError.
+    """
     path = Path(logs)
     if not path.exists():
         if ":" in logs:  # a format or an address: whoever reads it says what is wrong with it

@@ -1,1 +1,1 @@
-"""The report of a run: figures.py (numbers), breach.py (what led to a rollback), charts.py (SVG), page.py (HTML)."""
+"""The report of a run: figures (numbers), breach (what led to a rollback), charts (SVG), page, times, write."""

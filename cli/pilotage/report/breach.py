@@ -25,7 +25,6 @@ from pilotage_simulator.public import OrderReceived
 EVIDENCE_KEPT = 12
 """Wrong proposals shown for each breach: the last ones before it."""
 
-
 Flips = list[dict[str, str]]
 """Transitions as they stand in status, oldest first."""
 

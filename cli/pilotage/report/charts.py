@@ -15,7 +15,6 @@ from pilotage_core.score import format_score
 STAGE_COLOURS = {"Logging": "#d5d9e0", "Copilot": "#9cc0f5", "Calibration": "#f3c869", "Automation": "#53b38a"}
 INK, FAINT, RED, BLUE = "#22304a", "#8a94a6", "#c8372d", "#2f6fd0"
 
-
 Place = Callable[[float, float], tuple[float, float]]
 """Coverage and precision to x and y."""
 

@@ -106,7 +106,7 @@ class Guardrail(ApiModel):
     name: Name
     """Its name in status, events and alerts."""
     builtin: BuiltIn
-    """The figure."""
+    """The figure that is watched, of each process cluster and pair."""
     stages: Annotated[
         tuple[Stage, ...],
         Field(
@@ -130,9 +130,9 @@ class Guardrail(ApiModel):
     grace_seconds: Annotated[int, Field(ge=0, le=86_400)] = 60
     """It may be missing so long."""
     on_missing_data: OnMissingData = OnMissingData.CAP
-    """What happens after that: a cap at Copilot, or a rollback."""
+    """What happens after that. Cap: at most Copilot, until it is there again. Rollback: as for a breach."""
     dry_run: bool = False
-    """It is told and does nothing."""
+    """Its verdicts are told, and nothing follows from them."""
 
 
 class Rollback(ApiModel):

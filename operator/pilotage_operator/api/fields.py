@@ -55,7 +55,7 @@ class NameRef(ApiModel):
     """Another resource of the same namespace, by name."""
 
     name: Name
-    """Its name."""
+    """The resource's name."""
 
 
 KINDS = {"ProcessCluster": "processclusters", "PolicyCritic": "policycritics", "AutomationGate": "automationgates"}

@@ -39,8 +39,8 @@ def build_definition(
         "description": " ".join((spec.__doc__ or "").split()),
         "required": ["spec"],
         "properties": {
-            "apiVersion": {"type": "string", "description": f"{GROUP}/{VERSION}."},
-            "kind": {"type": "string", "description": f"{kind}."},
+            "apiVersion": {"type": "string", "description": f"Always {GROUP}/{VERSION}."},
+            "kind": {"type": "string", "description": f"Always {kind}."},
             "metadata": {"type": "object"},  # the API server describes it itself, and forbids more
             "spec": {**build_structural_schema(spec), "description": "What people want."},
             "status": {**status, "description": "What the controller found. Nobody else writes it."},

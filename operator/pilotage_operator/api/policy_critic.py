@@ -14,7 +14,6 @@ from pilotage_operator.api.fields import ApiModel, Cores, InnerShare, Quantity, 
 KIND = "PolicyCritic"
 PLURAL = "policycritics"
 
-
 Strength = Annotated[
     str,
     Field(
@@ -40,14 +39,16 @@ class CountsPolicy(ApiModel):
     rarest: Annotated[int, Field(ge=1, le=1000)] = 3
     """The fewest examples of a trait."""
     iterations: Annotated[int, Field(ge=1, le=1000)] = 25
-    """Of the optimiser, at most."""
+    """Iterations of the optimiser, at most."""
 
 
 class CountsCritic(ApiModel):
     """How a critic of counts is fitted."""
 
     folds: Annotated[int, Field(ge=2, le=20)] = 4
-    """Parts in which a policy is judged by what it has not seen."""
+    """Parts in which a policy is judged by what it has not seen; also where it is found out, after a rollback, whether
+    older sessions help.
+    """
     strength: Strength = "0.3"
     """Inverse of the L2 penalty."""
     rarest: Annotated[int, Field(ge=1, le=1000)] = 5
@@ -67,9 +68,13 @@ class Selection(ApiModel):
     """How a policy is looked at, and when a critic is the score, whatever the backend."""
 
     policy_development_share: InnerShare = "0.2"
-    """The newest share of a policy's sessions: it judges the policy."""
+    """The newest share of a policy's sessions judges it. Count models are fitted again on all of them; a transformer
+    never learns from these, and its critic does.
+    """
     critic_development_share: InnerShare = "0.35"
-    """The newest share of a critic's sessions: it compares the critic with the policy's own confidence."""
+    """The newest share of a critic's sessions compares it with the policy's own confidence. Of a transformer's, every
+    other one chooses the checkpoint.
+    """
     certainty: InnerShare = "0.95"
     """Share of bootstrap draws in which a critic has to beat confidence to be the score."""
 
@@ -97,13 +102,13 @@ class Serving(ApiModel):
     )
 
     runtime: Runtime = Runtime.PILOTAGE
-    """What serves: pilotage-serve, or vLLM."""
+    """What serves. pilotage: pilotage-serve, for count models and small transformers on a CPU. vllm: vLLM."""
     image: Annotated[str, Field(max_length=512)] = ""
     """What they run. Empty: what the controller runs, which has no vLLM."""
     gpus: Annotated[int, Field(ge=0, le=16)] = 0
-    """Of each."""
+    """GPUs of each server."""
     replicas: Annotated[int, Field(ge=1, le=32)] = 1
-    """Of each."""
+    """Pods of each server."""
     cpu: Cores = "100m"
     """What each asks for."""
     memory: Quantity = "256Mi"
@@ -120,11 +125,14 @@ class Training(ApiModel):
     gpus: Annotated[int, Field(ge=0, le=16)] = 0
     """One process trains on each, on one node."""
     cpu: Cores = "1"
-    """What it asks for; its whole cores are its threads."""
+    """Processor that it asks for. A transformer's threads are its whole cores, shared out over the GPUs; count models
+    use
+    one.
+    """
     memory: Quantity = "2Gi"
     """What it asks for."""
     deadline_seconds: Annotated[int, Field(ge=30, le=2_592_000)] = 3600
-    """All tries together."""
+    """Time for all tries together, in seconds."""
 
 
 class PolicyCriticSpec(ApiModel):

@@ -49,7 +49,7 @@ class SelectorTerm(ApiModel):
     key: Annotated[str, Field(min_length=1, max_length=63)]
     """The field of the session's metadata."""
     operator: MatchOperator
-    """How its value is compared."""
+    """How its value is compared. AllIn: every item of a comma-separated list is among the values."""
     values: Annotated[tuple[Value, ...], Field(max_length=64, json_schema_extra=SET)] = ()
     """What it is compared with."""
 
@@ -189,25 +189,26 @@ class Promotions(ApiModel):
     """Who promotes into each stage."""
 
     copilot: Promotion = Promotion.AUTOMATIC
-    """From Logging."""
+    """Into Copilot: Automatic, or Manual by raising maxStage."""
     calibration: Promotion = Promotion.AUTOMATIC
-    """From Copilot."""
+    """Into Calibration: Automatic, or Manual by raising maxStage."""
     automation: Promotion = Promotion.AUTOMATIC
-    """From Calibration."""
+    """Into Automation: Automatic, or Manual by raising maxStage."""
 
 
 class ScreensRef(ApiModel):
     """A ConfigMap of the same namespace whose values list screen schemas (core/pilotage_core/screen.py)."""
 
     config_map: Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")]
-    """Its name."""
+    """The ConfigMap's name."""
 
 
 class ProcessClusterSpec(ApiModel):
     """A process cluster as people want it. An empty selector takes every session that no other one takes."""
 
     selector: Annotated[tuple[SelectorTerm, ...], Field(max_length=16)] = ()
-    """Conditions that a session's metadata must all satisfy. Empty: every session that no other process cluster takes.
+    """Conditions that a session's metadata must all satisfy. Empty: every session. Of several process clusters that
+    match, the highest priority takes it.
     """
     priority: Annotated[int, Field(ge=-1000, le=1000)] = 0
     """Of several that match, the highest takes the session."""

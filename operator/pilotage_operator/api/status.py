@@ -60,9 +60,9 @@ class Transition(StatusModel):
     earned: Stage
     """The stage it had earned."""
     at: str
-    """When."""
+    """When it came about."""
     reason: str
-    """Why."""
+    """Why it came about."""
 
 
 class RollbackStatus(StatusModel):
@@ -73,7 +73,7 @@ class RollbackStatus(StatusModel):
     reason: str
     """Why, in words."""
     at: str
-    """When."""
+    """When it came about."""
     guardrail: str
     """The guardrail that was breached."""
     value: str | None = None
@@ -128,7 +128,7 @@ class DialogStatus(StatusModel):
     max_chars: int = DEFAULT_FORMAT.max_chars
     """Beyond that many characters old lines are trimmed."""
     block_chars: int = DEFAULT_FORMAT.block_chars
-    """So many at a time."""
+    """Characters that are trimmed at a time."""
 
     @classmethod
     def of(cls, form: DialogFormat) -> Self:
@@ -168,7 +168,7 @@ class PairStatus(StatusModel):
     """One revision of policy and critic: digests once trained, endpoints and URLs once served."""
 
     revision: str
-    """r1, r2, …"""
+    """Its name: r1, r2, and so on."""
     policy_digest: str = ""
     """Of the policy's artefact."""
     critic_digest: str = ""
@@ -208,7 +208,7 @@ class Pipeline(StatusModel):
     since: str
     """Since when."""
     attempt: int = 1
-    """Counts tries of critic and calibration with one policy."""
+    """Counts tries with one revision: Jobs that failed, and outcomes that were not good enough."""
     job: str = ""
     """The Job of this phase, if it is one."""
     window_since: str = ""
@@ -253,7 +253,7 @@ class TauStatus(StatusModel):
     labels_from: str
     """live, replay or both."""
     issued_at: str
-    """When."""
+    """When it was issued."""
     score_from: ScoreSource | None = None
     """What the score is."""
     tightened_to: str = ""
@@ -268,7 +268,7 @@ class GuardrailReading(StatusModel):
     verdict: GuardrailVerdict
     """What it says now."""
     detail: str = ""
-    """Why."""
+    """Why it says so."""
     value: str | None = None
     """The last trustworthy figure."""
     samples: int = 0
@@ -323,7 +323,7 @@ class ProcessClusterStatus(StatusModel):
     stage_since: str = ""
     """Since when the stage is what it is."""
     ceiling: Stage = Stage.LOGGING
-    """The lower of what people allow and what it has earned."""
+    """The highest stage that people allow."""
     held_by: str = ""
     """What holds it below what it has earned."""
     observed_generation: int = 0

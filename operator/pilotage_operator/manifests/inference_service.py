@@ -18,7 +18,6 @@ PORT = 8080
 STARTUP_SECONDS = 1800
 """How long vLLM may load before it counts as dead: tens of gigabytes from a shared volume, then compilation."""
 
-
 STRUCTURED_OUTPUT = '{"backend":"xgrammar","disable_any_whitespace":true}'
 """JSON as dialogs write it: the trainer's own inference (backends/transformers/asking/grammar.py) is set the same."""
 

@@ -28,7 +28,6 @@ QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 STOP_SECONDS = 300
 """For a batch and a checkpoint of every weight and moment, on a volume that others write to as well."""
 
-
 COMMANDS = {JobPhase.POLICY: "policy", JobPhase.CRITIC: "critic", JobPhase.CALIBRATE: "certify"}
 
 

@@ -20,7 +20,6 @@ TIMEOUT = aiohttp.ClientTimeout(total=3.0)
 PAGE = 2000
 PAGES_A_SWEEP = 10
 
-
 DECODE_PAGE = msgspec.json.Decoder(LabelPage).decode
 
 

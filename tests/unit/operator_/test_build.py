@@ -15,7 +15,7 @@ from pilotage_core.job_exit import list_final
 from pilotage_core.score import CONFIDENCE_ALONE, CRITIC_ALONE, ScoreRule
 from pilotage_core.stage import Stage
 from pilotage_core.wire import Leave, find_leave
-from pilotage_core.wire import SnapshotKind as WireSnapshot
+from pilotage_core.wire import Snapshot as WireSnapshot
 from pilotage_operator.api.digests import digest_actions
 from pilotage_operator.api.policy_critic import PolicyCriticSpec
 from pilotage_operator.api.status import DialogStatus, PairStatus, ScoreStatus

@@ -20,7 +20,7 @@ from pilotage_trainer.backends.counts.critic_training import (
 )
 from pilotage_trainer.backends.counts.examples import build_examples
 from pilotage_trainer.backends.counts.policy_training import fit_policy
-from pilotage_trainer.config import CriticSettings, PolicySettings
+from pilotage_trainer.config import CountsCritic, CountsPolicy
 from pilotage_trainer.failures import OneClassError
 from pilotage_trainer.measures.ranking import count_at_precision, stratified_auroc
 from pilotage_trainer.sessions.export import human_points
@@ -55,14 +55,14 @@ def labels_of(n, seed, informative):
 @pytest.fixture
 def pair(make_sessions):
     sessions = make_sessions(90)
-    policy = fit_policy(build_examples(sessions[:45]), PolicySettings())
+    policy = fit_policy(build_examples(sessions[:45]), CountsPolicy())
     labels = judge_sessions(sessions[45:], policy, "digest", RULES)
     return policy, labels, sessions
 
 
 def test_scores_are_the_same_from_a_query_and_from_known_traits(pair):
     policy, labels, sessions = pair
-    critic = fit_critic(policy, labels, CriticSettings())
+    critic = fit_critic(policy, labels, CountsCritic())
     point = next(p for p in human_points(sessions[50], DEFAULT_FORMAT) if p.taken == SUBMIT)
     told = critic.score(point.prompt + encode_action(SUBMIT, DEFAULT_FORMAT))
     known = [j for j in judge_sessions([sessions[50]], policy, "digest", RULES) if j.stratum == "procedure"]
@@ -75,17 +75,17 @@ def test_scores_are_the_same_from_a_query_and_from_known_traits(pair):
 def test_a_query_without_an_action_is_refused(pair, query):
     policy, labels, _ = pair
     with pytest.raises(ValueError, match="proposed action"):
-        fit_critic(policy, labels, CriticSettings()).score(query)
+        fit_critic(policy, labels, CountsCritic()).score(query)
 
 
 def test_an_action_the_screen_does_not_show_still_has_a_score(pair):
     policy, labels, _ = pair
-    score = fit_critic(policy, labels, CriticSettings()).score('@ a=b\n>{"tool":"click_control","control_id":"x"}')
+    score = fit_critic(policy, labels, CountsCritic()).score('@ a=b\n>{"tool":"click_control","control_id":"x"}')
     assert 0.0 <= score <= 1.0
 
 
 def test_a_critic_that_knows_more_beats_confidence(pair):
-    critic, compared = fit_better(pair[0], labels_of(600, 1, informative=True), CriticSettings())
+    critic, compared = fit_better(pair[0], labels_of(600, 1, informative=True), CountsCritic())
     assert critic.stored.source is ScoreSource.CRITIC
     assert compared.auroc > 0.8 > compared.confidence_auroc
     assert compared.share_better == 1.0
@@ -93,7 +93,7 @@ def test_a_critic_that_knows_more_beats_confidence(pair):
 
 def test_where_it_does_not_confidence_is_the_score(pair):
     policy, _, sessions = pair
-    critic, compared = fit_better(policy, labels_of(600, 2, informative=False), CriticSettings())
+    critic, compared = fit_better(policy, labels_of(600, 2, informative=False), CountsCritic())
     assert critic.stored.source is ScoreSource.CONFIDENCE
     assert compared.share_better < 0.95
     point = human_points(sessions[0], DEFAULT_FORMAT)[0]
@@ -106,16 +106,16 @@ def test_where_it_does_not_confidence_is_the_score(pair):
 
 def test_the_comparison_is_the_same_for_the_same_seed(pair):
     labels = labels_of(300, 3, informative=True)
-    first, second = (compare_with_confidence(pair[0], labels, CriticSettings()) for _ in range(2))
+    first, second = (compare_with_confidence(pair[0], labels, CountsCritic()) for _ in range(2))
     assert first == second
 
 
 def test_crossfitted_labels_come_from_policies_that_did_not_see_the_session(make_sessions):
     sessions = make_sessions(48)
-    labels = judge_crossfitted(sessions, RULES, CriticSettings(folds=3), PolicySettings())
+    labels = judge_crossfitted(sessions, RULES, CountsCritic(folds=3), CountsPolicy())
     assert {label.session for label in labels} <= set(range(48))
-    other = judge_sessions([sessions[0]], fit_policy(build_examples(sessions[1:]), PolicySettings()), "", RULES)
-    held_out = fit_policy([e for e in build_examples(sessions) if e.session % 3 != 0], PolicySettings())
+    other = judge_sessions([sessions[0]], fit_policy(build_examples(sessions[1:]), CountsPolicy()), "", RULES)
+    held_out = fit_policy([e for e in build_examples(sessions) if e.session % 3 != 0], CountsPolicy())
     assert [j for j in labels if j.session == 0] == judge_sessions([sessions[0]], held_out, "", RULES)
     assert other != []
 
@@ -130,7 +130,7 @@ def test_crossfitted_labels_come_from_policies_that_did_not_see_the_session(make
 )
 def test_too_little_or_one_class_is_said(pair, labels, error, message):
     with pytest.raises(error, match=message):
-        fit_critic(pair[0], labels, CriticSettings())
+        fit_critic(pair[0], labels, CountsCritic())
 
 
 @pytest.mark.parametrize(

@@ -152,7 +152,7 @@ def test_a_served_pair_is_not_loaded_to_certify_it(climbed, config, monkeypatch)
         def read_digests(self):
             return {"policy": policy.manifest.digest, "critic": critic.manifest.digest}
 
-    monkeypatch.setattr(certify_job, "Served", Answers)
+    monkeypatch.setattr(certify_job, "ServedPair", Answers)
     for name in ("open_policy", "open_critic"):
         monkeypatch.setattr(certify_job, name, lambda folder: pytest.fail("loads a model"))
     assert run_certify(window(export, out), read_config(config), ("http://p", "http://c"), ISSUED) == here

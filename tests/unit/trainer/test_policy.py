@@ -12,7 +12,7 @@ from pilotage_trainer.backends.counts.examples import build_examples, measure_ac
 from pilotage_trainer.backends.counts.features import read_prompt
 from pilotage_trainer.backends.counts.policy import Policy, StoredPolicy, StoredWeights
 from pilotage_trainer.backends.counts.policy_training import SHARES, choose_share, fit_policy, score_predictions
-from pilotage_trainer.config import PolicySettings
+from pilotage_trainer.config import CountsPolicy
 from pilotage_trainer.failures import OneClassError
 from pilotage_trainer.sessions.export import human_points
 
@@ -74,7 +74,7 @@ def test_what_an_operator_types_or_nothing_allows_is_not_proposed(likeliest, all
 
 def test_a_policy_learns_the_process_and_is_the_same_after_storing(make_sessions):
     sessions = make_sessions(80)
-    policy = fit_policy(build_examples(sessions[:60]), PolicySettings())
+    policy = fit_policy(build_examples(sessions[:60]), CountsPolicy())
     read_back = Policy.decode(policy.encode())
     trial = predict_sessions(sessions[60:], policy)
     assert measure_accuracy(trial).metrics()["action_accuracy"] > 0.6
@@ -84,12 +84,12 @@ def test_a_policy_learns_the_process_and_is_the_same_after_storing(make_sessions
 
 def test_the_same_sessions_give_the_same_policy(make_sessions):
     examples = build_examples(make_sessions(40))
-    assert fit_policy(examples, PolicySettings()).encode() == fit_policy(examples, PolicySettings()).encode()
+    assert fit_policy(examples, CountsPolicy()).encode() == fit_policy(examples, CountsPolicy()).encode()
 
 
 def test_the_share_of_the_traits_is_the_likeliest_one(make_sessions):
     sessions = make_sessions(60)
-    trial = predict_sessions(sessions[40:], fit_policy(build_examples(sessions[:40]), PolicySettings()))
+    trial = predict_sessions(sessions[40:], fit_policy(build_examples(sessions[:40]), CountsPolicy()))
     share = choose_share(trial)
     told = {s: score_predictions([(p.remix(s), step) for p, step in trial]) for s in SHARES}
     assert told[share] == max(told.values())
@@ -97,19 +97,19 @@ def test_the_share_of_the_traits_is_the_likeliest_one(make_sessions):
 
 def test_too_few_examples_say_how_many_are_needed(make_sessions):
     with pytest.raises(EvidenceError, match="too few"):
-        fit_policy(build_examples(make_sessions(2)), PolicySettings())
+        fit_policy(build_examples(make_sessions(2)), CountsPolicy())
 
 
 def test_one_step_only_cannot_be_learned_from():
     examples = [Example(i, ("",), ("1",), "say") for i in range(60)]
     with pytest.raises(OneClassError, match="'say'"):
-        fit_policy(examples, PolicySettings())
+        fit_policy(examples, CountsPolicy())
 
 
 def test_two_steps_are_told_apart():
     rows = [("a", "say"), ("b", "close_chat")] * 30
     examples = [Example(i, ("",), (trait,), step) for i, (trait, step) in enumerate(rows)]
-    loglinear = fit_policy(examples, PolicySettings()).loglinear
+    loglinear = fit_policy(examples, CountsPolicy()).loglinear
     assert loglinear.probabilities(("a",), ["say", "close_chat"])["say"] > 0.7
     assert loglinear.probabilities(("b",), ["say", "close_chat"])["say"] < 0.3
 

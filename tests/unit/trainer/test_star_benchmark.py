@@ -116,9 +116,9 @@ def counts(star, tmp_path):
     from pilotage_trainer.backends.counts.examples import build_examples
     from pilotage_trainer.backends.counts.policy_training import fit_policy
     from pilotage_trainer.backends.counts.served import POLICY_FILE
-    from pilotage_trainer.config import PolicySettings
+    from pilotage_trainer.config import CountsPolicy
 
-    policy = fit_policy(build_examples(record for record, _ in read_benchmark(star)), PolicySettings())
+    policy = fit_policy(build_examples(record for record, _ in read_benchmark(star)), CountsPolicy())
     folder = tmp_path / "r1" / "policy"
     manifest = Manifest("policy", "star/all", "r1", "counts", "", "", DEFAULT_FORMAT.digest, find_maker().code, {})
     write_artefact(folder, manifest, {POLICY_FILE: policy.encode()})

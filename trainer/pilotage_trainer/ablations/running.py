@@ -30,7 +30,7 @@ from pilotage_trainer.results import tell
 from pilotage_trainer.sessions.export import closed_after
 
 if TYPE_CHECKING:  # trl takes longer to import than a small arm to run
-    from pilotage_trainer.backends.transformers.policy.preference_job import Pair
+    from pilotage_trainer.backends.transformers.policy.preference_job import PreferencePair
 
 CHOOSING_SHARE = 0.25
 """Of the development sessions with labels: those that choose the critic's checkpoint; it learns from the older ones."""
@@ -57,7 +57,7 @@ class Runner:
     budget: int
     _labels: dict[int, tuple[list[CriticExample], list[CriticExample]]] = field(default_factory=dict)
     _critics: dict[int, tuple[list[float], ScoreRule, dict[str, float]]] = field(default_factory=dict)
-    _pairs: "dict[int, list[Pair]]" = field(default_factory=dict)
+    _pairs: "dict[int, list[PreferencePair]]" = field(default_factory=dict)
 
     def run(self, arm: Arm, seed: int) -> Run:
         """That run, as it was kept where it was finished before."""

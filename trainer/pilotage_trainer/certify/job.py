@@ -23,7 +23,7 @@ from pilotage_trainer.certify.held_out import (
     require_unseen,
     score_sessions,
 )
-from pilotage_trainer.certify.scorers import InProcess, Scorer, Served
+from pilotage_trainer.certify.scorers import InProcess, Scorer, ServedPair
 from pilotage_trainer.config import JobConfig
 from pilotage_trainer.failures import DamagedArtefactError
 from pilotage_trainer.sessions.export import closed_after
@@ -79,9 +79,9 @@ def _load(window: Window) -> Scorer:
     return InProcess(open_policy(window.folder("policy")), open_critic(window.folder("critic")))
 
 
-def _connect(urls: tuple[str, str], policy: Manifest, critic: Manifest) -> Served:
+def _connect(urls: tuple[str, str], policy: Manifest, critic: Manifest) -> ServedPair:
     """The served pair, once it is known to be this one."""
-    served = Served(*urls)
+    served = ServedPair(*urls)
     told = served.read_digests()
     for name, wanted in ((vllm.POLICY, policy.digest), (vllm.CRITIC, critic.digest)):
         if told.get(name) != wanted:

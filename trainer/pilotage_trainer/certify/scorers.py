@@ -26,7 +26,6 @@ TIMEOUT_SECONDS = 30.0
 Ask = tuple[str, dict[str, Any]]
 """A prompt and the schema of what may be answered."""
 
-
 NO_REPLY = vllm.ChatReply("", 0, "", [vllm.ChatChoice(vllm.ReplyMessage(""))], vllm.Usage(0, 0))
 
 
@@ -65,7 +64,7 @@ class InProcess:
         return self.critic.score_many(queries)
 
 
-class Served:
+class ServedPair:
     """The models behind two addresses. Raises UnavailableError where they do not answer, EvidenceError otherwise."""
 
     def __init__(self, policy_url: str, critic_url: str) -> None:

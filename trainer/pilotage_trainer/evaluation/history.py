@@ -18,7 +18,7 @@ from pilotage_trainer.backends.counts.examples import COUNTS_FORM, build_example
 from pilotage_trainer.backends.counts.policy import Policy
 from pilotage_trainer.backends.counts.policy_training import fit_policy
 from pilotage_trainer.backends.counts.schema import allowed_on
-from pilotage_trainer.config import PolicySettings
+from pilotage_trainer.config import CountsPolicy
 from pilotage_trainer.sessions.export import human_points, read_export, split_by_time
 from pilotage_trainer.sessions.labels import is_same_step
 from pilotage_trainer.sessions.steps import step_action
@@ -68,7 +68,7 @@ def replay_history(source: str, process_cluster: str, rules: ActionRules) -> His
         )
     older, newer = split_by_time(records, NEWER_SHARE)
     older = older[-MOST_LEARNED_FROM:]
-    policy = fit_policy(build_examples(older), PolicySettings(iterations=ITERATIONS))
+    policy = fit_policy(build_examples(older), CountsPolicy(iterations=ITERATIONS))
     points, replayed = replay_sessions(newer, policy, rules)
     if not replayed:
         raise EvidenceError("the model would not have proposed anything", where=source, remedy="give more sessions")

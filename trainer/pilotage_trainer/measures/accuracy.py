@@ -72,7 +72,7 @@ def macro_f1(truth: Sequence[str], predicted: Sequence[str]) -> float:
 
 
 def _f1(truth: Sequence[str], predicted: Sequence[str], average: str) -> float:
-    from sklearn.metrics import f1_score  # half a second, which fitting Jobs need not wait for
+    from sklearn.metrics import f1_score  # its import is not waited for by Jobs that fit
 
     return float(f1_score(truth, predicted, average=average, zero_division=0)) if truth else 0.0
 

@@ -43,9 +43,7 @@ def count_at_precision(scored: Sequence[tuple[float, bool]], target: float) -> i
 
 FloatArray = npt.NDArray[np.float64]
 
-
 BoolArray = npt.NDArray[np.bool_]
-
 
 ECE_BINS = 15
 

@@ -1,7 +1,7 @@
 """`pilotage-serve`: our models behind vLLM's interface. Routes, errors, metrics, start-up, on Starlette.
 
 The server sees the serialised dialog and nothing else. Not here: shapes (vllm.py), answers (answers.py), models
-(backends/). Why not KServe's own server: docs/decisions/dependencies.md.
+(backends/). Why not KServe's own server: docs/decisions/035.
 """
 
 import argparse

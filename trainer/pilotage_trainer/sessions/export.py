@@ -14,7 +14,7 @@ from pilotage_core.record import SessionRecord
 from pilotage_core.walk import Point, walk_session
 from pilotage_trainer.sessions.sources import read_records
 
-log = logging.getLogger("pilotage.dataset")
+log = logging.getLogger("pilotage.export")
 
 
 def read_export(source: str, process_cluster: str, since: str = "", until: str = "") -> list[SessionRecord]:

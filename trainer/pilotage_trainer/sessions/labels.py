@@ -1,7 +1,8 @@
 """Labels: what operators said to a policy's own proposals, and replay where they said nothing to it.
 
 A session in which this very policy proposed gives live labels only; any other is replayed: at each point where a person
-acted, the policy is asked, and anything but what the person did counts as rejected. Not here: scores (critic.py).
+acted, the policy is asked, and anything but what the person did counts as rejected. Not here: scores
+(certify/scorers.py).
 """
 
 from collections.abc import Iterator, Mapping

@@ -1,7 +1,7 @@
 """Where sessions come from: a gateway's export API, NDJSON (plain or gzip), Parquet, or a format some package brings.
 
 A source is read as a stream, whole or every n-th session of it. Formats that packages bring are entry points of the
-group `pilotage.records`: `NAME:PATH`, as in star:/data/star. Not here: which sessions are wanted (dataset.py).
+group `pilotage.records`: `NAME:PATH`, as in star:/data/star. Not here: which sessions are wanted (export.py).
 """
 
 import http.client

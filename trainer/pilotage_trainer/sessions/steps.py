@@ -8,10 +8,8 @@ from pilotage_core.actions import VALUE_TOOLS, Action, Tool
 TYPE = "type"
 """The operator fills or chooses form fields: known only as one step, whatever the fields."""
 
-
 SAY = "say"
 """A message in the operator's own words."""
-
 
 OPERATOR_ONLY = frozenset({TYPE, SAY})
 """Steps that a count model never proposes: their content is not in its outcomes."""

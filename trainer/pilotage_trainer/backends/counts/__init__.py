@@ -12,7 +12,15 @@ from pathlib import Path
 from pilotage_trainer.artefact import Maker, digest_sources
 
 NAME = "counts"
-SCORING_SOURCES = ("../../sessions/steps.py", "features.py", "counts.py", "policy.py", "critic.py")
+SCORING_SOURCES = (
+    "../../sessions/steps.py",
+    "../rates.py",
+    "schema.py",
+    "features.py",
+    "counts.py",
+    "policy.py",
+    "critic.py",
+)
 """What turns a prompt into a score."""
 
 

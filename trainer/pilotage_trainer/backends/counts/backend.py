@@ -1,4 +1,4 @@
-"""Count models behind the one interface. Jobs import scipy and scikit-learn: each is imported when it is asked for."""
+"""Count models behind the one interface. Jobs import scipy: each is imported when it is asked for."""
 
 from pathlib import Path
 

@@ -29,7 +29,7 @@ from pilotage_trainer.backends.counts.policy import Policy
 from pilotage_trainer.backends.counts.policy_training import Lessons, build_sparse
 from pilotage_trainer.backends.counts.schema import allowed_on
 from pilotage_trainer.backends.rates import Rates
-from pilotage_trainer.config import CriticSettings, PolicySettings, Selection
+from pilotage_trainer.config import CountsCritic, CountsPolicy, Selection
 from pilotage_trainer.failures import OneClassError
 from pilotage_trainer.measures.comparison import Comparison, compare_scores
 from pilotage_trainer.sessions.labels import Moment, list_moments
@@ -76,7 +76,7 @@ def judge_by_each(
 
 
 def judge_crossfitted(
-    records: Sequence[SessionRecord], rules: ActionRules, settings: CriticSettings, policy_settings: PolicySettings
+    records: Sequence[SessionRecord], rules: ActionRules, settings: CountsCritic, policy_settings: CountsPolicy
 ) -> list[JudgedProposal]:
     """Labels of sessions that the policy learned from: each judged with a policy fitted on the other folds."""
     lessons = Lessons(build_examples(records))
@@ -91,7 +91,7 @@ def judge_crossfitted(
 def fit_critic(
     policy: Policy,
     labels: Sequence[JudgedProposal],
-    settings: CriticSettings = CriticSettings(),
+    settings: CountsCritic = CountsCritic(),
     selection: Selection = Selection(),
 ) -> Critic:
     """Fit to `labels`. Raises EvidenceError for too few, OneClassError where all were accepted or none."""
@@ -126,7 +126,7 @@ def fit_critic(
 def fit_better(
     policy: Policy,
     labels: Sequence[JudgedProposal],
-    settings: CriticSettings = CriticSettings(),
+    settings: CountsCritic = CountsCritic(),
     selection: Selection = Selection(),
 ) -> tuple[Critic, Comparison]:
     """A critic on all `labels` where it beats confidence on the newest of them; else one that answers confidence."""
@@ -141,7 +141,7 @@ def fit_better(
 def compare_with_confidence(
     policy: Policy,
     labels: Sequence[JudgedProposal],
-    settings: CriticSettings = CriticSettings(),
+    settings: CountsCritic = CountsCritic(),
     selection: Selection = Selection(),
 ) -> Comparison:
     """Fit on the older sessions, compare on the newer ones: paired bootstrap by session."""

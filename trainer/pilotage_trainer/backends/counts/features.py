@@ -17,15 +17,11 @@ from pilotage_trainer.sessions.steps import SAY, TYPE, name_step
 CUSTOMER = "C"
 """The customer (or a bot) wrote: a step in the history."""
 
-
 TYPED_KINDS = frozenset({ControlKind.INPUT, ControlKind.SELECT, ControlKind.COMBO_BOX, ControlKind.RADIO})
-
 
 WORDS = re.compile(r"[a-z']+")
 
-
 OUTCOME_KEY = re.compile(r"message|status|result|outcome|available", re.IGNORECASE)
-
 
 WORD_BUCKETS = 512
 

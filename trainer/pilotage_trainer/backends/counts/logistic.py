@@ -1,6 +1,7 @@
 """Multinomial logistic regression with an L2 penalty on sparse rows: the loss, and L-BFGS that makes it small.
 
-Own code because scikit-learn's import alone costs a Job two seconds, and its fit works in double precision throughout.
+Own code because scikit-learn's import and fit cost a Job too much (measured: docs/decisions/036); it is in double
+precision throughout.
 Here everything is in the precision of the rows. Not here: what rows and classes are (policy_training.py,
 critic_training.py).
 """

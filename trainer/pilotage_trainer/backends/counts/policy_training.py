@@ -1,6 +1,6 @@
 """Fitting a policy: counts, the log-linear part, and their shares, chosen on development sessions.
 
-Not here: reading sessions (dataset.py), the regression itself (logistic.py), serving (policy.py).
+Not here: reading sessions (examples.py), the regression itself (logistic.py), serving (policy.py).
 """
 
 import math
@@ -16,7 +16,7 @@ from pilotage_core.errors import EvidenceError
 from pilotage_trainer.backends.counts.counts import Example, count_steps
 from pilotage_trainer.backends.counts.logistic import fit_logistic
 from pilotage_trainer.backends.counts.policy import Policy, Prediction, StoredPolicy, StoredWeights
-from pilotage_trainer.config import PolicySettings
+from pilotage_trainer.config import CountsPolicy
 from pilotage_trainer.failures import OneClassError
 
 SHARES = (0.0, 0.25, 0.5, 0.65, 0.8, 0.9, 1.0)
@@ -38,7 +38,7 @@ class Lessons:
         self._classes = np.array([number[example.step] for example in examples], dtype=np.intp)
         self.sessions = np.array([example.session for example in examples], dtype=np.intp)
 
-    def fit(self, chosen: npt.NDArray[np.bool_], settings: PolicySettings, share: float = DEFAULT_SHARE) -> Policy:
+    def fit(self, chosen: npt.NDArray[np.bool_], settings: CountsPolicy, share: float = DEFAULT_SHARE) -> Policy:
         """Fit to the `chosen` examples.
 
         Raises EvidenceError for too few, OneClassError where all steps are the same.
@@ -62,7 +62,7 @@ class Lessons:
         positions: npt.NDArray[np.intp],
         steps: npt.NDArray[Any],
         classes: npt.NDArray[Any],
-        settings: PolicySettings,
+        settings: CountsPolicy,
     ) -> StoredWeights:
         rows = self._rows[positions]
         kept = np.flatnonzero(np.bincount(rows.indices, minlength=len(self._names)) >= settings.rarest)
@@ -77,7 +77,7 @@ class Lessons:
         )
 
 
-def fit_policy(examples: Sequence[Example], settings: PolicySettings, share: float = DEFAULT_SHARE) -> Policy:
+def fit_policy(examples: Sequence[Example], settings: CountsPolicy, share: float = DEFAULT_SHARE) -> Policy:
     """Fit to all `examples`. Raises what `Lessons.fit` raises."""
     return Lessons(examples).fit(np.ones(len(examples), dtype=np.bool_), settings, share)
 

@@ -22,7 +22,6 @@ from pilotage_trainer.sessions.steps import step_action
 
 POLICY_FILE = "policy.msgpack"
 
-
 NOTHING = '{"tool":""}'
 """The reply that proposes nothing."""
 

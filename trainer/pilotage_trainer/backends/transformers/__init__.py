@@ -13,6 +13,7 @@ from pilotage_trainer.artefact import Maker, digest_sources
 
 NAME = "transformers"
 SCORING_SOURCES = (
+    "../rates.py",
     "rows/tokenizer.py",
     "asking/trunk.py",
     "asking/grammar.py",

@@ -86,7 +86,7 @@ def run_policy(window: Window, config: JobConfig, dataset: Path | None = None, s
     if earlier is not None:
         config = msgspec.structs.replace(config, base_model=str(earlier.folder))
     with state.main_process_first():
-        material = read_material(dataset, records) if dataset else make_material(window, config, records, work)
+        material = read_material(dataset, records, config) if dataset else make_material(window, config, records, work)
     model = build_model(
         config.base_model,
         config.transformers.shape,
@@ -159,17 +159,23 @@ def make_material(window: Window, config: JobConfig, records: Sequence[SessionRe
         )
         export.unlink()
         made.write_text(wanted)
-    return read_material(folder, records)
+    return read_material(folder, records, config)
 
 
-def read_material(folder: Path, records: Sequence[SessionRecord]) -> Material:
+def read_material(folder: Path, records: Sequence[SessionRecord], config: JobConfig) -> Material:
     """The data set at `folder`, with those of `records` it was made of.
 
     It may be written in another format than the configuration's: what is trained is what gateways will write. Raises
     DamagedArtefactError, EvidenceError where it has no development side, InvalidInputError where it is of none of
-    `records`.
+    `records`, or of another tokenizer.
     """
-    dialog = check_artefact(folder, KIND).dialog
+    made = check_artefact(folder, KIND)
+    if made.base != config.base_model:
+        raise InvalidInputError(
+            f"its tokens are of {made.base or 'a tokenizer of its own'}, not of base model {config.base_model!r}",
+            where=f"--dataset {folder}",
+            remedy="make it with --tokenizer BASE, or train on that base",
+        )
     card = msgspec.json.decode((folder / CARD).read_bytes(), type=Card)
     train_rows, development_rows = read_rows(folder, "train"), read_rows(folder, "development")
     first, last = (read_time(card.splits[s].closed_until) for s in ("train", "development"))
@@ -182,7 +188,7 @@ def read_material(folder: Path, records: Sequence[SessionRecord]) -> Material:
     tokenizer = load_tokenizer(folder / TOKENIZER)
     ends = card.splits["train"].closed_until
     judged = development[-MOST_JUDGED:]
-    return Material(train_rows, development_rows, tokenizer, known, judged, ends, dialog, card.digest)
+    return Material(train_rows, development_rows, tokenizer, known, judged, ends, made.dialog, card.digest)
 
 
 def load_candidate(candidate: Candidate, tokenizer: PreTrainedTokenizerFast, config: JobConfig) -> PolicyModel:

@@ -50,7 +50,7 @@ NAMES_IN_TRL = {PreferenceLoss.DPO: "sigmoid"}
 
 
 @dataclass(frozen=True)
-class Pair:
+class PreferencePair:
     """One step: what the operator did, and what was proposed instead."""
 
     prompt: str
@@ -114,7 +114,7 @@ def run_preference(window: Window, config: JobConfig, policy_folder: Path, repla
 
 
 # --- pairs ------------------------------------------------------------------------------------------------------------
-def list_overrides(record: SessionRecord, form: DialogFormat) -> Iterator[Pair]:
+def list_overrides(record: SessionRecord, form: DialogFormat) -> Iterator[PreferencePair]:
     """The steps of `record` in which an operator did something else than was proposed, prompts written in `form`.
 
     Not where the proposal was called acceptable (it was not wrong), and not where no policy may propose what was done.
@@ -128,9 +128,9 @@ def list_overrides(record: SessionRecord, form: DialogFormat) -> Iterator[Pair]:
         yield from _pair(point.prompt, point.taken, proposal.action, form)
 
 
-def replay_pairs(records: Sequence[SessionRecord], policy: PolicyModel, rules: ActionRules) -> list[Pair]:
+def replay_pairs(records: Sequence[SessionRecord], policy: PolicyModel, rules: ActionRules) -> list[PreferencePair]:
     """The steps of `records` in which `policy` would now propose something else than the operator did."""
-    pairs: list[Pair] = []
+    pairs: list[PreferencePair] = []
     form = policy.made.dialog
     for record in records:
         points = human_points(record, form)
@@ -146,13 +146,13 @@ def replay_pairs(records: Sequence[SessionRecord], policy: PolicyModel, rules: A
     return pairs
 
 
-def _pair(prompt: str, taken: Action, proposed: Action, form: DialogFormat) -> Iterator[Pair]:
+def _pair(prompt: str, taken: Action, proposed: Action, form: DialogFormat) -> Iterator[PreferencePair]:
     chosen, rejected = encode_action(taken, form), encode_action(proposed, form)
     if is_proposable(taken) and chosen != rejected and not is_same_step(proposed, taken):
-        yield Pair(prompt, chosen, rejected)
+        yield PreferencePair(prompt, chosen, rejected)
 
 
-def require_pairs(pairs: Sequence[Pair], replayed: bool) -> None:
+def require_pairs(pairs: Sequence[PreferencePair], replayed: bool) -> None:
     """Raises EvidenceError where there are fewer than LEAST_PAIRS."""
     if len(pairs) < LEAST_PAIRS:
         raise EvidenceError(
@@ -163,7 +163,7 @@ def require_pairs(pairs: Sequence[Pair], replayed: bool) -> None:
 
 
 # --- tuning -----------------------------------------------------------------------------------------------------------
-def tune(policy: PolicyModel, pairs: Sequence[Pair], settings: PreferenceTraining) -> Tuned:
+def tune(policy: PolicyModel, pairs: Sequence[PreferencePair], settings: PreferenceTraining) -> Tuned:
     """`policy`'s model after `settings.epochs` over `pairs`; its weights are changed. Raises NotANumberError.
 
     The reference is the model as it was: its log probabilities are taken once, before anything changes.

@@ -1,7 +1,7 @@
 """From a recorded session to tokens: one sequence a session, loss on the operator's actions and on nothing else.
 
 The text is the dialog a served policy reads (pilotage_core.dialog), so a session is one growing text, and a new
-segment begins only where the dialog was trimmed. Not here: which sessions (dataset.py), how they share a row
+segment begins only where the dialog was trimmed. Not here: which sessions (sessions/export.py), how they share a row
 (packing.py).
 """
 
