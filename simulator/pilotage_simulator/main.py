@@ -14,6 +14,9 @@ import typer
 from pilotage_core.errors import InvalidInputError, PilotageError
 from pilotage_simulator.bpm import Bpm
 from pilotage_simulator.client import HttpGateway
+from pilotage_simulator.desk.outcome import summarise
+from pilotage_simulator.desk.play import play
+from pilotage_simulator.desk.sgd import SCHEMA_FILE, LeftOut, read_dialogues, read_schema
 from pilotage_simulator.ledger import Ledger, count_unsafe, mend_ledger, read_ledger
 from pilotage_simulator.pacer import ControllerWishes, Pacer
 from pilotage_simulator.plan import ChangePoint, Plan, read_plan
@@ -67,6 +70,23 @@ def record(
     try:
         records = islice(read_star_records(star, view, process_cluster), limit)
         typer.echo(f"{write_records(out, records)} sessions in {out}")
+    except PilotageError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from error
+
+
+@app.command()
+def desk(
+    sgd: Annotated[Path, typer.Option(help="dialogues.jsonl or .jsonl.gz, with schema.json beside it")],
+    sessions: Annotated[int | None, typer.Option(help="sessions to play at most")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="as JSON")] = False,
+) -> None:
+    """Play service dialogues at the desk with a simulated operator alone, and judge how they came out."""
+    try:
+        schema, left_out = read_schema(sgd.with_name(SCHEMA_FILE)), LeftOut()
+        found = islice(read_dialogues(sgd, schema, left_out), sessions)
+        summary = summarise([play(dialogue, schema) for dialogue in found], left_out)
+        typer.echo(msgspec.json.format(msgspec.json.encode(summary), indent=2).decode() if as_json else str(summary))
     except PilotageError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from error

@@ -6,7 +6,6 @@ so far; what a query filled in shows afterwards. `read_star_records` is a whole 
 points of group `pilotage.records` lead to. Not here: HTTP, assisted sessions, the played BPM itself (records.py).
 """
 
-import uuid
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -18,7 +17,6 @@ from pilotage_core.events import (
     ActionTaken,
     Author,
     Closing,
-    Event,
     Happening,
     MessagePosted,
     ScreenShown,
@@ -32,6 +30,7 @@ from pilotage_simulator.case import Case
 from pilotage_simulator.dialogue import CLICK_SECONDS, ROWS_SHOWN, Script, StepKind, build_script
 from pilotage_simulator.forms import build_result, read_constraints
 from pilotage_simulator.screens import SCHEMAS, Renderer
+from pilotage_simulator.session_log import SessionLog
 from pilotage_simulator.star import (
     COMMON_REPLIES,
     Dialogue,
@@ -55,8 +54,6 @@ LANES: Mapping[str, tuple[str, ...]] = {
 """Process clusters that take the dialogues of some domains only, as in the demo's plans."""
 LONG_TAIL = "star/long-tail"
 """What no lane takes."""
-NAMESPACE = uuid.UUID("6f1c5d3e-9a55-4a0b-8f7e-3f3f0d3f9f7b")
-"""Event ids are made of it and the dialogue: the same dialogue gives the same record."""
 
 
 class View(StrEnum):
@@ -105,41 +102,19 @@ def _takes(process_cluster: str, dialogue: Dialogue) -> bool:
     return process_cluster == lane or process_cluster not in (*LANES, LONG_TAIL)
 
 
-class _Log:
-    """Events in the order they happen; the clock only goes forward. `begins` moves all of it there."""
+class _Log(SessionLog):
+    """The log of a dialogue, by its own times; `begins` moves all of it there."""
 
     def __init__(self, dialogue: Dialogue, begins: datetime | None) -> None:
         times = [e.unix_time for e in dialogue.events if e.unix_time is not None]
         first = datetime.fromtimestamp(times[0], UTC) if times else EPOCH
-        self._identity = str(dialogue.dialogue_id)
-        self._now = begins or first
-        self._moved = self._now - first
-        self._latest = begins + BETWEEN_SESSIONS - timedelta(seconds=1) if begins else None
-        self.events: list[Event] = []
+        self._moved = (begins or first) - first
+        latest = begins + BETWEEN_SESSIONS - timedelta(seconds=1) if begins else None
+        super().__init__(f"star-{dialogue.dialogue_id}", begins or first, latest)
 
     def move_to(self, unix_time: float | None) -> None:
         if unix_time is not None:
-            self._set(max(self._now, datetime.fromtimestamp(unix_time, UTC) + self._moved))
-
-    def wait(self, seconds: float) -> None:
-        self._set(self._now + timedelta(seconds=seconds))
-
-    def _set(self, time: datetime) -> None:
-        self._now = min(time, self._latest) if self._latest else time
-
-    def add(self, data: Happening) -> None:
-        number = len(self.events)
-        identity = str(uuid.uuid5(NAMESPACE, f"{self._identity}:{number}"))
-        self.events.append(Event(identity, number, self._now.isoformat(), data))
-
-    def record(self, process_cluster: str) -> SessionRecord:
-        return SessionRecord(
-            session_id=f"star-{self._identity}",
-            process_cluster=process_cluster,
-            opened_at=self.events[0].at,
-            events=tuple(self.events),
-            closed_at=self._now.isoformat(),
-        )
+            self.reach(datetime.fromtimestamp(unix_time, UTC) + self._moved)
 
 
 # --- as this BPM plays it ---------------------------------------------------------------------------------------------

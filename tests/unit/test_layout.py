@@ -25,7 +25,7 @@ ROOMS = {
         "backends/transformers/training", "certify", "certify/table", "commands", "evaluation", "measures", "serving",
         "sessions",
     },
-    "simulator/pilotage_simulator": set(),
+    "simulator/pilotage_simulator": {"desk"},
     "cli/pilotage": {"demo", "forecast", "report", "templates"},
 }  # fmt: skip
 MOST_LINES, MOST_BODY, LONG_BODIES = 400, 40, 10

@@ -11,7 +11,7 @@ from pilotage_trainer.commands.options import end_with_exit_code
 
 def ablate(
     name: Annotated[str, typer.Argument(help="size, mix, critic, preference, snapshot, trim or oracle")],
-    export: Annotated[str, typer.Option(help="a gateway's address, NDJSON, Parquet or a folder of it, or star:PATH")],
+    export: Annotated[str, typer.Option(help="a gateway's address, NDJSON, Parquet, a folder, star:PATH or desk:PATH")],
     out: Annotated[Path, typer.Option(help="results.json, table.md, plot.svg; begun before, it goes on")],
     config: Annotated[str, typer.Option(help="a Job's configuration: JSON, or a file")] = "",
     process_cluster: Annotated[str, typer.Option(help="namespace/name [default: all of the export]")] = "",

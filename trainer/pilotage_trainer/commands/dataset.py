@@ -18,7 +18,7 @@ CHARS_PER_TOKEN = 3
 
 
 def dataset(
-    export: Annotated[str, typer.Option(help="a gateway's address, NDJSON, Parquet or a folder of it, or star:PATH")],
+    export: Annotated[str, typer.Option(help="a gateway's address, NDJSON, Parquet, a folder, star:PATH or desk:PATH")],
     out: Annotated[Path, typer.Option(help="the data set's folder; a data set that is there is replaced")],
     process_cluster: Annotated[str, typer.Option(help="namespace/name [default: all of the export]")] = "",
     since: Annotated[str, typer.Option(help="sessions closed from this time on (RFC 3339)")] = "",

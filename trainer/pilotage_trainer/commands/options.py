@@ -21,7 +21,7 @@ from pilotage_trainer.results import TERMINATION_LOG, require_writable, tell, wr
 from pilotage_trainer.window import Window
 
 Export = Annotated[
-    str, typer.Option(help="a gateway's address, NDJSON (.gz too), Parquet or a folder of it, or star:PATH")
+    str, typer.Option(help="a gateway's address, NDJSON (.gz too), Parquet, its folder, star:PATH or desk:PATH")
 ]
 ProcessCluster = Annotated[str, typer.Option(help="namespace/name")]
 AnyProcessCluster = Annotated[str, typer.Option(help="namespace/name [default: all of the export]")]

@@ -1,0 +1,101 @@
+"""Sessions at the desk as the records they leave: what operators did unassisted, screen by screen.
+
+`read_desk_records` is what the entry point `desk` of group `pilotage.records` leads to. Not here: assisted sessions.
+"""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from pilotage_core.actions import Action, Tool
+from pilotage_core.events import ActionTaken, Author, Closing, MessagePosted, ScreenShown, SessionClosed, SessionOpened
+from pilotage_core.reading import read_screen
+from pilotage_core.record import SessionRecord
+from pilotage_simulator.desk.desk import TRANSFERRED, Desk
+from pilotage_simulator.desk.play import Witness, play
+from pilotage_simulator.desk.screens import SCHEMA, build_page
+from pilotage_simulator.desk.sgd import SCHEMA_FILE, Dialogue, LeftOut, Schema, read_dialogues, read_schema
+from pilotage_simulator.session_log import SessionLog
+
+EPOCH = datetime(2019, 3, 1, tzinfo=UTC)
+"""The day that the dialogues speak from."""
+BETWEEN_SESSIONS = timedelta(minutes=5)
+SHIFT_HOURS, OPERATORS_OF_SHIFT = 8, 3
+CLICK_SECONDS, CHARACTERS_A_SECOND, READING_SECONDS, CUSTOMER_SECONDS = 1.5, 5.0, 2.0, 8.0
+"""Assumed, not measured: a click, typing, looking before a message; how long a customer takes to answer."""
+
+MONEY = frozenset({"Banks", "Calendar"})
+BOOKINGS = frozenset({"Homes", "Hotels", "RentalCars", "Restaurants", "RideSharing", "Services"})
+MEDIA = frozenset({"Buses", "Events", "Flights", "Media", "Movies", "Music", "Travel", "Weather"})
+LONG_TAIL = "desk/long-tail"
+ALL = "desk/all"
+
+
+def find_lane(dialogue: Dialogue) -> str:
+    """The process cluster that takes `dialogue`: by the services it needs."""
+    needed = {service.rpartition("_")[0] for service in dialogue.services}
+    if needed & MONEY:
+        return "desk/money-and-calendar"
+    if needed <= BOOKINGS:
+        return "desk/bookings"
+    return "desk/media-and-travel" if needed <= MEDIA else LONG_TAIL
+
+
+LANES = frozenset({"desk/money-and-calendar", "desk/bookings", "desk/media-and-travel", LONG_TAIL})
+
+
+def read_desk_records(
+    path: str | Path, process_cluster: str = ALL, part: tuple[int, int] = (0, 1)
+) -> Iterator[SessionRecord]:
+    """The dialogues of `path` (its schema beside it), played by the simulated operator, as closed sessions.
+
+    Sessions begin five minutes apart in the file's order. A lane's name takes its dialogues, any other name takes all;
+    `part` (i, n) gives every n-th dialogue from the i-th on. Raises InvalidInputError naming file and line.
+    """
+    schema = read_schema(Path(path).with_name(SCHEMA_FILE))
+    for number, dialogue in enumerate(read_dialogues(Path(path), schema, LeftOut())):
+        taken = process_cluster not in LANES or process_cluster == find_lane(dialogue)
+        if taken and number % part[1] == part[0]:
+            yield record_session(dialogue, schema, process_cluster, number)
+
+
+def record_session(dialogue: Dialogue, schema: Schema, process_cluster: str, number: int) -> SessionRecord:
+    """The session that `dialogue`, the desk's `number`-th, leaves."""
+    begins = EPOCH + number * BETWEEN_SESSIONS
+    log = SessionLog(f"desk-{dialogue.dialogue_id}", begins, begins + BETWEEN_SESSIONS - timedelta(seconds=1))
+    log.add(SessionOpened({"services": ",".join(dialogue.services), "dialogue_id": dialogue.dialogue_id}, {}))
+    operator = begins.hour // SHIFT_HOURS * OPERATORS_OF_SHIFT + number % OPERATORS_OF_SHIFT + 1
+    outcome = play(dialogue, schema, _Writer(log, f"operator-{operator}"))
+    log.add(SessionClosed(Closing.TRANSFERRED if outcome.ended == TRANSFERRED else Closing.CLOSED))
+    return log.record(process_cluster)
+
+
+class _Writer(Witness):
+    """Writes into `log` what `operator` sees and does."""
+
+    def __init__(self, log: SessionLog, operator: str) -> None:
+        self._log = log
+        self._operator = operator
+        self._shown = ""
+
+    def see_customer(self, text: str) -> None:
+        self._log.wait(CUSTOMER_SECONDS)
+        self._log.add(MessagePosted(Author.CUSTOMER, text))
+
+    def see_desk(self, desk: Desk) -> None:
+        page = build_page(desk)
+        if page != self._shown:
+            self._shown = page
+            self._log.add(ScreenShown(screen=read_screen(page, (SCHEMA,))))
+
+    def see_action(self, action: Action) -> None:
+        seconds = find_seconds(action)
+        self._log.wait(seconds)
+        self._log.add(ActionTaken((action,), self._operator, seconds))
+
+
+def find_seconds(action: Action) -> float:
+    """The operator's time on `action`, as assumed."""
+    if action.tool is Tool.SEND_TEXT_TO_CHAT:
+        return READING_SECONDS + CLICK_SECONDS
+    return CLICK_SECONDS + (len(action.value) / CHARACTERS_A_SECOND if action.tool is Tool.FILL_INPUT else 0)

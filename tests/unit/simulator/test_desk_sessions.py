@@ -1,0 +1,117 @@
+"""The desk on published dialogues: how sessions come out, that pages offer what is done, the records they leave."""
+
+from itertools import islice
+
+import pytest
+from typer.testing import CliRunner
+
+from pilotage_core.actions import Tool
+from pilotage_core.dialog import DEFAULT_FORMAT
+from pilotage_core.errors import UnavailableError
+from pilotage_core.events import SessionClosed, SessionOpened
+from pilotage_core.proposal import find_fault
+from pilotage_core.reading import read_screen
+from pilotage_core.walk import SessionWalk, walk_session
+from pilotage_simulator.desk.clerk import Clerk
+from pilotage_simulator.desk.desk import TRANSFERRED, Desk
+from pilotage_simulator.desk.play import Witness, play, play_at
+from pilotage_simulator.desk.recording import LANES, find_lane, read_desk_records
+from pilotage_simulator.desk.screens import SCHEMA, build_page
+from pilotage_simulator.desk.services import build_services
+from pilotage_simulator.desk.sgd import SCHEMA_FILE, LeftOut, read_dialogues, read_schema
+from pilotage_simulator.main import app
+
+
+class Shown(Witness):
+    """Holds every action to the page before it, read as a gateway reads it."""
+
+    def __init__(self):
+        self.screen = None
+        self.faults = []
+
+    def see_desk(self, desk):
+        self.screen = read_screen(build_page(desk), (SCHEMA,))
+        if self.screen.fault or not self.screen.recognised or self.screen.unknown_controls:
+            self.faults.append(self.screen.fault or "not recognised")
+
+    def see_action(self, action):
+        if fault := find_fault(action, self.screen):
+            self.faults.append(f"{action}: {fault}")
+
+
+@pytest.fixture(scope="module")
+def real(sgd_path):
+    """Every 40th dialogue, and the schema."""
+    schema = read_schema(sgd_path.with_name(SCHEMA_FILE))
+    return list(islice(read_dialogues(sgd_path, schema, LeftOut()), 0, None, 40)), schema
+
+
+def test_real_sessions_come_out_right(real):
+    """The goal's bookings, the answers, the customer's leave: hardly a session misses one of them."""
+    dialogues, schema = real
+    outcomes = [play(dialogue, schema) for dialogue in dialogues]
+    assert len(outcomes) > 200
+    assert sum(outcome.is_right for outcome in outcomes) / len(outcomes) > 0.99
+    assert sum(outcome.ended == TRANSFERRED for outcome in outcomes) / len(outcomes) < 0.1
+    assert {tool for outcome in outcomes for tool in outcome.actions} == set(Tool)
+
+
+def test_pages_of_real_sessions_are_read_and_offer_what_is_done(real):
+    dialogues, schema = real
+    for dialogue in dialogues[::6]:
+        shown = Shown()
+        desk = Desk(build_services(dialogue, schema))
+        play_at(desk, dialogue, Clerk(desk), shown)
+        assert not shown.faults, dialogue.dialogue_id
+
+
+def test_an_action_that_a_page_does_not_offer_is_refused_by_the_desk_too(real):
+    """The page and the BPM agree on what is enabled, in every state of a few sessions."""
+    dialogues, schema = real
+
+    class Agreeing(Shown):
+        def see_desk(self, desk):
+            super().see_desk(desk)
+            shown = {c.control_id for c in self.screen.controls if c.enabled}
+            replies = {reply.control_id for reply in desk.replies()}
+            assert replies == {control for control in shown if control.startswith("say:")}
+            assert ("submit" in shown) is desk.can_submit
+            assert {c for c in shown if c.startswith("slot:")} == {f"slot:{name}" for name in desk.fields}
+
+    for dialogue in dialogues[::20]:
+        desk = Desk(build_services(dialogue, schema))
+        play_at(desk, dialogue, Clerk(desk), Agreeing())
+
+
+def test_records_fold_and_part_by_lane(sgd_path):
+    parts = (0, 200)
+    every = list(read_desk_records(sgd_path, part=parts))
+    for record in every[:12]:
+        walk = SessionWalk(DEFAULT_FORMAT)
+        for event in record.events:
+            walk.step(event)
+        assert not walk.state.is_open
+        assert any(point.operator for point in walk_session(record, DEFAULT_FORMAT))
+        assert isinstance(record.events[0].data, SessionOpened)
+        assert isinstance(record.events[-1].data, SessionClosed)
+        assert [event.at for event in record.events] == sorted(event.at for event in record.events)
+    lanes = [record.session_id for lane in sorted(LANES) for record in read_desk_records(sgd_path, lane, parts)]
+    assert sorted(lanes) == sorted(record.session_id for record in every)
+    assert next(read_desk_records(sgd_path, part=parts)) == every[0]
+    assert len({record.closed_at[:10] for record in every}) >= 20
+
+
+def test_every_lane_has_work(real):
+    dialogues, _ = real
+    assert {find_lane(dialogue) for dialogue in dialogues} == LANES
+
+
+def test_a_missing_schema_is_named(tmp_path):
+    with pytest.raises(UnavailableError, match=SCHEMA_FILE):
+        read_schema(tmp_path / SCHEMA_FILE)
+
+
+def test_the_command_names_what_it_cannot_read(tmp_path):
+    told = CliRunner().invoke(app, ["desk", "--sgd", str(tmp_path / "none.jsonl")])
+    assert told.exit_code == 2
+    assert SCHEMA_FILE in told.stderr
