@@ -14,6 +14,7 @@ import typer
 from pilotage_core.errors import InvalidInputError, PilotageError
 from pilotage_simulator.bpm import Bpm
 from pilotage_simulator.client import HttpGateway
+from pilotage_simulator.desk.clerk import PEOPLE, PERFECT
 from pilotage_simulator.desk.outcome import summarise
 from pilotage_simulator.desk.play import play
 from pilotage_simulator.desk.sgd import SCHEMA_FILE, LeftOut, read_dialogues, read_schema
@@ -79,13 +80,17 @@ def record(
 def desk(
     sgd: Annotated[Path, typer.Option(help="dialogues.jsonl or .jsonl.gz, with schema.json beside it")],
     sessions: Annotated[int | None, typer.Option(help="sessions to play at most")] = None,
+    perfect: Annotated[bool, typer.Option(help="operators without haste and slips; else at stated rates")] = False,
+    seed: Annotated[int, typer.Option(help="of the operators' draws")] = 7,
     as_json: Annotated[bool, typer.Option("--json", help="as JSON")] = False,
 ) -> None:
     """Play service dialogues at the desk with a simulated operator alone, and judge how they came out."""
     try:
         schema, left_out = read_schema(sgd.with_name(SCHEMA_FILE)), LeftOut()
         found = islice(read_dialogues(sgd, schema, left_out), sessions)
-        summary = summarise([play(dialogue, schema) for dialogue in found], left_out)
+        manners = PERFECT if perfect else PEOPLE
+        outcomes = [play(dialogue, schema, manners=manners, seed=seed) for dialogue in found]
+        summary = summarise(outcomes, manners, left_out)
         typer.echo(msgspec.json.format(msgspec.json.encode(summary), indent=2).decode() if as_json else str(summary))
     except PilotageError as error:
         typer.echo(f"error: {error}", err=True)

@@ -1,10 +1,14 @@
 """The simulated operator: works a session by the schema and by what the customer means, one action at a time.
 
-It is the human-only arm. It has no haste and makes no errors of its own: what goes wrong is what the desk or the
-customer cannot say. Not here: a model's view (screens.py); the clerk hears acts, a model reads text.
+It is the human-only arm. With `PERFECT` manners what goes wrong is what the desk or the customer cannot say; `PEOPLE`
+have habits, haste and slips, at rates that are stated. Not here: a model's view (screens.py); the clerk hears acts, a
+model reads text.
 """
 
 from dataclasses import dataclass, field
+from random import Random
+
+import msgspec
 
 from pilotage_core.actions import Action, Tool
 from pilotage_core.screen import ControlKind
@@ -15,11 +19,29 @@ from pilotage_simulator.desk.sgd import Act
 TOOL_OF_KIND: dict[ControlKind, Tool] = {kind: tool for tool, kind in KIND_OF_TOOL.items()}
 
 
+class Manners(msgspec.Struct, frozen=True):
+    """How often an operator does otherwise: probabilities, each at its occasion. Assumed, not measured.
+
+    `asks_all`: asks for all that is missing at once. `hastes`: books without having it confirmed. `slips`: takes a told
+    value for another one (another option, or a word short of its last character) until the customer says it again.
+    """
+
+    asks_all: float = 0.0
+    hastes: float = 0.0
+    slips: float = 0.0
+
+
+PERFECT = Manners()
+PEOPLE = Manners(asks_all=0.3, hastes=0.05, slips=0.01)
+
+
 @dataclass
 class Clerk:
     """One operator at one session. `told` holds what the customer wants, by service and slot."""
 
     desk: Desk
+    manners: Manners = PERFECT
+    chance: Random = field(default_factory=lambda: Random(0))
     service: str = ""
     wish: tuple[str, str] | None = None
     must_open: bool = False
@@ -46,7 +68,7 @@ class Clerk:
             self._begin(self.service, self.last.rpartition(":")[2])
         for act in said.acts:
             if act.act == "INFORM":
-                self.told.setdefault(self.service, {})[act.slot] = act
+                self.told.setdefault(self.service, {})[act.slot] = self._take(act)
         self.questions += [act.slot for act in said.acts if act.act == "REQUEST"]
         self.confirmed = "AFFIRM" in names and self.last in ("say:confirm", "say:alternative")
         if self.confirmed and self.last == "say:alternative":
@@ -57,6 +79,16 @@ class Clerk:
         self.chose = "SELECT" in names
         leaves = "NEGATE" in names and self.last in ("say:more", "say:failure", "say:success")
         self.done = "GOODBYE" in names or (leaves and not names & {"INFORM", "INFORM_INTENT"})
+
+    def _take(self, act: Act) -> Act:
+        """What is told, as the operator takes it."""
+        if self.chance.random() >= self.manners.slips:
+            return act
+        service = self.desk.services.schema.get(self.service)
+        slot = service.slot(act.slot) if service is not None else None
+        others = [option for option in slot.options if option not in act.canonical_values] if slot is not None else []
+        value = self.chance.choice(others) if others else act.values[0][:-1] or act.values[0]
+        return Act(act.act, act.slot, (value,), (value,))
 
     def _begin(self, service: str, intent: str) -> None:
         if self.wish == (service, intent) and self.desk.is_booked:
@@ -118,9 +150,10 @@ class Clerk:
             return None
         missing = [slot for slot in desk.intent.required_slots if not desk.fields.get(slot)]
         if missing:
-            return _say(f"say:request:{missing[0]}")
+            asked = missing if self.chance.random() < self.manners.asks_all else missing[:1]
+            return _say(f"say:request:{'+'.join(asked)}")
         if desk.can_submit:
-            if transactional and not self.confirmed:
+            if transactional and not self.confirmed and self.chance.random() >= self.manners.hastes:
                 return _say("say:confirm")
             self.next_row, self.wants_offer, self.confirmed = 0, True, False
             return Action(Tool.CLICK_CONTROL, "submit")

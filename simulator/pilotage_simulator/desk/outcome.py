@@ -11,6 +11,7 @@ import msgspec
 
 from pilotage_core.actions import Tool
 from pilotage_core.errors import EvidenceError
+from pilotage_simulator.desk.clerk import Manners
 from pilotage_simulator.desk.customer import Customer
 from pilotage_simulator.desk.desk import TRANSFERRED, Desk
 from pilotage_simulator.desk.services import Booking, build_booking
@@ -70,7 +71,8 @@ def judge(dialogue: Dialogue, schema: Schema, desk: Desk, customer: Customer, ac
 class Summary(msgspec.Struct, frozen=True):
     """How sessions came out. Shares are of `sessions`; `right_with_transactions` of those whose goal has any.
 
-    `actions` are means a session. `left_out` counts dialogues that cannot be played, by reason.
+    `actions` are means a session; `manners` are the operators' assumed rates; `left_out` counts dialogues that cannot
+    be played, by reason.
     """
 
     sessions: int
@@ -84,6 +86,7 @@ class Summary(msgspec.Struct, frozen=True):
     answers_wrong: float
     unfinished: float
     actions: dict[str, float]
+    manners: Manners
     left_out: dict[str, int]
     not_right: tuple[str, ...]
 
@@ -95,12 +98,14 @@ class Summary(msgspec.Struct, frozen=True):
         lines.append(f"{self.answers_missing:.2%} with questions unanswered, {self.answers_wrong:.2%} answered wrongly")
         lines.append(f"{self.unfinished:.2%} ended before the customer had finished, {self.timed_out:.2%} timed out")
         lines.append(f"{self.transferred:.2%} transferred to another hand")
+        rates = ", ".join(f"{name} {rate:g}" for name, rate in msgspec.structs.asdict(self.manners).items())
+        lines.append(f"operators, as assumed: {rates}")
         lines.append(f"{sum(self.actions.values()):.1f} actions a session")
         return "\n".join([*lines, *(f"{count} left out: {reason}" for reason, count in self.left_out.items())])
 
 
-def summarise(outcomes: Sequence[Outcome], left_out: LeftOut) -> Summary:
-    """The summary of `outcomes`. Raises EvidenceError where there are none."""
+def summarise(outcomes: Sequence[Outcome], manners: Manners, left_out: LeftOut) -> Summary:
+    """The summary of `outcomes` under `manners`. Raises EvidenceError where there are none."""
     if not outcomes:
         raise EvidenceError("no session was played", where="sessions")
 
@@ -121,6 +126,7 @@ def summarise(outcomes: Sequence[Outcome], left_out: LeftOut) -> Summary:
         answers_wrong=share(lambda outcome: outcome.misinformed),
         unfinished=share(lambda outcome: not outcome.customer_finished),
         actions={tool: count / len(outcomes) for tool, count in actions.items()},
+        manners=manners,
         left_out=dict(left_out.counts),
         not_right=tuple(outcome.dialogue_id for outcome in outcomes if not outcome.is_right),
     )

@@ -1,12 +1,13 @@
 """One dialogue played in closed loop: a customer, an operator, the desk between them, and how it came out."""
 
 from collections import Counter
+from random import Random
 from typing import Protocol
 
 import msgspec
 
 from pilotage_core.actions import Action, Tool
-from pilotage_simulator.desk.clerk import Clerk
+from pilotage_simulator.desk.clerk import PERFECT, Clerk, Manners
 from pilotage_simulator.desk.customer import Customer, Said, read_goal
 from pilotage_simulator.desk.desk import Desk
 from pilotage_simulator.desk.outcome import Outcome, judge
@@ -42,10 +43,13 @@ class Witness:
         """The operator acts."""
 
 
-def play(dialogue: Dialogue, schema: Schema, witness: Witness | None = None) -> Outcome:
-    """Play `dialogue` with the simulated operator alone."""
+def play(
+    dialogue: Dialogue, schema: Schema, witness: Witness | None = None, manners: Manners = PERFECT, seed: int = 7
+) -> Outcome:
+    """Play `dialogue` with the simulated operator alone. The same `seed` gives the same session."""
     desk = Desk(build_services(dialogue, schema))
-    return play_at(desk, dialogue, Clerk(desk), witness or Witness())
+    clerk = Clerk(desk, manners, Random(f"{seed}:{dialogue.dialogue_id}"))
+    return play_at(desk, dialogue, clerk, witness or Witness())
 
 
 def play_at(desk: Desk, dialogue: Dialogue, operator: Operator, witness: Witness) -> Outcome:

@@ -11,6 +11,7 @@ from pilotage_core.actions import Action, Tool
 from pilotage_core.events import ActionTaken, Author, Closing, MessagePosted, ScreenShown, SessionClosed, SessionOpened
 from pilotage_core.reading import read_screen
 from pilotage_core.record import SessionRecord
+from pilotage_simulator.desk.clerk import PEOPLE
 from pilotage_simulator.desk.desk import TRANSFERRED, Desk
 from pilotage_simulator.desk.play import Witness, play
 from pilotage_simulator.desk.screens import SCHEMA, build_page
@@ -65,7 +66,7 @@ def record_session(dialogue: Dialogue, schema: Schema, process_cluster: str, num
     log = SessionLog(f"desk-{dialogue.dialogue_id}", begins, begins + BETWEEN_SESSIONS - timedelta(seconds=1))
     log.add(SessionOpened({"services": ",".join(dialogue.services), "dialogue_id": dialogue.dialogue_id}, {}))
     operator = begins.hour // SHIFT_HOURS * OPERATORS_OF_SHIFT + number % OPERATORS_OF_SHIFT + 1
-    outcome = play(dialogue, schema, _Writer(log, f"operator-{operator}"))
+    outcome = play(dialogue, schema, _Writer(log, f"operator-{operator}"), PEOPLE)
     log.add(SessionClosed(Closing.TRANSFERRED if outcome.ended == TRANSFERRED else Closing.CLOSED))
     return log.record(process_cluster)
 

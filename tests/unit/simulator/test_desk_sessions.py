@@ -12,7 +12,7 @@ from pilotage_core.events import SessionClosed, SessionOpened
 from pilotage_core.proposal import find_fault
 from pilotage_core.reading import read_screen
 from pilotage_core.walk import SessionWalk, walk_session
-from pilotage_simulator.desk.clerk import Clerk
+from pilotage_simulator.desk.clerk import PEOPLE, Clerk, Manners
 from pilotage_simulator.desk.desk import TRANSFERRED, Desk
 from pilotage_simulator.desk.play import Witness, play, play_at
 from pilotage_simulator.desk.recording import LANES, find_lane, read_desk_records
@@ -54,6 +54,17 @@ def test_real_sessions_come_out_right(real):
     assert sum(outcome.is_right for outcome in outcomes) / len(outcomes) > 0.99
     assert sum(outcome.ended == TRANSFERRED for outcome in outcomes) / len(outcomes) < 0.1
     assert {tool for outcome in outcomes for tool in outcome.actions} == set(Tool)
+
+
+def test_operators_with_haste_and_slips_get_some_wrong_and_the_same_ones_again(real):
+    dialogues, schema = real
+    outcomes = [play(dialogue, schema, manners=PEOPLE) for dialogue in dialogues]
+    assert outcomes == [play(dialogue, schema, manners=PEOPLE) for dialogue in dialogues]
+    assert 0.9 < sum(outcome.is_right for outcome in outcomes) / len(outcomes) < 1
+    worst = [play(dialogue, schema, manners=Manners(hastes=1, slips=1)) for dialogue in dialogues]
+    booking = [outcome for outcome in worst if outcome.goal]
+    assert sum(bool(outcome.wrong) for outcome in booking) / len(booking) > 0.9
+    assert not any(outcome.is_right for outcome in worst if outcome.wrong)
 
 
 def test_pages_of_real_sessions_are_read_and_offer_what_is_done(real):
