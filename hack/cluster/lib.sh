@@ -28,6 +28,16 @@ NODE_IP=198.18.1.2
 HOST_LINK=pilotage0
 NODE_NAME=pilotage
 
+# fill FILE: settings/FILE with ${NAME} replaced, for the names below.
+fill() {
+  local text name
+  text=$(<"$HERE/settings/$1")
+  for name in PKI NODE_IP KUBECONFIG_FILE PAUSE_VERSION ARTEFACTS CA CERTIFICATE KEY; do
+    text=${text//"\${$name}"/${!name:-}}
+  done
+  printf '%s\n' "$text"
+}
+
 say() { printf '%s\n' "$*" >&2; }
 die() { say "error: $*"; exit 1; }
 

@@ -67,67 +67,10 @@ settings() {
   mkdir -p /run/node /run/cni /tmp/k8s-webhook-server/serving-certs
   cp "$PKI/server.crt" /tmp/k8s-webhook-server/serving-certs/tls.crt
   cp "$PKI/server.key" /tmp/k8s-webhook-server/serving-certs/tls.key
-  cat >/run/node/containerd.toml <<TOML
-version = 2
-root = "/run/pilotage/containerd"
-state = "/run/containerd"
-disabled_plugins = ["io.containerd.snapshotter.v1.aufs", "io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.devmapper", "io.containerd.snapshotter.v1.zfs", "io.containerd.internal.v1.opt"]
-[plugins."io.containerd.grpc.v1.cri"]
-  sandbox_image = "localhost/pause:$PAUSE_VERSION"
-  restrict_oom_score_adj = true
-[plugins."io.containerd.grpc.v1.cri".cni]
-  bin_dir = "/usr/lib/cni"
-  conf_dir = "/run/cni"
-[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
-  runtime_type = "io.containerd.runc.v2"
-[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
-  SystemdCgroup = false
-TOML
-  cat >/run/cni/10-pods.conflist <<JSON
-{"cniVersion": "0.4.0", "name": "pods", "plugins": [
-  {"type": "bridge", "bridge": "pods0", "isGateway": true, "hairpinMode": true,
-   "ipam": {"type": "host-local", "ranges": [[{"subnet": "10.244.0.0/24", "gateway": "10.244.0.1"}]],
-            "routes": [{"dst": "0.0.0.0/0"}]}},
-  {"type": "portmap", "capabilities": {"portMappings": true}}]}
-JSON
-  # No eviction and no image collection: a full disk must not remove images that nothing could bring back.
-  cat >/run/node/kubelet.yaml <<YAML
-apiVersion: kubelet.config.k8s.io/v1beta1
-kind: KubeletConfiguration
-authentication: {anonymous: {enabled: false}, webhook: {enabled: true}, x509: {clientCAFile: $PKI/ca.crt}}
-authorization: {mode: Webhook}
-tlsCertFile: $PKI/server.crt
-tlsPrivateKeyFile: $PKI/server.key
-containerRuntimeEndpoint: unix:///run/containerd/containerd.sock
-cgroupDriver: cgroupfs
-cgroupRoot: /pilotage
-enforceNodeAllocatable: []
-failSwapOn: false
-localStorageCapacityIsolation: false
-imageGCHighThresholdPercent: 100
-evictionHard: {memory.available: 0%, nodefs.available: 0%, nodefs.inodesFree: 0%, imagefs.available: 0%, imagefs.inodesFree: 0%}
-clusterDNS: [10.96.0.10]
-clusterDomain: cluster.local
-resolvConf: ""
-syncFrequency: 10s
-YAML
-  cat >/run/node/Corefile <<COREDNS
-cluster.local:53 in-addr.arpa:53 {
-  bind $NODE_IP
-  errors
-  kubernetes cluster.local in-addr.arpa {
-    kubeconfig $KUBECONFIG_FILE
-    ttl 5
-  }
-  cache 5
-}
-.:53 {
-  bind $NODE_IP
-  template ANY ANY {
-    rcode NXDOMAIN
-  }
-}
-COREDNS
+  fill containerd.toml >/run/node/containerd.toml
+  fill pods.conflist >/run/cni/10-pods.conflist
+  fill kubelet.yaml >/run/node/kubelet.yaml
+  fill Corefile >/run/node/Corefile
 }
 
 # supervise NAME COMMAND…: runs it for as long as the node lives, and writes $STATE/log/NAME.log.

@@ -27,12 +27,7 @@ is_scraped() { curl -sf "http://$PILOTAGE_NODE_IP:30990/api/v1/query?query=smoke
 claim_binds() {
   kubectl_ create namespace star --dry-run=client -o yaml | kubectl_ apply -f - >/dev/null
   kubectl_ -n star get pvc artefacts >/dev/null 2>&1 && return
-  kubectl_ apply -f - >/dev/null <<'YAML'
-apiVersion: v1
-kind: PersistentVolumeClaim
-metadata: {name: artefacts, namespace: star}
-spec: {storageClassName: "", volumeName: artefacts, accessModes: [ReadWriteMany], resources: {requests: {storage: 5Gi}}}
-YAML
+  kubectl_ apply -f "$HERE/artefacts-claim.yaml" >/dev/null
   kubectl_ -n star wait --for jsonpath='{.status.phase}'=Bound pvc/artefacts --timeout 30s >/dev/null
 }
 

@@ -36,13 +36,7 @@ build_kind() {
 }
 
 create_kind() {
-  kind_ create cluster --name pilotage --kubeconfig "$KUBECONFIG_FILE" --wait 120s --config - >&2 <<YAML
-kind: Cluster
-apiVersion: kind.x-k8s.io/v1alpha4
-nodes:
-  - role: control-plane
-    extraMounts: [{hostPath: "$ARTEFACTS", containerPath: /var/lib/pilotage-artefacts}]
-YAML
+  kind_ create cluster --name pilotage --kubeconfig "$KUBECONFIG_FILE" --wait 120s --config <(fill kind.yaml) >&2
 }
 
 kserve_on_kind() {
@@ -96,14 +90,8 @@ extendedKeyUsage=serverAuth"
 }
 
 make_kubeconfig() {
-  cat >"$KUBECONFIG_FILE.new" <<YAML
-apiVersion: v1
-kind: Config
-current-context: pilotage
-contexts: [{name: pilotage, context: {cluster: pilotage, user: admin}}]
-clusters: [{name: pilotage, cluster: {server: "https://$NODE_IP:6443", certificate-authority-data: $(base64 -w0 "$PKI/ca.crt")}}]
-users: [{name: admin, user: {client-certificate-data: $(base64 -w0 "$PKI/admin.crt"), client-key-data: $(base64 -w0 "$PKI/admin.key")}}]
-YAML
+  CA=$(base64 -w0 "$PKI/ca.crt") CERTIFICATE=$(base64 -w0 "$PKI/admin.crt") KEY=$(base64 -w0 "$PKI/admin.key") \
+    fill kubeconfig.yaml >"$KUBECONFIG_FILE.new"
   chmod 600 "$KUBECONFIG_FILE.new" && mv "$KUBECONFIG_FILE.new" "$KUBECONFIG_FILE"
 }
 
@@ -115,7 +103,7 @@ start_node() {
   mkdir -p "$IMAGES"
   [[ -e $IMAGES/pause-$PAUSE_VERSION.tar ]] ||
     archive_program "$IMAGES/pause-$PAUSE_VERSION.tar" "localhost/pause:$PAUSE_VERSION" "pause-$PAUSE_VERSION"
-  cp "$HERE/node.sh" "$HERE/lib.sh" "$HERE/dns.yaml" "$HERE/kserve.yaml" "$STATE/node/"
+  cp -r "$HERE/node.sh" "$HERE/lib.sh" "$HERE/dns.yaml" "$HERE/kserve.yaml" "$HERE/settings" "$STATE/node/"
   # What unshare was started as stays its number: bash writes it down and becomes unshare.
   # shellcheck disable=SC2016
   as_root env PILOTAGE_CACHE="$CACHE" setsid --fork bash -c '

@@ -1,5 +1,6 @@
 """The desk on published dialogues: how sessions come out, that pages offer what is done, the records they leave."""
 
+from importlib.metadata import entry_points
 from itertools import islice
 
 import pytest
@@ -126,3 +127,7 @@ def test_the_command_names_what_it_cannot_read(tmp_path):
     told = CliRunner().invoke(app, ["desk", "--sgd", str(tmp_path / "none.jsonl")])
     assert told.exit_code == 2
     assert SCHEMA_FILE in told.stderr
+
+
+def test_the_desk_is_an_export_of_the_trainer():
+    assert entry_points(group="pilotage.records")["desk"].load() is read_desk_records
