@@ -64,7 +64,6 @@ CAPS_IN_WORDS: dict[Cap, str] = {
     Cap.NO_PERMIT_AUTHORITY: "nobody signs permits",
     Cap.NO_ADMISSION_POLICY: "the admission policy for promotions is absent",
     Cap.CLOCK_SKEW: "clocks differ by more than 5 seconds",
-    Cap.PAIR_CHANGING: "policy and critic are being exchanged",
     Cap.CERTIFICATE_VOID: "something its certificate rests on has changed",
 }
 

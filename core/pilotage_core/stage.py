@@ -38,7 +38,6 @@ class Cap(StrEnum):
     NO_PERMIT_AUTHORITY = "NoPermitAuthority"
     NO_ADMISSION_POLICY = "NoAdmissionPolicy"
     CLOCK_SKEW = "ClockSkew"
-    PAIR_CHANGING = "PairChanging"
     CERTIFICATE_VOID = "CertificateVoid"
 
 
@@ -337,25 +336,3 @@ _CHECKS: dict[Need, Callable[[StageFacts, Edge], Unmet | None]] = {
         Need.APPROVAL, e.target in f.approved, f"promotion to {e.target} is Manual", f"approval for {e.target}"
     ),
 }
-
-PRODUCED_IN: dict[Need, Stage] = {
-    Need.DEMONSTRATIONS: Stage.LOGGING,
-    Need.MINIMUM_CYCLE: Stage.LOGGING,
-    Need.POLICY_EVALUATION: Stage.LOGGING,
-    Need.POLICY_ENDPOINT: Stage.LOGGING,
-    Need.FEEDBACK: Stage.COPILOT,
-    Need.CRITIC_EVALUATION: Stage.COPILOT,
-    Need.CRITIC_ENDPOINT: Stage.COPILOT,
-    Need.CERTIFICATE: Stage.COPILOT,
-    Need.FRESH_EVIDENCE: Stage.COPILOT,
-    Need.COOLDOWN: Stage.LOGGING,
-    Need.FLAP_BUDGET: Stage.LOGGING,
-    Need.NO_BREACH: Stage.LOGGING,
-    Need.CALIBRATION_SESSIONS: Stage.CALIBRATION,
-    Need.NO_ALARM: Stage.LOGGING,
-    Need.FINALIZATION_REJECTION: Stage.CALIBRATION,
-    Need.CORRECTIVE_INTERVENTION: Stage.CALIBRATION,
-    Need.GUARDRAILS_HEALTHY: Stage.CALIBRATION,
-    Need.APPROVAL: Stage.LOGGING,
-}
-"""The lowest stage in which each need can come about: no edge may ask for what its own stage cannot produce."""

@@ -4,7 +4,6 @@ Not here: how a state is written for a model (dialog.py), and what may be done i
 """
 
 import hashlib
-from collections.abc import Iterable
 
 import msgspec
 
@@ -159,15 +158,6 @@ def fold_event(state: State, event: Event, ordered: Action | None = None) -> Sta
             return msgspec.structs.replace(after, reviewed=data.approved)
         case SessionClosed():
             return msgspec.structs.replace(after, closing=data.closing)
-
-
-def fold_events(events: Iterable[Event], ordered: dict[str, Action] | None = None) -> State:
-    """Fold a whole session. `ordered` maps proposal ids to the actions they proposed."""
-    state = State()
-    for event in events:
-        proposal = event.data.proposal_id if isinstance(event.data, OutcomeReported) else ""
-        state = fold_event(state, event, (ordered or {}).get(proposal))
-    return state
 
 
 def _with_message(state: State, author: Author, text: str) -> State:

@@ -31,7 +31,7 @@ from pilotage_core.proposal import build_action_schema, find_fault, read_reply
 from pilotage_core.record import ProposalRecord, SessionRecord, read_labels
 from pilotage_core.screen import Control, ControlKind, Screen
 from pilotage_core.stage import Stage
-from pilotage_core.state import State, digest_state, fold_event, fold_events
+from pilotage_core.state import State, digest_state, fold_event
 from pilotage_core.walk import SessionWalk, is_decision_point, walk_session
 
 FORM = Screen(
@@ -46,6 +46,14 @@ FORM = Screen(
 )
 HELLO = Action(Tool.SEND_TEXT_TO_CHAT, control_id="reply:hello", text="Hello, how can I help?")
 SUBMIT = Action(Tool.CLICK_CONTROL, control_id="submit")
+
+
+def fold_events(happened, ordered=None):
+    """The state after `happened`; `ordered` maps proposal ids to the actions they proposed."""
+    state = State()
+    for event in happened:
+        state = fold_event(state, event, (ordered or {}).get(getattr(event.data, "proposal_id", "")))
+    return state
 
 
 def events(*happenings: Happening) -> tuple[Event, ...]:

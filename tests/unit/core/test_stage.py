@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from pilotage_core.stage import (
     EDGES,
     ORDER,
-    PRODUCED_IN,
     UNATTENDED,
     Breach,
     Cap,
@@ -20,6 +19,28 @@ from pilotage_core.stage import (
     find_edge,
     find_unmet,
 )
+
+PRODUCED_IN = {
+    Need.DEMONSTRATIONS: Stage.LOGGING,
+    Need.MINIMUM_CYCLE: Stage.LOGGING,
+    Need.POLICY_EVALUATION: Stage.LOGGING,
+    Need.POLICY_ENDPOINT: Stage.LOGGING,
+    Need.FEEDBACK: Stage.COPILOT,
+    Need.CRITIC_EVALUATION: Stage.COPILOT,
+    Need.CRITIC_ENDPOINT: Stage.COPILOT,
+    Need.CERTIFICATE: Stage.COPILOT,
+    Need.FRESH_EVIDENCE: Stage.COPILOT,
+    Need.COOLDOWN: Stage.LOGGING,
+    Need.FLAP_BUDGET: Stage.LOGGING,
+    Need.NO_BREACH: Stage.LOGGING,
+    Need.CALIBRATION_SESSIONS: Stage.CALIBRATION,
+    Need.NO_ALARM: Stage.LOGGING,
+    Need.FINALIZATION_REJECTION: Stage.CALIBRATION,
+    Need.CORRECTIVE_INTERVENTION: Stage.CALIBRATION,
+    Need.GUARDRAILS_HEALTHY: Stage.CALIBRATION,
+    Need.APPROVAL: Stage.LOGGING,
+}
+"""The lowest stage in which each need can come about: no edge may ask for what its own stage cannot produce."""
 
 READY = StageFacts(
     now=1_000.0,
