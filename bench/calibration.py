@@ -92,6 +92,8 @@ WORLDS = (
     World("400 labels, s.d. 0.6, 20 operators, blind just below target", 20, 0.6, a=2.28, b=0.0, labels=400),
     World("s.d. 0.5, 4 operators", 4, 0.5),
     World("audited: a fifth looked at with 0.02, and err more, 1,000 labels", 20, **SELDOM, labels=1000),
+    World("earned by all: 0.96 at every score, 300 labels", 20, a=3.178, b=0.0, critic="blind", labels=300),
+    World("earned by all: 0.94 at every score, 800 labels", 20, a=2.752, b=0.0, critic="blind", labels=800),
     World("beyond the promise: s.d. 0.5, 2 operators", 2, 0.5),
     World("beyond the promise: random rejects 3 %, 8 operators", 8, lapse=0.03),
     World("beyond the promise: random rejects 3 %, 20 operators", 20, lapse=0.03),

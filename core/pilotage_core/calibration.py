@@ -29,6 +29,12 @@ SCORE_BINS = 30  # for acceptance by score, with at least this many labels each:
 LEAST_IN_BIN = 50
 
 
+OF_DELTA = 0.9  # for the walk from the strictest end
+STARTS = ((0.0, OF_DELTA), (1.0, 1.0 - OF_DELTA))
+"""Where a walk starts, as a share of the labels, and its share of δ. A walk ends at its first failure, and the few
+labels of the highest scores may fail by chance what all plainly earn: so all together are a start too."""
+
+
 class CalibrationReason(StrEnum):
     """Why a calibration ended as it did."""
 
@@ -112,8 +118,8 @@ def calibrate(
     Raises InvalidInputError for arrays of unequal length, a score or propensity out of range (naming its index), or
     target or delta outside (0, 1).
 
-    Source: fixed-sequence testing (Maurer, Hothorn, Lehmacher 1995; Angelopoulos et al. 2021, "Learn then test");
-    binomial test at the effective sample size, with a t-quantile (Korn, Graubard 1998).
+    Source: fixed-sequence testing (Maurer, Hothorn, Lehmacher 1995), from several starts (Angelopoulos et al. 2021,
+    "Learn then test"); binomial test at the effective sample size, with a t-quantile (Korn, Graubard 1998).
     """
     labels = _validated(scores, accepted, operators, sessions, propensities, known, least_propensity, target, delta)
     n = len(labels.scores)
@@ -172,7 +178,8 @@ def calibrate_strata(
 
 def least_selected(n: int, *, target: float, delta: float) -> int:
     """Labels in the first prefix tested: max(60, n / 10, the fewest that certify `target` without one error)."""
-    return max(LEAST_SELECTED, math.ceil(LEAST_SELECTED_SHARE * n), math.ceil(round(_fewest(target, delta), 9)))
+    fewest = _fewest(target, delta * OF_DELTA)
+    return max(LEAST_SELECTED, math.ceil(LEAST_SELECTED_SHARE * n), math.ceil(round(fewest, 9)))
 
 
 def _fewest(target: float, delta: float) -> float:
@@ -189,63 +196,93 @@ def precision_bound(n: float, errors: float, delta: float) -> float:
 
 
 def _walk(ranked: Labels, needed: int, empty: TauResult) -> TauResult:
-    """Test prefixes of `ranked` (strictest score first) until one fails."""
+    """Test prefixes of `ranked` (strictest score first): from each start on until one fails; the laxest passed is τ."""
     n = len(ranked.scores)
     block_end = _tie_block_ends(ranked.scores)
     ends = np.unique(block_end[np.unique(np.linspace(needed, n, GRID_STEPS).astype(np.int64)) - 1])
     weights = np.ones(n) if ranked.propensities is None else 1.0 / ranked.propensities
     heaviest = max(float(weights.max()), 1.0 / ranked.least_propensity)
     # So many labels weigh as much as the fewest of the heaviest kind that could certify without an error.
-    enough = n * heaviest / float(weights.sum()) * _fewest(empty.target, empty.delta)
+    fewest = _fewest(empty.target, empty.delta * OF_DELTA)
+    enough = n * heaviest / float(weights.sum()) * fewest
     if enough > n + 1e-6:
         needed = math.ceil(min(enough, 1e15))  # however near 0 a propensity is
         return replace(empty, reason=CalibrationReason.TOO_FEW_LABELS, needed=needed)
     totals = np.cumsum(weights)[ends]
     error_rates = np.cumsum(weights * ~ranked.accepted)[ends] / totals
-    spread = np.cumsum(weights * weights)[ends]  # Σw²: with weights, n labels say as much as (Σw)² / Σw² (Kish)
-    expected = _acceptance_by_score(ranked, block_end)
-    icc, inflation = 0.0, np.ones(len(ends))
-    everyone = np.ones(n, dtype=np.bool_)
-    told = everyone if ranked.known is None else ranked.known
-    for groups, telling in ((ranked.sessions, everyone), (ranked.operators, told)):
-        found = log_odds_variance(groups[telling], ranked.accepted[telling], expected[telling])
-        icc = intraclass_correlation(*found, empty.target)
-        squares = sum_squares(groups, weights)[ends]
-        inflation = np.maximum(inflation, inflate(icc, squares / spread, totals**2 / squares, empty.delta))
-    effective = totals / inflation / weigh_errors(weights, ranked.accepted, ends, heaviest)
-    effective_errors = effective * error_rates
-    p_values = betainc(np.maximum(effective - effective_errors, 1e-9), effective_errors + 1.0, empty.target)
-    first = _first_with_power(totals / inflation / heaviest, empty)
-    failures = first + np.flatnonzero(~(p_values[first:] <= empty.delta))
-    passed = int(failures[0]) if len(failures) else len(ends)
-    at = max(passed - 1, first)
-    end = int(ends[at])
-    taus = ranked.scores[ends]
-    certified = passed > first
+    clusters, icc = _find_clusters(ranked, weights, ends, block_end, empty.target)
+    errors_weigh = weigh_errors(weights, ranked.accepted, ends, heaviest)
+    passed, tested, shown = np.zeros(len(ends), dtype=np.bool_), 0, (-1, 0.0, 0.0)
+    for share, of_delta in STARTS:
+        delta = empty.delta * of_delta
+        inflation = np.ones(len(ends))
+        for between, per_cluster, count in clusters:
+            inflation = np.maximum(inflation, inflate(between, per_cluster, count, delta))
+        first = max(
+            _first_with_power(totals / inflation / heaviest, empty.target, delta),
+            int(np.searchsorted(ends + 1, share * n)),
+        )
+        effective = totals / inflation / errors_weigh
+        effective_errors = effective * error_rates
+        p_values = betainc(np.maximum(effective - effective_errors, 1e-9), effective_errors + 1.0, empty.target)
+        failures = first + np.flatnonzero(~(p_values[first:] <= delta))
+        stop = int(failures[0]) if len(failures) else len(ends)
+        passed[first:stop] = True
+        tested += min(stop + 1, len(ends)) - first
+        at = max(stop - 1, first)
+        if shown[0] < 0 or (stop > first and at > shown[0]):
+            bound = precision_bound(float(effective[at]), float(effective_errors[at]), delta)
+            shown = at, bound, float((ends[at] + 1) / effective[at])
+    at, bound, design_effect = shown
+    certified, end, taus = bool(passed[at]), int(ends[at]), ranked.scores[ends]
     return replace(
         empty,
         tau=float(taus[at]) if certified else None,
         reason=CalibrationReason.CERTIFIED if certified else CalibrationReason.FIRST_PREFIX_FAILED,
         selected=end + 1,
         errors=int(np.count_nonzero(~ranked.accepted[: end + 1])),
-        bound=precision_bound(float(effective[at]), float(effective_errors[at]), empty.delta),
+        bound=bound,
         coverage=float(totals[at] / weights.sum()) if certified else 0.0,
-        design_effect=float((end + 1) / effective[at]),
-        icc=float(icc),
-        grid_tested=min(passed + 1, len(ends)) - first,
-        tau_tighter=float(taus[at - 1]) if certified and at > first else None,
+        design_effect=design_effect,
+        icc=icc,
+        grid_tested=tested,
+        # Only what passed is a step to tighten to: beside a later start there may be a prefix that failed.
+        tau_tighter=float(taus[at - 1]) if certified and at > 0 and passed[at - 1] else None,
         tau_looser=float(taus[at + 1]) if certified and at + 1 < len(ends) else None,
     )
 
 
-def _first_with_power(errorless: FloatArray, empty: TauResult) -> int:
+def _find_clusters(
+    ranked: Labels, weights: FloatArray, ends: IntArray, block_end: IntArray, target: float
+) -> tuple[list[tuple[float, FloatArray, FloatArray]], float]:
+    """How sessions and operators differ, for each prefix: what `inflate` takes, save δ. And ρ between an operator's.
+
+    A triple holds ρ, a cluster's mean weight in labels, and how many clusters there are (Kish: with weights, n labels
+    say as much as (Σw)² / Σw²).
+    """
+    totals = np.cumsum(weights)[ends]
+    spread = np.cumsum(weights * weights)[ends]
+    expected = _acceptance_by_score(ranked, block_end)
+    everyone = np.ones(len(weights), dtype=np.bool_)
+    told = everyone if ranked.known is None else ranked.known
+    found: list[tuple[float, FloatArray, FloatArray]] = []
+    icc = 0.0
+    for groups, telling in ((ranked.sessions, everyone), (ranked.operators, told)):
+        variance = log_odds_variance(groups[telling], ranked.accepted[telling], expected[telling])
+        icc = float(intraclass_correlation(*variance, target))
+        squares = sum_squares(groups, weights)[ends]
+        found.append((icc, squares / spread, totals**2 / squares))
+    return found, icc
+
+
+def _first_with_power(errorless: FloatArray, target: float, delta: float) -> int:
     """The first prefix that one without errors could pass; 0 where none could, so that its failure is what is said.
 
-    The walk starts there: the least n of `least_selected`, in the effective labels that each prefix has `errorless`.
+    A walk starts no earlier: the least n of `least_selected`, in the effective labels that each prefix has `errorless`.
     They come of sizes, weights and ρ, never of the errors of a prefix, so the sequence stays fixed before it is tested
     (bench/calibration.py holds it to δ).
     """
-    able = np.flatnonzero(errorless >= _fewest(empty.target, empty.delta) - 1e-9)
+    able = np.flatnonzero(errorless >= _fewest(target, delta) - 1e-9)
     return int(able[0]) if len(able) else 0
 
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from scipy.optimize import isotonic_regression
 from scipy.special import betainc, betaincinv
 
-from pilotage_core.calibration import GRID_STEPS, LEAST_SELECTED_SHARE, TauResult, least_selected
+from pilotage_core.calibration import GRID_STEPS, LEAST_SELECTED_SHARE, STARTS, TauResult, least_selected
 from pilotage_core.design_effect import inflate
 from pilotage_trainer.public import RiskCoverage
 
@@ -35,21 +35,25 @@ class Projection:
     def certify(self, labels: int, precision: FloatArray | None = None, *, by_others: bool = False) -> float:
         """The coverage that `labels` labels certify at `precision` (None: as seen); 0 for nothing.
 
-        The fixed sequence of pilotage_core.calibration at effective counts, from the first prefix on that has as many
-        labels already as the test of `result` begins with: what fewer show is chance. All labels are by the operators
-        seen, or `by_others` too, so many that nobody gives more of them.
+        The walks of pilotage_core.calibration at effective counts, from the first prefix on that has as many labels
+        already as the test of `result` begins with: what fewer show is chance. All labels are by the operators seen, or
+        `by_others` too, so many that nobody gives more of them.
         """
         result, kept = self.result, self.coverage * labels
         effective = kept / self.count_design_effects(self.coverage * result.n if by_others else kept)
         errors = effective * (1.0 - (self.precision if precision is None else precision))
-        passed = betainc(np.maximum(effective - errors, 1e-9), errors + 1.0, result.target) <= result.delta
+        p_values = betainc(np.maximum(effective - errors, 1e-9), errors + 1.0, result.target)
         testable = kept >= least_selected(labels, target=result.target, delta=result.delta) - 1e-9
-        able = effective >= np.log(result.delta) / np.log(result.target)  # the walk begins where a pass is possible
-        walk = np.flatnonzero(testable & able & (self.coverage * result.n >= result.needed - 1e-9))
-        if not len(walk) or not passed[walk[0]]:
-            return 0.0
-        failed = np.flatnonzero(~passed[walk[0] :])
-        return float(self.coverage[walk[0] + failed[0] - 1 if len(failed) else -1])
+        testable &= self.coverage * result.n >= result.needed - 1e-9
+        certified = 0.0
+        for share, of_delta in STARTS:
+            delta = result.delta * of_delta
+            able = effective >= np.log(delta) / np.log(result.target)  # a walk begins where a pass is possible
+            walk = np.flatnonzero(testable & able & (self.coverage >= share - 1e-9))
+            if len(walk) and p_values[walk[0]] <= delta:
+                failed = np.flatnonzero(p_values[walk[0] :] > delta)
+                certified = max(certified, float(self.coverage[walk[0] + failed[0] - 1 if len(failed) else -1]))
+        return certified
 
     def lowest_precision(self, chance: float) -> FloatArray:
         """What the precision of each prefix is below with `chance` (Clopper–Pearson)."""

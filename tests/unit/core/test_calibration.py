@@ -68,14 +68,47 @@ def test_a_certified_result_says_what_it_rests_on():
 def test_a_failed_result_says_how_far_it_is():
     scores, accepted, operators, sessions = drawn(seed=1, n=3000)
     result = run(scores, accepted, operators, sessions, target=0.99)
-    assert (result.tau, result.reason, result.selected) == (None, CalibrationReason.FIRST_PREFIX_FAILED, 300)
+    assert (result.tau, result.reason, result.selected) == (None, CalibrationReason.FIRST_PREFIX_FAILED, 309)
     assert 0.9 < result.bound < 0.99
     assert result.coverage == 0.0
 
 
+def closings(wrong_at, n=986):
+    """Labels by one operator each in a session of its own, best score first, of which some are wrong."""
+    accepted = np.ones(n, dtype=bool)
+    accepted[list(wrong_at)] = False
+    return np.linspace(0.99, 0.5, n), accepted, np.zeros(n, dtype=np.int64), np.arange(n)
+
+
+def test_what_all_labels_earn_is_not_refused_for_a_few_at_the_top():
+    """986 closings, 32 wrong, 6 of them among the top 99: the first prefix fails, all together pass."""
+    labels = closings([*range(10, 70, 10), *range(100, 986, 34)][:32])
+    result = run(*labels, target=0.95)
+    assert int((~labels[1]).sum()) == 32
+    assert (result.reason, result.selected, result.errors) == (CalibrationReason.CERTIFIED, 986, 32)
+    assert (result.tau, result.coverage) == (0.5, 1.0)
+    assert 0.95 <= result.bound < 0.951, "the bound is at that start's own share of delta"
+    assert result.tau_looser is None
+
+
+def test_a_step_to_tighten_to_has_passed_too():
+    """All pass, and the prefix before them does not: there is nothing tighter that was certified."""
+    labels = closings([*range(10, 70, 10), *range(954, 980)])
+    result = run(*labels, target=0.95)
+    assert (result.reason, result.selected) == (CalibrationReason.CERTIFIED, 986)
+    assert result.tau_tighter is None
+
+
+def test_all_together_fail_at_their_share_of_delta():
+    """One error more: the bound at δ is 0.956, at a tenth of it below the target."""
+    result = run(*closings([*range(10, 70, 10), *range(100, 986, 33)][:33]), target=0.95)
+    assert (result.tau, result.reason) == (None, CalibrationReason.FIRST_PREFIX_FAILED)
+    assert precision_bound(986, 33, 0.05) > 0.95
+
+
 @pytest.mark.parametrize(
     ("n", "target", "delta", "needed"),
-    [(100, 0.9, 0.05, 60), (3000, 0.9, 0.05, 300), (3001, 0.9, 0.05, 301), (100, 0.99, 0.05, 299), (100, 0.5, 0.5, 60)],
+    [(100, 0.9, 0.05, 60), (3000, 0.9, 0.05, 300), (3001, 0.9, 0.05, 301), (100, 0.99, 0.05, 309), (100, 0.5, 0.5, 60)],
 )
 def test_the_first_prefix_is_large_enough_to_certify_at_all(n, target, delta, needed):
     assert least_selected(n, target=target, delta=delta) == needed
