@@ -1,10 +1,12 @@
 """The simulated operator: works a session by the schema and by what the customer means, one action at a time.
 
 It is the human-only arm. With `PERFECT` manners what goes wrong is what the desk or the customer cannot say; `PEOPLE`
-have habits, haste and slips, at rates that are stated. Not here: a model's view (screens.py); the clerk hears acts, a
-model reads text.
+have habits, haste and slips, at rates that are stated. What an operator would accept of another is here too: any action
+that schema and goal allow next, not the preferred one alone. Not here: a model's view (screens.py); the clerk hears
+acts, a model reads text.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
@@ -17,6 +19,10 @@ from pilotage_simulator.desk.desk import KIND_OF_TOOL, Desk, find_kind
 from pilotage_simulator.desk.sgd import Act
 
 TOOL_OF_KIND: dict[ControlKind, Tool] = {kind: tool for tool, kind in KIND_OF_TOOL.items()}
+
+
+GOODBYE = "say:goodbye"
+SUBMIT = Action(Tool.CLICK_CONTROL, "submit")
 
 
 class Manners(msgspec.Struct, frozen=True):
@@ -48,13 +54,14 @@ class Clerk:
     told: dict[str, dict[str, Act]] = field(default_factory=dict)
     questions: list[str] = field(default_factory=list)
     confirmed: bool = False
-    wants_offer: bool = False
+    owes_result: bool = False
     chose: bool = False
     done: bool = False
-    next_row: int = 0
     last: str = ""
     spoke: bool = False
-    offered: set[str] = field(default_factory=set)
+    has_chosen: bool = False
+    rows_offered: set[int] = field(default_factory=set)
+    intents_offered: set[str] = field(default_factory=set)
 
     def hear(self, said: Said) -> None:
         """Take in what the customer says."""
@@ -75,7 +82,7 @@ class Clerk:
             self.told.setdefault(self.service, {}).update(
                 {slot: Act("INFORM", slot, (value,), (value,)) for slot, value in self.desk.alternative.items()}
             )
-        self.wants_offer = self.wants_offer or "REQUEST_ALTS" in names
+        self.owes_result = self.owes_result or "REQUEST_ALTS" in names
         self.chose = "SELECT" in names
         leaves = "NEGATE" in names and self.last in ("say:more", "say:failure", "say:success")
         self.done = "GOODBYE" in names or (leaves and not names & {"INFORM", "INFORM_INTENT"})
@@ -93,95 +100,116 @@ class Clerk:
     def _begin(self, service: str, intent: str) -> None:
         if self.wish == (service, intent) and self.desk.is_booked:
             self.told.pop(service, None)
-        self.wish, self.must_open, self.wants_offer = (service, intent), True, True
+        self.wish, self.must_open, self.owes_result = (service, intent), True, True
 
     def decide(self) -> Action | None:
         """The next action; None: the customer must be heard first."""
-        if self.spoke and not (self.questions or self.last == "say:goodbye"):
+        if self.spoke and not (self.questions or self.last == GOODBYE):
             return None
-        action = self._decide()
-        if action.tool is Tool.SEND_TEXT_TO_CHAT:
-            self.last = action.control_id if not self.spoke else self.last
-            self.spoke = True
+        options = list(self.list_acceptable())
+        action = options[0]
+        if action.control_id.startswith("say:request:") and self.chance.random() < self.manners.asks_all:
+            action = options[-1]
+        if action.control_id == "say:confirm" and self.chance.random() < self.manners.hastes:
+            action = SUBMIT
+        self.see(action)
         return action
 
-    def _decide(self) -> Action:
-        """The next action."""
-        desk = self.desk
-        if self.last == "say:goodbye":
-            return Action(Tool.TRANSFER_CHAT if desk.has_failed else Tool.CLOSE_CHAT)
-        if self.must_open and self.wish is not None:
-            self.must_open, self.next_row = False, 0
-            self.confirmed = False
-            return Action(Tool.OPEN_PROCEDURE, "open:{}/{}".format(*self.wish))
-        if (fill := self._find_fill()) is not None:
-            return fill
-        if desk.intent is not None and (action := self._find_step(desk.intent.is_transactional)) is not None:
-            return action
-        if self.questions:
-            return self._tell(self.questions.pop(0))
-        if self.done:
-            return _say("say:goodbye")
-        intents = desk.service.intents if desk.service is not None and desk.row is not None else ()
-        for intent in intents:
-            if self.chose and intent.is_transactional and intent.name not in self.offered and intent is not desk.intent:
-                self.offered.add(intent.name)
-                return _say(f"say:offer-intent:{intent.name}")
-        return _say("say:more")
+    def accepts(self, action: Action) -> bool:
+        """Whether schema and goal allow `action` now. A message is judged by its template, not by its text."""
+        return msgspec.structs.replace(action, text="") in self.list_acceptable()
 
-    def _find_fill(self) -> Action | None:
-        """A told value that the form does not hold yet."""
+    def see(self, action: Action) -> None:
+        """Take note of `action`, whoever does it: it is about to be done."""
+        kind, _, rest = action.control_id.partition(":")
+        match action.tool:
+            case Tool.OPEN_PROCEDURE:
+                self.must_open, self.confirmed, self.has_chosen = False, False, False
+                self.rows_offered.clear()
+            case Tool.CLICK_CONTROL if action.control_id == "submit":
+                self.owes_result, self.confirmed, self.has_chosen = True, False, False
+                self.rows_offered.clear()
+            case Tool.CLICK_CONTROL if kind == "row":
+                self.rows_offered.add(int(rest))
+                self.has_chosen = True
+            case Tool.SEND_TEXT_TO_CHAT:
+                template, _, slot = rest.partition(":")
+                if template == "inform" and slot in self.questions:
+                    self.questions.remove(slot)
+                elif template == "more" and self.questions:
+                    self.questions.pop(0)  # which nothing on the screen answers
+                if template in ("offer", "success", "failure", "alternative"):
+                    self.owes_result = self.has_chosen = False
+                if template == "offer-intent":
+                    self.intents_offered.add(slot)
+                self.last = action.control_id if not self.spoke else self.last
+                self.spoke = True
+
+    # --- what is acceptable ------------------------------------------------------------------------------------------
+    def list_acceptable(self) -> Iterator[Action]:
+        """The actions that schema and goal allow next, the preferred one first; one at least."""
+        desk = self.desk
+        if self.last == GOODBYE:
+            yield Action(Tool.TRANSFER_CHAT if desk.has_failed else Tool.CLOSE_CHAT)
+            return
+        if self.must_open and self.wish is not None:
+            yield Action(Tool.OPEN_PROCEDURE, "open:{}/{}".format(*self.wish))
+            return
+        options = list(self._list_fills()) or list(self._list_steps()) or list(self._list_answers())
+        if options or self.done:
+            yield from options or [_say(GOODBYE)]
+            return
+        intents = desk.service.intents if desk.service is not None and desk.row is not None and self.chose else ()
+        for intent in intents:
+            if intent.is_transactional and intent.name not in self.intents_offered and intent is not desk.intent:
+                yield _say(f"say:offer-intent:{intent.name}")
+        yield _say("say:more")
+
+    def _list_fills(self) -> Iterator[Action]:
+        """The told values that the form does not hold yet."""
+        service = self.desk.service
+        if service is None or service.service_name != self.service:
+            return
         for slot, act in self.told.get(self.service, {}).items():
-            known = self.desk.service.slot(slot) if self.desk.service is not None else None
-            if known is None or slot not in self.desk.fields or self.desk.service is None:
-                continue
-            if self.desk.service.service_name != self.service:
+            known = service.slot(slot)
+            if known is None or slot not in self.desk.fields:
                 continue
             kind = find_kind(known)
             value = (act.canonical_values or act.values)[0] if kind is not ControlKind.INPUT else act.values[0]
             if self.desk.fields[slot] != value:
-                return Action(TOOL_OF_KIND[kind], f"slot:{slot}", value)
-        return None
+                yield Action(TOOL_OF_KIND[kind], f"slot:{slot}", value)
 
-    def _find_step(self, transactional: bool) -> Action | None:
-        """What the open form needs next."""
+    def _list_steps(self) -> Iterator[Action]:
+        """What the open form needs next: a value, a yes, a submit, or that its result be told."""
         desk = self.desk
         if desk.intent is None:
-            return None
-        missing = [slot for slot in desk.intent.required_slots if not desk.fields.get(slot)]
-        if missing:
-            asked = missing if self.chance.random() < self.manners.asks_all else missing[:1]
-            return _say(f"say:request:{'+'.join(asked)}")
-        if desk.can_submit:
-            if transactional and not self.confirmed and self.chance.random() >= self.manners.hastes:
-                return _say("say:confirm")
-            self.next_row, self.wants_offer, self.confirmed = 0, True, False
-            return Action(Tool.CLICK_CONTROL, "submit")
-        if self.wants_offer and desk.has_failed:
-            self.wants_offer = False
-            return _say("say:alternative" if desk.alternative else "say:failure")
-        if self.wants_offer and desk.is_booked:
-            self.wants_offer = False
-            return _say("say:success")
-        if self.wants_offer and desk.answer is not None and not transactional:
-            return self._offer()
-        return None
+            return
+        if missing := [slot for slot in desk.intent.required_slots if not desk.fields.get(slot)]:
+            for slots in [[slot] for slot in missing] + ([missing] if len(missing) > 1 else []):
+                yield _say(f"say:request:{'+'.join(slots)}")
+        elif desk.can_submit:
+            yield SUBMIT if self.confirmed or not desk.intent.is_transactional else _say("say:confirm")
+        elif self.owes_result and desk.has_failed:
+            yield _say("say:alternative" if desk.alternative else "say:failure")
+        elif self.owes_result and desk.is_booked:
+            yield _say("say:success")
+        elif self.owes_result and desk.answer is not None and not desk.intent.is_transactional:
+            yield from self._list_offers(desk.answer.rows)
 
-    def _offer(self) -> Action:
-        """The next row: chosen, then said."""
-        rows = self.desk.answer.rows if self.desk.answer is not None else ()
-        if self.next_row >= len(rows):
-            self.wants_offer = False
-            return _say("say:failure")
-        if self.desk.row is not rows[self.next_row]:
-            return Action(Tool.CLICK_CONTROL, f"row:{self.next_row}")
-        self.next_row += 1
-        self.wants_offer = False
-        return _say("say:offer")
+    def _list_offers(self, rows: Sequence[dict[str, str]]) -> Iterator[Action]:
+        """The chosen row said, else any row not offered yet; that there is no other, where there is none."""
+        if self.has_chosen:
+            yield _say("say:offer")
+            return
+        left = [number for number in range(len(rows)) if number not in self.rows_offered]
+        yield from [Action(Tool.CLICK_CONTROL, f"row:{number}") for number in left] or [_say("say:failure")]
 
-    def _tell(self, slot: str) -> Action:
-        """The answer to a question; that there is none, where neither row nor form says."""
-        return _say(f"say:inform:{slot}" if self.desk.row is not None and slot in self.desk.row else "say:more")
+    def _list_answers(self) -> Iterator[Action]:
+        """The answers to what was asked; that there is none, where the row says nothing of the first."""
+        row = self.desk.row or {}
+        answers = [_say(f"say:inform:{slot}") for slot in self.questions if slot in row]
+        if self.questions:
+            yield from answers or [_say("say:more")]
 
 
 def _say(control_id: str) -> Action:

@@ -96,7 +96,7 @@ class Desk:
                 yield Reply("say:confirm", _tell("CONFIRM", held, self.services))
             if self.is_booked:
                 yield Reply("say:success", (Act("NOTIFY_SUCCESS"),))
-        if self.has_failed or (self._rows() and self.row is self._rows()[-1] and not self.is_booked):
+        if self.has_failed or (self.row is not None and self._rows() and not self.is_booked):  # or: no other one
             yield Reply("say:failure", (Act("NOTIFY_FAILURE"), Act("REQ_MORE")))
         if self.alternative:
             yield Reply("say:alternative", (Act("NOTIFY_FAILURE"), *_tell("OFFER", self.alternative, self.services)))

@@ -2,18 +2,19 @@
 
 from importlib.metadata import entry_points
 from itertools import islice
+from random import Random
 
 import pytest
 from typer.testing import CliRunner
 
-from pilotage_core.actions import Tool
+from pilotage_core.actions import Action, Tool
 from pilotage_core.dialog import DEFAULT_FORMAT
 from pilotage_core.errors import UnavailableError
 from pilotage_core.events import SessionClosed, SessionOpened
 from pilotage_core.proposal import find_fault
 from pilotage_core.reading import read_screen
 from pilotage_core.walk import SessionWalk, walk_session
-from pilotage_simulator.desk.clerk import PEOPLE, Clerk, Manners
+from pilotage_simulator.desk.clerk import GOODBYE, PEOPLE, Clerk, Manners
 from pilotage_simulator.desk.desk import TRANSFERRED, Desk
 from pilotage_simulator.desk.play import Witness, play, play_at
 from pilotage_simulator.desk.recording import LANES, find_lane, read_desk_records
@@ -66,6 +67,58 @@ def test_operators_with_haste_and_slips_get_some_wrong_and_the_same_ones_again(r
     booking = [outcome for outcome in worst if outcome.goal]
     assert sum(bool(outcome.wrong) for outcome in booking) / len(booking) > 0.9
     assert not any(outcome.is_right for outcome in worst if outcome.wrong)
+
+
+class Wanderer(Clerk):
+    """Takes any acceptable action, not the preferred one."""
+
+    def decide(self):
+        if self.spoke and not (self.questions or self.last == GOODBYE):
+            return None
+        action = self.chance.choice(list(self.list_acceptable()))
+        assert self.accepts(action)
+        self.see(action)
+        return action
+
+
+def test_whatever_is_acceptable_leads_to_a_right_end(real):
+    """The outcome does not hang on the path: any order that schema and goal allow comes out right."""
+    dialogues, schema = real
+    outcomes = []
+    for dialogue in dialogues:
+        desk = Desk(build_services(dialogue, schema))
+        outcomes.append(play_at(desk, dialogue, Wanderer(desk, chance=Random(dialogue.dialogue_id)), Witness()))
+    assert sum(outcome.is_right for outcome in outcomes) / len(outcomes) > 0.98
+    assert not any(outcome.wrong for outcome in outcomes)
+
+
+def test_what_the_clerk_does_is_acceptable_and_what_is_not_offered_now_is_not(real):
+    dialogues, schema = real
+
+    class Judging(Witness):
+        """A second operator who hears and sees what the first does, and is asked before each action."""
+
+        def __init__(self, desk):
+            self.judge, self.judged, self.too_early = Clerk(desk), 0, 0
+
+        def see_action(self, action):
+            assert self.judge.accepts(action), action
+            self.judged += 1
+            early = [Action(Tool.CLOSE_CHAT), Action(Tool.TRANSFER_CHAT), Action(Tool.SEND_TEXT_TO_CHAT, GOODBYE)]
+            self.too_early += sum(self.judge.accepts(other) for other in early if other.tool is not action.tool)
+            self.judge.see(action)
+
+    for dialogue in dialogues[::8]:
+        desk = Desk(build_services(dialogue, schema))
+        witness = Judging(desk)
+
+        class Heard(Clerk):
+            def hear(self, said, judge=witness.judge):
+                judge.hear(said)
+                super().hear(said)
+
+        outcome = play_at(desk, dialogue, Heard(desk), witness)
+        assert (witness.judged, witness.too_early) == (sum(outcome.actions.values()), 0)
 
 
 def test_pages_of_real_sessions_are_read_and_offer_what_is_done(real):
