@@ -21,7 +21,7 @@ TIMED_OUT = "timed out"
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """One session: how it ended, what was not right about it, and how many actions it took by tool."""
+    """One session: how it ended, what was not right about it, how many actions it took by tool, and active seconds."""
 
     dialogue_id: str
     ended: str
@@ -32,6 +32,7 @@ class Outcome(msgspec.Struct, frozen=True):
     misinformed: tuple[str, ...]
     customer_finished: bool
     actions: dict[str, int]
+    operator_seconds: float
 
     @property
     def is_right(self) -> bool:
@@ -51,8 +52,10 @@ def read_goal_bookings(dialogue: Dialogue, schema: Schema) -> list[Booking]:
     ]
 
 
-def judge(dialogue: Dialogue, schema: Schema, desk: Desk, customer: Customer, actions: Mapping[Tool, int]) -> Outcome:
-    """How the session at `desk` came out for `customer`, after `actions`."""
+def judge(
+    dialogue: Dialogue, schema: Schema, desk: Desk, customer: Customer, actions: Mapping[Tool, int], seconds: float
+) -> Outcome:
+    """How the session at `desk` came out for `customer`, after `actions` that took `seconds`."""
     goal = Counter(read_goal_bookings(dialogue, schema))
     books = Counter(desk.services.books)
     return Outcome(
@@ -65,14 +68,15 @@ def judge(dialogue: Dialogue, schema: Schema, desk: Desk, customer: Customer, ac
         tuple(question.slot for question in customer.questions if question.answered is False),
         customer.finished,
         {tool.value: actions[tool] for tool in Tool if tool in actions},
+        seconds,
     )
 
 
 class Summary(msgspec.Struct, frozen=True):
     """How sessions came out. Shares are of `sessions`; `right_with_transactions` of those whose goal has any.
 
-    `actions` are means a session; `manners` are the operators' assumed rates; `left_out` counts dialogues that cannot
-    be played, by reason.
+    `actions` are means a session, and so are `operator_seconds` as assumed (effort.py), at half and at double of that;
+    `manners` are the operators' assumed rates; `left_out` counts dialogues that cannot be played, by reason.
     """
 
     sessions: int
@@ -86,6 +90,7 @@ class Summary(msgspec.Struct, frozen=True):
     answers_wrong: float
     unfinished: float
     actions: dict[str, float]
+    operator_seconds: dict[str, float]
     manners: Manners
     left_out: dict[str, int]
     not_right: tuple[str, ...]
@@ -101,6 +106,8 @@ class Summary(msgspec.Struct, frozen=True):
         rates = ", ".join(f"{name} {rate:g}" for name, rate in msgspec.structs.asdict(self.manners).items())
         lines.append(f"operators, as assumed: {rates}")
         lines.append(f"{sum(self.actions.values()):.1f} actions a session")
+        told = ", ".join(f"{seconds:.0f} {name}" for name, seconds in self.operator_seconds.items())
+        lines.append(f"operator's active seconds a session: {told}")
         return "\n".join([*lines, *(f"{count} left out: {reason}" for reason, count in self.left_out.items())])
 
 
@@ -114,6 +121,7 @@ def summarise(outcomes: Sequence[Outcome], manners: Manners, left_out: LeftOut) 
 
     booking = [outcome for outcome in outcomes if outcome.goal]
     actions = sum((Counter(outcome.actions) for outcome in outcomes), Counter[str]())
+    seconds = sum(outcome.operator_seconds for outcome in outcomes) / len(outcomes)
     return Summary(
         sessions=len(outcomes),
         right=share(lambda outcome: outcome.is_right),
@@ -126,6 +134,7 @@ def summarise(outcomes: Sequence[Outcome], manners: Manners, left_out: LeftOut) 
         answers_wrong=share(lambda outcome: outcome.misinformed),
         unfinished=share(lambda outcome: not outcome.customer_finished),
         actions={tool: count / len(outcomes) for tool, count in actions.items()},
+        operator_seconds={"assumed": seconds, "half": seconds / 2, "double": seconds * 2},
         manners=manners,
         left_out=dict(left_out.counts),
         not_right=tuple(outcome.dialogue_id for outcome in outcomes if not outcome.is_right),

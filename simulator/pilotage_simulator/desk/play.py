@@ -10,6 +10,7 @@ from pilotage_core.actions import Action, Tool
 from pilotage_simulator.desk.clerk import PERFECT, Clerk, Manners
 from pilotage_simulator.desk.customer import Customer, Said, read_goal
 from pilotage_simulator.desk.desk import Desk
+from pilotage_simulator.desk.effort import find_seconds
 from pilotage_simulator.desk.outcome import Outcome, judge
 from pilotage_simulator.desk.services import build_services
 from pilotage_simulator.desk.sgd import Act, Dialogue, Schema
@@ -59,6 +60,7 @@ def play_at(desk: Desk, dialogue: Dialogue, operator: Operator, witness: Witness
     """
     customer = Customer(*read_goal(dialogue))
     done: Counter[Tool] = Counter()
+    seconds = 0.0
     witness.see_desk(desk)
     said = customer.begin()
     for _ in range(MOST_ACTIONS):
@@ -70,6 +72,7 @@ def play_at(desk: Desk, dialogue: Dialogue, operator: Operator, witness: Witness
             witness.see_action(msgspec.structs.replace(action, text=text))
             message = desk.act(action)
             done[action.tool] += 1
+            seconds += find_seconds(action)
             heard += message.acts if message is not None else ()
             if not desk.closed:
                 witness.see_desk(desk)
@@ -77,4 +80,4 @@ def play_at(desk: Desk, dialogue: Dialogue, operator: Operator, witness: Witness
             customer.listen(heard)
             break
         said = customer.hear(heard)
-    return judge(dialogue, desk.services.schema, desk, customer, done)
+    return judge(dialogue, desk.services.schema, desk, customer, done, seconds)

@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from pilotage_core.actions import Action, Tool
+from pilotage_core.actions import Action
 from pilotage_core.events import ActionTaken, Author, Closing, MessagePosted, ScreenShown, SessionClosed, SessionOpened
 from pilotage_core.reading import read_screen
 from pilotage_core.record import SessionRecord
 from pilotage_simulator.desk.clerk import PEOPLE
 from pilotage_simulator.desk.desk import TRANSFERRED, Desk
+from pilotage_simulator.desk.effort import find_seconds
 from pilotage_simulator.desk.play import Witness, play
 from pilotage_simulator.desk.screens import SCHEMA, build_page
 from pilotage_simulator.desk.sgd import SCHEMA_FILE, Dialogue, LeftOut, Schema, read_dialogues, read_schema
@@ -22,8 +23,8 @@ EPOCH = datetime(2019, 3, 1, tzinfo=UTC)
 """The day that the dialogues speak from."""
 BETWEEN_SESSIONS = timedelta(minutes=5)
 SHIFT_HOURS, OPERATORS_OF_SHIFT = 8, 3
-CLICK_SECONDS, CHARACTERS_A_SECOND, READING_SECONDS, CUSTOMER_SECONDS = 1.5, 5.0, 2.0, 8.0
-"""Assumed, not measured: a click, typing, looking before a message; how long a customer takes to answer."""
+CUSTOMER_SECONDS = 8.0
+"""How long a customer takes to answer: assumed."""
 
 MONEY = frozenset({"Banks", "Calendar"})
 BOOKINGS = frozenset({"Homes", "Hotels", "RentalCars", "Restaurants", "RideSharing", "Services"})
@@ -93,10 +94,3 @@ class _Writer(Witness):
         seconds = find_seconds(action)
         self._log.wait(seconds)
         self._log.add(ActionTaken((action,), self._operator, seconds))
-
-
-def find_seconds(action: Action) -> float:
-    """The operator's time on `action`, as assumed."""
-    if action.tool is Tool.SEND_TEXT_TO_CHAT:
-        return READING_SECONDS + CLICK_SECONDS
-    return CLICK_SECONDS + (len(action.value) / CHARACTERS_A_SECOND if action.tool is Tool.FILL_INPUT else 0)

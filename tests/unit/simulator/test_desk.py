@@ -395,5 +395,6 @@ def test_the_command_says_how_sessions_came_out(files):
     told = CliRunner().invoke(app, ["desk", "--sgd", str(files), "--perfect", "--json"])
     summary = json.loads(told.stdout)
     assert (told.exit_code, summary["sessions"], summary["right"]) == (0, 1, 1.0)
+    assert 2 * summary["operator_seconds"]["assumed"] == summary["operator_seconds"]["double"] > 50
     assert sum(summary["left_out"].values()) == 1
     assert "100.00% right" in CliRunner().invoke(app, ["desk", "--sgd", str(files), "--perfect"]).stdout
