@@ -14,7 +14,14 @@ import numpy.typing as npt
 from scipy.special import betainc, betaincinv
 
 from pilotage_core.certificate import Certificate, EvidenceDigests, LabelsFrom, ScoreSource, session_precision_bound
-from pilotage_core.design_effect import inflate, intraclass_correlation, log_odds_variance, sum_squares, weigh_errors
+from pilotage_core.design_effect import (
+    acceptance_by_score,
+    inflate,
+    intraclass_correlation,
+    log_odds_variance,
+    sum_squares,
+    weigh_errors,
+)
 from pilotage_core.errors import EvidenceError, InvalidInputError
 
 FloatArray = npt.NDArray[np.float64]
@@ -25,14 +32,14 @@ GRID_STEPS = 200  # prefixes tested; registered here, before any data
 LEAST_SELECTED = 60
 LEAST_SELECTED_SHARE = 0.1
 MOST_UNKNOWN_SHARE = 0.5  # of labels whose operator is not known
-SCORE_BINS = 30  # for acceptance by score, with at least this many labels each:
-LEAST_IN_BIN = 50
 
 
 OF_DELTA = 0.9  # for the walk from the strictest end
 STARTS = ((0.0, OF_DELTA), (1.0, 1.0 - OF_DELTA))
 """Where a walk starts, as a share of the labels, and its share of δ. A walk ends at its first failure, and the few
-labels of the highest scores may fail by chance what all plainly earn: so all together are a start too."""
+labels of the highest scores may fail by chance what all plainly earn: so all together are a start too, where operators
+are LEAST_OPERATORS or one: that few who differ are alike by luck does not get rarer as δ gets smaller."""
+LEAST_OPERATORS = 7  # effective (Kish): eight who give about as many labels each
 
 
 class CalibrationReason(StrEnum):
@@ -42,9 +49,7 @@ class CalibrationReason(StrEnum):
     NO_LABELS = "NoLabels"
     TOO_FEW_LABELS = "TooFewLabels"  # fewer than the first prefix needs, or than can speak for what is seldom looked at
     NONE_ACCEPTED = "NoneAccepted"
-    OPERATORS_UNKNOWN = (
-        "OperatorsUnknown"  # too many labels are by nobody knows whom: how operators differ is not known
-    )
+    OPERATORS_UNKNOWN = "OperatorsUnknown"  # of too many labels: how operators differ is not known
     FIRST_PREFIX_FAILED = "FirstPrefixFailed"  # even the highest scores do not reach the target with confidence
 
 
@@ -77,7 +82,8 @@ class TauResult:
     differ and n are too few. `bound` is the lower confidence bound of precision. `icc` is ρ between labels of one
     operator at the target precision. `design_effect` is what n and errors were divided by: for operators or sessions
     that differ, for their being few, for unequal propensities. `grid_tested` prefixes were tested. `tau_tighter` and
-    `tau_looser` are the neighbouring grid steps.
+    `tau_looser` are the next stricter grid step that passed, and the next laxer one. `of_delta` is the share of δ that
+    bound and design effect are at.
     """
 
     tau: float | None
@@ -96,6 +102,7 @@ class TauResult:
     grid_tested: int = 0
     tau_tighter: float | None = None
     tau_looser: float | None = None
+    of_delta: float = OF_DELTA
 
 
 def calibrate(
@@ -203,17 +210,18 @@ def _walk(ranked: Labels, needed: int, empty: TauResult) -> TauResult:
     weights = np.ones(n) if ranked.propensities is None else 1.0 / ranked.propensities
     heaviest = max(float(weights.max()), 1.0 / ranked.least_propensity)
     # So many labels weigh as much as the fewest of the heaviest kind that could certify without an error.
-    fewest = _fewest(empty.target, empty.delta * OF_DELTA)
-    enough = n * heaviest / float(weights.sum()) * fewest
-    if enough > n + 1e-6:
+    heavier = n * heaviest / float(weights.sum()) if math.isfinite(heaviest) else math.inf
+    if (enough := heavier * _fewest(empty.target, empty.delta * OF_DELTA)) > n + 1e-6:
         needed = math.ceil(min(enough, 1e15))  # however near 0 a propensity is
         return replace(empty, reason=CalibrationReason.TOO_FEW_LABELS, needed=needed)
     totals = np.cumsum(weights)[ends]
     error_rates = np.cumsum(weights * ~ranked.accepted)[ends] / totals
     clusters, icc = _find_clusters(ranked, weights, ends, block_end, empty.target)
     errors_weigh = weigh_errors(weights, ranked.accepted, ends, heaviest)
-    passed, tested, shown = np.zeros(len(ends), dtype=np.bool_), 0, (-1, 0.0, 0.0)
+    passed, tested, shown = np.zeros(len(ends), dtype=np.bool_), 0, (-1, 0.0, 0.0, 0.0)
     for share, of_delta in STARTS:
+        if share and empty.operators > 1 and clusters[1][2][-1] < LEAST_OPERATORS - 1e-9:
+            continue
         delta = empty.delta * of_delta
         inflation = np.ones(len(ends))
         for between, per_cluster, count in clusters:
@@ -232,8 +240,9 @@ def _walk(ranked: Labels, needed: int, empty: TauResult) -> TauResult:
         at = max(stop - 1, first)
         if shown[0] < 0 or (stop > first and at > shown[0]):
             bound = precision_bound(float(effective[at]), float(effective_errors[at]), delta)
-            shown = at, bound, float((ends[at] + 1) / effective[at])
-    at, bound, design_effect = shown
+            shown = at, bound, float((ends[at] + 1) / effective[at]), of_delta
+    at, bound, design_effect, of_delta = shown
+    tighter = np.flatnonzero(passed[:at])[-1:]
     certified, end, taus = bool(passed[at]), int(ends[at]), ranked.scores[ends]
     return replace(
         empty,
@@ -246,9 +255,9 @@ def _walk(ranked: Labels, needed: int, empty: TauResult) -> TauResult:
         design_effect=design_effect,
         icc=icc,
         grid_tested=tested,
-        # Only what passed is a step to tighten to: beside a later start there may be a prefix that failed.
-        tau_tighter=float(taus[at - 1]) if certified and at > 0 and passed[at - 1] else None,
+        tau_tighter=float(taus[tighter[0]]) if certified and len(tighter) else None,
         tau_looser=float(taus[at + 1]) if certified and at + 1 < len(ends) else None,
+        of_delta=of_delta,
     )
 
 
@@ -257,12 +266,11 @@ def _find_clusters(
 ) -> tuple[list[tuple[float, FloatArray, FloatArray]], float]:
     """How sessions and operators differ, for each prefix: what `inflate` takes, save δ. And ρ between an operator's.
 
-    A triple holds ρ, a cluster's mean weight in labels, and how many clusters there are (Kish: with weights, n labels
-    say as much as (Σw)² / Σw²).
+    A triple holds ρ, labels a cluster, and clusters (Kish: with weights, n labels say as much as (Σw)² / Σw²).
     """
     totals = np.cumsum(weights)[ends]
     spread = np.cumsum(weights * weights)[ends]
-    expected = _acceptance_by_score(ranked, block_end)
+    expected = acceptance_by_score(ranked.accepted, block_end)
     everyone = np.ones(len(weights), dtype=np.bool_)
     told = everyone if ranked.known is None else ranked.known
     found: list[tuple[float, FloatArray, FloatArray]] = []
@@ -284,14 +292,6 @@ def _first_with_power(errorless: FloatArray, target: float, delta: float) -> int
     """
     able = np.flatnonzero(errorless >= _fewest(target, delta) - 1e-9)
     return int(able[0]) if len(able) else 0
-
-
-def _acceptance_by_score(ranked: Labels, block_end: IntArray) -> FloatArray:
-    """Share accepted among labels of about the same score, for each label; equal scores share a bin."""
-    n = len(block_end)
-    bins = block_end * min(SCORE_BINS, max(1, n // LEAST_IN_BIN)) // n
-    shares = np.bincount(bins, weights=ranked.accepted) / np.maximum(np.bincount(bins), 1)
-    return np.asarray(shares[bins], dtype=np.float64)
 
 
 def _tie_block_ends(ranked_scores: FloatArray) -> IntArray:

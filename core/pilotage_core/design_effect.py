@@ -15,7 +15,20 @@ IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 
 CAUTION = 0.25  # standard errors; the least that kept every promised world within delta (docs/evidence)
+SCORE_BINS = 30  # for acceptance by score, with at least this many labels each:
+LEAST_IN_BIN = 50
 PLAUSIBLE_ICC = 0.1  # how large ρ may well be: it is believed as far as its standard error is small beside this
+
+
+def acceptance_by_score(accepted: BoolArray, block_end: IntArray) -> FloatArray:
+    """Share accepted among labels of about the same score, for each label; equal scores share a bin.
+
+    Labels are ranked by score; `block_end` is the last index that has the score of each.
+    """
+    n = len(block_end)
+    bins = block_end * min(SCORE_BINS, max(1, n // LEAST_IN_BIN)) // n
+    shares = np.bincount(bins, weights=accepted) / np.maximum(np.bincount(bins), 1)
+    return np.asarray(shares[bins], dtype=np.float64)
 
 
 def log_odds_variance(groups: IntArray, accepted: BoolArray, expected: FloatArray) -> tuple[float, float]:

@@ -12,7 +12,14 @@ import numpy.typing as npt
 from scipy.optimize import isotonic_regression
 from scipy.special import betainc, betaincinv
 
-from pilotage_core.calibration import GRID_STEPS, LEAST_SELECTED_SHARE, STARTS, TauResult, least_selected
+from pilotage_core.calibration import (
+    GRID_STEPS,
+    LEAST_OPERATORS,
+    LEAST_SELECTED_SHARE,
+    STARTS,
+    TauResult,
+    least_selected,
+)
 from pilotage_core.design_effect import inflate
 from pilotage_trainer.public import RiskCoverage
 
@@ -40,14 +47,17 @@ class Projection:
         `by_others` too, so many that nobody gives more of them.
         """
         result, kept = self.result, self.coverage * labels
-        effective = kept / self.count_design_effects(self.coverage * result.n if by_others else kept)
-        errors = effective * (1.0 - (self.precision if precision is None else precision))
-        p_values = betainc(np.maximum(effective - errors, 1e-9), errors + 1.0, result.target)
         testable = kept >= least_selected(labels, target=result.target, delta=result.delta) - 1e-9
         testable &= self.coverage * result.n >= result.needed - 1e-9
         certified = 0.0
         for share, of_delta in STARTS:
+            if share and result.operators > 1 and self._operators < LEAST_OPERATORS:
+                continue
             delta = result.delta * of_delta
+            like = self.coverage * result.n if by_others else kept
+            effective = kept / self.count_design_effects(like, of_delta)
+            errors = effective * (1.0 - (self.precision if precision is None else precision))
+            p_values = betainc(np.maximum(effective - errors, 1e-9), errors + 1.0, result.target)
             able = effective >= np.log(delta) / np.log(result.target)  # a walk begins where a pass is possible
             walk = np.flatnonzero(testable & able & (self.coverage >= share - 1e-9))
             if len(walk) and p_values[walk[0]] <= delta:
@@ -70,16 +80,19 @@ class Projection:
         effective = kept / self.count_design_effects(kept)
         return effective * self.precision, effective * (1.0 - self.precision)
 
-    def count_design_effects(self, kept: FloatArray) -> FloatArray:
-        """The design effect of `kept` labels by the operators seen.
+    @property
+    def _operators(self) -> float:
+        return (self.result.selected or self.result.n) / self.labels_each
+
+    def count_design_effects(self, kept: FloatArray, of_delta: float | None = None) -> FloatArray:
+        """The design effect of `kept` labels by the operators seen, at that share of δ (None: as `result` has it).
 
         That of `result`, grown as `inflate` does with labels each.
         """
-        result, operators = self.result, np.array((self.result.selected or self.result.n) / self.labels_each)
-        grown, seen = (
-            inflate(result.icc, each, operators, result.delta)
-            for each in (kept / operators, np.array(self.labels_each))
-        )
+        result, operators = self.result, np.array(self._operators)
+        shown = result.delta * result.of_delta
+        grown = inflate(result.icc, kept / operators, operators, shown if of_delta is None else result.delta * of_delta)
+        seen = inflate(result.icc, np.array(self.labels_each), operators, shown)
         return np.asarray(result.design_effect * grown / seen, dtype=np.float64)
 
 

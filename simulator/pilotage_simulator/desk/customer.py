@@ -5,7 +5,7 @@ it corrects what it is told wrongly, asks what was asked, and leaves when it has
 ends. Not here: whether it was served right (outcome.py).
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -13,7 +13,7 @@ from typing import NamedTuple
 import msgspec
 
 from pilotage_simulator.desk.desk import Message
-from pilotage_simulator.desk.sgd import DONTCARE, SYSTEM, Act, Dialogue, Frame, Turn
+from pilotage_simulator.desk.sgd import DONTCARE, SYSTEM, Act, Call, Dialogue, Frame, Turn
 
 KINDS = ("CONFIRM", "OFFER_INTENT", "OFFER", "NOTIFY_SUCCESS", "NOTIFY_FAILURE", "REQUEST", "INFORM", "REQ_MORE")
 """What an operator's turn is about, the weightiest first."""
@@ -56,12 +56,16 @@ class Line(NamedTuple):
 
 @dataclass
 class Task:
-    """One intent as recorded: what was told, confirmed or called (the last word of each slot), and what it was for."""
+    """One intent as recorded: what was told, confirmed or called (the last word of each slot), and what it was for.
+
+    `calls` are those that the recorded operator made for it.
+    """
 
     service: str
     intent: str
     values: dict[str, Act]
     ends: str = ""
+    calls: list[tuple[str, Call]] = field(default_factory=list)
 
 
 class Question(msgspec.Struct):
@@ -90,6 +94,7 @@ def read_goal(dialogue: Dialogue) -> tuple[tuple[Line, ...], tuple[Task, ...]]:
             heard = acts
             if tasks and frame is not None:
                 _note_task(tasks[-1], acts, frame.service_call.parameters if frame.service_call else {})
+                tasks[-1].calls += [(frame.service, frame.service_call)] if frame.service_call else []
             continue
         if intent := _find_intent(acts, heard):
             tasks.append(Task(frame.service if frame else "", intent, {}))
@@ -135,7 +140,7 @@ def _find_told(reply: Sequence[Act], slot: str) -> frozenset[str]:
 
 @dataclass
 class Customer:
-    """One customer. `finished`: it left with all that it came for; `gave_up`: it left without."""
+    """One customer. `finished`: it left with all that it came for; `gave_up`: it left without. `heard` is by task."""
 
     lines: tuple[Line, ...]
     tasks: tuple[Task, ...]
@@ -144,7 +149,7 @@ class Customer:
     turns: int = 0
     finished: bool = False
     gave_up: bool = False
-    heard: set[str] = field(default_factory=set)
+    heard: dict[int, set[str]] = field(default_factory=lambda: defaultdict(set))
     questions: list[Question] = field(default_factory=list)
     corrected: Counter[str] = field(default_factory=Counter)
 
@@ -171,7 +176,7 @@ class Customer:
         if self.turns > TURNS_OF_PATIENCE * len(self.lines):
             self.gave_up = True
             return Said("I have no more time for this.", (Act("GOODBYE"),))
-        self.heard |= {act.act for act in acts}
+        self.heard[self.task] |= {act.act for act in acts}
         match find_kind_of_turn(acts):
             case "REQUEST":
                 return self._answer([act.slot for act in acts if act.act == "REQUEST"])
@@ -189,7 +194,7 @@ class Customer:
         for question in self.questions:
             told = [act for act in acts if act.act in TELLS and act.slot == question.slot]
             if told and question.answered is None:
-                question.answered = any(question.expected & {*act.values, *act.canonical_values} for act in told)
+                question.answered = all(question.expected & {*act.values, *act.canonical_values} for act in told)
 
     # --- what it answers ---------------------------------------------------------------------------------------------
     def _answer(self, slots: Sequence[str]) -> Said:
@@ -238,7 +243,7 @@ class Customer:
         def is_shown(line: Line) -> bool:
             offered = [act for act in line.heard if act.act == "OFFER"]
             both = [act for act in offered if act.slot in shown]
-            return all({*act.values, *act.canonical_values} & shown[act.slot] for act in both)
+            return bool(both) and all({*act.values, *act.canonical_values} & shown[act.slot] for act in both)
 
         number = self._next("OFFER", is_shown)
         if number is not None:
@@ -305,7 +310,7 @@ class Customer:
         return (
             not self.tasks
             or not self.tasks[self.task].ends
-            or bool(self.heard & {self.tasks[self.task].ends, "NOTIFY_FAILURE"})
+            or bool(self.heard[self.task] & {self.tasks[self.task].ends, "NOTIFY_FAILURE"})
         )
 
     # --- what it does ------------------------------------------------------------------------------------------------
@@ -314,7 +319,6 @@ class Customer:
         line = self.lines[number]
         if number > self.cursor:
             if self.cursor >= 0 and not self._is_here(number):
-                self.heard.clear()
                 self.corrected.clear()
             self.cursor = number
         self.spoken.add(number)

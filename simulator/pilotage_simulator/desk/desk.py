@@ -53,6 +53,7 @@ class Desk:
     found_for: str = ""
     row: dict[str, str] | None = None
     said: set[str] = field(default_factory=set)
+    has_booked: bool = False
     closed: str = ""
 
     # --- what is there -----------------------------------------------------------------------------------------------
@@ -96,7 +97,7 @@ class Desk:
                 yield Reply("say:confirm", _tell("CONFIRM", held, self.services))
             if self.is_booked:
                 yield Reply("say:success", (Act("NOTIFY_SUCCESS"),))
-        if self.has_failed or (self.row is not None and self._rows() and not self.is_booked):  # or: no other one
+        if self.has_failed or (self.row is not None and self._rows() and not self.has_booked):  # or: no other one
             yield Reply("say:failure", (Act("NOTIFY_FAILURE"), Act("REQ_MORE")))
         if self.alternative:
             yield Reply("say:alternative", (Act("NOTIFY_FAILURE"), *_tell("OFFER", self.alternative, self.services)))
@@ -150,6 +151,7 @@ class Desk:
             raise InvalidActionError(f"there is no procedure {service}/{intent}", where="desk")
         carried = self.row if self.row is not None and self.found_for == service else {}
         self.service, self.intent, self.submitted, self.answer = found, wanted, None, None
+        self.has_booked = False
         self.fields = dict.fromkeys(wanted.slots, "")
         if wanted.is_transactional:
             self.fields |= {slot: value for slot, value in wanted.optional_slots.items() if value != DONTCARE}
@@ -171,6 +173,7 @@ class Desk:
         held = {slot: self.services.understand(slot, value) for slot, value in self.fields.items() if value}
         self.answer = self.services.call(self.service.service_name, Call(self.intent.name, held))
         self.submitted, self.found_for = dict(self.fields), self.service.service_name
+        self.has_booked = self.has_booked or self.is_booked
         self.row = self.answer.rows[0] if self.intent.is_transactional and self.answer.rows else None
 
     def _say(self, control_id: str) -> Message:

@@ -5,7 +5,7 @@ session was closed. A transaction too many or another one is wrong, one too few 
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -28,6 +28,7 @@ class Outcome(msgspec.Struct, frozen=True):
     goal: tuple[Booking, ...]
     wrong: tuple[Booking, ...]
     missing: tuple[Booking, ...]
+    unserved: tuple[str, ...]
     unanswered: tuple[str, ...]
     misinformed: tuple[str, ...]
     customer_finished: bool
@@ -37,7 +38,7 @@ class Outcome(msgspec.Struct, frozen=True):
     @property
     def is_right(self) -> bool:
         """Whether nothing is amiss. A transfer is another's to finish: right as far as the books are."""
-        amiss = self.wrong or self.missing or self.unanswered or self.misinformed
+        amiss = self.wrong or self.missing or self.unserved or self.unanswered or self.misinformed
         return not amiss and self.customer_finished and self.ended != TIMED_OUT
 
 
@@ -52,6 +53,30 @@ def read_goal_bookings(dialogue: Dialogue, schema: Schema) -> list[Booking]:
     ]
 
 
+def find_unserved(schema: Schema, desk: Desk, customer: Customer) -> Iterator[str]:
+    """The intents for which no service was asked the like of what was asked as recorded, or whose end was not told.
+
+    Alike: the same required values, and no other value of an optional one. The end is the best that was recorded: a
+    success, else an offer. So neither a failure that was never tried nor a search that was never told passes for it.
+    """
+    for number, task in enumerate(customer.tasks):
+        recorded = [build_booking(schema[service], call) for service, call in task.calls]
+        tried = not recorded or any(_is_like(made, call, schema) for made in desk.services.calls for call in recorded)
+        told = task.ends in ("", "NOTIFY_FAILURE") or task.ends in customer.heard[number]
+        if not (tried and told):
+            yield task.intent
+
+
+def _is_like(made: Booking, recorded: Booking, schema: Schema) -> bool:
+    if (made.service, made.intent) != (recorded.service, recorded.intent):
+        return False
+    intent = schema[made.service].intent(made.intent)
+    ours, theirs = dict(made.parameters), dict(recorded.parameters)
+    required = intent.required_slots if intent is not None else ()
+    same = all(ours.get(slot) == theirs.get(slot) for slot in required)
+    return same and all(ours[slot] == theirs[slot] for slot in ours.keys() & theirs.keys())
+
+
 def judge(
     dialogue: Dialogue, schema: Schema, desk: Desk, customer: Customer, actions: Mapping[Tool, int], seconds: float
 ) -> Outcome:
@@ -64,6 +89,7 @@ def judge(
         tuple(sorted(goal.elements())),
         tuple(sorted((books - goal).elements())),
         tuple(sorted((goal - books).elements())),
+        tuple(find_unserved(schema, desk, customer)),
         tuple(question.slot for question in customer.questions if question.answered is None),
         tuple(question.slot for question in customer.questions if question.answered is False),
         customer.finished,
@@ -86,6 +112,7 @@ class Summary(msgspec.Struct, frozen=True):
     timed_out: float
     wrong_transactions: float
     missing_transactions: float
+    unserved: float
     answers_missing: float
     answers_wrong: float
     unfinished: float
@@ -100,6 +127,7 @@ class Summary(msgspec.Struct, frozen=True):
         if self.right_with_transactions is not None:
             lines.append(f"{self.right_with_transactions:.2%} right of those that book something")
         lines.append(f"{self.wrong_transactions:.2%} with a wrong booking, {self.missing_transactions:.2%} lack one")
+        lines.append(f"{self.unserved:.2%} with an intent that was not served")
         lines.append(f"{self.answers_missing:.2%} with questions unanswered, {self.answers_wrong:.2%} answered wrongly")
         lines.append(f"{self.unfinished:.2%} ended before the customer had finished, {self.timed_out:.2%} timed out")
         lines.append(f"{self.transferred:.2%} transferred to another hand")
@@ -130,6 +158,7 @@ def summarise(outcomes: Sequence[Outcome], manners: Manners, left_out: LeftOut) 
         timed_out=share(lambda outcome: outcome.ended == TIMED_OUT),
         wrong_transactions=share(lambda outcome: outcome.wrong),
         missing_transactions=share(lambda outcome: outcome.missing),
+        unserved=share(lambda outcome: outcome.unserved),
         answers_missing=share(lambda outcome: outcome.unanswered),
         answers_wrong=share(lambda outcome: outcome.misinformed),
         unfinished=share(lambda outcome: not outcome.customer_finished),

@@ -38,13 +38,14 @@ class Answer(msgspec.Struct, frozen=True):
 
 @dataclass
 class Services:
-    """The services of one dialogue. `books` are what was transacted so far."""
+    """The services of one dialogue. `books` are what was transacted so far, `calls` all that they were asked."""
 
     schema: Schema
     answers: dict[tuple[str, str, tuple[tuple[str, str], ...]], Answer]
     canonical: dict[tuple[str, str], str]
     rows: dict[tuple[str, str], list[dict[str, str]]]
     books: list[Booking] = field(default_factory=list)
+    calls: list[Booking] = field(default_factory=list)
 
     def understand(self, slot: str, text: str) -> str:
         """`text`, typed into the field of `slot`, as services take it."""
@@ -53,6 +54,7 @@ class Services:
     def call(self, service: str, call: Call) -> Answer:
         """Answer `call`; a transaction that succeeds is in the books."""
         booking = build_booking(self.schema[service], call)
+        self.calls.append(booking)
         intent = self.schema[service].intent(call.method)
         answer = self.answers.get((service, call.method, booking.parameters))
         if intent is not None and intent.is_transactional:

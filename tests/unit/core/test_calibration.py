@@ -92,11 +92,21 @@ def test_what_all_labels_earn_is_not_refused_for_a_few_at_the_top():
 
 
 def test_a_step_to_tighten_to_has_passed_too():
-    """All pass, and the prefix before them does not: there is nothing tighter that was certified."""
-    labels = closings([*range(10, 70, 10), *range(954, 980)])
-    result = run(*labels, target=0.95)
-    assert (result.reason, result.selected) == (CalibrationReason.CERTIFIED, 986)
-    assert result.tau_tighter is None
+    """All pass, and of the prefixes before them those up to a dip: the laxest of these is the step."""
+    dip = run(*closings(range(300, 332)), target=0.95)
+    assert (dip.selected, dip.tau) == (986, 0.5)
+    assert dip.tau_tighter is not None
+    assert dip.tau_tighter > 0.99 - 0.49 * 310 / 985
+    top = run(*closings([*range(10, 70, 10), *range(954, 980)]), target=0.95)
+    assert (top.selected, top.tau_tighter) == (986, None)
+
+
+@pytest.mark.parametrize(("operators", "certified"), [(1, True), (4, False), (12, True)])
+def test_few_operators_do_not_speak_for_all_labels_together(operators, certified):
+    """Two to six who happen to be alike: that luck does not get rarer as δ gets smaller."""
+    scores, accepted, _, sessions = closings([*range(10, 70, 10), *range(100, 986, 37)][:28])
+    result = run(scores, accepted, np.arange(986) % operators, sessions, target=0.95)
+    assert (result.reason is CalibrationReason.CERTIFIED) is certified
 
 
 def test_all_together_fail_at_their_share_of_delta():

@@ -163,6 +163,7 @@ def test_a_session_comes_out_right_and_the_customer_speaks_its_own_words():
         ({"customer_finished": False}, "left too early"),
         ({"wrong": "goal"}, "a wrong booking"),
         ({"missing": "goal"}, "a missing one"),
+        ({"unserved": ("FindRoom",)}, "nothing searched for"),
         ({"unanswered": ("phone",)}, "a question unanswered"),
         ({"misinformed": ("phone",)}, "a wrong answer"),
         ({"ended": TIMED_OUT}, "no end"),
@@ -322,8 +323,7 @@ def test_a_field_takes_one_line_or_one_of_its_options(action):
 
 
 def test_nothing_is_done_in_a_closed_session():
-    desk = a_desk()
-    desk.act(Action(Tool.TRANSFER_CHAT))
+    (desk := a_desk()).act(Action(Tool.TRANSFER_CHAT))
     with pytest.raises(InvalidActionError, match="over"):
         desk.act(say("say:more"))
 
