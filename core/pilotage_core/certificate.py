@@ -48,10 +48,10 @@ class Certificate(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknow
     Counts: `n` held-out labels, of which `selected` score ≥ tau, `errors` of them not accepted, by `operators` people.
     `bound` is a lower confidence bound (1 − `delta`) of precision at tau for the population those operators come from,
     and ≥ `target`. `coverage` is the share of labels at or above tau. `icc` is ρ, the intraclass correlation of labels
-    of one operator, and `design_effect` what n and errors were divided by. `tau_tighter` and `tau_looser` are the
-    neighbours on the same grid (None at its ends): the tighter one passed the same test. `session_bound` is the chance
-    that no action is wrong in a session of median length (`median_session_actions` critical actions). `issued_at` is
-    RFC 3339. A `score_from` of None is not told.
+    of one operator, and `design_effect` what n and errors were divided by. `tau_tighter` is the next stricter τ
+    of the same grid that passed too, `tau_looser` the next laxer one (None where there is none). `session_bound` is the
+    chance that no action is wrong in a session of median length (`median_session_actions` critical actions).
+    `issued_at` is RFC 3339. A `score_from` of None is not told.
     """
 
     process_cluster: str

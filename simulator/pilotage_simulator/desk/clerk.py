@@ -13,13 +13,11 @@ from random import Random
 import msgspec
 
 from pilotage_core.actions import Action, Tool
+from pilotage_core.proposal import TOOL_OF_KIND
 from pilotage_core.screen import ControlKind
 from pilotage_simulator.desk.customer import Said
-from pilotage_simulator.desk.desk import KIND_OF_TOOL, Desk, find_kind
+from pilotage_simulator.desk.desk import Desk, find_kind
 from pilotage_simulator.desk.sgd import Act
-
-TOOL_OF_KIND: dict[ControlKind, Tool] = {kind: tool for tool, kind in KIND_OF_TOOL.items()}
-
 
 GOODBYE = "say:goodbye"
 SUBMIT = Action(Tool.CLICK_CONTROL, "submit")

@@ -135,7 +135,7 @@ def _note_task(task: Task, acts: Sequence[Act], called: dict[str, str]) -> None:
 
 def _find_told(reply: Sequence[Act], slot: str) -> frozenset[str]:
     told = [act for act in reply if act.act in TELLS and act.slot == slot]
-    return frozenset(value for act in told for value in (*act.values, *act.canonical_values))
+    return frozenset().union(*(act.names for act in told))
 
 
 @dataclass
@@ -194,7 +194,7 @@ class Customer:
         for question in self.questions:
             told = [act for act in acts if act.act in TELLS and act.slot == question.slot]
             if told and question.answered is None:
-                question.answered = all(question.expected & {*act.values, *act.canonical_values} for act in told)
+                question.answered = all(question.expected & act.names for act in told)
 
     # --- what it answers ---------------------------------------------------------------------------------------------
     def _answer(self, slots: Sequence[str]) -> Said:
@@ -224,12 +224,11 @@ class Customer:
         wanted = {act.slot: act for act in self.lines[number].heard if act.act == "CONFIRM" and act.values}
         if ahead is None:
             wanted |= {act.slot: act for act in self.lines[number].said.acts if act.act == "INFORM"}
-        shown = {act.slot: {*act.values, *act.canonical_values} for act in acts if act.act == "CONFIRM"}
+        shown = {act.slot: act.names for act in acts if act.act == "CONFIRM"}
         wrong = [
             Act("INFORM", slot, act.values, act.canonical_values)
             for slot, act in wanted.items()
-            if not {*act.values, *act.canonical_values} & shown.get(slot, {DONTCARE})
-            and self.corrected[slot] < CORRECTIONS_OF_PATIENCE
+            if not act.names & shown.get(slot, {DONTCARE}) and self.corrected[slot] < CORRECTIONS_OF_PATIENCE
         ]
         self.corrected.update(act.slot for act in wrong)
         if wrong:
@@ -238,12 +237,12 @@ class Customer:
 
     def _weigh(self, acts: Sequence[Act]) -> Said:
         """Answer an offer as it was answered, if it is one that the dialogue knows; else ask for another."""
-        shown = {act.slot: {*act.values, *act.canonical_values} for act in acts if act.act in TELLS}
+        shown = {act.slot: act.names for act in acts if act.act in TELLS}
 
         def is_shown(line: Line) -> bool:
             offered = [act for act in line.heard if act.act == "OFFER"]
             both = [act for act in offered if act.slot in shown]
-            return bool(both) and all({*act.values, *act.canonical_values} & shown[act.slot] for act in both)
+            return bool(both) and all(act.names & shown[act.slot] for act in both)
 
         number = self._next("OFFER", is_shown)
         if number is not None:

@@ -10,20 +10,15 @@ from typing import NamedTuple
 
 import msgspec
 
-from pilotage_core.actions import Action, Tool
+from pilotage_core.actions import VALUE_TOOLS, Action, Tool
 from pilotage_core.errors import InvalidActionError
+from pilotage_core.proposal import TOOL_OF_KIND
 from pilotage_core.screen import ControlKind
 from pilotage_simulator.desk.services import Answer, Services
 from pilotage_simulator.desk.sgd import DONTCARE, Act, Call, Intent, Service, Slot
 
 MOST_RADIOS, MOST_OPTIONS = 3, 8
 CLOSED, TRANSFERRED = "closed", "transferred"
-KIND_OF_TOOL = {
-    Tool.FILL_INPUT: ControlKind.INPUT,
-    Tool.SELECT_RADIO_BUTTON: ControlKind.RADIO,
-    Tool.SELECT_ELEMENT_IN_SELECT: ControlKind.SELECT,
-    Tool.SELECT_ELEMENT_IN_COMBO_BOX: ControlKind.COMBO_BOX,
-}
 
 
 class Message(msgspec.Struct, frozen=True):
@@ -134,7 +129,7 @@ class Desk:
                 self.closed = CLOSED
             case Tool.TRANSFER_CHAT:
                 self.closed = TRANSFERRED
-            case _ if action.tool in KIND_OF_TOOL and kind == "slot":
+            case _ if action.tool in VALUE_TOOLS and kind == "slot":
                 self._fill(rest, action)
             case _:
                 raise InvalidActionError(f"{action.tool} {action.control_id} is not enabled now", where="desk")
@@ -159,7 +154,7 @@ class Desk:
 
     def _fill(self, name: str, action: Action) -> None:
         slot = self.service.slot(name) if self.service is not None else None
-        if slot is None or name not in self.fields or KIND_OF_TOOL[action.tool] is not find_kind(slot):
+        if slot is None or name not in self.fields or action.tool is not TOOL_OF_KIND[find_kind(slot)]:
             raise InvalidActionError(f"{action.tool} {action.control_id} is not enabled now", where="desk")
         if (options := slot.options) and action.value not in options:
             raise InvalidActionError(f"{action.value!r} is none of {', '.join(options)}", where=action.control_id)

@@ -3,6 +3,7 @@
 `read_desk_records` is what the entry point `desk` of group `pilotage.records` leads to. Not here: assisted sessions.
 """
 
+import logging
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,6 +19,8 @@ from pilotage_simulator.desk.play import Witness, play
 from pilotage_simulator.desk.screens import SCHEMA, build_page
 from pilotage_simulator.desk.sgd import SCHEMA_FILE, Dialogue, LeftOut, Schema, read_dialogues, read_schema
 from pilotage_simulator.session_log import SessionLog
+
+log = logging.getLogger(__name__)
 
 EPOCH = datetime(2019, 3, 1, tzinfo=UTC)
 """The day that the dialogues speak from."""
@@ -52,13 +55,17 @@ def read_desk_records(
     """The dialogues of `path` (its schema beside it), played by the simulated operator, as closed sessions.
 
     Sessions begin five minutes apart in the file's order. A lane's name takes its dialogues, any other name takes all;
-    `part` (i, n) gives every n-th dialogue from the i-th on. Raises InvalidInputError naming file and line.
+    `part` (i, n) gives every n-th dialogue from the i-th on.
+    What cannot be played is logged. Raises InvalidInputError naming file and line.
     """
     schema = read_schema(Path(path).with_name(SCHEMA_FILE))
-    for number, dialogue in enumerate(read_dialogues(Path(path), schema, LeftOut())):
+    left_out = LeftOut()
+    for number, dialogue in enumerate(read_dialogues(Path(path), schema, left_out)):
         taken = process_cluster not in LANES or process_cluster == find_lane(dialogue)
         if taken and number % part[1] == part[0]:
             yield record_session(dialogue, schema, process_cluster, number)
+    if left_out.counts:
+        log.warning("%s: %s", path, left_out)
 
 
 def record_session(dialogue: Dialogue, schema: Schema, process_cluster: str, number: int) -> SessionRecord:

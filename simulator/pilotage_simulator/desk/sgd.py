@@ -81,6 +81,11 @@ class Act(msgspec.Struct, frozen=True):
     values: tuple[str, ...] = ()
     canonical_values: tuple[str, ...] = ()
 
+    @property
+    def names(self) -> frozenset[str]:
+        """Its values, in either words."""
+        return frozenset((*self.values, *self.canonical_values))
+
 
 class Call(msgspec.Struct, frozen=True):
     """A call of a service: the intent, and canonical values by slot."""

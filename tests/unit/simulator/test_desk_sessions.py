@@ -5,6 +5,7 @@ from importlib.metadata import entry_points
 from itertools import islice
 from random import Random
 
+import msgspec
 import pytest
 from typer.testing import CliRunner
 
@@ -196,6 +197,17 @@ def test_records_fold_and_part_by_lane(sgd_path):
     assert sorted(lanes) == sorted(record.session_id for record in every)
     assert next(read_desk_records(sgd_path, part=parts)) == every[0]
     assert len({record.closed_at[:10] for record in every}) >= 20
+
+
+def test_what_an_export_leaves_out_is_logged(sgd_path, tmp_path, caplog):
+    (tmp_path / SCHEMA_FILE).write_bytes(sgd_path.with_name(SCHEMA_FILE).read_bytes())
+    dialogue = next(read_dialogues(sgd_path, read_schema(tmp_path / SCHEMA_FILE), LeftOut()))
+    cut = msgspec.structs.replace(dialogue, turns=dialogue.turns[:3])
+    path = tmp_path / "dialogues.jsonl"
+    path.write_bytes(b"\n".join(map(msgspec.json.encode, (cut, dialogue))))
+    assert len(list(read_desk_records(path))) == 1
+    assert "1 left out" in caplog.text
+    assert f"{path}:1" in caplog.text
 
 
 def test_every_lane_has_work(real):
