@@ -30,12 +30,12 @@ from pilotage_trainer.artefact import MANIFEST, Manifest, write_artefact
 from pilotage_trainer.backends.counts import find_maker
 from pilotage_trainer.backends.counts.counts import Example, build_contexts, count_steps
 from pilotage_trainer.backends.counts.critic import StoredCritic
-from pilotage_trainer.backends.counts.features import read_prompt
 from pilotage_trainer.backends.counts.policy import Policy, StoredPolicy, StoredWeights
 from pilotage_trainer.backends.counts.served import POLICY_FILE
 from pilotage_trainer.backends.interface import CRITIC_FILE
 from pilotage_trainer.backends.open import load_models
 from pilotage_trainer.backends.rates import Rates
+from pilotage_trainer.backends.situation import read_prompt
 from pilotage_trainer.certify import scorers
 from pilotage_trainer.certify.scorers import InProcess, ServedPair
 

@@ -98,7 +98,7 @@ def test_where_it_does_not_confidence_is_the_score(pair):
     assert compared.share_better < 0.95
     point = human_points(sessions[0], DEFAULT_FORMAT)[0]
     step = f"open_procedure {point.taken.control_id}"
-    from pilotage_trainer.backends.counts.features import read_prompt
+    from pilotage_trainer.backends.situation import read_prompt
 
     expected = policy.predict(read_prompt(point.prompt)).mixed[step]
     assert critic.score(point.prompt + encode_action(point.taken, DEFAULT_FORMAT)) == expected

@@ -7,8 +7,8 @@ from pilotage_core.actions import Action, Tool
 from pilotage_core.dialog import DEFAULT_FORMAT, Dialog, DialogFormat, SnapshotKind
 from pilotage_core.walk import SessionWalk
 from pilotage_trainer.backends.counts.counts import build_contexts
-from pilotage_trainer.backends.counts.examples import read_points
-from pilotage_trainer.backends.counts.features import build_traits, list_candidates, read_prompt
+from pilotage_trainer.backends.counts.features import build_traits, list_candidates
+from pilotage_trainer.backends.situation import read_points, read_prompt
 from pilotage_trainer.sessions.export import human_points
 from pilotage_trainer.sessions.steps import OPERATOR_ONLY, name_step, step_action
 

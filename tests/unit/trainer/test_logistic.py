@@ -9,7 +9,7 @@ import pytest
 import scipy.optimize
 import scipy.sparse as sp
 
-from pilotage_trainer.backends.counts.logistic import fit_logistic, minimise
+from pilotage_trainer.backends.logistic import fit_logistic, minimise
 
 
 def rows_of(number, columns, kinds, seed, dtype=np.float64):

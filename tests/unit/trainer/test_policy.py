@@ -9,9 +9,9 @@ from pilotage_core.dialog import DEFAULT_FORMAT
 from pilotage_core.errors import EvidenceError
 from pilotage_trainer.backends.counts.counts import Example, build_contexts, count_steps
 from pilotage_trainer.backends.counts.examples import build_examples, measure_accuracy, predict_sessions
-from pilotage_trainer.backends.counts.features import read_prompt
 from pilotage_trainer.backends.counts.policy import Policy, StoredPolicy, StoredWeights
 from pilotage_trainer.backends.counts.policy_training import SHARES, choose_share, fit_policy, score_predictions
+from pilotage_trainer.backends.situation import read_prompt
 from pilotage_trainer.config import CountsPolicy
 from pilotage_trainer.failures import OneClassError
 from pilotage_trainer.sessions.export import human_points

@@ -14,10 +14,11 @@ from pilotage_core.events import SessionOpened
 from pilotage_core.record import SessionRecord
 from pilotage_core.screen import Screen
 from pilotage_core.state import is_identifier
-from pilotage_trainer.backends.counts.examples import COUNTS_FORM, build_examples, read_points
+from pilotage_trainer.backends.counts.examples import COUNTS_FORM, build_examples
 from pilotage_trainer.backends.counts.policy import Policy
 from pilotage_trainer.backends.counts.policy_training import fit_policy
 from pilotage_trainer.backends.counts.schema import allowed_on
+from pilotage_trainer.backends.situation import read_points
 from pilotage_trainer.config import CountsPolicy
 from pilotage_trainer.sessions.export import human_points, read_export, split_by_time
 from pilotage_trainer.sessions.labels import is_same_step

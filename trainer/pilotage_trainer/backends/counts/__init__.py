@@ -1,7 +1,7 @@
 """Count models: back-off counts with a log-linear part, and a logistic critic. numpy and scipy, no torch.
 
-features, schema, examples   a prompt read back into a situation; what a request allows; what is learned from
-counts, policy, critic       the models; fitted in policy_training, critic_training, logistic
+features, schema, examples   traits of a situation; what a request allows; what is learned from
+counts, policy, critic       the models; fitted in policy_training, critic_training
 policy_job, critic_job       the Jobs
 served, chooser              what they answer
 backend                      all of it behind the one interface
@@ -16,6 +16,7 @@ SCORING_SOURCES = (
     "../../sessions/steps.py",
     "../rates.py",
     "schema.py",
+    "../situation.py",
     "features.py",
     "counts.py",
     "policy.py",

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from pilotage_trainer.backends.counts.examples import read_points
 from pilotage_trainer.backends.counts.policy import Policy
 from pilotage_trainer.backends.interface import NO_LABEL, Choice, Chosen
+from pilotage_trainer.backends.situation import read_points
 from pilotage_trainer.sessions.steps import name_step
 
 

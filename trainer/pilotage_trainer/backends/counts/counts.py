@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from pilotage_trainer.backends.counts.features import Situation
+from pilotage_trainer.backends.situation import Situation
 
 BOS = ""
 """Stands for a step before the session began."""

@@ -14,9 +14,9 @@ import msgspec
 from pilotage_core.actions import Action
 from pilotage_core.certificate import ScoreSource
 from pilotage_core.dialog import ACTION_MARK, decode_action
-from pilotage_trainer.backends.counts.features import Situation, read_prompt
 from pilotage_trainer.backends.counts.policy import Policy, Prediction
 from pilotage_trainer.backends.rates import Rates
+from pilotage_trainer.backends.situation import Situation, read_prompt
 from pilotage_trainer.sessions.steps import name_step
 
 LEAST_PROBABILITY = 1e-4

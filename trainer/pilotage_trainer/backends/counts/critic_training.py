@@ -22,13 +22,13 @@ from pilotage_trainer.backends.counts.critic import (
     build_rate_contexts,
     build_rate_traits,
 )
-from pilotage_trainer.backends.counts.examples import COUNTS_FORM, build_examples, read_points
-from pilotage_trainer.backends.counts.features import Situation
-from pilotage_trainer.backends.counts.logistic import fit_logistic
+from pilotage_trainer.backends.counts.examples import COUNTS_FORM, build_examples
 from pilotage_trainer.backends.counts.policy import Policy
 from pilotage_trainer.backends.counts.policy_training import Lessons, build_sparse
 from pilotage_trainer.backends.counts.schema import allowed_on
+from pilotage_trainer.backends.logistic import fit_logistic
 from pilotage_trainer.backends.rates import Rates
+from pilotage_trainer.backends.situation import Situation, read_points
 from pilotage_trainer.config import CountsCritic, CountsPolicy, Selection
 from pilotage_trainer.failures import OneClassError
 from pilotage_trainer.measures.comparison import Comparison, compare_scores

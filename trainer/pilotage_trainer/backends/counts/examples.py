@@ -3,14 +3,14 @@
 Not here: fitting (policy_training.py), features.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Protocol, TypeVar
+from collections.abc import Iterable, Sequence
 
 from pilotage_core.dialog import DEFAULT_FORMAT
 from pilotage_core.record import SessionRecord
 from pilotage_trainer.backends.counts.counts import Example, build_contexts
-from pilotage_trainer.backends.counts.features import Situation, build_traits
+from pilotage_trainer.backends.counts.features import build_traits
 from pilotage_trainer.backends.counts.policy import Policy, Prediction
+from pilotage_trainer.backends.situation import read_points
 from pilotage_trainer.measures.accuracy import Accuracy
 from pilotage_trainer.sessions.export import human_points
 from pilotage_trainer.sessions.steps import name_step
@@ -26,34 +26,6 @@ def build_examples(records: Iterable[SessionRecord]) -> list[Example]:
         for number, record in enumerate(records)
         for point, situation in read_points(human_points(record, COUNTS_FORM))
     ]
-
-
-class Prompted(Protocol):
-    """Anything with a prompt: a point, a moment."""
-
-    @property
-    def prompt(self) -> str:
-        """The dialog, with the mark that asks for an action."""
-        ...
-
-
-Asked = TypeVar("Asked", bound=Prompted)
-
-
-def read_points(points: Iterable[Asked]) -> Iterator[tuple[Asked, Situation]]:
-    """Each point with the situation its prompt tells of.
-
-    One situation is read on from point to point while the dialog only grows: use it before asking for the next.
-    """
-    situation, read = Situation(), ""
-    for point in points:
-        body = point.prompt[:-1]
-        if not read or not body.startswith(read):
-            situation, read = Situation(), ""
-        for line in body[len(read) :].split("\n"):
-            situation.read_line(line)
-        read = body
-        yield point, situation
 
 
 def predict_sessions(records: Sequence[SessionRecord], policy: Policy) -> list[tuple[Prediction, str]]:

@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pilotage_trainer.backends.counts.counts import BackOff, Support, build_contexts
-from pilotage_trainer.backends.counts.features import Situation, build_traits, list_candidates
+from pilotage_trainer.backends.counts.features import build_traits, list_candidates
+from pilotage_trainer.backends.situation import Situation
 from pilotage_trainer.sessions.steps import OPERATOR_ONLY
 
 FloatArray = npt.NDArray[np.float32]

@@ -14,8 +14,8 @@ import scipy.sparse as sp
 
 from pilotage_core.errors import EvidenceError
 from pilotage_trainer.backends.counts.counts import Example, count_steps
-from pilotage_trainer.backends.counts.logistic import fit_logistic
 from pilotage_trainer.backends.counts.policy import Policy, Prediction, StoredPolicy, StoredWeights
+from pilotage_trainer.backends.logistic import fit_logistic
 from pilotage_trainer.config import CountsPolicy
 from pilotage_trainer.failures import OneClassError
 

@@ -13,10 +13,10 @@ from pilotage_trainer.artefact import Manifest, read_artefact
 from pilotage_trainer.backends import vllm
 from pilotage_trainer.backends.counts import NAME
 from pilotage_trainer.backends.counts.critic import Critic
-from pilotage_trainer.backends.counts.features import read_prompt
 from pilotage_trainer.backends.counts.policy import Policy
 from pilotage_trainer.backends.counts.schema import allowed_steps
 from pilotage_trainer.backends.interface import CRITIC_FILE, Answer, Ask, Reply, ScoreCard
+from pilotage_trainer.backends.situation import read_prompt
 from pilotage_trainer.failures import DamagedArtefactError
 from pilotage_trainer.sessions.steps import step_action
 
