@@ -152,6 +152,7 @@ class Customer:
     heard: dict[int, set[str]] = field(default_factory=lambda: defaultdict(set))
     questions: list[Question] = field(default_factory=list)
     corrected: Counter[str] = field(default_factory=Counter)
+    repeated: set[str] = field(default_factory=set)
 
     @property
     def has_left(self) -> bool:
@@ -177,6 +178,9 @@ class Customer:
             self.gave_up = True
             return Said("I have no more time for this.", (Act("GOODBYE"),))
         self.heard[self.task] |= {act.act for act in acts}
+        if open_question := self._find_open_question(acts):
+            self.repeated.add(open_question)
+            return Said(f"And the {_name(open_question)}?", (Act("REQUEST", open_question),))
         match find_kind_of_turn(acts):
             case "REQUEST":
                 return self._answer([act.slot for act in acts if act.act == "REQUEST"])
@@ -195,6 +199,13 @@ class Customer:
             told = [act for act in acts if act.act in TELLS and act.slot == question.slot]
             if told and question.answered is None:
                 question.answered = all(question.expected & act.names for act in told)
+
+    def _find_open_question(self, acts: Sequence[Act]) -> str:
+        """What it asked and was not told in a turn that tells something: it asks again, once."""
+        if find_kind_of_turn(acts) not in ("INFORM", "NOTIFY_SUCCESS"):
+            return ""
+        asked = (question.slot for question in self.questions if question.answered is None)
+        return next((slot for slot in asked if slot not in self.repeated), "")
 
     # --- what it answers ---------------------------------------------------------------------------------------------
     def _answer(self, slots: Sequence[str]) -> Said:
@@ -334,5 +345,9 @@ def _join(*parts: Said | Act) -> Said:
 
 
 def _put(act: Act) -> str:
-    name = act.slot.replace("_", " ")
+    name = _name(act.slot)
     return f"I do not mind about the {name}." if DONTCARE in act.values else f"The {name} is {act.values[0]}."
+
+
+def _name(slot: str) -> str:
+    return slot.replace("_", " ")

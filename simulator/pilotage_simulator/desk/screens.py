@@ -81,16 +81,18 @@ def _field(slot: Slot, value: str, required: bool) -> str:
 
 
 def _results(desk: Desk) -> str:
-    if desk.answer is None:
-        return ""
-    facts = {"results": str(desk.answer.total), "outcome": "failed" if desk.has_failed else "done"}
-    facts |= {f"chosen {slot.replace('_', ' ')}": value for slot, value in (desk.row or {}).items()}
+    facts: dict[str, str] = {}
+    if desk.answer is not None:
+        facts = {"results": str(desk.answer.total), "outcome": "failed" if desk.has_failed else "done"}
+        facts |= {f"chosen {slot.replace('_', ' ')}": value for slot, value in (desk.row or {}).items()}
+    if "say:goodbye" in desk.said:  # the page moves, so that whoever works it is asked again: it can be ended now
+        facts["end"] = "possible"
     told = "".join(
         f'<dt>{escape(key)}</dt><dd data-fact="{escape(key)}">{escape(value)}</dd>' for key, value in facts.items()
     )
     rows = "".join(
         f'<tr><td><button data-control-id="row:{number}">{escape(", ".join(row.values()))}</button></td></tr>'
-        for number, row in enumerate(desk.answer.rows)
+        for number, row in enumerate(desk.answer.rows if desk.answer is not None else ())
     )
     return f"<dl>{told}</dl><table>{rows}</table>"
 
