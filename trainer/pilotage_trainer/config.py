@@ -52,6 +52,35 @@ class Counts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     critic: CountsCritic = CountsCritic()
 
 
+class CopierPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How a copying policy is fitted.
+
+    `strength` is the inverse of the L2 penalty of what hears a customer's turns, `rarest` the fewest examples of a
+    trait or of what is called for; `ranker_…` are for what ranks the actions that may come next.
+    """
+
+    strength: Strength = 30.0
+    rarest: Count = 3
+    iterations: Count = 40
+    ranker_strength: Strength = 3.0
+    ranker_iterations: Count = 60
+    least_sessions: Count = 20
+
+
+class CopierCritic(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How a copier's critic is fitted: `strength` is the inverse of the L2 penalty."""
+
+    strength: Strength = 1.0
+    iterations: Count = 100
+
+
+class Copier(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """All that is told to backend `copier`."""
+
+    policy: CopierPolicy = CopierPolicy()
+    critic: CopierCritic = CopierCritic()
+
+
 class Selection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How a policy is looked at, and when a critic counts as better than confidence, whatever the backend.
 
@@ -88,8 +117,8 @@ class JobConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `rules` class actions. `strata` share `delta` evenly, whether or not they have labels. A policy passes if its action
     accuracy on development sessions reaches `min_action_accuracy`. It learns from the newest `rolling_window_sessions`
-    of its window at most (0: all). `counts` are for that backend, `base_model` ("": from scratch) and `transformers`
-    for the other, `selection` for both; `pretraining` and `preference` are for commands that people start.
+    of its window at most (0: all). `counts` and `copier` are for those backends, `base_model` ("": from scratch) and
+    `transformers` for the third, `selection` for all; `pretraining` and `preference` are for commands of people.
     """
 
     rules: ActionRules = ActionRules()
@@ -104,6 +133,7 @@ class JobConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     evidence: Evidence = Evidence()
     selection: Selection = Selection()
     counts: Counts = Counts()
+    copier: Copier = Copier()
     base_model: str = BASE_MODEL
     transformers: TransformersSettings = TransformersSettings()
     pretraining: PretrainTraining = PretrainTraining()

@@ -20,11 +20,12 @@ from pilotage_trainer.commands.evaluate import evaluate
 from pilotage_trainer.commands.policy import policy
 from pilotage_trainer.commands.preference import preference
 from pilotage_trainer.commands.pretrain import pretrain
+from pilotage_trainer.commands.rehearse import rehearse
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, help=__doc__
 )
-for command in (dataset, pretrain, policy, critic, certify, calibrate, evaluate, preference, ablate):
+for command in (dataset, pretrain, policy, critic, certify, calibrate, rehearse, evaluate, preference, ablate):
     app.command()(command)
 
 

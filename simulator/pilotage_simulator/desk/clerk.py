@@ -13,14 +13,14 @@ from random import Random
 import msgspec
 
 from pilotage_core.actions import Action, Tool
+from pilotage_core.errors import InvalidActionError
 from pilotage_core.proposal import TOOL_OF_KIND
 from pilotage_core.screen import ControlKind
 from pilotage_simulator.desk.customer import Said
-from pilotage_simulator.desk.desk import Desk, find_kind
+from pilotage_simulator.desk.desk import BOOK, SEARCH, Desk, find_kind
 from pilotage_simulator.desk.sgd import Act
 
 GOODBYE = "say:goodbye"
-SUBMIT = Action(Tool.CLICK_CONTROL, "submit")
 
 
 class Manners(msgspec.Struct, frozen=True):
@@ -102,6 +102,17 @@ class Clerk:
 
     def decide(self) -> Action | None:
         """The next action; None: the customer must be heard first."""
+        action = self.choose()
+        if action is not None:
+            self.see(action)
+        return action
+
+    def refuse(self, action: Action, reason: str) -> None:
+        """A clerk does only what is enabled. Raises InvalidActionError."""
+        raise InvalidActionError(f"{action.tool} {action.control_id}: {reason}", where="clerk")
+
+    def choose(self) -> Action | None:
+        """What they would do now; None: the customer must be heard first."""
         if self.spoke and not (self.questions or self.last == GOODBYE):
             return None
         options = list(self.list_acceptable())
@@ -109,8 +120,7 @@ class Clerk:
         if action.control_id.startswith("say:request:") and self.chance.random() < self.manners.asks_all:
             action = options[-1]
         if action.control_id == "say:confirm" and self.chance.random() < self.manners.hastes:
-            action = SUBMIT
-        self.see(action)
+            action = Action(Tool.CLICK_CONTROL, self.desk.submit)
         return action
 
     def accepts(self, action: Action) -> bool:
@@ -124,7 +134,7 @@ class Clerk:
             case Tool.OPEN_PROCEDURE:
                 self.must_open, self.confirmed, self.has_chosen = False, False, False
                 self.rows_offered.clear()
-            case Tool.CLICK_CONTROL if action.control_id == "submit":
+            case Tool.CLICK_CONTROL if action.control_id in (SEARCH, BOOK):
                 self.owes_result, self.confirmed, self.has_chosen = True, False, False
                 self.rows_offered.clear()
             case Tool.CLICK_CONTROL if kind == "row":
@@ -186,7 +196,8 @@ class Clerk:
             for slots in [[slot] for slot in missing] + ([missing] if len(missing) > 1 else []):
                 yield _say(f"say:request:{'+'.join(slots)}")
         elif desk.can_submit:
-            yield SUBMIT if self.confirmed or not desk.intent.is_transactional else _say("say:confirm")
+            is_settled = self.confirmed or not desk.intent.is_transactional
+            yield Action(Tool.CLICK_CONTROL, desk.submit) if is_settled else _say("say:confirm")
         elif self.owes_result and desk.has_failed:
             yield _say("say:alternative" if desk.alternative else "say:failure")
         elif self.owes_result and desk.is_booked:

@@ -18,6 +18,7 @@ from pilotage_simulator.desk.services import Answer, Services
 from pilotage_simulator.desk.sgd import DONTCARE, Act, Call, Intent, Service, Slot
 
 MOST_RADIOS, MOST_OPTIONS = 3, 8
+SEARCH, BOOK = "search", "book"
 CLOSED, TRANSFERRED = "closed", "transferred"
 
 
@@ -56,6 +57,11 @@ class Desk:
     def is_complete(self) -> bool:
         """Whether every required field of the open form holds something."""
         return self.intent is not None and all(self.fields.get(slot) for slot in self.intent.required_slots)
+
+    @property
+    def submit(self) -> str:
+        """The control that submits the open form: what books is another than what only searches."""
+        return BOOK if self.intent is not None and self.intent.is_transactional else SEARCH
 
     @property
     def can_submit(self) -> bool:
@@ -119,7 +125,7 @@ class Desk:
         match action.tool:
             case Tool.OPEN_PROCEDURE if kind == "open":
                 self._open(*rest.partition("/")[::2])
-            case Tool.CLICK_CONTROL if action.control_id == "submit" and self.can_submit:
+            case Tool.CLICK_CONTROL if action.control_id == self.submit and self.can_submit:
                 self._submit()
             case Tool.CLICK_CONTROL if kind == "row" and rest.isdecimal() and int(rest) < len(self._rows()):
                 self.row = self._rows()[int(rest)]

@@ -7,6 +7,7 @@ from typing import Protocol
 import msgspec
 
 from pilotage_core.actions import Action, Tool
+from pilotage_core.errors import InvalidActionError
 from pilotage_simulator.desk.clerk import PERFECT, Clerk, Manners
 from pilotage_simulator.desk.customer import Customer, Said, read_goal
 from pilotage_simulator.desk.desk import Desk
@@ -28,6 +29,10 @@ class Operator(Protocol):
 
     def decide(self) -> Action | None:
         """The next action; None: the customer must be heard first."""
+        ...
+
+    def refuse(self, action: Action, reason: str) -> None:
+        """The desk did not do `action`."""
         ...
 
 
@@ -54,10 +59,7 @@ def play(
 
 
 def play_at(desk: Desk, dialogue: Dialogue, operator: Operator, witness: Witness) -> Outcome:
-    """Play `dialogue` at `desk`: `operator` works it, `witness` sees it.
-
-    Raises InvalidActionError where the operator does what is not enabled.
-    """
+    """Play `dialogue` at `desk`: `operator` works it, `witness` sees it. What is not enabled is refused."""
     customer = Customer(*read_goal(dialogue))
     done: Counter[Tool] = Counter()
     seconds = 0.0
@@ -70,8 +72,12 @@ def play_at(desk: Desk, dialogue: Dialogue, operator: Operator, witness: Witness
         while not desk.closed and done.total() < MOST_ACTIONS and (action := operator.decide()) is not None:
             text = desk.find_text(action.control_id) if action.tool is Tool.SEND_TEXT_TO_CHAT else ""
             witness.see_action(msgspec.structs.replace(action, text=text))
-            message = desk.act(action)
             done[action.tool] += 1
+            try:
+                message = desk.act(action)
+            except InvalidActionError as refusal:
+                operator.refuse(action, str(refusal))
+                continue
             seconds += find_seconds(action)
             heard += message.acts if message is not None else ()
             if not desk.closed:

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from zlib import crc32
 
 from pilotage_core.actions import Action
 from pilotage_core.events import ActionTaken, Author, Closing, MessagePosted, ScreenShown, SessionClosed, SessionOpened
@@ -49,32 +50,59 @@ def find_lane(dialogue: Dialogue) -> str:
 LANES = frozenset({"desk/money-and-calendar", "desk/bookings", "desk/media-and-travel", LONG_TAIL})
 
 
+def read_calendar(
+    path: Path, schema: Schema, process_cluster: str, part: tuple[int, int]
+) -> Iterator[tuple[int, Dialogue]]:
+    """The dialogues of `path` in the order they come to the desk, each with its number: as for `read_desk_records`.
+
+    By a digest of their names: the file has one service after the other, a day at the desk has them all.
+    """
+    left_out = LeftOut()
+    found = sorted(read_dialogues(path, schema, left_out), key=lambda each: crc32(each.dialogue_id.encode()))
+    if left_out.counts:
+        log.warning("%s: %s", path, left_out)
+    for number, dialogue in enumerate(found):
+        taken = process_cluster not in LANES or process_cluster == find_lane(dialogue)
+        if taken and number % part[1] == part[0]:
+            yield number, dialogue
+
+
 def read_desk_records(
     path: str | Path, process_cluster: str = ALL, part: tuple[int, int] = (0, 1)
 ) -> Iterator[SessionRecord]:
     """The dialogues of `path` (its schema beside it), played by the simulated operator, as closed sessions.
 
-    Sessions begin five minutes apart in the file's order. A lane's name takes its dialogues, any other name takes all;
+    Sessions begin five minutes apart (`read_calendar`). A lane's name takes its dialogues, any other name takes all;
     `part` (i, n) gives every n-th dialogue from the i-th on.
     What cannot be played is logged. Raises InvalidInputError naming file and line.
     """
     schema = read_schema(Path(path).with_name(SCHEMA_FILE))
-    left_out = LeftOut()
-    for number, dialogue in enumerate(read_dialogues(Path(path), schema, left_out)):
-        taken = process_cluster not in LANES or process_cluster == find_lane(dialogue)
-        if taken and number % part[1] == part[0]:
-            yield record_session(dialogue, schema, process_cluster, number)
-    if left_out.counts:
-        log.warning("%s: %s", path, left_out)
+    for number, dialogue in read_calendar(Path(path), schema, process_cluster, part):
+        yield record_session(dialogue, schema, process_cluster, number)
+
+
+def describe_case(dialogue: Dialogue) -> dict[str, str]:
+    """What is known of a session before anything is said: the services that the customer's contract is with."""
+    return {"services": ",".join(dialogue.services), "dialogue_id": dialogue.dialogue_id}
+
+
+def find_time(number: int) -> datetime:
+    """When the desk's `number`-th session begins."""
+    return EPOCH + number * BETWEEN_SESSIONS
+
+
+def find_operator(number: int) -> str:
+    """Who works the desk's `number`-th session."""
+    hour = find_time(number).hour
+    return f"operator-{hour // SHIFT_HOURS * OPERATORS_OF_SHIFT + number % OPERATORS_OF_SHIFT + 1}"
 
 
 def record_session(dialogue: Dialogue, schema: Schema, process_cluster: str, number: int) -> SessionRecord:
     """The session that `dialogue`, the desk's `number`-th, leaves."""
-    begins = EPOCH + number * BETWEEN_SESSIONS
+    begins = find_time(number)
     log = SessionLog(f"desk-{dialogue.dialogue_id}", begins, begins + BETWEEN_SESSIONS - timedelta(seconds=1))
-    log.add(SessionOpened({"services": ",".join(dialogue.services), "dialogue_id": dialogue.dialogue_id}, {}))
-    operator = begins.hour // SHIFT_HOURS * OPERATORS_OF_SHIFT + number % OPERATORS_OF_SHIFT + 1
-    outcome = play(dialogue, schema, _Writer(log, f"operator-{operator}"), PEOPLE)
+    log.add(SessionOpened(describe_case(dialogue), {}))
+    outcome = play(dialogue, schema, _Writer(log, find_operator(number)), PEOPLE)
     log.add(SessionClosed(Closing.TRANSFERRED if outcome.ended == TRANSFERRED else Closing.CLOSED))
     return log.record(process_cluster)
 

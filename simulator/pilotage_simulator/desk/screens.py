@@ -55,8 +55,9 @@ def _form(desk: Desk) -> str:
     assert desk.intent is not None
     slots = [slot for name in desk.fields if (slot := desk.service.slot(name)) is not None]
     fields = "".join(_field(slot, desk.fields[slot.name], slot.name in desk.intent.required_slots) for slot in slots)
+    label = desk.submit.capitalize()
     disabled = "" if desk.can_submit else " disabled"
-    return f'<form>{fields}<button id="submit" data-control-id="submit"{disabled}>Submit</button></form>'
+    return f'<form>{fields}<button id="submit" data-control-id="{desk.submit}"{disabled}>{label}</button></form>'
 
 
 def _field(slot: Slot, value: str, required: bool) -> str:

@@ -88,7 +88,7 @@ DIALOGUE = Dialogue(
 )
 
 
-SUBMIT = Action(Tool.CLICK_CONTROL, "submit")
+BOOK = Action(Tool.CLICK_CONTROL, "book")
 COMPLETE = (
     Action(Tool.OPEN_PROCEDURE, "open:Rooms_1/BookRoom"),
     Action(Tool.FILL_INPUT, "slot:hotel", "Ritz"),
@@ -186,7 +186,7 @@ def test_another_booking_is_wrong_and_the_goals_is_missing():
         Action(Tool.OPEN_PROCEDURE, "open:Rooms_1/BookRoom"),
         Action(Tool.FILL_INPUT, "slot:hotel", "Ibis"),
         Action(Tool.SELECT_RADIO_BUTTON, "slot:guests", "1"),
-        SUBMIT,
+        BOOK,
         Action(Tool.TRANSFER_CHAT),
     ]
     outcome = played_by(hurried)
@@ -198,7 +198,7 @@ def test_another_booking_is_wrong_and_the_goals_is_missing():
 def test_a_booking_made_twice_is_wrong_once():
     outcome = play(DIALOGUE, SERVICES)
     desk = a_desk()
-    for action in (*COMPLETE, SUBMIT, *COMPLETE, SUBMIT):
+    for action in (*COMPLETE, BOOK, *COMPLETE, BOOK):
         desk.act(action)
     assert desk.services.books == [*outcome.goal, *outcome.goal]
 
@@ -286,7 +286,7 @@ def test_a_wrong_answer_is_noted_as_one():
     [
         Action(Tool.OPEN_PROCEDURE, "open:Rooms_1/Nothing"),
         Action(Tool.OPEN_PROCEDURE, "open:Rooms_1"),
-        SUBMIT,
+        BOOK,
         Action(Tool.CLICK_CONTROL, "row:0"),
         Action(Tool.FILL_INPUT, "slot:city", "Metz"),
         Action(Tool.CLOSE_CHAT),
@@ -330,9 +330,9 @@ def test_nothing_is_done_in_a_closed_session():
 
 def test_a_form_is_not_submitted_twice():
     desk = ready_to_confirm()
-    desk.act(SUBMIT)
+    desk.act(BOOK)
     with pytest.raises(InvalidActionError):
-        desk.act(SUBMIT)
+        desk.act(BOOK)
     assert len(desk.services.books) == 1
 
 

@@ -151,7 +151,7 @@ def test_the_command_prints_the_published_names(star, counts, whole_revision):
     [
         (["--star", "x"], 2, "--policy"),
         (["--star", "x", "--policy", "y", "--report", "z"], 2, "does not go with --star"),
-        (["--policy", "y"], 2, "is missing (or give --star FILE)"),
+        (["--policy", "y"], 2, "is missing (or give --star FILE or --desk FILE)"),
         (["--export", "x"], 2, "--policy"),
         (["--star", "/nowhere.jsonl", "--policy", "/nowhere"], 6, "cannot be read"),
     ],

@@ -5,12 +5,13 @@ from pathlib import Path
 import msgspec
 
 from pilotage_trainer.artefact import MANIFEST, Manifest, read_manifest
+from pilotage_trainer.backends.copier.backend import CopierBackend
 from pilotage_trainer.backends.counts.backend import CountsBackend
 from pilotage_trainer.backends.interface import CRITIC_FILE, AnyCritic, AnyPolicy, Backend, ScoreCard
 from pilotage_trainer.backends.transformers.backend import TransformersBackend
 from pilotage_trainer.failures import DamagedArtefactError
 
-_ALL: tuple[Backend, ...] = (CountsBackend(), TransformersBackend())
+_ALL: tuple[Backend, ...] = (CountsBackend(), CopierBackend(), TransformersBackend())
 BACKENDS = {backend.name: backend for backend in _ALL}
 DEFAULT = _ALL[0].name
 

@@ -25,12 +25,21 @@ OUTCOME_KEY = re.compile(r"message|status|result|outcome|available", re.IGNORECA
 
 
 @dataclass(slots=True)
+class Turn:
+    """What the customer wrote between two actions, `reply` being the template of the last message to it ("": none)."""
+
+    text: str
+    reply: str
+
+
+@dataclass(slots=True)
 class Situation:
     """A session as its dialog tells it. Filled line by line by `read_line`.
 
     `controls` maps what is shown now to its kind; `fields` and `facts` to values. `history` holds the steps so far,
     customer messages among them. `done` counts each step taken so far. `heard` is what the customer wrote last.
-    `submitted` are the field values at the last click.
+    `submitted` are the field values at the last click. `turns` are the customer's, `acts` all actions, each with the
+    number of turns before it.
     """
 
     case: dict[str, str] = field(default_factory=dict)
@@ -48,6 +57,9 @@ class Situation:
     typed_since_click: bool = False
     facts_since_click: bool = False
     failed: bool = False
+    turns: list[Turn] = field(default_factory=list)
+    acts: list[tuple[int, Action]] = field(default_factory=list)
+    reply: str = ""
 
     def read_line(self, line: str) -> None:
         """Take in one line of the dialog. Lines of unknown kind are passed over: a newer serialiser may have more."""
@@ -107,12 +119,18 @@ class Situation:
         if self.history[-1:] != [CUSTOMER]:
             self.history.append(CUSTOMER)
             self.heard = []
+            self.turns.append(Turn(read_text(text), self.reply))
+        else:
+            self.turns[-1].text += f" {read_text(text)}"
         self.heard.append(text)
         self.failed = False
 
     def _act(self, action: Action) -> None:
         step = name_step(action)
         self.failed = False
+        self.acts.append((len(self.turns), action))
+        if action.tool is Tool.SEND_TEXT_TO_CHAT:
+            self.reply = action.control_id
         if step == TYPE:
             self.typed_since_click = True
             if self.history[-1:] == [TYPE]:
@@ -164,6 +182,29 @@ def read_prompt(prompt: str) -> Situation:
     return situation
 
 
+class Reader:
+    """Reads prompts into situations: on from the last one where a prompt extends it, else anew."""
+
+    def __init__(self) -> None:
+        self._situation = Situation()
+        self._read = ""
+
+    def read(self, prompt: str) -> Situation:
+        """The situation that `prompt` (which ends with the mark that asks for an action) tells of.
+
+        It is read on in place: use it before asking for the next. Raises msgspec.ValidationError where an action line
+        is damaged.
+        """
+        body = prompt[:-1]
+        if not self._read or not body.startswith(self._read):
+            self._situation, self._read = Situation(), ""
+        read, self._read = self._read, ""  # damaged lines leave nothing to go on from
+        for line in body[len(read) :].split("\n"):
+            self._situation.read_line(line)
+        self._read = body
+        return self._situation
+
+
 class Prompted(Protocol):
     """Anything with a prompt: a point, a moment."""
 
@@ -181,15 +222,9 @@ def read_points(points: Iterable[Asked]) -> Iterator[tuple[Asked, Situation]]:
 
     One situation is read on from point to point while the dialog only grows: use it before asking for the next.
     """
-    situation, read = Situation(), ""
+    reader = Reader()
     for point in points:
-        body = point.prompt[:-1]
-        if not read or not body.startswith(read):
-            situation, read = Situation(), ""
-        for line in body[len(read) :].split("\n"):
-            situation.read_line(line)
-        read = body
-        yield point, situation
+        yield point, reader.read(point.prompt)
 
 
 def _split_case(rest: str) -> Iterable[str]:

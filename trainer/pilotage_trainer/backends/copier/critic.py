@@ -1,0 +1,99 @@
+"""The critic: P(an operator accepts this action), from the prompt and the action alone.
+
+Logistic regression over the action's keys paired with tokens of the moment and of what is in doubt: how sure the policy
+is of the action and of its rival, what was heard and stands on no form, what stands there and was hardly heard. Not
+here: fitting (critic_training.py).
+"""
+
+from collections.abc import Iterator
+from typing import Self
+
+import msgspec
+import numpy as np
+
+from pilotage_core.actions import Action
+from pilotage_core.certificate import ScoreSource
+from pilotage_core.dialog import ACTION_MARK, decode_action
+from pilotage_trainer.backends.copier.candidates import Moment, find_level, list_form_chances
+from pilotage_trainer.backends.copier.hearing import find_stem
+from pilotage_trainer.backends.copier.linear import FARTHEST, Floats
+from pilotage_trainer.backends.copier.policy import Policy, Prediction
+from pilotage_trainer.backends.copier.ranking import Places, find_pairs
+from pilotage_trainer.backends.situation import Reader, Situation
+
+
+class StoredCritic(msgspec.Struct, frozen=True):
+    """A critic as stored (critic.json); its weights, float32 by bucket, stand in a file beside it."""
+
+    source: ScoreSource
+    intercept: float
+
+
+class Critic:
+    """A fitted critic beside the policy whose actions it judges."""
+
+    def __init__(self, policy: Policy, stored: StoredCritic, weights: bytes) -> None:
+        self.policy = policy
+        self.stored = stored
+        self.weights: Floats = np.frombuffer(weights, dtype="<f4")
+
+    @classmethod
+    def decode(cls, policy: Policy, data: bytes, weights: bytes) -> Self:
+        """The critic stored as `data` and `weights`; raises msgspec.DecodeError or ValueError where it is damaged."""
+        return cls(policy, msgspec.json.decode(data, type=StoredCritic), weights)
+
+    def score(self, query: str, reader: Reader) -> float:
+        """P(accept) of the action at the end of `query` (a prompt and an action's JSON).
+
+        Raises ValueError where there is no action, msgspec.ValidationError where it is damaged.
+        """
+        prompt, mark, action = query.rpartition("\n" + ACTION_MARK)
+        if not mark or not action.strip():
+            raise ValueError("the query does not end with a proposed action")
+        return self.judge(reader.read(f"{prompt}\n{ACTION_MARK}"), decode_action(action))
+
+    def judge(self, situation: Situation, action: Action) -> float:
+        """P(accept) of `action` in `situation`; 0 of one that the policy does not think of."""
+        prediction = self.policy.predict(situation)
+        place = prediction.find(action)
+        if place is None:
+            return 0.0
+        if self.stored.source is ScoreSource.CONFIDENCE:
+            return float(prediction.shares[place])
+        return self.weigh(find_judged(situation, prediction, place, self.policy))
+
+    def weigh(self, places: Places) -> float:
+        """The logistic regression alone: P(accept) from the buckets of an action's pairs."""
+        odds = self.stored.intercept + float(self.weights[places].sum())
+        return float(1.0 / (1.0 + np.exp(-np.clip(odds, -FARTHEST, FARTHEST))))
+
+
+def find_judged(situation: Situation, prediction: Prediction, place: int, policy: Policy) -> Places:
+    """The buckets of what there is to say of the candidate at `place`."""
+    moment = prediction.moment
+    doubts = tuple(_list_doubts(situation, prediction, place, policy))
+    places, _ = find_pairs(Moment((moment.candidates[place],), (*moment.tokens, *doubts)))
+    return places
+
+
+def _list_doubts(situation: Situation, prediction: Prediction, place: int, policy: Policy) -> Iterator[str]:
+    shares, candidates = prediction.shares, prediction.moment.candidates
+    own = float(shares[place])
+    others = np.delete(shares, place)
+    second = int(np.argmax(others))
+    rival = candidates[second + (second >= place)].action
+    share, next_share = find_level(own), find_level(float(others[second]))
+    odds = min(int(-2.0 * np.log2(max(1.0 - own, 1e-4))), 26)
+    yield f"share {share}"
+    yield f"odds {odds}"
+    yield f"share {share} {next_share}"
+    yield f"share {share} rival {f'{rival.tool} {find_stem(rival.control_id)}' if rival else 'nothing'}"
+    unsaid = max((float(s) for s, c in zip(shares, candidates, strict=True) if c.keys[0] == "value"), default=0.0)
+    yield f"value left {find_level(unsaid)}"
+    held, beaten = 1.0, 0.0
+    for chance, best in list_form_chances(situation, policy.calls, policy.spans):
+        held, beaten = min(held, chance), max(beaten, best)
+    yield f"held {find_level(held)}"
+    yield f"beaten {find_level(beaten)}"
+    yield f"held {find_level(held)} {find_level(beaten)} {share // 2}"
+    yield f"odds {odds // 2} {find_level(held) // 2}"

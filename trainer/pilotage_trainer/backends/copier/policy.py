@@ -1,0 +1,71 @@
+"""The policy: what was heard, what may come next, and which of it is likeliest.
+
+Not here: fitting (fitting.py), what a server answers (served.py).
+"""
+
+from dataclasses import dataclass
+from typing import Self
+
+import msgspec
+import numpy as np
+
+from pilotage_core.actions import Action
+from pilotage_trainer.backends.copier.calls import Calls
+from pilotage_trainer.backends.copier.candidates import Moment, build_moment
+from pilotage_trainer.backends.copier.linear import Floats, StoredLinear
+from pilotage_trainer.backends.copier.ranking import find_pairs, find_shares, weigh_pairs
+from pilotage_trainer.backends.copier.spans import Spans, StoredSpans
+from pilotage_trainer.backends.situation import Situation
+
+
+class StoredPolicy(msgspec.Struct, frozen=True):
+    """A policy as stored (policy.msgpack). `weights` are the ranker's, float32, little-endian."""
+
+    calls: StoredLinear
+    spans: StoredSpans
+    weights: bytes
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What may come next and the share of each: they sum to 1. `scores` are their logarithms, but for a constant."""
+
+    moment: Moment
+    shares: Floats
+    scores: Floats
+
+    @property
+    def best(self) -> int:
+        """The likeliest; equals stay in the screen's order."""
+        return int(np.argmax(self.shares))
+
+    def find(self, action: Action) -> int | None:
+        """The place of `action` among the candidates: text left out, as it follows from the template."""
+        bare = msgspec.structs.replace(action, text="") if action.control_id else action
+        places = (i for i, candidate in enumerate(self.moment.candidates) if candidate.action == bare)
+        return next(places, None)
+
+
+class Policy:
+    """A fitted policy. Deterministic: one situation always gets one answer."""
+
+    def __init__(self, stored: StoredPolicy) -> None:
+        self.stored = stored
+        self.calls = Calls(stored.calls)
+        self.spans = Spans(stored.spans)
+        self.weights: Floats = np.frombuffer(stored.weights, dtype="<f4")
+
+    @classmethod
+    def decode(cls, data: bytes) -> Self:
+        """The policy stored as `data`; raises msgspec.DecodeError or ValueError where it is damaged."""
+        return cls(msgspec.msgpack.decode(data, type=StoredPolicy))
+
+    def encode(self) -> bytes:
+        """What `decode` reads."""
+        return msgspec.msgpack.encode(self.stored)
+
+    def predict(self, situation: Situation) -> Prediction:
+        """What may come next in `situation`, and how likely each is."""
+        moment = build_moment(situation, self.calls, self.spans)
+        scores = weigh_pairs(self.weights, *find_pairs(moment))
+        return Prediction(moment, find_shares(scores), scores)

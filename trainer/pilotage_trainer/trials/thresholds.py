@@ -1,0 +1,177 @@
+"""τ for whole sessions, and the session certificate: from sessions that the pair worked with nobody asked.
+
+A session that was never asked about is the same one under every τ that all its scores reach. So sessions run ungated
+to an ending say, for any τ, which of them would run unattended, and how those come out. What the strata need beside
+one another is chosen on some sessions; how strict all of them must be is walked on others, by the exact test that a
+single τ is walked by (pilotage_core.calibration). Not here: running sessions (worker.py).
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from pilotage_core.calibration import TauResult, calibrate
+from pilotage_core.score import log_odds
+from pilotage_core.trial import TrialResult
+from pilotage_trainer.trials.worker import Decided
+
+STRICTEST = 40.0
+"""Beyond every log-odds of a score."""
+STEPS, ROUNDS = 24, 3
+FEWEST = 20
+"""Fewer sessions than that choose nothing."""
+
+
+class Played(msgspec.Struct, frozen=True):
+    """One trial as it was played."""
+
+    trial_id: str
+    operator: str
+    result: TrialResult
+    decided: tuple[Decided, ...]
+
+    @property
+    def is_unattended(self) -> bool:
+        """Whether nobody was asked."""
+        return all(each.held_back is None for each in self.decided)
+
+    @property
+    def least_scores(self) -> dict[str, float]:
+        """The least score of each stratum; 0 where an action has none, or no stratum."""
+        least: dict[str, float] = {}
+        for each in self.decided:
+            if each.critical:
+                score = each.score if each.score is not None and each.stratum else 0.0
+                least[each.stratum] = min(score, least.get(each.stratum, 1.0))
+        return least
+
+
+class SessionCertificate(msgspec.Struct, frozen=True):
+    """The share of sessions run wholly unattended at `taus` that end right is above `bound`, wrong in `delta` of cases.
+
+    Of `n` sessions `selected` run so, `errors` of them wrong. `chosen_on` other sessions chose what strata need beside
+    one another.
+    """
+
+    target: float
+    delta: float
+    stands: bool
+    reason: str
+    taus: dict[str, float]
+    n: int
+    selected: int
+    errors: int
+    bound: float
+    chosen_on: int
+
+
+@dataclass(frozen=True)
+class _Table:
+    """Sessions × strata: log-odds of the least score (STRICTEST where the session has none); and which ended right."""
+
+    strata: tuple[str, ...]
+    odds: npt.NDArray[np.float64]
+    right: npt.NDArray[np.bool_]
+
+
+def certify_sessions(
+    chosen_on: Sequence[Played], walked_on: Sequence[Played], *, target: float, delta: float
+) -> SessionCertificate:
+    """τ of each stratum, and what is certified of the sessions that run unattended at them.
+
+    Both are of ungated runs. Without a certificate `taus` are those that were chosen, and nothing may run by them.
+    """
+    strata = tuple(sorted({stratum for each in (*chosen_on, *walked_on) for stratum in each.least_scores}))
+    offsets = choose_offsets(_tabulate(chosen_on, strata), target)
+    table = _tabulate(walked_on, strata)
+    strictness = (table.odds - offsets).min(axis=1)
+    scores = _squash(strictness)
+    result: TauResult = calibrate(
+        scores,
+        table.right,
+        np.zeros(len(scores), dtype=np.int64),
+        np.arange(len(scores)),
+        target=target,
+        delta=delta,
+    )
+    at = log_odds(result.tau) * SQUASHED if result.tau is not None else 0.0
+    taus = {
+        stratum: 1.0 / (1.0 + math.exp(-float(offset + at))) for stratum, offset in zip(strata, offsets, strict=True)
+    }
+    return SessionCertificate(
+        target,
+        delta,
+        result.tau is not None,
+        result.reason.value,
+        taus,
+        result.n,
+        result.selected,
+        result.errors,
+        result.bound,
+        len(chosen_on),
+    )
+
+
+def choose_offsets(table: _Table, target: float) -> npt.NDArray[np.float64]:
+    """Log-odds that each stratum needs so that most sessions run unattended and `target` of them end right.
+
+    All alike first, then one stratum after the other, up and down.
+    """
+    offsets = np.zeros(len(table.strata))
+    if len(table.right) < FEWEST or not table.strata:
+        return offsets
+    grid = np.unique(np.quantile(table.odds[table.odds < STRICTEST], np.linspace(0.0, 1.0, STEPS * 2)))
+    best = max((_count(table, np.full_like(offsets, each), target), each) for each in grid)
+    offsets[:] = best[1]
+    for _ in range(ROUNDS):
+        for column in range(len(offsets)):
+            found = table.odds[:, column]
+            steps = np.unique(np.quantile(found[found < STRICTEST], np.linspace(0.0, 0.9, STEPS)))
+            tried = []
+            for step in steps:
+                other = offsets.copy()
+                other[column] = step
+                tried.append((_count(table, other, target), float(step)))
+            count, step = max(tried, default=(-1.0, 0.0))
+            if count > _count(table, offsets, target):
+                offsets[column] = step
+    return offsets
+
+
+def _count(table: _Table, offsets: npt.NDArray[np.float64], target: float) -> float:
+    """How many sessions run unattended at `offsets`; fewer than none where too many of them end wrong."""
+    runs = (table.odds >= offsets).all(axis=1)
+    number = int(runs.sum())
+    if not number:
+        return 0.0
+    right = float(table.right[runs].sum())
+    margin = math.sqrt(target * (1.0 - target) / number)  # a standard error: what is chosen here has to hold elsewhere
+    return float(number) if right / number >= target + margin else -float(number)
+
+
+def _tabulate(played: Sequence[Played], strata: tuple[str, ...]) -> _Table:
+    odds = np.full((len(played), len(strata)), STRICTEST)
+    for row, each in enumerate(played):
+        for stratum, least in each.least_scores.items():
+            odds[row, strata.index(stratum)] = log_odds(least)
+        if not each.is_unattended:
+            odds[row] = -STRICTEST
+    return _Table(strata, odds, np.array([each.result.is_right for each in played], dtype=np.bool_))
+
+
+SQUASHED = 4.0
+"""Log-odds are divided by it before they become scores: differences near 1 stay differences."""
+
+
+def _squash(strictness: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    found: npt.NDArray[np.float64] = 1.0 / (1.0 + np.exp(-strictness / SQUASHED))
+    return found
+
+
+def sum_taus(taus: Mapping[str, float]) -> str:
+    """τ of each stratum for people."""
+    return ", ".join(f"{stratum} {tau:.3f}" for stratum, tau in sorted(taus.items()))
