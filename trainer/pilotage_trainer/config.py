@@ -56,7 +56,8 @@ class CopierPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How a copying policy is fitted.
 
     `strength` is the inverse of the L2 penalty of what hears a customer's turns, `rarest` the fewest examples of a
-    trait or of what is called for; `ranker_…` are for what ranks the actions that may come next.
+    trait or of what is called for; `ranker_…` are for what ranks the actions that may come next, which learns from at
+    most `ranker_sessions`, evenly taken: each has some thousand pairs a moment.
     """
 
     strength: Strength = 30.0
@@ -64,6 +65,7 @@ class CopierPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     iterations: Count = 40
     ranker_strength: Strength = 3.0
     ranker_iterations: Count = 60
+    ranker_sessions: Count = 2500
     least_sessions: Count = 20
 
 

@@ -28,15 +28,17 @@ class Manners(msgspec.Struct, frozen=True):
 
     `asks_all`: asks for all that is missing at once. `hastes`: books without having it confirmed. `slips`: takes a told
     value for another one (another option, or a word short of its last character) until the customer says it again.
+    `pauses`: tells one thing and waits, though the customer asked for more.
     """
 
     asks_all: float = 0.0
     hastes: float = 0.0
     slips: float = 0.0
+    pauses: float = 0.0
 
 
 PERFECT = Manners()
-PEOPLE = Manners(asks_all=0.3, hastes=0.05, slips=0.01)
+PEOPLE = Manners(asks_all=0.3, hastes=0.05, slips=0.01, pauses=0.3)
 
 
 @dataclass
@@ -74,7 +76,8 @@ class Clerk:
         for act in said.acts:
             if act.act == "INFORM":
                 self.told.setdefault(self.service, {})[act.slot] = self._take(act)
-        self.questions += [act.slot for act in said.acts if act.act == "REQUEST"]
+        asked = [act.slot for act in said.acts if act.act == "REQUEST"]
+        self.questions += [slot for slot in dict.fromkeys(asked) if slot not in self.questions]
         self.confirmed = "AFFIRM" in names and self.last in ("say:confirm", "say:alternative")
         if self.confirmed and self.last == "say:alternative":
             self.told.setdefault(self.service, {}).update(
@@ -114,6 +117,8 @@ class Clerk:
     def choose(self) -> Action | None:
         """What they would do now; None: the customer must be heard first."""
         if self.spoke and not (self.questions or self.last == GOODBYE):
+            return None
+        if self.spoke and self.questions and self.chance.random() < self.manners.pauses:
             return None
         options = list(self.list_acceptable())
         action = options[0]

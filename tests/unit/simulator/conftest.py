@@ -71,18 +71,6 @@ def star_path() -> Path:
 
 
 @pytest.fixture(scope="session")
-def sgd_path() -> Path:
-    """The service dialogues, under the same rule."""
-    path = Path(os.environ["SGD"]) if os.environ.get("SGD") else SHARED.parent / "sgd" / "dialogues.jsonl.gz"
-    if not path.exists():
-        reason = f"service dialogues are not at {path}: give SGD=<dialogues.jsonl.gz, with schema.json beside it>"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
-    return path
-
-
-@pytest.fixture(scope="session")
 def fx() -> ModuleType:
     """This module: test files under importlib's rules cannot import their neighbours."""
     return sys.modules[__name__]

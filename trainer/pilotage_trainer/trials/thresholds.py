@@ -40,21 +40,26 @@ class Played(msgspec.Struct, frozen=True):
         return all(each.held_back is None for each in self.decided)
 
     @property
+    def may_run(self) -> bool:
+        """Whether there are τ under which it runs unattended: each critical action has a score and a stratum."""
+        scored = all(each.score is not None and each.stratum for each in self.decided if each.critical)
+        return self.is_unattended and scored
+
+    @property
     def least_scores(self) -> dict[str, float]:
-        """The least score of each stratum; 0 where an action has none, or no stratum."""
+        """The least score of each stratum."""
         least: dict[str, float] = {}
         for each in self.decided:
-            if each.critical:
-                score = each.score if each.score is not None and each.stratum else 0.0
-                least[each.stratum] = min(score, least.get(each.stratum, 1.0))
+            if each.critical and each.score is not None:
+                least[each.stratum] = min(each.score, least.get(each.stratum, 1.0))
         return least
 
 
 class SessionCertificate(msgspec.Struct, frozen=True):
     """The share of sessions run wholly unattended at `taus` that end right is above `bound`, wrong in `delta` of cases.
 
-    Of `n` sessions `selected` run so, `errors` of them wrong. `chosen_on` other sessions chose what strata need beside
-    one another.
+    Of `n` sessions that nobody had to be asked about `selected` run so, `errors` of them wrong. `chosen_on` other ones
+    chose what strata need beside one another. `reason` is CalibrationReason's.
     """
 
     target: float
@@ -85,11 +90,11 @@ def certify_sessions(
 
     Both are of ungated runs. Without a certificate `taus` are those that were chosen, and nothing may run by them.
     """
-    strata = tuple(sorted({stratum for each in (*chosen_on, *walked_on) for stratum in each.least_scores}))
-    offsets = choose_offsets(_tabulate(chosen_on, strata), target)
-    table = _tabulate(walked_on, strata)
-    strictness = (table.odds - offsets).min(axis=1)
-    scores = _squash(strictness)
+    choosing, walking = ([each for each in played if each.may_run] for played in (chosen_on, walked_on))
+    strata = tuple(sorted({stratum for each in (*choosing, *walking) for stratum in each.least_scores}))
+    offsets = choose_offsets(_tabulate(choosing, strata), target)
+    table = _tabulate(walking, strata)
+    scores = _squash((table.odds - offsets).min(axis=1, initial=STRICTEST))
     result: TauResult = calibrate(
         scores,
         table.right,
@@ -112,7 +117,7 @@ def certify_sessions(
         result.selected,
         result.errors,
         result.bound,
-        len(chosen_on),
+        len(choosing),
     )
 
 
@@ -158,8 +163,6 @@ def _tabulate(played: Sequence[Played], strata: tuple[str, ...]) -> _Table:
     for row, each in enumerate(played):
         for stratum, least in each.least_scores.items():
             odds[row, strata.index(stratum)] = log_odds(least)
-        if not each.is_unattended:
-            odds[row] = -STRICTEST
     return _Table(strata, odds, np.array([each.result.is_right for each in played], dtype=np.bool_))
 
 

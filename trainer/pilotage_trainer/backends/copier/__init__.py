@@ -3,7 +3,7 @@ may come next. All nine tools; values are copied from what was said or shown, or
 
 hearing, linear              words and n-grams; a linear model as stored
 calls, spans                 what a turn calls for; what of it is typed, and where
-candidates, ranking          what may come next, in keys and tokens; their weights
+values, candidates, ranking  what may stand in a field; what may come next, in keys and tokens; their weights
 policy, critic               the models; fitted in fitting, policy_training, critic_training
 lessons                      what is learned from
 policy_job, critic_job       the Jobs
@@ -22,6 +22,7 @@ SCORING_SOURCES = (
     "linear.py",
     "calls.py",
     "spans.py",
+    "values.py",
     "candidates.py",
     "ranking.py",
     "policy.py",

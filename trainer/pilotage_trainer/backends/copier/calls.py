@@ -11,6 +11,8 @@ from pilotage_trainer.backends.copier.hearing import list_ngrams
 from pilotage_trainer.backends.copier.linear import Linear, StoredLinear
 
 LEAST_CHANCE = 0.01
+ANY = "any"
+"""Stands for tool and control where a call is named by its value alone: what is said alike for many fields."""
 REMEMBERED = 20_000
 
 
@@ -18,6 +20,11 @@ def name_call(action: Action) -> str:
     """The call that `action` answers."""
     value = f"={action.value}" if action.tool in VALUE_TOOLS else ""
     return f"{action.tool} {action.control_id}{value}"
+
+
+def name_value(action: Action) -> str:
+    """The call for this value, whatever the field."""
+    return f"{ANY} *={action.value}"
 
 
 def _split_value(call: str) -> tuple[str, str]:

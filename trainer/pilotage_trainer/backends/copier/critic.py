@@ -14,11 +14,12 @@ import numpy as np
 from pilotage_core.actions import Action
 from pilotage_core.certificate import ScoreSource
 from pilotage_core.dialog import ACTION_MARK, decode_action
-from pilotage_trainer.backends.copier.candidates import Moment, find_level, list_form_chances
-from pilotage_trainer.backends.copier.hearing import find_stem
+from pilotage_trainer.backends.copier.candidates import Moment
+from pilotage_trainer.backends.copier.hearing import find_kind
 from pilotage_trainer.backends.copier.linear import FARTHEST, Floats
 from pilotage_trainer.backends.copier.policy import Policy, Prediction
 from pilotage_trainer.backends.copier.ranking import Places, find_pairs
+from pilotage_trainer.backends.copier.values import find_level, list_form_chances
 from pilotage_trainer.backends.situation import Reader, Situation
 
 
@@ -87,7 +88,7 @@ def _list_doubts(situation: Situation, prediction: Prediction, place: int, polic
     yield f"share {share}"
     yield f"odds {odds}"
     yield f"share {share} {next_share}"
-    yield f"share {share} rival {f'{rival.tool} {find_stem(rival.control_id)}' if rival else 'nothing'}"
+    yield f"share {share} rival {find_kind(rival) if rival else 'nothing'}"
     unsaid = max((float(s) for s, c in zip(shares, candidates, strict=True) if c.keys[0] == "value"), default=0.0)
     yield f"value left {find_level(unsaid)}"
     held, beaten = 1.0, 0.0

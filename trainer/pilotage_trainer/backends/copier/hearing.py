@@ -4,6 +4,8 @@ import re
 from itertools import pairwise
 from typing import NamedTuple
 
+from pilotage_core.actions import Action, Tool
+
 TOKEN = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]")
 CAPITAL, SMALL, DIGIT = re.compile(r"[A-Z]+"), re.compile(r"[^\W\dA-Z_]+"), re.compile(r"\d")
 
@@ -28,14 +30,30 @@ def find_shape(word: str) -> str:
 
 
 def find_stem(control_id: str) -> str:
-    """The part of a control's id that it shares with its like: what stands before the last colon, else all."""
-    return control_id.rpartition(":")[0] or control_id
+    """A control's id without what it is about: `say:request:city` is `say:request`, `say:confirm` is itself."""
+    return control_id.rpartition(":")[0] if control_id.count(":") > 1 else control_id
+
+
+def find_kind(action: Action) -> str:
+    """What is done, whatever it is about: a message by its template's stem, a click by its control, else the tool."""
+    match action.tool:
+        case Tool.SEND_TEXT_TO_CHAT:
+            return f"{action.tool} {find_stem(action.control_id)}"
+        case Tool.CLICK_CONTROL:
+            return f"{action.tool} {action.control_id.partition(':')[0]}"
+        case tool:
+            return tool.value
 
 
 def find_argument(control_id: str) -> str:
     """The rest of it; empty where there is no colon."""
     head, _, rest = control_id.rpartition(":")
     return rest if head else ""
+
+
+def list_arguments(control_id: str) -> frozenset[str]:
+    """What a control is about, one by one: a request for several has them all."""
+    return frozenset(find_argument(control_id).split("+")) - {""}
 
 
 def list_ngrams(text: str, reply: str) -> list[str]:

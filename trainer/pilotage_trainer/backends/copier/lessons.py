@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pilotage_core.actions import VALUE_TOOLS, Action, Tool
 from pilotage_core.dialog import DEFAULT_FORMAT
 from pilotage_core.record import SessionRecord
-from pilotage_trainer.backends.copier.calls import name_call
+from pilotage_trainer.backends.copier.calls import name_call, name_value
 from pilotage_trainer.backends.copier.hearing import Token, find_tokens
 from pilotage_trainer.backends.situation import Situation, Turn, read_points
 from pilotage_trainer.sessions.export import human_points
@@ -61,7 +61,10 @@ def hear_session(situation: Situation, taken: Action) -> tuple[Heard, ...]:
             if not any(first <= end and begin <= last for begin, end, _ in heard[place].spans):
                 heard[place].spans.append((first, last, action.control_id))
         if told is None or action.tool is not Tool.FILL_INPUT:
-            heard[told[0] if told is not None else number - 1].calls.add(name_call(action))
+            place = told[0] if told is not None else number - 1
+            heard[place].calls.add(name_call(action))
+            if action.tool in VALUE_TOOLS:
+                heard[place].calls.add(name_value(action))
     return tuple(heard)
 
 

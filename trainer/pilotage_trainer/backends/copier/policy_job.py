@@ -1,5 +1,6 @@
-"""The policy Job: fit on the older sessions, look at the newer ones, fit on all.
+"""The policy Job: fit on the older sessions, look at the newer ones.
 
+What was looked at is what is served: the newer sessions stay unseen, for a critic to learn from.
 Not here: the command line (commands/), fitting itself (policy_training.py).
 """
 
@@ -28,11 +29,9 @@ def run_policy(window: Window, config: JobConfig) -> JobResult:
     chosen = _choose_sessions(records, window.fresh_after)
     older, newer = split_by_time(chosen, config.selection.policy_development_share)
     require_sessions(older, "to learn from beside the development sessions")
-    lessons = build_lessons(chosen)
-    before = fit_policy([lesson for lesson in lessons if lesson.record in older], config.copier.policy)
-    metrics = measure_policy(newer, before)
-    policy = fit_policy(lessons, config.copier.policy)
-    described = window.describe("policy", config, chosen, FORM, find_maker())
+    policy = fit_policy(build_lessons(older), config.copier.policy)
+    metrics = measure_policy(newer, policy)
+    described = window.describe("policy", config, older, FORM, find_maker())
     manifest = write_artefact(window.folder("policy"), described, {POLICY_FILE: policy.encode()})
     reached = metrics["action_accuracy"]
     passed = reached >= config.min_action_accuracy
@@ -44,7 +43,7 @@ def run_policy(window: Window, config: JobConfig) -> JobResult:
         f"on {len(newer)} development sessions",
         digests={"policy": manifest.digest, **build_digests(manifest)},
         metrics={
-            "sessions": float(len(chosen)),
+            "sessions": float(len(older)),
             "development_sessions": float(len(newer)),
             "held_out_sessions": float(len(held_out)),
             **metrics,

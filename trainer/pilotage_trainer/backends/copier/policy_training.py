@@ -50,20 +50,14 @@ def fit_policy(lessons: Sequence[Lesson], settings: CopierPolicy) -> Policy:
         )
     halves = [lessons[::2], lessons[1::2]]
     ears = [fit_ears([heard for lesson in half for heard in lesson.heard], settings) for half in halves]
-    weights = _fit_weights([(halves[0], ears[1]), (halves[1], ears[0])], settings)
+    taken = [half[:: max(1, -(-2 * len(half) // settings.ranker_sessions))] for half in halves]
+    weights = _fit_weights([(taken[0], ears[1]), (taken[1], ears[0])], settings)
     whole = fit_ears([heard for lesson in lessons for heard in lesson.heard], settings)
     return Policy(StoredPolicy(whole.calls, whole.spans, weights))
 
 
 def fit_ears(heard: Sequence[Heard], settings: CopierPolicy) -> Ears:
     """Fit to turns."""
-    calls = fit_calls(
-        [list_ngrams(each.turn.text, each.turn.reply) for each in heard],
-        [frozenset(each.calls) for each in heard],
-        rarest=settings.rarest,
-        strength=settings.strength,
-        iterations=settings.iterations,
-    )
     words, kinds, spans, fields = [], [], [], []
     for each in heard:
         tokens = find_tokens(each.turn.text)
@@ -76,6 +70,13 @@ def fit_ears(heard: Sequence[Heard], settings: CopierPolicy) -> Ears:
         kinds += marks
     if len({*kinds}) < 3 or len({*fields}) < 2:
         raise EvidenceError("nobody typed what was said", where="window", remedy="use backend counts")
+    calls = fit_calls(
+        [list_ngrams(each.turn.text, each.turn.reply) for each in heard],
+        [frozenset(each.calls) for each in heard],
+        rarest=settings.rarest,
+        strength=settings.strength,
+        iterations=settings.iterations,
+    )
     options = {"rarest": settings.rarest, "strength": settings.strength, "iterations": settings.iterations}
     return Ears(calls, StoredSpans(fit_classes(words, kinds, **options), fit_classes(spans, fields, **options)))  # type: ignore[arg-type]
 

@@ -13,7 +13,7 @@ from pilotage_trainer.backends.copier.hearing import Token, find_stem, find_toke
 from pilotage_trainer.backends.copier.linear import Linear, StoredLinear
 
 OUTSIDE, BEGINS, CONTINUES = "O", "B", "I"
-LEAST_CHANCE = 0.02
+LEAST_CHANCE, LEAST_SHARE = 0.02, 0.002
 MOST_SPANS, MOST_WORDS = 10, 14
 REMEMBERED = 20_000
 
@@ -124,6 +124,6 @@ class Spans:
         spans = []
         for chance, first, last in found[:MOST_SPANS]:
             fields = self.fields.shares(list_span_traits(tokens, first, last, reply))
-            known = {self.fields.kinds[i]: float(fields[i]) for i in (fields > LEAST_CHANCE).nonzero()[0]}
+            known = {self.fields.kinds[i]: float(fields[i]) for i in (fields > LEAST_SHARE).nonzero()[0]}
             spans.append(Span(text[tokens[first].start : tokens[last].end], chance, known))
         return tuple(spans)

@@ -1,0 +1,91 @@
+"""Sessions that run by themselves at the desk: what two cores learn, and how sessions that it never saw end.
+
+    python bench/desk.py [--sgd dialogues.jsonl.gz] [--train-until DAY] [--output bench/results/desk.json]
+
+The desk's calendar has 36 days. A policy learns from the first of them, a critic from what an operator says of that
+policy's proposals in the next (collected apart, and timed), and the last ones are never learned from: every other of
+their sessions gives τ and the session certificate, the rest the figures. Leaves the pair in out/bench-desk.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from provenance import describe_run
+
+ROOT = Path(__file__).resolve().parents[1]
+OUT = ROOT / "out" / "bench-desk"
+TRAIN = ROOT / ".venv" / "bin" / "pilotage-train"
+KEY, REVISION = "desk/all", "r1"
+FIRST_DAY = datetime(2019, 3, 1, tzinfo=UTC)
+CONFIG = {"selection": {"policy_development_share": 0.03}}
+TARGETS = (0.95, 0.9)
+SGD = ROOT.parent / "shared" / "data" / "sgd" / "dialogues.jsonl.gz"
+
+
+def find_day(number: float) -> str:
+    """The time that begins day `number` of the calendar, counted from 0."""
+    return (FIRST_DAY + timedelta(days=number)).isoformat()
+
+
+def run(*arguments: object) -> tuple[float, str]:
+    """Run a command of the trainer as any user would: seconds, and what it printed."""
+    began = time.monotonic()
+    told = subprocess.run(
+        [TRAIN, *map(str, arguments)], check=True, stdout=subprocess.PIPE, text=True,
+        env={**os.environ, "OMP_NUM_THREADS": str(os.cpu_count() or 1)},
+    )  # fmt: skip
+    return round(time.monotonic() - began, 1), told.stdout
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--sgd", type=Path, default=Path(os.environ.get("SGD", "../shared/data/sgd/dialogues.jsonl.gz"))
+    )
+    parser.add_argument("--train-until", type=float, default=17.0, help="day: a policy learns from those before it")
+    parser.add_argument("--critic-until", type=float, default=24.0, help="day: a critic learns from those before it")
+    parser.add_argument("--until", type=float, default=36.0, help="day: trials are before it")
+    parser.add_argument("--output", type=Path, default=ROOT / "bench" / "results" / "desk.json")
+    options = parser.parse_args()
+    shutil.rmtree(OUT, ignore_errors=True)
+    OUT.mkdir(parents=True)
+    job = ("--process-cluster", KEY, "--revision", REVISION, "--out", OUT, "--config", json.dumps(CONFIG))
+    folder = OUT / KEY / REVISION
+    learned, until = find_day(options.train_until), find_day(options.critic_until)
+    policy_seconds, policy = run(
+        "policy", "--backend", "copier", "--export", f"desk:{options.sgd}", "--until", learned, *job
+    )
+    feedback = OUT / "feedback.ndjson"
+    feedback_seconds, _ = run(
+        "rehearse", "--desk", options.sgd, "--policy", folder, "--out", feedback, "--since", learned, "--until", until
+    )
+    critic_seconds, critic = run("critic", "--backend", "copier", "--export", feedback, *job)
+    figures = {}
+    for target in TARGETS:
+        seconds, told = run(
+            "evaluate", "--desk", options.sgd, "--policy", folder, "--critic", folder, "--since", until,
+            "--until", find_day(options.until), "--target", target, "--json",
+        )  # fmt: skip
+        figures[str(target)] = {"seconds": seconds, **json.loads(told)}
+    told_run = describe_run("numpy", "scipy")
+    result = {
+        **told_run,
+        "policy": {"seconds": policy_seconds, **json.loads(policy)["metrics"]},
+        "feedback": {"seconds": feedback_seconds},
+        "critic": {"seconds": critic_seconds, **json.loads(critic)["metrics"]},
+        "by_target": figures,
+    }
+    options.output.write_text(json.dumps(result, indent=2) + "\n")
+    for target, figure in figures.items():
+        rate, right = figure["automation_rate"], figure["resolution_correctness"]["unattended"]
+        print(f"target {target}: {rate['share']:.1%} of {rate['n']} sessions with nobody asked, {right['share']} right")
+
+
+if __name__ == "__main__":
+    main()
