@@ -24,7 +24,6 @@ TRAIN = ROOT / ".venv" / "bin" / "pilotage-train"
 KEY, REVISION = "desk/all", "r1"
 FIRST_DAY = datetime(2019, 3, 1, tzinfo=UTC)
 CONFIG = {"selection": {"policy_development_share": 0.03}}
-TARGETS = (0.95, 0.9)
 SGD = ROOT.parent / "shared" / "data" / "sgd" / "dialogues.jsonl.gz"
 
 
@@ -50,7 +49,8 @@ def main() -> None:
     )
     parser.add_argument("--train-until", type=float, default=17.0, help="day: a policy learns from those before it")
     parser.add_argument("--critic-until", type=float, default=24.0, help="day: a critic learns from those before it")
-    parser.add_argument("--until", type=float, default=36.0, help="day: trials are before it")
+    parser.add_argument("--until", type=float, default=31.0, help="day: trials are before it")
+    parser.add_argument("--targets", type=float, nargs="+", default=[0.95, 0.9], help="of the session certificate")
     parser.add_argument("--output", type=Path, default=ROOT / "bench" / "results" / "desk.json")
     options = parser.parse_args()
     shutil.rmtree(OUT, ignore_errors=True)
@@ -67,7 +67,7 @@ def main() -> None:
     )
     critic_seconds, critic = run("critic", "--backend", "copier", "--export", feedback, *job)
     figures = {}
-    for target in TARGETS:
+    for target in options.targets:
         seconds, told = run(
             "evaluate", "--desk", options.sgd, "--policy", folder, "--critic", folder, "--since", until,
             "--until", find_day(options.until), "--target", target, "--json",

@@ -69,7 +69,7 @@ BAD = [
     (PC, "metadata.name", "a" * 41, "metadata.name", "at most 40 characters"),
     (CRITIC, "spec.backend", "magic", "spec.backend", "Unsupported value"),
     (CRITIC, "spec.backend", None, "spec.backend", "Required value"),
-    (CRITIC, "spec.baseModel", "qwen", "spec", "has no base model"),
+    (CRITIC, "spec.baseModel", "qwen", "spec", "only backend transformers has a base model"),
     (
         CRITIC,
         "spec.transformers.policy",

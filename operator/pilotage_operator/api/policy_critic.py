@@ -1,6 +1,6 @@
 """PolicyCritic: how a pair is made of recorded sessions, what a revision must reach, and where it is served.
 
-Three parts say how: `counts` and `transformers` are each for the backend of that name, `selection` is for both.
+Three parts say how: `counts` and `transformers` are each for the backend of that name, `selection` is for all.
 """
 
 from enum import StrEnum
@@ -25,9 +25,10 @@ Strength = Annotated[
 
 
 class Backend(StrEnum):
-    """What learns: back-off counts on a CPU, or transformers."""
+    """What learns: back-off counts or a copier on a CPU, or transformers."""
 
-    COUNTS = "counts"
+    COUNTS = "counts"  # steps without values
+    COPIER = "copier"  # all nine actions, values copied from what was said or shown; no settings of its own
     TRANSFORMERS = "transformers"
 
 
@@ -140,8 +141,8 @@ class PolicyCriticSpec(ApiModel):
 
     model_config = cel(
         (
-            "self.backend != 'counts' || !has(self.baseModel) || self.baseModel == ''",
-            "backend counts has no base model: leave it empty",
+            "self.backend == 'transformers' || !has(self.baseModel) || self.baseModel == ''",
+            "only backend transformers has a base model: leave it empty",
         ),
         ("self.backend == 'counts' || !has(self.counts)", "spec.counts is for backend counts: leave it out"),
         (
@@ -149,7 +150,10 @@ class PolicyCriticSpec(ApiModel):
             "spec.transformers is for backend transformers: leave it out",
         ),
         ("self.backend == 'transformers' || self.training.gpus == 0", "only backend transformers trains on GPUs"),
-        ("self.backend != 'counts' || self.serving.runtime == 'pilotage'", "vLLM serves no count models"),
+        (
+            "self.backend == 'transformers' || self.serving.runtime == 'pilotage'",
+            "vLLM serves only what backend transformers makes",
+        ),
     )
 
     backend: Backend
@@ -176,8 +180,7 @@ class PolicyCriticSpec(ApiModel):
     @model_validator(mode="after")
     def _check(self) -> Self:
         """As the CEL rules, where no API server has looked at it: raises ValueError."""
-        other = self.transformers if self.backend is Backend.COUNTS else self.counts
-        if other is not None:
-            name = "transformers" if self.backend is Backend.COUNTS else "counts"
-            raise ValueError(f"spec.{name} is for backend {name}: leave it out")
+        for backend, settings in ((Backend.COUNTS, self.counts), (Backend.TRANSFORMERS, self.transformers)):
+            if settings is not None and self.backend is not backend:
+                raise ValueError(f"spec.{backend} is for backend {backend}: leave it out")
         return self

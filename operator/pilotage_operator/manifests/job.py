@@ -67,8 +67,8 @@ def count_gpus(bundle: Bundle, phase: JobPhase) -> int:
 
 
 def count_threads(bundle: Bundle, phase: JobPhase) -> int:
-    """Threads of each process of `phase`: the whole cores it asks for, shared out; count models use one in any case."""
-    if bundle.policy_critic.backend is Backend.COUNTS:
+    """Threads of each process of `phase`: the whole cores it asks for, shared out; on a CPU one in any case."""
+    if bundle.policy_critic.backend is not Backend.TRANSFORMERS:
         return 1
     cpu = bundle.policy_critic.training.cpu
     cores = float(cpu.removesuffix("m")) / (1000 if cpu.endswith("m") else 1)
@@ -100,7 +100,7 @@ def build_train_config(bundle: Bundle) -> str:
         settings = made.transformers or TransformersSettings()
         config["base_model"] = BASE_MODEL if made.base_model is None else made.base_model
         config["transformers"] = settings.model_dump(mode="json", exclude_defaults=True)
-    else:
+    elif made.backend is Backend.COUNTS:
         counts = made.counts or Counts()
         config["counts"] = {
             "policy": counts.policy.model_dump() | {"strength": float(counts.policy.strength)},

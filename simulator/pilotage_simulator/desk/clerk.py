@@ -21,6 +21,8 @@ from pilotage_simulator.desk.desk import BOOK, SEARCH, Desk, find_kind
 from pilotage_simulator.desk.sgd import Act
 
 GOODBYE = "say:goodbye"
+ASKS = ("say:request:", "say:confirm")
+"""Messages that somebody has to answer: none goes to a customer who has said goodbye."""
 
 
 class Manners(msgspec.Struct, frozen=True):
@@ -57,6 +59,7 @@ class Clerk:
     owes_result: bool = False
     chose: bool = False
     done: bool = False
+    left: bool = False
     last: str = ""
     spoke: bool = False
     has_chosen: bool = False
@@ -86,7 +89,8 @@ class Clerk:
         self.owes_result = self.owes_result or "REQUEST_ALTS" in names
         self.chose = "SELECT" in names
         leaves = "NEGATE" in names and self.last in ("say:more", "say:failure", "say:success")
-        self.done = "GOODBYE" in names or (leaves and not names & {"INFORM", "INFORM_INTENT"})
+        self.left = "GOODBYE" in names
+        self.done = self.left or (leaves and not names & {"INFORM", "INFORM_INTENT"})
 
     def _take(self, act: Act) -> Act:
         """What is told, as the operator takes it."""
@@ -122,6 +126,8 @@ class Clerk:
             return None
         options = list(self.list_acceptable())
         action = options[0]
+        if self.spoke and self.last != GOODBYE and action not in self._list_answers():
+            return None  # only answers follow a message
         if action.control_id.startswith("say:request:") and self.chance.random() < self.manners.asks_all:
             action = options[-1]
         if action.control_id == "say:confirm" and self.chance.random() < self.manners.hastes:
@@ -168,7 +174,8 @@ class Clerk:
         if self.must_open and self.wish is not None:
             yield Action(Tool.OPEN_PROCEDURE, "open:{}/{}".format(*self.wish))
             return
-        options = list(self._list_fills()) or list(self._list_steps()) or list(self._list_answers())
+        steps = [step for step in self._list_steps() if not (self.left and step.control_id.startswith(ASKS))]
+        options = list(self._list_fills()) or steps or list(self._list_answers())
         if options or self.done:
             yield from options or [_say(GOODBYE)]
             return

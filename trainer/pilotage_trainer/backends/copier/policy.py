@@ -18,6 +18,10 @@ from pilotage_trainer.backends.copier.spans import Spans, StoredSpans
 from pilotage_trainer.backends.situation import Situation
 
 
+SURELY_NOTHING = 0.75
+"""A share of nothing under which the likeliest action is proposed: a critic judges it, an operator is asked."""
+
+
 class StoredPolicy(msgspec.Struct, frozen=True):
     """A policy as stored (policy.msgpack). `weights` are the ranker's, float32, little-endian."""
 
@@ -36,7 +40,10 @@ class Prediction:
 
     @property
     def best(self) -> int:
-        """The likeliest; equals stay in the screen's order."""
+        """The likeliest; equals stay in the screen's order. Nothing only where it is SURELY_NOTHING."""
+        nothing = len(self.shares) - 1
+        if nothing and float(self.shares[nothing]) < SURELY_NOTHING:
+            return int(np.argmax(self.shares[:nothing]))
         return int(np.argmax(self.shares))
 
     def find(self, action: Action) -> int | None:
