@@ -7,7 +7,7 @@ LOCK := .venv/bin/uv pip compile -q --no-header --no-emit-index-url --python-ver
 export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help check setup setup-transformers demo demo-local demo-faults test test-long verify format generate bench bench-star bench-ablations bench-mfu cluster-up cluster-down clean lock
+.PHONY: help check setup setup-transformers demo demo-local demo-faults test test-long verify format generate bench bench-star bench-desk bench-ablations bench-mfu cluster-up cluster-down clean lock
 
 help: ## what there is
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,10 +55,13 @@ generate: setup ## crds/ from operator/pilotage_operator/api
 	@$(PY) -m pilotage_operator.api.generate
 
 bench: setup-transformers ## figures into bench/results
-	@for b in $(filter-out bench/provenance.py bench/ablations.py,$(wildcard bench/*.py)); do $(STEP) "$$b" $(PY) $$b || exit 1; done
+	@for b in $(filter-out bench/provenance.py bench/ablations.py bench/desk.py,$(wildcard bench/*.py)); do $(STEP) "$$b" $(PY) $$b || exit 1; done
 
 bench-star: setup-transformers ## STAR's published benchmark: ten minutes of training on two cores, beside the count models
 	@$(STEP) "bench/star.py" $(PY) bench/star.py $(if $(STAR),--star "$(STAR)") $(if $(WHOLE),--whole)
+
+bench-desk: setup ## sessions that run by themselves at the desk: half an hour on two quiet cores
+	@$(STEP) "bench/desk.py" $(PY) bench/desk.py $(if $(SGD),--sgd "$(SGD)")
 
 bench-ablations: setup-transformers ## the trainer's ablations: seven studies of 10 to 60 minutes on two cores, two of them on a demo's records
 	@$(STEP) "bench/ablations.py" $(PY) bench/ablations.py $(if $(STAR),--star "$(STAR)")

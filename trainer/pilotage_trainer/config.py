@@ -55,12 +55,13 @@ class Counts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class CopierPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How a copying policy is fitted.
 
-    `strength` is the inverse of the L2 penalty of what hears a customer's turns, `rarest` the fewest examples of a
-    trait or of what is called for; `ranker_…` are for what ranks the actions that may come next, which learns from at
-    most `ranker_sessions`, evenly taken: each has some thousand pairs a moment.
+    `strength` is the inverse of the L2 penalty of what finds spans, `calls_strength` of what a turn calls for, `rarest`
+    the fewest examples of a trait or of what is called for; `ranker_…` are for what ranks the actions that may come
+    next, which learns from at most `ranker_sessions`, evenly taken: each has some thousand pairs a moment.
     """
 
-    strength: Strength = 30.0
+    strength: Strength = 3.0
+    calls_strength: Strength = 1.0
     rarest: Count = 3
     iterations: Count = 40
     ranker_strength: Strength = 3.0

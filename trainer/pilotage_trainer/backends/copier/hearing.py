@@ -51,9 +51,9 @@ def find_argument(control_id: str) -> str:
     return rest if head else ""
 
 
-def list_arguments(control_id: str) -> frozenset[str]:
+def list_arguments(control_id: str) -> tuple[str, ...]:
     """What a control is about, one by one: a request for several has them all."""
-    return frozenset(find_argument(control_id).split("+")) - {""}
+    return tuple(name for name in dict.fromkeys(find_argument(control_id).split("+")) if name)
 
 
 def list_ngrams(text: str, reply: str) -> list[str]:
@@ -67,4 +67,5 @@ def list_ngrams(text: str, reply: str) -> list[str]:
     named += [f"www={a} {b} {c}" for a, b, c in zip(padded, padded[1:], padded[2:], strict=False)]
     named += [f"rw={stem}&{word}" for word in words]
     named += [f"arw={reply}&{words[0]}"] if words else []
+    named += [f"asked={name}" for name in list_arguments(reply)]
     return list(dict.fromkeys(named))

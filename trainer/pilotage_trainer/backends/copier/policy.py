@@ -17,7 +17,6 @@ from pilotage_trainer.backends.copier.ranking import find_pairs, find_shares, we
 from pilotage_trainer.backends.copier.spans import Spans, StoredSpans
 from pilotage_trainer.backends.situation import Situation
 
-
 SURELY_NOTHING = 0.75
 """A share of nothing under which the likeliest action is proposed: a critic judges it, an operator is asked."""
 

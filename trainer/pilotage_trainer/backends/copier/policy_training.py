@@ -74,7 +74,7 @@ def fit_ears(heard: Sequence[Heard], settings: CopierPolicy) -> Ears:
         [list_ngrams(each.turn.text, each.turn.reply) for each in heard],
         [frozenset(each.calls) for each in heard],
         rarest=settings.rarest,
-        strength=settings.strength,
+        strength=settings.calls_strength,
         iterations=settings.iterations,
     )
     options = {"rarest": settings.rarest, "strength": settings.strength, "iterations": settings.iterations}

@@ -9,7 +9,7 @@ from functools import lru_cache
 
 import msgspec
 
-from pilotage_trainer.backends.copier.hearing import Token, find_stem, find_tokens
+from pilotage_trainer.backends.copier.hearing import Token, find_stem, find_tokens, list_arguments
 from pilotage_trainer.backends.copier.linear import Linear, StoredLinear
 
 OUTSIDE, BEGINS, CONTINUES = "O", "B", "I"
@@ -35,7 +35,7 @@ def list_word_traits(tokens: Sequence[Token], at: int, reply: str) -> list[str]:
     def shape(place: int) -> str:
         return tokens[place].shape if 0 <= place < len(tokens) else "^$"
 
-    own = tokens[at].word
+    own, asked = tokens[at].word, list_arguments(reply)
     return [
         f"w={own}",
         f"p={word(at - 1)}",
@@ -56,6 +56,7 @@ def list_word_traits(tokens: Sequence[Token], at: int, reply: str) -> list[str]:
         f"r={reply}",
         f"rw={reply}&{own}",
         f"rs={reply}&{shape(at)}",
+        *(f"asked={name}&{shape(at)}" for name in asked),
     ]
 
 
@@ -66,6 +67,7 @@ def list_span_traits(tokens: Sequence[Token], first: int, last: int, reply: str)
         return tokens[place].word if 0 <= place < len(tokens) else "^$"
 
     inside = [tokens[i].word for i in range(first, last + 1)]
+    asked = list_arguments(reply)
     shapes = " ".join(dict.fromkeys(tokens[i].shape for i in range(first, last + 1)))
     return [
         *(f"w={each}" for each in dict.fromkeys(inside)),
@@ -84,6 +86,10 @@ def list_span_traits(tokens: Sequence[Token], first: int, last: int, reply: str)
         f"rs={reply}&{shapes}",
         f"rp={reply}&{word(first - 1)}",
         *(f"in={token.word}" for token in tokens),
+        *(f"asked={name}" for name in asked),
+        *(f"asked={name}&{shapes}" for name in asked),
+        *(f"asked={name}&{word(first - 1)}" for name in asked),
+        *(f"near={word(place)}" for place in range(first - 5, first)),
     ]
 
 

@@ -6,7 +6,7 @@ heard (calls.py, spans.py).
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -150,7 +150,7 @@ def _list_said(kinds: Mapping[str, ControlKind], place: int, turn: Turn, calls: 
                 yield Value(Action(TOOL_OF_KIND[kind], field, option), chance, place + 1, float(about), Source.ANY)
 
 
-def is_about(name: str, turn: Turn, asked: frozenset[str]) -> bool:
+def is_about(name: str, turn: Turn, asked: Collection[str]) -> bool:
     """Whether a turn answers a question for the field `name`, or has its name in its words."""
     argument = find_argument(name)
     return bool(argument) and (argument in asked or argument.replace("_", " ") in turn.text.lower())
