@@ -47,9 +47,9 @@ def main() -> None:
     parser.add_argument(
         "--sgd", type=Path, default=Path(os.environ.get("SGD", "../shared/data/sgd/dialogues.jsonl.gz"))
     )
-    parser.add_argument("--train-until", type=float, default=17.0, help="day: a policy learns from those before it")
+    parser.add_argument("--train-until", type=float, default=15.0, help="day: a policy learns from those before it")
     parser.add_argument("--critic-until", type=float, default=24.0, help="day: a critic learns from those before it")
-    parser.add_argument("--until", type=float, default=31.0, help="day: trials are before it")
+    parser.add_argument("--until", type=float, default=33.0, help="day: trials are before it")
     parser.add_argument("--targets", type=float, nargs="+", default=[0.95, 0.9], help="of the session certificate")
     parser.add_argument("--output", type=Path, default=ROOT / "bench" / "results" / "desk.json")
     options = parser.parse_args()

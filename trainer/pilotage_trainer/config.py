@@ -73,7 +73,7 @@ class CopierPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class CopierCritic(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How a copier's critic is fitted: `strength` is the inverse of the L2 penalty."""
 
-    strength: Strength = 1.0
+    strength: Strength = 0.03
     iterations: Count = 100
 
 

@@ -17,7 +17,7 @@ from pilotage_trainer.trials.thresholds import Played, certify_sessions
 from pilotage_trainer.trials.worker import COPILOT, UNGATED, Pair, Reign
 
 FEWEST_TRIALS = 8
-CHOSEN_ON = 5
+CHOSEN_ON = 3
 """One in so many of the sessions of the first half chooses what strata need; the others are walked."""
 
 

@@ -2,8 +2,8 @@
 
 A session that was never asked about is the same one under every τ that all its scores reach. So sessions run ungated
 to an ending say, for any τ, which of them would run unattended, and how those come out. What the strata need beside
-one another is chosen on some sessions; how strict all of them must be is walked on others, by the exact test that a
-single τ is walked by (pilotage_core.calibration). Not here: running sessions (worker.py).
+one another is chosen on some sessions; how strict all of them must be is tested on others, from what was chosen on.
+Not here: running sessions (worker.py).
 """
 
 import math
@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from pilotage_core.calibration import TauResult, calibrate
+from pilotage_core.calibration import CalibrationReason, TauResult, calibrate, precision_bound
 from pilotage_core.score import log_odds
 from pilotage_core.trial import TrialResult
 from pilotage_trainer.trials.worker import Decided
@@ -22,6 +22,9 @@ from pilotage_trainer.trials.worker import Decided
 STRICTEST = 40.0
 """Beyond every log-odds of a score."""
 STEPS, ROUNDS = 24, 3
+WALK_STEPS = 100
+CHOSEN_DELTA = 0.9
+"""Of δ, for what was chosen elsewhere and what is laxer; the rest walks from the strict end where that fails."""
 FEWEST = 20
 """Fewer sessions than that choose nothing."""
 
@@ -94,31 +97,72 @@ def certify_sessions(
     strata = tuple(sorted({stratum for each in (*choosing, *walking) for stratum in each.least_scores}))
     offsets = choose_offsets(_tabulate(choosing, strata), target)
     table = _tabulate(walking, strata)
-    scores = _squash((table.odds - offsets).min(axis=1, initial=STRICTEST))
-    result: TauResult = calibrate(
-        scores,
-        table.right,
-        np.zeros(len(scores), dtype=np.int64),
-        np.arange(len(scores)),
-        target=target,
-        delta=delta,
-    )
-    at = log_odds(result.tau) * SQUASHED if result.tau is not None else 0.0
+    strictness = (table.odds - offsets).min(axis=1, initial=STRICTEST)
+    found = walk_sessions(strictness, table.right, target, delta)
     taus = {
-        stratum: 1.0 / (1.0 + math.exp(-float(offset + at))) for stratum, offset in zip(strata, offsets, strict=True)
+        stratum: 1.0 / (1.0 + math.exp(-float(offset + found.strictness)))
+        for stratum, offset in zip(strata, offsets, strict=True)
     }
     return SessionCertificate(
-        target,
-        delta,
-        result.tau is not None,
-        result.reason.value,
-        taus,
-        result.n,
-        result.selected,
-        result.errors,
-        result.bound,
+        target, delta, found.stands, found.reason, taus, len(strictness), found.selected, found.errors, found.bound,
         len(choosing),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Walked:
+    """Where a walk over strictness ended: how strict, and what was found of the sessions that are as strict."""
+
+    stands: bool
+    reason: str
+    strictness: float
+    selected: int
+    errors: int
+    bound: float
+
+
+def walk_sessions(
+    strictness: npt.NDArray[np.float64], right: npt.NDArray[np.bool_], target: float, delta: float
+) -> Walked:
+    """The laxest strictness at which `target` of the sessions end right, wrong with probability `delta` at most.
+
+    What was chosen elsewhere (strictness 0) is tested first, at CHOSEN_DELTA of δ, and laxer ones after it until one
+    fails: a fixed sequence, so no test costs another anything. Where the chosen one fails, the rest of δ walks from the
+    strict end. The bound is Clopper and Pearson's.
+    """
+    order = np.argsort(-strictness, kind="stable")
+    ranked, errors = strictness[order], np.cumsum(~right[order])
+    chosen = int(np.searchsorted(-ranked, 0.0, side="right"))
+    ends = _find_ends(ranked)
+    passed: Walked | None = None
+    for size in [chosen, *(int(end) for end in ends if end > chosen)]:
+        if not size:
+            break
+        wrong = int(errors[size - 1])
+        bound = precision_bound(size, wrong, delta * CHOSEN_DELTA)
+        if bound < target:
+            break
+        passed = Walked(True, CalibrationReason.CERTIFIED.value, float(min(ranked[size - 1], 0.0)), size, wrong, bound)
+    if passed is not None:
+        return passed
+    result: TauResult = calibrate(
+        1.0 / (1.0 + np.exp(-strictness / SQUASHED)),
+        right,
+        np.zeros(len(right), dtype=np.int64),
+        np.arange(len(right)),
+        target=target,
+        delta=delta * (1.0 - CHOSEN_DELTA),
     )
+    at = log_odds(result.tau) * SQUASHED if result.tau is not None else 0.0
+    return Walked(result.tau is not None, result.reason.value, at, result.selected, result.errors, result.bound)
+
+
+def _find_ends(ranked: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    """Sizes of the prefixes that are tested, none of which parts sessions that are as strict."""
+    last = np.append(np.flatnonzero(np.diff(ranked)), len(ranked) - 1) + 1
+    grid = np.linspace(0, len(ranked), WALK_STEPS + 1)[1:]
+    found: npt.NDArray[np.int64] = np.unique(last[np.searchsorted(last, grid)]) if len(ranked) else last[:0]
+    return found
 
 
 def choose_offsets(table: _Table, target: float) -> npt.NDArray[np.float64]:
@@ -168,11 +212,6 @@ def _tabulate(played: Sequence[Played], strata: tuple[str, ...]) -> _Table:
 
 SQUASHED = 4.0
 """Log-odds are divided by it before they become scores: differences near 1 stay differences."""
-
-
-def _squash(strictness: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    found: npt.NDArray[np.float64] = 1.0 / (1.0 + np.exp(-strictness / SQUASHED))
-    return found
 
 
 def sum_taus(taus: Mapping[str, float]) -> str:

@@ -64,11 +64,15 @@ def _look_back(situation: Situation, calls: Calls) -> _Seen:
         for call, chance in calls.find(turn.text, turn.reply).items():
             before[call] = max(chance, before.get(call, 0.0))
     here = tuple(action for turn, action in situation.acts if turn == number)
-    opened = next(
-        (i for i in range(len(situation.acts) - 1, -1, -1) if situation.acts[i][1].tool is Tool.OPEN_PROCEDURE), -1
-    )
+    opened = find_opened(situation)
     done = Counter(f"{action.tool} {action.control_id}" for _, action in situation.acts[opened + 1 :])
     return _Seen(now, before, here, done, opened)
+
+
+def find_opened(situation: Situation) -> int:
+    """The place among all actions of the one that opened the form shown; -1: none did."""
+    places = range(len(situation.acts) - 1, -1, -1)
+    return next((i for i in places if situation.acts[i][1].tool is Tool.OPEN_PROCEDURE), -1)
 
 
 # --- candidates -------------------------------------------------------------------------------------------------------

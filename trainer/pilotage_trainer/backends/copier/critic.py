@@ -5,17 +5,19 @@ is of the action and of its rival, what was heard and stands on no form, what st
 here: fitting (critic_training.py).
 """
 
+from collections import Counter
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Self
 
 import msgspec
 import numpy as np
 
-from pilotage_core.actions import Action
+from pilotage_core.actions import Action, Tool
 from pilotage_core.certificate import ScoreSource
 from pilotage_core.dialog import ACTION_MARK, decode_action
-from pilotage_trainer.backends.copier.candidates import Moment
-from pilotage_trainer.backends.copier.hearing import find_kind
+from pilotage_trainer.backends.copier.candidates import Candidate, Moment, find_opened
+from pilotage_trainer.backends.copier.hearing import find_kind, find_tokens
 from pilotage_trainer.backends.copier.linear import FARTHEST, Floats
 from pilotage_trainer.backends.copier.policy import Policy, Prediction
 from pilotage_trainer.backends.copier.ranking import Places, find_pairs
@@ -70,14 +72,19 @@ class Critic:
 
 
 def find_judged(situation: Situation, prediction: Prediction, place: int, policy: Policy) -> Places:
-    """The buckets of what there is to say of the candidate at `place`."""
-    moment = prediction.moment
-    doubts = tuple(_list_doubts(situation, prediction, place, policy))
-    places, _ = find_pairs(Moment((moment.candidates[place],), (*moment.tokens, *doubts)))
-    return places
+    """The buckets of what there is to say of the candidate at `place`: all its keys with the moment and what is in
+    doubt, its kind alone with the words of the last turn and the fields of the form.
+    """
+    moment, candidate = prediction.moment, prediction.moment.candidates[place]
+    doubts = (*_list_doubts(situation, prediction, place), *_list_history(situation, policy))
+    details = (*_list_words(situation), *_list_fields(situation, policy))
+    kinds = Candidate(candidate.action, candidate.keys[:2])
+    found = [find_pairs(Moment((candidate,), (*moment.tokens, *doubts)))[0], find_pairs(Moment((kinds,), details))[0]]
+    return np.concatenate(found)
 
 
-def _list_doubts(situation: Situation, prediction: Prediction, place: int, policy: Policy) -> Iterator[str]:
+def _list_doubts(situation: Situation, prediction: Prediction, place: int) -> Iterator[str]:
+    """How sure the policy is of the action, of its rival, and of a value that is not typed."""
     shares, candidates = prediction.shares, prediction.moment.candidates
     own = float(shares[place])
     others = np.delete(shares, place)
@@ -85,16 +92,49 @@ def _list_doubts(situation: Situation, prediction: Prediction, place: int, polic
     rival = candidates[second + (second >= place)].action
     share, next_share = find_level(own), find_level(float(others[second]))
     odds = min(int(-2.0 * np.log2(max(1.0 - own, 1e-4))), 26)
+    unsaid = max((float(s) for s, c in zip(shares, candidates, strict=True) if c.keys[0] == "value"), default=0.0)
     yield f"share {share}"
     yield f"odds {odds}"
     yield f"share {share} {next_share}"
     yield f"share {share} rival {find_kind(rival) if rival else 'nothing'}"
-    unsaid = max((float(s) for s, c in zip(shares, candidates, strict=True) if c.keys[0] == "value"), default=0.0)
     yield f"value left {find_level(unsaid)}"
+    yield f"nothing {find_level(float(shares[-1]))}"
+
+
+def _list_history(situation: Situation, policy: Policy) -> Iterator[str]:
+    """How surely the form was opened and filled, and what was done on it again and again."""
+    opened = find_opened(situation)
+    turn, action = situation.acts[opened] if opened >= 0 else (0, None)
+    chance = 0.0
+    if action is not None and turn:
+        heard = situation.turns[turn - 1]
+        chance = policy.calls.find(heard.text, heard.reply).get(f"{action.tool} {action.control_id}", 0.0)
+    since = Counter(f"{each.tool} {each.control_id}" for _, each in situation.acts[opened + 1 :])
+    most = min(max(since.values(), default=0), 4)
+    turns = min(len(situation.turns) - turn, 6)
     held, beaten = 1.0, 0.0
-    for chance, best in list_form_chances(situation, policy.calls, policy.spans):
-        held, beaten = min(held, chance), max(beaten, best)
+    for _, own, other in list_form_chances(situation, policy.calls, policy.spans):
+        held, beaten = min(held, own), max(beaten, other)
+    said = Counter(each.control_id for _, each in situation.acts if each.tool is Tool.SEND_TEXT_TO_CHAT)
+    yield f"opened {find_level(chance)}"
+    yield f"opened {find_level(chance)} {turns} {most}"
+    yield f"most {most} {turns}"
+    yield f"said {min(said[situation.reply], 4)} {situation.reply}"
     yield f"held {find_level(held)}"
     yield f"beaten {find_level(beaten)}"
-    yield f"held {find_level(held)} {find_level(beaten)} {share // 2}"
-    yield f"odds {odds // 2} {find_level(held) // 2}"
+    yield f"held {find_level(held)} {find_level(beaten)}"
+    yield f"session {min(len(situation.acts) // 8, 6)}"
+
+
+def _list_words(situation: Situation) -> Iterator[str]:
+    heard = situation.turns[-1].text if situation.turns else ""
+    words = [token.word for token in find_tokens(heard)]
+    yield from (f"word {word}" for word in dict.fromkeys(words))
+    yield from (f"words {first} {second}" for first, second in dict.fromkeys(pairwise(words)))
+
+
+def _list_fields(situation: Situation, policy: Policy) -> Iterator[str]:
+    for name, own, other in list_form_chances(situation, policy.calls, policy.spans):
+        yield f"field {name} {find_level(own) // 2} {find_level(other) // 2}"
+    for name, value in situation.fields.items():
+        yield f"form {situation.procedure} {name} {bool(value)}"

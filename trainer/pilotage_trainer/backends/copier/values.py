@@ -157,8 +157,8 @@ def is_about(name: str, turn: Turn, asked: Collection[str]) -> bool:
 
 
 # --- what stands on the form ------------------------------------------------------------------------------------------
-def list_form_chances(situation: Situation, calls: Calls, spans: Spans) -> Iterator[tuple[float, float]]:
-    """Of each value that was typed or chosen on the form: its chance, and that of the likeliest other one heard since.
+def list_form_chances(situation: Situation, calls: Calls, spans: Spans) -> Iterator[tuple[str, float, float]]:
+    """Each value that was typed or chosen on the form: field, chance, and that of the likeliest other one since.
 
     Both as they were heard in the customer's turns; 0 where they were not.
     """
@@ -175,4 +175,4 @@ def list_form_chances(situation: Situation, calls: Calls, spans: Spans) -> Itera
                 own[name], other[name] = max(own[name], value.chance), 0.0  # said again: what was before is over
             else:
                 other[name] = max(other[name], value.chance)
-    yield from ((own[name], other[name]) for name in names)
+    yield from ((name, own[name], other[name]) for name in names)
