@@ -53,6 +53,7 @@ def main() -> None:
     parser.add_argument("--targets", type=float, nargs="+", default=[0.95, 0.9], help="of the session certificate")
     parser.add_argument("--output", type=Path, default=ROOT / "bench" / "results" / "desk.json")
     options = parser.parse_args()
+    told_run = describe_run("numpy", "scipy")
     shutil.rmtree(OUT, ignore_errors=True)
     OUT.mkdir(parents=True)
     job = ("--process-cluster", KEY, "--revision", REVISION, "--out", OUT, "--config", json.dumps(CONFIG))
@@ -73,7 +74,6 @@ def main() -> None:
             "--until", find_day(options.until), "--target", target, "--json",
         )  # fmt: skip
         figures[str(target)] = {"seconds": seconds, **json.loads(told)}
-    told_run = describe_run("numpy", "scipy")
     result = {
         **told_run,
         "policy": {"seconds": policy_seconds, **json.loads(policy)["metrics"]},
