@@ -93,6 +93,8 @@ BAD = [
     (CRITIC, "spec.counts", {"policy": {"strength": "0"}}, "spec.counts.policy.strength", "must be above 0"),
     (CRITIC, "spec.counts", {"critic": {"folds": 1}}, "spec.counts.critic.folds", "greater than or equal to 2"),
     (CRITIC, "spec.selection", {"certainty": "0.0"}, "spec.selection.certainty", "must be above 0 and below 1"),
+    (CRITIC, "spec", {"backend": "copier", "counts": {}}, "spec", "spec.counts is for backend counts: leave it out"),
+    (CRITIC, "spec", {"backend": "copier", "training": {"gpus": 1}}, "spec", "only backend transformers trains"),
     (CRITIC, "spec.transformers", {}, "spec", "spec.transformers is for backend transformers: leave it out"),
     (CRITIC, "spec.policy", {"strength": "1"}, "spec.policy", "unknown field"),
     (CRITIC, "spec.serving.replicas", 0, "spec.serving.replicas", "greater than or equal to 1"),

@@ -55,11 +55,15 @@ def test_kubectl_explain_says_of_every_field_what_it_is(name):
     assert undescribed(schema) == [".metadata: "]
 
 
-@pytest.mark.parametrize(("backend", "other"), [("counts", "transformers"), ("transformers", "counts")])
+@pytest.mark.parametrize(
+    ("backend", "other"),
+    [("counts", "transformers"), ("transformers", "counts"), ("copier", "counts"), ("copier", "transformers")],
+)
 def test_settings_of_the_backend_that_is_not_used_are_refused_without_kubernetes_too(backend, other):
     with pytest.raises(InvalidInputError, match=f"spec.{other} is for backend {other}"):
         read_spec(PolicyCriticSpec, {"backend": backend, other: {}}, "PolicyCritic a/b")
-    assert read_spec(PolicyCriticSpec, {"backend": backend, backend: {}}, "PolicyCritic a/b")[1] == ()
+    own = {} if backend == "copier" else {backend: {}}
+    assert read_spec(PolicyCriticSpec, {"backend": backend, **own}, "PolicyCritic a/b")[1] == ()
 
 
 def test_the_example_is_read_whole_without_kubernetes():

@@ -78,7 +78,7 @@ class SessionCertificate(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True)
-class _Table:
+class Table:
     """Sessions × strata: log-odds of the least score (STRICTEST where the session has none); and which ended right."""
 
     strata: tuple[str, ...]
@@ -95,18 +95,24 @@ def certify_sessions(
     """
     choosing, walking = ([each for each in played if each.may_run] for played in (chosen_on, walked_on))
     strata = tuple(sorted({stratum for each in (*choosing, *walking) for stratum in each.least_scores}))
-    offsets = choose_offsets(_tabulate(choosing, strata), target)
-    table = _tabulate(walking, strata)
-    strictness = (table.odds - offsets).min(axis=1, initial=STRICTEST)
-    found = walk_sessions(strictness, table.right, target, delta)
+    offsets, found = certify_table(_tabulate(choosing, strata), _tabulate(walking, strata), target, delta)
     taus = {
         stratum: 1.0 / (1.0 + math.exp(-float(offset + found.strictness)))
         for stratum, offset in zip(strata, offsets, strict=True)
     }
     return SessionCertificate(
-        target, delta, found.stands, found.reason, taus, len(strictness), found.selected, found.errors, found.bound,
+        target, delta, found.stands, found.reason, taus, len(walking), found.selected, found.errors, found.bound,
         len(choosing),
     )  # fmt: skip
+
+
+def certify_table(
+    choosing: Table, walking: Table, target: float, delta: float
+) -> tuple[npt.NDArray[np.float64], "Walked"]:
+    """What each stratum needs beside the others (log-odds), and how strict all of them have to be."""
+    offsets = choose_offsets(choosing, target)
+    strictness = (walking.odds - offsets).min(axis=1, initial=STRICTEST)
+    return offsets, walk_sessions(strictness, walking.right, target, delta)
 
 
 @dataclass(frozen=True)
@@ -165,7 +171,7 @@ def _find_ends(ranked: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
     return found
 
 
-def choose_offsets(table: _Table, target: float) -> npt.NDArray[np.float64]:
+def choose_offsets(table: Table, target: float) -> npt.NDArray[np.float64]:
     """Log-odds that each stratum needs so that most sessions run unattended and `target` of them end right.
 
     All alike first, then one stratum after the other, up and down.
@@ -178,8 +184,8 @@ def choose_offsets(table: _Table, target: float) -> npt.NDArray[np.float64]:
     offsets[:] = best[1]
     for _ in range(ROUNDS):
         for column in range(len(offsets)):
-            found = table.odds[:, column]
-            steps = np.unique(np.quantile(found[found < STRICTEST], np.linspace(0.0, 0.9, STEPS)))
+            found = table.odds[table.odds[:, column] < STRICTEST, column]
+            steps = np.unique(np.quantile(found, np.linspace(0.0, 0.9, STEPS))) if len(found) else found
             tried = []
             for step in steps:
                 other = offsets.copy()
@@ -191,7 +197,7 @@ def choose_offsets(table: _Table, target: float) -> npt.NDArray[np.float64]:
     return offsets
 
 
-def _count(table: _Table, offsets: npt.NDArray[np.float64], target: float) -> float:
+def _count(table: Table, offsets: npt.NDArray[np.float64], target: float) -> float:
     """How many sessions run unattended at `offsets`; fewer than none where too many of them end wrong."""
     runs = (table.odds >= offsets).all(axis=1)
     number = int(runs.sum())
@@ -202,12 +208,12 @@ def _count(table: _Table, offsets: npt.NDArray[np.float64], target: float) -> fl
     return float(number) if right / number >= target + margin else -float(number)
 
 
-def _tabulate(played: Sequence[Played], strata: tuple[str, ...]) -> _Table:
+def _tabulate(played: Sequence[Played], strata: tuple[str, ...]) -> Table:
     odds = np.full((len(played), len(strata)), STRICTEST)
     for row, each in enumerate(played):
         for stratum, least in each.least_scores.items():
             odds[row, strata.index(stratum)] = log_odds(least)
-    return _Table(strata, odds, np.array([each.result.is_right for each in played], dtype=np.bool_))
+    return Table(strata, odds, np.array([each.result.is_right for each in played], dtype=np.bool_))
 
 
 SQUASHED = 4.0
