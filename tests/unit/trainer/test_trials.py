@@ -237,6 +237,14 @@ def test_a_session_that_was_asked_about_or_has_an_unscored_action_never_runs():
 
 
 # --- figures ----------------------------------------------------------------------------------------------------------
+def test_a_loop_is_no_right_ending():
+    loop = decided(None, by=By.OPERATOR, held_back=HeldBack.LOOP)
+    automatic = [played(0, True, decided(0.9)), played(1, True, decided(0.9), loop)]
+    report = build_report(automatic, automatic, [], certify_sessions([], [], target=0.9, delta=0.05))
+    assert (report.termination_reliability.share, report.termination_reliability.n) == (0.5, 2)
+    assert report.resolution_correctness.human_only.share is None
+
+
 @pytest.mark.parametrize(
     ("hits", "n", "low", "high"), [(0, 10, 0.0, 0.3085), (10, 10, 0.6915, 1.0), (8, 10, 0.4439, 0.9748)]
 )
@@ -258,6 +266,7 @@ def test_only_sessions_nobody_touched_count_as_automated():
     assert report.resolution_correctness.unattended.share == 0.5
     assert report.resolution_correctness.all.share == pytest.approx(1 / 3)
     assert report.wrong_transactions.share == 0.5
+    assert report.termination_reliability.share == 0.5
     assert report.held_back_by == {"nothing proposed: message": 1}
     assert report.operator_seconds.automatic == 2.0
     assert report.operator_seconds.ratio == pytest.approx(0.2)

@@ -14,7 +14,7 @@ from scipy.special import betaincinv
 from pilotage_core.actions import VALUE_TOOLS, Tool
 from pilotage_core.trial import TrialResult
 from pilotage_trainer.trials.thresholds import Played, SessionCertificate, sum_taus
-from pilotage_trainer.trials.worker import LOOK_SECONDS, By, Decided
+from pilotage_trainer.trials.worker import LOOK_SECONDS, By, Decided, HeldBack
 
 CONFIDENCE = 0.95
 """Of the two-sided interval (Clopper–Pearson) of every share."""
@@ -75,6 +75,7 @@ class Seconds(msgspec.Struct, frozen=True):
 class TrialReport(msgspec.Struct, frozen=True):
     """All that is measured. `automation_rate` is of sessions with nobody asked, by turn of messages and actions.
 
+    `termination_reliability` is of sessions that ran unattended to an ending, a loop or a time-out: rightly ended.
     `held_back_by` counts the first reason of each session that was touched.
     """
 
@@ -82,6 +83,7 @@ class TrialReport(msgspec.Struct, frozen=True):
     automation_rate: Share
     automation_rate_by_turn: Share
     resolution_correctness: Correctness
+    termination_reliability: Share
     wrong_transactions: Share
     messages_acceptable: Share
     critical: Critical
@@ -101,6 +103,7 @@ class TrialReport(msgspec.Struct, frozen=True):
                 f"{self.automation_rate_by_turn} of the customers' turns",
                 f"right: unattended {right.unattended}, of those that book {right.unattended_booking}",
                 f"right: all {right.all}; operators alone {right.human_only}",
+                f"rightly ended, of those that ran to an ending, a loop or a time-out: {self.termination_reliability}",
                 f"wrong transactions {self.wrong_transactions}; messages acceptable {self.messages_acceptable}",
                 f"in copilot: critical actions acceptable {self.critical.acceptable}, values right {self.values_right}",
                 f"held back: {held or 'none'}",
@@ -136,6 +139,10 @@ def build_report(
             _share(automatic, lambda each: each.result.is_right),
             _share(alone, lambda each: each[0].is_right),
         ),
+        termination_reliability=_share(
+            [each for each in automatic if _find_hold(each) in (None, HeldBack.LOOP)],
+            lambda each: each.is_unattended and each.result.is_right,
+        ),
         wrong_transactions=_share(untouched, lambda each: each.result.wrong > 0),
         messages_acceptable=_share(messages, lambda each: each.acceptable),
         critical=Critical(
@@ -151,6 +158,11 @@ def build_report(
 
 def _share(among: Sequence[Each], of: Callable[[Each], bool]) -> Share:
     return count_share(sum(map(of, among)), len(among))
+
+
+def _find_hold(played: Played) -> HeldBack | None:
+    """Why an operator was asked first; None: nobody was."""
+    return next((each.held_back for each in played.decided if each.held_back is not None), None)
 
 
 def _is_message(decided: Decided) -> bool:
