@@ -16,14 +16,21 @@ import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import msgspec
 from provenance import describe_run
+
+from pilotage_simulator.desk.trial import RULES
 
 ROOT = Path(__file__).resolve().parents[1]
 OUT = ROOT / "out" / "bench-desk"
 TRAIN = ROOT / ".venv" / "bin" / "pilotage-train"
 KEY, REVISION = "desk/all", "r1"
 FIRST_DAY = datetime(2019, 3, 1, tzinfo=UTC)
-CONFIG = {"selection": {"policy_development_share": 0.03}}
+CONFIG = {
+    "selection": {"policy_development_share": 0.03},
+    "rules": msgspec.to_builtins(RULES),
+    "strata": [{"name": "booking"}, {"name": "finalizing"}, {"name": "message"}],
+}
 SGD = ROOT.parent / "shared" / "data" / "sgd" / "dialogues.jsonl.gz"
 
 

@@ -13,6 +13,8 @@ from pilotage_core.actions import Action, ActionRules
 from pilotage_core.events import Happening
 
 GROUP = "pilotage.trials"
+TRANSFERRED = "transferred"
+"""How a session ended that another takes over."""
 
 
 class TrialResult(msgspec.Struct, frozen=True):

@@ -1,7 +1,8 @@
 """How a session came out: by the BPM's books, the answers given and the customer's leave, never by the path.
 
 Right: the transactions are the goal's, every question was answered correctly, the customer had finished, and the
-session was closed. A transaction too many or another one is wrong, one too few missing; the two count apart.
+session was closed or rightly given to another hand. A transaction too many or another one is wrong, one too few
+missing; the two count apart.
 """
 
 from collections import Counter

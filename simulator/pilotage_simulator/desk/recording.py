@@ -81,9 +81,21 @@ def read_desk_records(
         yield record_session(dialogue, schema, process_cluster, number)
 
 
-def describe_case(dialogue: Dialogue) -> dict[str, str]:
-    """What is known of a session before anything is said: the services that the customer's contract is with."""
-    return {"services": ",".join(dialogue.services), "dialogue_id": dialogue.dialogue_id}
+def describe_case(dialogue: Dialogue, schema: Schema) -> dict[str, str]:
+    """What is known of a session before anything is said: one service of each kind, which the contract is with.
+
+    Of kinds that the dialogue needs, those it needs; of any other, one by a digest of its name. So it tells which
+    of two alike is meant (`Flights_1`, `Flights_2`), and nothing of what is wanted.
+    """
+    kinds: dict[str, list[str]] = {}
+    for name in sorted(schema):
+        kinds.setdefault(name.rpartition("_")[0], []).append(name)
+    contract = []
+    for kind, names in kinds.items():
+        needed = [name for name in names if name in dialogue.services]
+        digest = crc32(f"{dialogue.dialogue_id}:{kind}".encode())
+        contract += needed or [names[digest % len(names)]]
+    return {"services": ",".join(contract), "dialogue_id": dialogue.dialogue_id}
 
 
 def find_time(number: int) -> datetime:
@@ -101,7 +113,7 @@ def record_session(dialogue: Dialogue, schema: Schema, process_cluster: str, num
     """The session that `dialogue`, the desk's `number`-th, leaves."""
     begins = find_time(number)
     log = SessionLog(f"desk-{dialogue.dialogue_id}", begins, begins + BETWEEN_SESSIONS - timedelta(seconds=1))
-    log.add(SessionOpened(describe_case(dialogue), {}))
+    log.add(SessionOpened(describe_case(dialogue, schema), {}))
     outcome = play(dialogue, schema, _Writer(log, find_operator(number)), PEOPLE)
     log.add(SessionClosed(Closing.TRANSFERRED if outcome.ended == TRANSFERRED else Closing.CLOSED))
     return log.record(process_cluster)

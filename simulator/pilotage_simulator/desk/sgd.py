@@ -17,6 +17,8 @@ from pilotage_core.lines import GZIP, decode_lines
 
 USER, SYSTEM = "USER", "SYSTEM"
 SCHEMA_FILE = "schema.json"
+SAY_WHAT = frozenset({"INFORM", "INFORM_INTENT", "OFFER_INTENT"})
+"""Acts that mean something only by their values."""
 DONTCARE = "dontcare"
 """A value: the customer does not mind."""
 
@@ -193,6 +195,8 @@ def _check(frame: Frame, service: Service) -> str:
     if call is not None and intent is not None and (other := set(call.parameters) - set(intent.slots)):
         return f"intent {call.method} has no slot {min(other)}"
     for act in frame.actions:
+        if act.act in SAY_WHAT and not act.values:
+            return f"an {act.act} says nothing"
         slot = service.slot(act.slot) if act.act == "INFORM" else None
         options = slot.options if slot is not None else ()
         if outside := [value for value in act.canonical_values if options and value not in options]:

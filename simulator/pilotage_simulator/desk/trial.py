@@ -82,7 +82,7 @@ class DeskTrial:
         """Have `worker` work it."""
         desk = Desk(build_services(self.dialogue, self.schema))
         seat = _Seat(Clerk(desk), worker)
-        worker.see(SessionOpened(describe_case(self.dialogue), {}))
+        worker.see(SessionOpened(describe_case(self.dialogue, self.schema), {}))
         outcome = play_at(desk, self.dialogue, seat, _Eyes(worker))
         worker.see(SessionClosed(CLOSINGS.get(outcome.ended, Closing.TIMED_OUT)))
         return _sum_up(outcome)

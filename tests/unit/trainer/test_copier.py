@@ -89,6 +89,12 @@ def test_what_was_typed_is_found_in_the_latest_turn_that_has_it():
     )
 
 
+@pytest.mark.parametrize("text", ["", "...hi", "   "])
+def test_a_blank_that_was_typed_is_nobodys_words(text):
+    situation = read_prompt(f"% s\n+ input slot:city\n< {text}\n>")
+    assert hear_session(situation, Action(Tool.FILL_INPUT, "slot:city", " "))[0].spans == []
+
+
 def test_words_never_heard_before_are_copied(records):
     heard = [each for lesson in build_lessons(records[:80]) for each in lesson.heard]
     spans = Spans(fit_ears(heard, SETTINGS).spans)

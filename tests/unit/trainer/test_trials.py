@@ -11,7 +11,16 @@ from typer.testing import CliRunner
 from pilotage_core.actions import Action, ActionRules, Tool
 from pilotage_core.dialog import DEFAULT_FORMAT, encode_action
 from pilotage_core.errors import EvidenceError, InvalidInputError
-from pilotage_core.events import Author, Closing, MessagePosted, ScreenShown, SessionClosed, SessionOpened
+from pilotage_core.events import (
+    Author,
+    Closing,
+    MessagePosted,
+    Outcome,
+    OutcomeReported,
+    ScreenShown,
+    SessionClosed,
+    SessionOpened,
+)
 from pilotage_core.record import read_labels
 from pilotage_core.score import CONFIDENCE_ALONE
 from pilotage_core.screen import Control, ControlKind, Screen
@@ -137,6 +146,12 @@ def test_what_the_bpm_refuses_goes_to_an_operator():
     assert (worker.decided[-1].by, worker.decided[-1].held_back) == (By.OPERATOR, HeldBack.REFUSED)
 
 
+def test_what_cannot_be_done_is_noted_though_the_operator_only_waits():
+    worker = a_worker(Scripted(Action(Tool.FILL_INPUT, "slot:nowhere", "x")))
+    assert worker.decide(Watching(own=None)) is None
+    assert worker.decided[-1].held_back is HeldBack.FAULT
+
+
 def test_the_same_action_again_and_again_goes_to_an_operator():
     worker = a_worker(Scripted(*[FILL] * 9))
     for _ in range(4):
@@ -162,6 +177,15 @@ def test_a_copilot_trial_is_a_record_with_an_operators_word_on_each_proposal():
     moments = list_moments(record, "p", DEFAULT_FORMAT)
     assert [(moment.proposed, moment.accepted) for moment in moments] == [(FILL, True), (ASK, False)]
     assert count_labels([record]) == 2
+
+
+def test_what_the_bpm_refused_is_not_written_down_as_done():
+    worker = a_worker(Scripted(DONE))
+    worker.refuse(worker.decide(Watching()), "not now")
+    worker.see(SessionClosed(Closing.CLOSED))
+    record = build_record(worker, TRIAL, "desk/all")
+    outcomes = [event.data.outcome for event in record.events if isinstance(event.data, OutcomeReported)]
+    assert outcomes == [Outcome.REFUSED]
 
 
 def test_what_ran_unasked_is_judged_in_a_review_after_the_end():
@@ -236,6 +260,38 @@ def test_a_session_that_was_asked_about_or_has_an_unscored_action_never_runs():
         assert (certificate.stands, certificate.n) == (False, 0)
 
 
+def test_what_was_counted_is_what_runs_ties_and_all():
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        found = []
+        for number in range(500):
+            first, second = (float(np.round(score, 1)) for score in rng.beta(6, 1.2, 2))
+            found.append(played(number, bool(rng.random() < 0.97), decided(first), decided(second, "finalizing")))
+        certificate = certify_sessions(found[:150], found[150:], target=0.9, delta=0.05)
+        runs = [
+            each
+            for each in found[150:]
+            if all(least >= certificate.taus[stratum] for stratum, least in each.least_scores.items())
+        ]
+        assert certificate.stands
+        assert (len(runs), sum(not each.result.is_right for each in runs)) == (certificate.selected, certificate.errors)
+
+
+def test_a_transfer_is_never_automation():
+    given = Played("1", "o", TrialResult(True, True, 0, 0, "transferred"), (decided(0.9),))
+    assert not given.is_unattended
+    assert not given.may_run
+
+
+def test_scores_that_are_none_are_left_out_and_strata_nobody_chose_for_are_no_crash():
+    broken = [played(i, True, decided(float("nan"))) for i in range(200)]
+    assert certify_sessions(broken[:50], broken[50:], target=0.9, delta=0.05).n == 0
+    silent = [played(i, True) for i in range(30)]
+    certificate = certify_sessions(silent, some_sessions(400, 4), target=0.5, delta=0.05)
+    assert certificate.stands
+    assert set(certificate.taus) == {"message", "finalizing"}
+
+
 # --- figures ----------------------------------------------------------------------------------------------------------
 def test_a_loop_is_no_right_ending():
     loop = decided(None, by=By.OPERATOR, held_back=HeldBack.LOOP)
@@ -304,6 +360,12 @@ def test_without_a_certificate_nothing_critical_runs(trials):
     assert not report.certificate.stands
     assert report.automation_rate.share == 0.0
     assert msgspec.json.decode(msgspec.json.encode(report))["certificate"]["stands"] is False
+
+
+def test_a_target_or_delta_that_is_none_is_refused_before_anything_is_played(trials):
+    for target, delta in ((1.0, 0.05), (0.9, 0.0)):
+        with pytest.raises(InvalidInputError, match="not between"):
+            evaluate_pair(trials, Pair(Scripted(), None, CONFIDENCE_ALONE), RULES, target=target, delta=delta)
 
 
 def test_trials_are_chosen_by_when_they_begin(trials):

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 
 from pilotage_core.actions import ActionRules
-from pilotage_core.errors import EvidenceError
+from pilotage_core.errors import EvidenceError, InvalidInputError
 from pilotage_core.trial import Trial
 from pilotage_trainer.config import read_config
 from pilotage_trainer.results import tell
@@ -39,6 +39,9 @@ def evaluate_pair(
     trials: Sequence[Trial], pair: Pair, rules: ActionRules, *, target: float, delta: float
 ) -> TrialReport:
     """τ of whole sessions and their certificate from every other trial, run ungated; three arms on the rest."""
+    for name, given in (("--target", target), ("--delta", delta)):
+        if not 0.0 < given < 1.0:
+            raise InvalidInputError(f"{given} is not between 0 and 1", where=name)
     certifying, measured = trials[::2], trials[1::2]
     ungated = list(play_trials(_count(certifying, "to certify"), pair, rules, UNGATED))
     chosen_on, walked_on = split_chosen(ungated)

@@ -116,7 +116,8 @@ def _write_decided(writer: _Writer, decided: Decided, worker: PairWorker, stage:
     proposal_id = _write_verdict(writer, decided, worker, stage)
     assert decided.done is not None
     if proposal_id and decided.by is not By.OPERATOR:
-        writer.add(OutcomeReported(proposal_id, proposal_id, Outcome.DONE))
+        outcome = Outcome.REFUSED if decided.version in worker.refused else Outcome.DONE
+        writer.add(OutcomeReported(proposal_id, proposal_id, outcome))
     else:
         writer.add(ActionTaken((decided.done,), writer.trial.operator, decided.seconds))
 

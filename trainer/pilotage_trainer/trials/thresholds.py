@@ -16,13 +16,15 @@ import numpy.typing as npt
 
 from pilotage_core.calibration import CalibrationReason, TauResult, calibrate, precision_bound
 from pilotage_core.score import log_odds
-from pilotage_core.trial import TrialResult
+from pilotage_core.trial import TRANSFERRED, TrialResult
 from pilotage_trainer.trials.worker import Decided
 
 STRICTEST = 40.0
 """Beyond every log-odds of a score."""
 STEPS, ROUNDS = 24, 3
 WALK_STEPS = 100
+ROUNDING = 1e-12
+"""Of scores and log-odds."""
 CHOSEN_DELTA = 0.9
 """Of δ, for what was chosen elsewhere and what is laxer; the rest walks from the strict end where that fails."""
 FEWEST = 20
@@ -39,14 +41,15 @@ class Played(msgspec.Struct, frozen=True):
 
     @property
     def is_unattended(self) -> bool:
-        """Whether nobody was asked."""
-        return all(each.held_back is None for each in self.decided)
+        """Whether nobody was asked, from the first word to the end: a transfer is another's to finish."""
+        return self.result.ended != TRANSFERRED and all(each.held_back is None for each in self.decided)
 
     @property
     def may_run(self) -> bool:
         """Whether there are τ under which it runs unattended: each critical action has a score and a stratum."""
-        scored = all(each.score is not None and each.stratum for each in self.decided if each.critical)
-        return self.is_unattended and scored
+        critical = [each for each in self.decided if each.critical]
+        scored = all(each.stratum and each.score is not None and 0.0 <= each.score <= 1.0 for each in critical)
+        return self.is_unattended and scored  # NaN fails the comparison too
 
     @property
     def least_scores(self) -> dict[str, float]:
@@ -95,10 +98,11 @@ def certify_sessions(
     """
     choosing, walking = ([each for each in played if each.may_run] for played in (chosen_on, walked_on))
     strata = tuple(sorted({stratum for each in (*choosing, *walking) for stratum in each.least_scores}))
-    offsets, found = certify_table(_tabulate(choosing, strata), _tabulate(walking, strata), target, delta)
+    table = _tabulate(walking, strata)
+    offsets, found = certify_table(_tabulate(choosing, strata), table, target, delta)
     taus = {
-        stratum: 1.0 / (1.0 + math.exp(-float(offset + found.strictness)))
-        for stratum, offset in zip(strata, offsets, strict=True)
+        stratum: _find_tau(table.odds[:, column], float(offsets[column]) + found.strictness)
+        for column, stratum in enumerate(strata)
     }
     return SessionCertificate(
         target, delta, found.stands, found.reason, taus, len(walking), found.selected, found.errors, found.bound,
@@ -113,6 +117,14 @@ def certify_table(
     offsets = choose_offsets(choosing, target)
     strictness = (walking.odds - offsets).min(axis=1, initial=STRICTEST)
     return offsets, walk_sessions(strictness, walking.right, target, delta)
+
+
+def _find_tau(odds: npt.NDArray[np.float64], needed: float) -> float:
+    """The score that has `needed` log-odds, no higher than any score that has them: what was counted is what runs."""
+    tau = 1.0 / (1.0 + math.exp(-needed))
+    reach = odds[(odds >= needed - ROUNDING) & (odds < STRICTEST)]
+    least = 1.0 / (1.0 + math.exp(-float(reach.min()))) if len(reach) else tau
+    return max(0.0, min(tau, least) - ROUNDING)
 
 
 @dataclass(frozen=True)
@@ -177,7 +189,7 @@ def choose_offsets(table: Table, target: float) -> npt.NDArray[np.float64]:
     All alike first, then one stratum after the other, up and down.
     """
     offsets = np.zeros(len(table.strata))
-    if len(table.right) < FEWEST or not table.strata:
+    if len(table.right) < FEWEST or not (table.odds < STRICTEST).any():
         return offsets
     grid = np.unique(np.quantile(table.odds[table.odds < STRICTEST], np.linspace(0.0, 1.0, STEPS * 2)))
     best = max((_count(table, np.full_like(offsets, each), target), each) for each in grid)

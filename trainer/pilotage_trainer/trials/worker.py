@@ -96,7 +96,9 @@ LOOK_SECONDS = 2.0
 
 @dataclass
 class PairWorker:
-    """Works one session. `decided` is what it came to, `events` what happened."""
+    """Works one session. `decided` is what it came to, `events` what happened, `refused` versions
+    whose action the BPM would not do.
+    """
 
     pair: Pair
     rules: ActionRules
@@ -105,6 +107,7 @@ class PairWorker:
     decided: list[Decided] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     is_refused: bool = False
+    refused: set[int] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.walk = SessionWalk(self.pair.form)
@@ -120,6 +123,7 @@ class PairWorker:
     def refuse(self, action: Action, reason: str) -> None:
         """The BPM did not do it: an operator goes on."""
         self.is_refused = True
+        self.refused.add(self.decided[-1].version)
 
     # --- what is done ------------------------------------------------------------------------------------------------
     def decide(self, supervisor: Supervisor) -> Action | None:
@@ -134,8 +138,9 @@ class PairWorker:
             fault, self.is_refused = HeldBack.REFUSED, False
         if proposed is None or fault is not None:
             action = supervisor.find_action()
-            fault = fault or HeldBack.NOTHING_PROPOSED
-            return self._do_by_operator(action, fault, supervisor, proposed) if action is not None else None
+            if action is None and fault is None:
+                return None  # nothing is proposed, and nothing is to be done: the customer is heard
+            return self._do_by_operator(action, fault or HeldBack.NOTHING_PROPOSED, supervisor, proposed)
         return self._weigh(proposed, confidence, supervisor)
 
     def _propose(self) -> tuple[Action | None, float | None, HeldBack | None]:
@@ -194,9 +199,10 @@ class PairWorker:
         return None if score is not None and score >= tau else HeldBack.BELOW_TAU
 
     def _do_by_operator(
-        self, action: Action, held_back: HeldBack | None, supervisor: Supervisor, proposed: Action | None = None
-    ) -> Action:
-        seconds = supervisor.find_seconds(action)
+        self, action: Action | None, held_back: HeldBack | None, supervisor: Supervisor, proposed: Action | None = None
+    ) -> Action | None:
+        seconds = LOOK_SECONDS if proposed is not None else 0.0
+        seconds += supervisor.find_seconds(action) if action is not None else 0.0
         version = self.walk.state.version
         self._note(Decided(proposed, action, By.OPERATOR, False, "", None, None, False, held_back, version, seconds))
         return action

@@ -73,6 +73,8 @@ def _find_told(
 ) -> tuple[int, int, int] | None:
     """The latest turn up to `number` that has the value in its words, and the first and last of them."""
     wanted = [token.word for token in find_tokens(action.value)]
+    if not wanted:
+        return None
     for place in range(number - 1, -1, -1):
         words = [token.word for token in tokens[place]]
         for first in range(len(words) - len(wanted) + 1):
