@@ -7,7 +7,6 @@ import msgspec
 import typer
 
 from pilotage_trainer.commands.options import (
-    AnyProcessCluster,
     Config,
     Since,
     Until,
@@ -21,7 +20,7 @@ def rehearse(
     desk: Annotated[str, typer.Option(help="dialogues of the desk (a file), or NAME:PATH of other trials")],
     policy: Annotated[Path, typer.Option(help="the folder of a policy, of any backend")],
     out: Annotated[Path, typer.Option(help="the records: FILE.ndjson")],
-    process_cluster: AnyProcessCluster = "desk/all",
+    process_cluster: Annotated[str, typer.Option(help="namespace/name that the records are of")] = "desk/all",
     since: Since = "",
     until: Until = "",
     sessions: Annotated[int | None, typer.Option(help="sessions to play at most", min=1)] = None,
