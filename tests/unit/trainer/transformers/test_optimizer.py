@@ -103,7 +103,8 @@ def build_layers():
     return torch.nn.ModuleDict({"embed": torch.nn.Embedding(6, 4), "hidden": torch.nn.Linear(4, 4)})
 
 
-def test_muon_steps_the_hidden_matrices_and_adamw_the_rest_and_both_go_on_from_their_state():
+def test_muon_steps_the_hidden_matrices_and_adamw_the_rest_and_both_go_on_from_their_state(monkeypatch):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)  # as torch's own iterates, on any machine
     settings = PolicyTraining(optimizer="muon", learning_rate=ETA, weight_decay=DECAY)
     ours, theirs = build_layers(), build_layers()
     optimizer = build_optimizer(ours, settings)
