@@ -79,6 +79,12 @@ class State(msgspec.Struct, frozen=True):
         return self.procedures[-1] if self.procedures else ""
 
 
+def is_looping(state: State, action: Action, same_action_limit: int, no_progress_limit: int) -> bool:
+    """Whether `action` was just done `same_action_limit` times on this screen, or nothing has moved for long."""
+    same = action == state.last_action and state.repeats + 1 >= same_action_limit
+    return same or state.idle_actions >= no_progress_limit
+
+
 def is_identifier(key: str) -> bool:
     """Whether a metadata or profile key names an id, which no model and no digest may see."""
     return key == "id" or key.endswith(("_id", "Id", "ID"))

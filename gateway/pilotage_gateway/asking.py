@@ -20,7 +20,7 @@ from pilotage_core.proposal import build_action_schema, find_fault, read_reply
 from pilotage_core.record import ProposalRecord
 from pilotage_core.score import CRITIC_ALONE, find_score
 from pilotage_core.stage import UNATTENDED, Stage
-from pilotage_core.state import State, digest_state
+from pilotage_core.state import digest_state, is_looping
 from pilotage_core.wire import Leave, PairRef
 from pilotage_gateway.metrics import Metrics
 from pilotage_gateway.models import ModelError, Models, RefusedError
@@ -143,12 +143,6 @@ def recall(leave: Leave, proposal: ProposalRecord) -> Asked:
         score_version=proposal.at_version,
         scored=proposal.scored,
     )
-
-
-def is_looping(state: State, action: Action, same_action_limit: int, no_progress_limit: int) -> bool:
-    """Whether `action` was just done `same_action_limit` times on this screen, or nothing has moved for long."""
-    same = action == state.last_action and state.repeats + 1 >= same_action_limit
-    return same or state.idle_actions >= no_progress_limit
 
 
 def find_tau(leave: Leave, pair: PairRef, stratum: str) -> float | None:

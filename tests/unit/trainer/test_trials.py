@@ -30,7 +30,7 @@ from pilotage_trainer.main import app
 from pilotage_trainer.sessions.export import human_points
 from pilotage_trainer.sessions.labels import list_moments
 from pilotage_trainer.trials.evaluation import choose_trials, evaluate_pair
-from pilotage_trainer.trials.record import build_record, count_labels
+from pilotage_trainer.trials.record import build_record
 from pilotage_trainer.trials.report import build_report, count_share
 from pilotage_trainer.trials.source import read_trials
 from pilotage_trainer.trials.thresholds import Played, certify_sessions
@@ -176,7 +176,6 @@ def test_a_copilot_trial_is_a_record_with_an_operators_word_on_each_proposal():
     assert [point.taken for point in human_points(record, DEFAULT_FORMAT)] == [FILL, DONE]
     moments = list_moments(record, "p", DEFAULT_FORMAT)
     assert [(moment.proposed, moment.accepted) for moment in moments] == [(FILL, True), (ASK, False)]
-    assert count_labels([record]) == 2
 
 
 def test_what_the_bpm_refused_is_not_written_down_as_done():

@@ -30,10 +30,11 @@ def rehearse(
     config: Config = "",
 ) -> None:
     """Play trials with a policy and write down what an operator thinks of each proposal: what a critic learns from."""
+    from pilotage_core.record import read_labels
     from pilotage_core.score import CONFIDENCE_ALONE
     from pilotage_trainer.backends.open import find_artefact, open_policy
     from pilotage_trainer.trials.evaluation import choose_trials
-    from pilotage_trainer.trials.record import build_record, count_labels
+    from pilotage_trainer.trials.record import build_record
     from pilotage_trainer.trials.source import read_trials
     from pilotage_trainer.trials.worker import COPILOT, UNGATED, Pair, PairWorker
 
@@ -41,14 +42,14 @@ def rehearse(
         require_writable(out)
         pair = Pair(open_policy(find_artefact(policy, "policy")), None, CONFIDENCE_ALONE)
         chosen = choose_trials(read_trials(desk, process_cluster), since, until, sessions)
+        rules = read_config(config).rules if config else chosen[0].rules
         right = labels = 0
         with out.open("wb") as file:
             for number, trial in enumerate(chosen):
                 in_copilot = int((number + 1) * copilot_share) > int(number * copilot_share)
-                rules = read_config(config).rules if config else trial.rules
                 worker = PairWorker(pair, rules, COPILOT if in_copilot else UNGATED, trial.trial_id)
                 right += trial.play(worker).is_right
                 record = build_record(worker, trial, process_cluster)
-                labels += count_labels([record])
+                labels += len(read_labels(record))
                 file.write(msgspec.json.encode(record) + b"\n")
         tell(f"{len(chosen)} sessions in {out}, {labels} labels; {right} of them ended right")

@@ -4,7 +4,6 @@ A critic Job learns from it as from any other. In Copilot a verdict comes before
 a review after the session, so that a critic also learns from states that nobody repaired.
 """
 
-from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from pilotage_core.actions import Action
@@ -120,12 +119,3 @@ def _write_decided(writer: _Writer, decided: Decided, worker: PairWorker, stage:
         writer.add(OutcomeReported(proposal_id, proposal_id, outcome))
     else:
         writer.add(ActionTaken((decided.done,), writer.trial.operator, decided.seconds))
-
-
-def count_labels(records: Sequence[SessionRecord]) -> int:
-    """How many verdicts `records` hold."""
-    return sum(
-        len(event.data.items) if isinstance(event.data, SessionReviewed) else isinstance(event.data, FeedbackGiven)
-        for record in records
-        for event in record.events
-    )

@@ -11,12 +11,13 @@ from enum import StrEnum
 
 import msgspec
 
-from pilotage_core.actions import Action, ActionRules, Tool, classify_action
+from pilotage_core.actions import Action, ActionRules, classify_action
 from pilotage_core.dialog import DialogFormat
 from pilotage_core.errors import InvalidActionError
 from pilotage_core.events import ActionTaken, Event, Happening
 from pilotage_core.proposal import build_action_schema, find_fault, read_reply
 from pilotage_core.score import ScoreRule, find_score
+from pilotage_core.state import is_looping
 from pilotage_core.trial import Supervisor
 from pilotage_core.walk import SessionWalk, is_decision_point
 from pilotage_trainer.backends.interface import AnyCritic, AnyPolicy, build_query
@@ -106,7 +107,6 @@ class PairWorker:
     trial_id: str
     decided: list[Decided] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
-    is_refused: bool = False
     refused: set[int] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -122,7 +122,6 @@ class PairWorker:
 
     def refuse(self, action: Action, reason: str) -> None:
         """The BPM did not do it: an operator goes on."""
-        self.is_refused = True
         self.refused.add(self.decided[-1].version)
 
     # --- what is done ------------------------------------------------------------------------------------------------
@@ -134,8 +133,8 @@ class PairWorker:
             action = supervisor.find_action() if has_wheel else None
             return self._do_by_operator(action, None, supervisor) if action is not None else None
         proposed, confidence, fault = self._propose()
-        if self.is_refused:
-            fault, self.is_refused = HeldBack.REFUSED, False
+        if self.decided and self.decided[-1].version in self.refused:
+            fault = HeldBack.REFUSED
         if proposed is None or fault is not None:
             action = supervisor.find_action()
             if action is None and fault is None:
@@ -156,8 +155,7 @@ class PairWorker:
             return None, confidence, None
         if find_fault(proposed, state.screen, self.rules):
             return proposed, confidence, HeldBack.FAULT
-        repeats = proposed == state.last_action and state.repeats + 1 >= self.rules.same_action_limit
-        if repeats or state.idle_actions >= self.rules.no_progress_limit:
+        if is_looping(state, proposed, self.rules.same_action_limit, self.rules.no_progress_limit):
             return proposed, confidence, HeldBack.LOOP
         return proposed, confidence, None
 
@@ -212,8 +210,3 @@ class PairWorker:
         if decided.done is not None:
             operator = "" if decided.by is By.MODEL else "operator"
             self.see(ActionTaken((decided.done,), operator, decided.seconds))
-
-
-def is_message(action: Action) -> bool:
-    """Whether the customer reads it."""
-    return action.tool is Tool.SEND_TEXT_TO_CHAT

@@ -112,13 +112,13 @@ def _list_procedures(situation: Situation, seen: _Seen) -> Iterator[Candidate]:
         if kind == ControlKind.PROCEDURE:
             call = f"{Tool.OPEN_PROCEDURE} {name}"
             offered = bool(named) and name.endswith(f"/{named}")
-            mine = find_argument(name).partition("/")[0] in case
+            mine = find_service(find_argument(name)) in case
             chance = seen.now.get(call, 0.0)
             found.append((offered + mine + chance, chance, seen.before.get(call, 0.0), name, (offered, mine)))
     found.sort(reverse=True)
     for rank, (_, chance, before, name, marks) in enumerate(found[:MOST_PROCEDURES]):
         level, current = find_level(chance), name == situation.procedure
-        same = name.partition("/")[0] == situation.procedure.partition("/")[0]
+        same = find_service(name) == find_service(situation.procedure)
         yield Candidate(
             Action(Tool.OPEN_PROCEDURE, name),
             (

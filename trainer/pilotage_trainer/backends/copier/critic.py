@@ -6,7 +6,7 @@ here: fitting (critic_training.py).
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Self
 
@@ -23,6 +23,9 @@ from pilotage_trainer.backends.copier.policy import Policy, Prediction
 from pilotage_trainer.backends.copier.ranking import Places, find_pairs
 from pilotage_trainer.backends.copier.values import find_level, list_form_chances
 from pilotage_trainer.backends.situation import Reader, Situation
+
+Chances = tuple[str, float, float]
+"""A field with what list_form_chances tells of it."""
 
 
 class StoredCritic(msgspec.Struct, frozen=True):
@@ -76,14 +79,15 @@ def find_judged(situation: Situation, prediction: Prediction, place: int, policy
     doubt, its kind alone with the words of the last turn and the fields of the form.
     """
     moment, candidate = prediction.moment, prediction.moment.candidates[place]
-    doubts = (*_list_doubts(situation, prediction, place), *_list_history(situation, policy))
-    details = (*_list_words(situation), *_list_fields(situation, policy))
+    chances = list(list_form_chances(situation, policy.calls, policy.spans))
+    doubts = (*_list_doubts(prediction, place), *_list_history(situation, policy, chances))
+    details = (*_list_words(situation), *_list_fields(situation, chances))
     kinds = Candidate(candidate.action, candidate.keys[:2])
     found = [find_pairs(Moment((candidate,), (*moment.tokens, *doubts)))[0], find_pairs(Moment((kinds,), details))[0]]
     return np.concatenate(found)
 
 
-def _list_doubts(situation: Situation, prediction: Prediction, place: int) -> Iterator[str]:
+def _list_doubts(prediction: Prediction, place: int) -> Iterator[str]:
     """How sure the policy is of the action, of its rival, and of a value that is not typed."""
     shares, candidates = prediction.shares, prediction.moment.candidates
     own = float(shares[place])
@@ -101,7 +105,7 @@ def _list_doubts(situation: Situation, prediction: Prediction, place: int) -> It
     yield f"nothing {find_level(float(shares[-1]))}"
 
 
-def _list_history(situation: Situation, policy: Policy) -> Iterator[str]:
+def _list_history(situation: Situation, policy: Policy, chances: Sequence[Chances]) -> Iterator[str]:
     """How surely the form was opened and filled, and what was done on it again and again."""
     opened = find_opened(situation)
     turn, action = situation.acts[opened] if opened >= 0 else (0, None)
@@ -112,9 +116,8 @@ def _list_history(situation: Situation, policy: Policy) -> Iterator[str]:
     since = Counter(f"{each.tool} {each.control_id}" for _, each in situation.acts[opened + 1 :])
     most = min(max(since.values(), default=0), 4)
     turns = min(len(situation.turns) - turn, 6)
-    held, beaten = 1.0, 0.0
-    for _, own, other in list_form_chances(situation, policy.calls, policy.spans):
-        held, beaten = min(held, own), max(beaten, other)
+    held = min((own for _, own, _ in chances), default=1.0)
+    beaten = max((other for _, _, other in chances), default=0.0)
     said = Counter(each.control_id for _, each in situation.acts if each.tool is Tool.SEND_TEXT_TO_CHAT)
     yield f"opened {find_level(chance)}"
     yield f"opened {find_level(chance)} {turns} {most}"
@@ -133,8 +136,8 @@ def _list_words(situation: Situation) -> Iterator[str]:
     yield from (f"words {first} {second}" for first, second in dict.fromkeys(pairwise(words)))
 
 
-def _list_fields(situation: Situation, policy: Policy) -> Iterator[str]:
-    for name, own, other in list_form_chances(situation, policy.calls, policy.spans):
+def _list_fields(situation: Situation, chances: Sequence[Chances]) -> Iterator[str]:
+    for name, own, other in chances:
         yield f"field {name} {find_level(own) // 2} {find_level(other) // 2}"
     for name, value in situation.fields.items():
         yield f"form {situation.procedure} {name} {bool(value)}"

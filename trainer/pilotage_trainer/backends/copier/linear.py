@@ -41,13 +41,17 @@ class Linear:
 
     def shares(self, traits: Sequence[str]) -> Floats:
         """Softmax of the scores: they sum to 1."""
-        scores = self.scores(traits)
-        odds = np.exp(scores - scores.max())
-        shares: Floats = odds / odds.sum()
-        return shares
+        return find_shares(self.scores(traits))
 
     def chances(self, traits: Sequence[str]) -> Floats:
         """Each kind for itself: the logistic function of its score."""
         scores = np.clip(self.scores(traits), -FARTHEST, FARTHEST)
         chances: Floats = np.float32(1.0) / (np.float32(1.0) + np.exp(-scores))
         return chances
+
+
+def find_shares(scores: Floats) -> Floats:
+    """Softmax: they sum to 1."""
+    odds = np.exp(scores - scores.max())
+    shares: Floats = odds / odds.sum()
+    return shares

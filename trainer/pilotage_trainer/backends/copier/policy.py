@@ -12,8 +12,8 @@ import numpy as np
 from pilotage_core.actions import Action
 from pilotage_trainer.backends.copier.calls import Calls
 from pilotage_trainer.backends.copier.candidates import Moment, build_moment
-from pilotage_trainer.backends.copier.linear import Floats, StoredLinear
-from pilotage_trainer.backends.copier.ranking import find_pairs, find_shares, weigh_pairs
+from pilotage_trainer.backends.copier.linear import Floats, StoredLinear, find_shares
+from pilotage_trainer.backends.copier.ranking import find_pairs, weigh_pairs
 from pilotage_trainer.backends.copier.spans import Spans, StoredSpans
 from pilotage_trainer.backends.situation import Situation
 
@@ -31,11 +31,10 @@ class StoredPolicy(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Prediction:
-    """What may come next and the share of each: they sum to 1. `scores` are their logarithms, but for a constant."""
+    """What may come next and the share of each: they sum to 1."""
 
     moment: Moment
     shares: Floats
-    scores: Floats
 
     @property
     def best(self) -> int:
@@ -73,5 +72,4 @@ class Policy:
     def predict(self, situation: Situation) -> Prediction:
         """What may come next in `situation`, and how likely each is."""
         moment = build_moment(situation, self.calls, self.spans)
-        scores = weigh_pairs(self.weights, *find_pairs(moment))
-        return Prediction(moment, find_shares(scores), scores)
+        return Prediction(moment, find_shares(weigh_pairs(self.weights, *find_pairs(moment))))

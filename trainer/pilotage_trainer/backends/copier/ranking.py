@@ -39,10 +39,3 @@ def weigh_pairs(weights: Floats, places: Places, counts: Places) -> Floats:
     starts = np.cumsum(counts) - counts
     scores: Floats = np.add.reduceat(weights[places], starts)
     return scores
-
-
-def find_shares(scores: Floats) -> Floats:
-    """Softmax."""
-    odds = np.exp(scores - scores.max())
-    shares: Floats = odds / odds.sum()
-    return shares
