@@ -7,20 +7,23 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from pilotage_core.dialog import VERDICT_MARK
-from pilotage_trainer.artefact import Manifest
+from pilotage_core.errors import InvalidInputError
+from pilotage_trainer.artefact import Manifest, read_artefact
 from pilotage_trainer.backends import vllm
-from pilotage_trainer.backends.interface import Answer, Ask, Reply
+from pilotage_trainer.backends.interface import Answer, Ask, LearningOptions, Reply
+from pilotage_trainer.failures import DamagedArtefactError
 
 NOTHING = '{"tool":""}'
 """The reply that proposes nothing."""
 
 
 @dataclass(frozen=True)
-class PlainPolicy(ABC):
-    """A policy and the manifest it came with."""
+class Plain(ABC):
+    """A model and the manifest it came with."""
 
     manifest: Manifest
 
@@ -33,6 +36,15 @@ class PlainPolicy(ABC):
     def longest(self) -> int:
         """As long as any server takes."""
         return vllm.LONGEST_PROMPT
+
+    def tokenize(self, text: str) -> list[int]:
+        """Only the critic's two words are tokens."""
+        return [find_label(text)]
+
+
+@dataclass(frozen=True)
+class PlainPolicy(Plain):
+    """A policy."""
 
     @abstractmethod
     def propose(self, prompt: str, schema: dict[str, Any] | None) -> tuple[str, float]:
@@ -51,26 +63,10 @@ class PlainPolicy(ABC):
         text, probability = self.propose(prompt, schema)
         return Answer(text, ((text, read_logprob(probability)),), prompt.count("\n") + 1)
 
-    def tokenize(self, text: str) -> list[int]:
-        """Only the critic's two words are tokens."""
-        return [find_label(text)]
-
 
 @dataclass(frozen=True)
-class PlainCritic(ABC):
-    """A critic and the manifest it came with."""
-
-    manifest: Manifest
-
-    @property
-    def busy(self) -> bool:
-        """It answers at once."""
-        return False
-
-    @property
-    def longest(self) -> int:
-        """As long as any server takes."""
-        return vllm.LONGEST_PROMPT
+class PlainCritic(Plain):
+    """A critic."""
 
     @property
     def vocabulary(self) -> int:
@@ -102,10 +98,6 @@ class PlainCritic(ABC):
         """Lines."""
         return text.count("\n") + 1
 
-    def tokenize(self, text: str) -> list[int]:
-        """Only the critic's two words are tokens."""
-        return [find_label(text)]
-
 
 def find_label(word: str) -> int:
     """The id of `word`, with its space or without. Raises ValueError for any but the critic's two."""
@@ -118,3 +110,23 @@ def find_label(word: str) -> int:
 def read_logprob(probability: float) -> float:
     """ln P, finite."""
     return math.log(max(probability, 1e-12))
+
+
+def refuse_options(options: LearningOptions, backend: str) -> None:
+    """A plain model has nothing to start: raises InvalidInputError for any option."""
+    given = {
+        "--dataset": options.dataset,
+        "--start-from": options.start_from,
+        "--processes": options.processes > 1,
+        "--time-budget-seconds": options.time_budget_seconds,
+    }
+    if wrong := [option for option, value in given.items() if value]:
+        raise InvalidInputError(f"backend {backend} does not take it", where=wrong[0], remedy="leave it out")
+
+
+def read_own(folder: Path, kind: str, backend: str) -> tuple[Manifest, dict[str, bytes]]:
+    """A `kind` artefact that `backend` made, digests checked. Raises DamagedArtefactError."""
+    manifest, files = read_artefact(folder, kind)
+    if manifest.backend != backend:
+        raise DamagedArtefactError(f"is of backend {manifest.backend}, not {backend}", where=str(folder))
+    return manifest, files

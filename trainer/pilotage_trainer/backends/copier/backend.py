@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from pilotage_core.errors import InvalidInputError
 from pilotage_core.wire import JobResult
 from pilotage_trainer.artefact import Maker
 from pilotage_trainer.backends.copier import NAME, find_maker
 from pilotage_trainer.backends.copier.served import CopierChooser, ServedCritic, ServedPolicy, load_critic, load_policy
 from pilotage_trainer.backends.interface import LearningOptions
+from pilotage_trainer.backends.plain import refuse_options
 from pilotage_trainer.config import JobConfig
 from pilotage_trainer.window import Window
 
@@ -23,14 +23,7 @@ class CopierBackend:
 
     def prepare(self, options: LearningOptions) -> None:
         """Nothing to start; raises InvalidInputError for any option."""
-        given = {
-            "--dataset": options.dataset,
-            "--start-from": options.start_from,
-            "--processes": options.processes > 1,
-            "--time-budget-seconds": options.time_budget_seconds,
-        }
-        if wrong := [option for option, value in given.items() if value]:
-            raise InvalidInputError(f"backend {NAME} does not take it", where=wrong[0], remedy="leave it out")
+        refuse_options(options, NAME)
 
     def learn_policy(self, window: Window, config: JobConfig, options: LearningOptions) -> JobResult:
         """Fit a policy on the window, held-out sessions left out. Raises EvidenceError where there is too little."""

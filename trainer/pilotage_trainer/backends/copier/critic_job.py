@@ -12,6 +12,7 @@ from pilotage_trainer.backends.copier import find_maker
 from pilotage_trainer.backends.copier.critic_training import fit_better, judge_sessions
 from pilotage_trainer.backends.copier.served import POLICY_FILE, WEIGHTS_FILE, load_policy
 from pilotage_trainer.backends.interface import CRITIC_FILE
+from pilotage_trainer.backends.verdicts import explain_comparison
 from pilotage_trainer.config import JobConfig
 from pilotage_trainer.sessions.export import closed_after
 from pilotage_trainer.window import Window, build_digests
@@ -40,9 +41,7 @@ def run_critic(window: Window, config: JobConfig) -> JobResult:
         phase="critic",
         revision=window.revision,
         passed=True,
-        reason=f"the score is the {source.words}: AUROC {compared.auroc:.3f}, confidence "
-        f"{compared.confidence_auroc:.3f}, better in {compared.share_better:.1%} of draws over "
-        f"{compared.labels} labels",
+        reason=explain_comparison(source, compared),
         digests={"critic": manifest.digest, "policy": manifest.policy, **build_digests(manifest)},
         metrics={
             "sessions": float(len(newer)),

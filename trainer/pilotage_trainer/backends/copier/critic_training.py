@@ -11,7 +11,6 @@ import numpy as np
 
 from pilotage_core.actions import Action, ActionRules, classify_action
 from pilotage_core.certificate import ScoreSource
-from pilotage_core.errors import EvidenceError
 from pilotage_core.proposal import visible_controls
 from pilotage_core.record import SessionRecord
 from pilotage_core.screen import Screen
@@ -21,9 +20,9 @@ from pilotage_trainer.backends.copier.lessons import FORM
 from pilotage_trainer.backends.copier.policy import Policy
 from pilotage_trainer.backends.copier.ranking import BUCKETS, Places
 from pilotage_trainer.backends.situation import Situation, read_points
+from pilotage_trainer.backends.verdicts import compare_with_confidence, require_verdicts
 from pilotage_trainer.config import CopierCritic, Selection
-from pilotage_trainer.failures import OneClassError
-from pilotage_trainer.measures.comparison import Comparison, compare_scores
+from pilotage_trainer.measures.comparison import Comparison
 from pilotage_trainer.sessions.labels import Moment, list_moments
 
 
@@ -92,19 +91,10 @@ def fit_critic(
     selection: Selection = Selection(),
 ) -> Critic:
     """Fit to `labels`. Raises EvidenceError for too few, OneClassError where all were accepted or none."""
-    if len(labels) < selection.least_labels:
-        raise EvidenceError(
-            f"{len(labels)} labels of critical actions are too few",
-            where="window",
-            remedy=f"at least {selection.least_labels} are needed: widen the window or wait",
-        )
-    accepted = np.array([each.accepted for each in labels])
-    if accepted.all() or not accepted.any():
-        what = "accepted" if accepted[0] else "rejected"
-        raise OneClassError(f"all {len(labels)} labels are {what}", where="window", remedy="check the feedback")
+    require_verdicts(labels, selection)
     weights, intercept = fit_verdicts(
         [each.places for each in labels],
-        accepted,
+        np.array([each.accepted for each in labels]),
         np.array([each.weight for each in labels]),
         BUCKETS,
         strength=settings.strength,
@@ -120,34 +110,14 @@ def fit_better(
     selection: Selection = Selection(),
 ) -> tuple[Critic, Comparison]:
     """A critic on all `labels` where it beats confidence on the newest of them; else one that answers confidence."""
-    comparison = compare_with_confidence(policy, labels, settings, selection)
+    comparison = compare_with_confidence(
+        labels,
+        lambda older: fit_critic(policy, older, settings, selection),
+        lambda critic, each: critic.weigh(each.places),
+        selection,
+    )
     critic = fit_critic(policy, labels, settings, selection)
     if comparison.share_better >= selection.certainty:
         return critic, comparison
     stored = msgspec.structs.replace(critic.stored, source=ScoreSource.CONFIDENCE)
     return Critic(policy, stored, critic.weights.tobytes()), comparison
-
-
-def compare_with_confidence(
-    policy: Policy,
-    labels: Sequence[Judged],
-    settings: CopierCritic = CopierCritic(),
-    selection: Selection = Selection(),
-) -> Comparison:
-    """Fit on the older sessions, compare on the newer ones: paired bootstrap by session."""
-    sessions = sorted({each.session for each in labels})
-    cut = sessions[len(sessions) - max(1, round(len(sessions) * selection.critic_development_share))] if sessions else 0
-    older = [each for each in labels if each.session < cut]
-    newer = [each for each in labels if each.session >= cut]
-    if len({each.accepted for each in older}) < 2 or len(older) < selection.least_labels or not newer:
-        return Comparison(len(newer), 0.5, 0.5, 0.0)
-    critic = fit_critic(policy, older, settings, selection)
-    return compare_scores(
-        [critic.weigh(each.places) for each in newer],
-        [each.confidence for each in newer],
-        [each.accepted for each in newer],
-        [each.stratum for each in newer],
-        [each.session for each in newer],
-        selection.draws,
-        selection.seed,
-    )

@@ -9,12 +9,11 @@ import msgspec
 
 from pilotage_core.actions import Action
 from pilotage_core.dialog import encode_action
-from pilotage_trainer.artefact import Manifest, read_artefact
 from pilotage_trainer.backends.copier import NAME
 from pilotage_trainer.backends.copier.critic import Critic
 from pilotage_trainer.backends.copier.policy import Policy
 from pilotage_trainer.backends.interface import CRITIC_FILE, NO_LABEL, Choice, Chosen, ScoreCard
-from pilotage_trainer.backends.plain import NOTHING, PlainCritic, PlainPolicy
+from pilotage_trainer.backends.plain import NOTHING, PlainCritic, PlainPolicy, read_own
 from pilotage_trainer.backends.situation import Reader, read_points
 from pilotage_trainer.failures import DamagedArtefactError
 
@@ -91,13 +90,13 @@ def is_allowed(schema: dict[str, Any], action: Action) -> bool:
 
 def load_policy(folder: Path) -> ServedPolicy:
     """The policy at `folder`, digests checked. Raises DamagedArtefactError."""
-    manifest, files = _read_copier(folder, "policy")
+    manifest, files = read_own(folder, "policy", NAME)
     return ServedPolicy(manifest, decode_policy(files, folder))
 
 
 def load_critic(folder: Path) -> ServedCritic:
     """The critic at `folder` with the policy it judges, digests checked. Raises DamagedArtefactError."""
-    manifest, files = _read_copier(folder, "critic")
+    manifest, files = read_own(folder, "critic", NAME)
     policy = decode_policy(files, folder)
     try:
         return ServedCritic(manifest, Critic.decode(policy, files[CRITIC_FILE], files[WEIGHTS_FILE]))
@@ -111,10 +110,3 @@ def decode_policy(files: dict[str, bytes], folder: Path) -> Policy:
         return Policy.decode(files[POLICY_FILE])
     except (KeyError, ValueError, msgspec.DecodeError) as error:
         raise DamagedArtefactError(f"is no policy: {error!r}", where=str(folder / POLICY_FILE)) from error
-
-
-def _read_copier(folder: Path, kind: str) -> tuple[Manifest, dict[str, bytes]]:
-    manifest, files = read_artefact(folder, kind)
-    if manifest.backend != NAME:
-        raise DamagedArtefactError(f"is of backend {manifest.backend}, not {NAME}", where=str(folder))
-    return manifest, files

@@ -20,8 +20,8 @@ from pilotage_trainer.backends.counts.critic_training import (
 )
 from pilotage_trainer.backends.counts.served import POLICY_FILE, ServedPolicy, load_policy
 from pilotage_trainer.backends.interface import CRITIC_FILE
+from pilotage_trainer.backends.verdicts import explain_comparison
 from pilotage_trainer.config import JobConfig
-from pilotage_trainer.measures.comparison import Comparison
 from pilotage_trainer.sessions.export import closed_after, closed_by
 from pilotage_trainer.window import LEAST_SESSIONS, Window, build_digests
 
@@ -47,7 +47,7 @@ def run_critic(window: Window, config: JobConfig) -> JobResult:
         phase="critic",
         revision=window.revision,
         passed=True,
-        reason=_explain(critic.stored.source, compared),
+        reason=explain_comparison(critic.stored.source, compared),
         digests={"critic": manifest.digest, "policy": manifest.policy, **build_digests(manifest)},
         metrics={
             "sessions": float(len(known) + len(newer)),
@@ -72,11 +72,3 @@ def _collect_labels(
     if len(known) >= LEAST_SESSIONS * config.counts.critic.folds:
         labels = judge_crossfitted(known, config.rules, config.counts.critic, config.counts.policy)
     return labels + judge_sessions(newer, served.policy, served.manifest.digest, config.rules, first=len(known))
-
-
-def _explain(source: ScoreSource, compared: Comparison) -> str:
-    return (
-        f"the score is the {source.words}: "
-        f"AUROC {compared.auroc:.3f}, confidence {compared.confidence_auroc:.3f}, better in "
-        f"{compared.share_better:.1%} of draws over {compared.labels} labels"
-    )

@@ -13,7 +13,6 @@ import numpy as np
 
 from pilotage_core.actions import ActionRules, classify_action
 from pilotage_core.certificate import ScoreSource
-from pilotage_core.errors import EvidenceError
 from pilotage_core.record import SessionRecord
 from pilotage_trainer.backends.counts.critic import (
     Critic,
@@ -29,9 +28,9 @@ from pilotage_trainer.backends.counts.schema import allowed_on
 from pilotage_trainer.backends.logistic import fit_logistic
 from pilotage_trainer.backends.rates import Rates
 from pilotage_trainer.backends.situation import Situation, read_points
+from pilotage_trainer.backends.verdicts import compare_with_confidence, require_verdicts
 from pilotage_trainer.config import CountsCritic, CountsPolicy, Selection
-from pilotage_trainer.failures import OneClassError
-from pilotage_trainer.measures.comparison import Comparison, compare_scores
+from pilotage_trainer.measures.comparison import Comparison
 from pilotage_trainer.sessions.labels import Moment, list_moments
 from pilotage_trainer.sessions.steps import name_step, step_action
 
@@ -95,16 +94,8 @@ def fit_critic(
     selection: Selection = Selection(),
 ) -> Critic:
     """Fit to `labels`. Raises EvidenceError for too few, OneClassError where all were accepted or none."""
-    if len(labels) < selection.least_labels:
-        raise EvidenceError(
-            f"{len(labels)} labels of critical actions are too few",
-            where="window",
-            remedy=f"at least {selection.least_labels} are needed: widen the window or wait",
-        )
+    require_verdicts(labels, selection)
     accepted = [each.accepted for each in labels]
-    if len(set(accepted)) < 2:
-        what = "accepted" if accepted[0] else "rejected"
-        raise OneClassError(f"all {len(labels)} labels are {what}", where="window", remedy="check the feedback")
     rows = _with_crossfitted_rates(labels, settings.folds)
     seen = Counter(name for row in rows for name in row)
     names = sorted(name for name, n in seen.items() if n >= settings.rarest)
@@ -130,37 +121,14 @@ def fit_better(
     selection: Selection = Selection(),
 ) -> tuple[Critic, Comparison]:
     """A critic on all `labels` where it beats confidence on the newest of them; else one that answers confidence."""
-    comparison = compare_with_confidence(policy, labels, settings, selection)
+    comparison = compare_with_confidence(
+        labels, lambda older: fit_critic(policy, older, settings, selection), score_judged, selection
+    )
     critic = fit_critic(policy, labels, settings, selection)
     if comparison.share_better >= selection.certainty:
         return critic, comparison
     stored = msgspec.structs.replace(critic.stored, source=ScoreSource.CONFIDENCE)
     return Critic(policy, stored), comparison
-
-
-def compare_with_confidence(
-    policy: Policy,
-    labels: Sequence[JudgedProposal],
-    settings: CountsCritic = CountsCritic(),
-    selection: Selection = Selection(),
-) -> Comparison:
-    """Fit on the older sessions, compare on the newer ones: paired bootstrap by session."""
-    sessions = sorted({each.session for each in labels})
-    cut = sessions[len(sessions) - max(1, round(len(sessions) * selection.critic_development_share))]
-    older = [each for each in labels if each.session < cut]
-    newer = [each for each in labels if each.session >= cut]
-    if len({each.accepted for each in older}) < 2 or len(older) < selection.least_labels or not newer:
-        return Comparison(len(newer), 0.5, 0.5, 0.0)
-    critic = fit_critic(policy, older, settings, selection)
-    return compare_scores(
-        [score_judged(critic, each) for each in newer],
-        [each.confidence for each in newer],
-        [each.accepted for each in newer],
-        [each.stratum for each in newer],
-        [each.session for each in newer],
-        selection.draws,
-        selection.seed,
-    )
 
 
 def score_judged(critic: Critic, judged: JudgedProposal) -> float:

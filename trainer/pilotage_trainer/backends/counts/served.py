@@ -7,13 +7,12 @@ from typing import Any
 import msgspec
 
 from pilotage_core.dialog import encode_action
-from pilotage_trainer.artefact import Manifest, read_artefact
 from pilotage_trainer.backends.counts import NAME
 from pilotage_trainer.backends.counts.critic import Critic
 from pilotage_trainer.backends.counts.policy import Policy
 from pilotage_trainer.backends.counts.schema import allowed_steps
 from pilotage_trainer.backends.interface import CRITIC_FILE, ScoreCard
-from pilotage_trainer.backends.plain import NOTHING, PlainCritic, PlainPolicy
+from pilotage_trainer.backends.plain import NOTHING, PlainCritic, PlainPolicy, read_own
 from pilotage_trainer.backends.situation import read_prompt
 from pilotage_trainer.failures import DamagedArtefactError
 from pilotage_trainer.sessions.steps import step_action
@@ -55,25 +54,18 @@ class ServedCritic(PlainCritic):
 
 def load_policy(folder: Path) -> ServedPolicy:
     """The count policy at `folder`, digests checked. Raises DamagedArtefactError."""
-    manifest, files = _read_counts(folder, "policy")
+    manifest, files = read_own(folder, "policy", NAME)
     return ServedPolicy(manifest, decode_policy(files, folder))
 
 
 def load_critic(folder: Path) -> ServedCritic:
     """The count critic at `folder` with the policy it judges, digests checked. Raises DamagedArtefactError."""
-    manifest, files = _read_counts(folder, "critic")
+    manifest, files = read_own(folder, "critic", NAME)
     policy = decode_policy(files, folder)
     try:
         return ServedCritic(manifest, Critic.decode(policy, files[CRITIC_FILE]))
     except (KeyError, msgspec.DecodeError) as error:
         raise DamagedArtefactError(f"is no critic: {error!r}", where=str(folder / CRITIC_FILE)) from error
-
-
-def _read_counts(folder: Path, kind: str) -> tuple[Manifest, dict[str, bytes]]:
-    manifest, files = read_artefact(folder, kind)
-    if manifest.backend != NAME:
-        raise DamagedArtefactError(f"is of backend {manifest.backend}, not {NAME}", where=str(folder))
-    return manifest, files
 
 
 def decode_policy(files: dict[str, bytes], folder: Path) -> Policy:
