@@ -372,6 +372,8 @@ def test_trials_are_chosen_by_when_they_begin(trials):
     assert choose_trials(trials, first, "", 9) == trials[:9]
     with pytest.raises(EvidenceError, match="too few"):
         choose_trials(trials, "", first, None)
+    with pytest.raises(InvalidInputError, match="--until"):
+        choose_trials(trials, "", "tomorrow", None)
 
 
 def test_a_name_that_brings_no_trials_is_refused(tmp_path):

@@ -8,7 +8,7 @@ from pilotage_core.errors import EvidenceError, InvalidInputError
 from pilotage_core.trial import Trial
 from pilotage_trainer.config import read_config
 from pilotage_trainer.results import tell
-from pilotage_trainer.sessions.export import read_time
+from pilotage_trainer.sessions.export import read_time, require_times
 from pilotage_trainer.trials.report import TrialReport, build_report
 from pilotage_trainer.trials.request import TrialsRequest
 from pilotage_trainer.trials.running import open_pair, play_trials
@@ -22,7 +22,11 @@ CHOSEN_ON = 3
 
 
 def choose_trials(trials: Iterable[Trial], since: str, until: str, limit: int | None) -> list[Trial]:
-    """Those of `trials` that begin in [since, until), `limit` of them at most. Raises EvidenceError for too few."""
+    """Those of `trials` that begin in [since, until), `limit` of them at most.
+
+    Raises InvalidInputError for a time that is none, naming its option, EvidenceError for too few.
+    """
+    require_times(since=since, until=until)
     wanted = (
         trial
         for trial in trials
