@@ -30,7 +30,7 @@ from pilotage_simulator.case import Case
 from pilotage_simulator.dialogue import CLICK_SECONDS, ROWS_SHOWN, Script, StepKind, build_script
 from pilotage_simulator.forms import build_result, read_constraints
 from pilotage_simulator.screens import SCHEMAS, Renderer
-from pilotage_simulator.session_log import SessionLog
+from pilotage_simulator.session_log import SessionLog, may_close_within
 from pilotage_simulator.star import (
     COMMON_REPLIES,
     Dialogue,
@@ -68,12 +68,15 @@ def read_star_records(
     view: str = View.CHOICES,
     process_cluster: str = ALL_DOMAINS,
     part: tuple[int, int] = (0, 1),
+    since: str = "",
+    until: str = "",
 ) -> Iterator[SessionRecord]:
     """The dialogues of `path` (a file, a folder, or empty: see `find_star`) as closed sessions, in the file's order.
 
     Sessions begin an hour apart in that order (STAR's own times part the domains); within one the gaps are the recorded
     ones. `star/bookings`, `star/information` and `star/long-tail` take their domains, any other name takes all. `part`
-    (i, n) gives every n-th dialogue from the i-th on. Raises InvalidInputError naming file and line.
+    (i, n) gives every n-th dialogue from the i-th on. Those that cannot close in [since, until) are left out. Raises
+    InvalidInputError naming file and line.
     """
     star, wanted = load_star(find_star(str(path))), View(view)
     renderer = Renderer(star.procedures)
@@ -81,6 +84,8 @@ def read_star_records(
         if number % part[1] != part[0] or not _takes(process_cluster, dialogue):
             continue
         begins = EPOCH + number * BETWEEN_SESSIONS
+        if not may_close_within(begins, begins + BETWEEN_SESSIONS, since, until):
+            continue
         if wanted is View.WORK:
             record = record_work(dialogue, star.procedures, renderer, process_cluster, begins)
         else:
@@ -90,10 +95,14 @@ def read_star_records(
 
 
 def read_star_work(
-    path: str | Path, process_cluster: str = ALL_DOMAINS, part: tuple[int, int] = (0, 1)
+    path: str | Path,
+    process_cluster: str = ALL_DOMAINS,
+    part: tuple[int, int] = (0, 1),
+    since: str = "",
+    until: str = "",
 ) -> Iterator[SessionRecord]:
     """`read_star_records` in the view of the work, screen by screen."""
-    return read_star_records(path, View.WORK, process_cluster, part)
+    return read_star_records(path, View.WORK, process_cluster, part, since, until)
 
 
 def _takes(process_cluster: str, dialogue: Dialogue) -> bool:

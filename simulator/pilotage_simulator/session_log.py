@@ -10,6 +10,12 @@ NAMESPACE = uuid.UUID("6f1c5d3e-9a55-4a0b-8f7e-3f3f0d3f9f7b")
 """Event ids are made of it and the session: the same session gives the same record."""
 
 
+def may_close_within(begins: datetime, ends: datetime, since: str, until: str) -> bool:
+    """Whether a session that lies in [begins, ends] can have closed in [since, until) (RFC 3339; empty: any time)."""
+    is_over = bool(since) and ends < datetime.fromisoformat(since)
+    return not is_over and not (until and begins >= datetime.fromisoformat(until))
+
+
 class SessionLog:
     """Events in the order they happen. The clock only goes forward, from `begins` to `latest` (None: no end)."""
 

@@ -19,7 +19,7 @@ from pilotage_simulator.desk.effort import find_seconds
 from pilotage_simulator.desk.play import Witness, play
 from pilotage_simulator.desk.screens import SCHEMA, build_page
 from pilotage_simulator.desk.sgd import SCHEMA_FILE, Dialogue, LeftOut, Schema, read_dialogues, read_schema
-from pilotage_simulator.session_log import SessionLog
+from pilotage_simulator.session_log import SessionLog, may_close_within
 
 log = logging.getLogger(__name__)
 
@@ -68,17 +68,19 @@ def read_calendar(
 
 
 def read_desk_records(
-    path: str | Path, process_cluster: str = ALL, part: tuple[int, int] = (0, 1)
+    path: str | Path, process_cluster: str = ALL, part: tuple[int, int] = (0, 1), since: str = "", until: str = ""
 ) -> Iterator[SessionRecord]:
     """The dialogues of `path` (its schema beside it), played by the simulated operator, as closed sessions.
 
     Sessions begin five minutes apart (`read_calendar`). A lane's name takes its dialogues, any other name takes all;
-    `part` (i, n) gives every n-th dialogue from the i-th on.
+    `part` (i, n) gives every n-th dialogue from the i-th on. Those that cannot close in [since, until) are not played.
     What cannot be played is logged. Raises InvalidInputError naming file and line.
     """
     schema = read_schema(Path(path).with_name(SCHEMA_FILE))
     for number, dialogue in read_calendar(Path(path), schema, process_cluster, part):
-        yield record_session(dialogue, schema, process_cluster, number)
+        begins = find_time(number)
+        if may_close_within(begins, begins + BETWEEN_SESSIONS, since, until):
+            yield record_session(dialogue, schema, process_cluster, number)
 
 
 def describe_case(dialogue: Dialogue, schema: Schema) -> dict[str, str]:

@@ -197,6 +197,9 @@ def test_records_fold_and_part_by_lane(sgd_path):
     assert sorted(lanes) == sorted(record.session_id for record in every)
     assert next(read_desk_records(sgd_path, part=parts)) == every[0]
     assert len({record.closed_at[:10] for record in every}) >= 20
+    since, until = every[10].closed_at, every[20].closed_at
+    within = list(read_desk_records(sgd_path, part=parts, since=since, until=until))
+    assert within in (every[10:20], every[10:21])  # one that closes later may be there
 
 
 def test_what_an_export_leaves_out_is_logged(sgd_path, tmp_path, caplog):

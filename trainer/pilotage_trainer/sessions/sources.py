@@ -29,8 +29,13 @@ GROUP = "pilotage.records"
 class RecordReader(Protocol):
     """What an entry point of GROUP leads to."""
 
-    def __call__(self, path: str, *, process_cluster: str = ..., part: tuple[int, int]) -> Iterator[SessionRecord]:
-        """Closed sessions of `path` for `process_cluster`; of `part` (i, n) every n-th from the i-th on."""
+    def __call__(
+        self, path: str, *, process_cluster: str = ..., part: tuple[int, int], since: str, until: str
+    ) -> Iterator[SessionRecord]:
+        """Closed sessions of `path` for `process_cluster`; of `part` (i, n) every n-th from the i-th on.
+
+        Those that closed before `since`, or at `until` or later (RFC 3339; empty: any time), need not be made.
+        """
         ...
 
 
@@ -51,7 +56,8 @@ def read_records(
     reader = _find_reader(source)
     path = source.partition(":")[2]
     if reader is not None:
-        yield from _read_brought(reader, path, process_cluster, part)
+        named = {"process_cluster": process_cluster} if process_cluster else {}
+        yield from reader(path, part=part, since=since, until=until, **named)
     elif Path(source).is_dir() or source.endswith(".parquet"):
         from pilotage_trainer.sessions.parquet import read_parquet  # pyarrow's import takes longer than most exports
 
@@ -59,13 +65,6 @@ def read_records(
     else:
         with _open_file(source) as file:
             yield from _decode_lines(file, source, part)
-
-
-def _read_brought(
-    reader: RecordReader, path: str, process_cluster: str, part: tuple[int, int]
-) -> Iterator[SessionRecord]:
-    named = {"process_cluster": process_cluster} if process_cluster else {}
-    yield from reader(path, part=part, **named)
 
 
 def _find_reader(source: str) -> RecordReader | None:
