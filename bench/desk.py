@@ -13,6 +13,7 @@ import os
 import shutil
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -29,7 +30,13 @@ FIRST_DAY = datetime(2019, 3, 1, tzinfo=UTC)
 CONFIG = {
     "selection": {"policy_development_share": 0.03},
     "rules": msgspec.to_builtins(RULES),
-    "strata": [{"name": "booking"}, {"name": "finalizing"}, {"name": "message"}],
+    "strata": [
+        {"name": "booking"},
+        {"name": "finalizing"},
+        {"name": "message"},
+        {"name": "procedure"},
+        {"name": "search"},
+    ],
 }
 SGD = ROOT.parent / "shared" / "data" / "sgd" / "dialogues.jsonl.gz"
 
@@ -49,14 +56,25 @@ def run(*arguments: object) -> tuple[float, str]:
     return round(time.monotonic() - began, 1), told.stdout
 
 
+def evaluate(targets: list[float], sgd: Path, folder: Path, since: str, until: str) -> dict[str, dict[str, object]]:
+    """What the pair comes to at each of `targets`, beside one another."""
+    given = ("--desk", sgd, "--policy", folder, "--critic", folder, "--since", since, "--until", until, "--json")
+    with ThreadPoolExecutor(len(targets)) as pool:
+        told = list(pool.map(lambda target: run("evaluate", *given, "--target", target), targets))
+    return {
+        str(target): {"seconds": seconds, **json.loads(text)}
+        for target, (seconds, text) in zip(targets, told, strict=True)
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--sgd", type=Path, default=Path(os.environ.get("SGD", "../shared/data/sgd/dialogues.jsonl.gz"))
     )
-    parser.add_argument("--train-until", type=float, default=15.0, help="day: a policy learns from those before it")
-    parser.add_argument("--critic-until", type=float, default=24.0, help="day: a critic learns from those before it")
-    parser.add_argument("--until", type=float, default=33.0, help="day: trials are before it")
+    parser.add_argument("--train-until", type=float, default=18.0, help="day: a policy learns from those before it")
+    parser.add_argument("--critic-until", type=float, default=26.0, help="day: a critic learns from those before it")
+    parser.add_argument("--until", type=float, default=36.0, help="day: trials are before it")
     parser.add_argument("--targets", type=float, nargs="+", default=[0.95, 0.9], help="of the session certificate")
     parser.add_argument("--output", type=Path, default=ROOT / "bench" / "results" / "desk.json")
     options = parser.parse_args()
@@ -74,13 +92,7 @@ def main() -> None:
         "rehearse", "--desk", options.sgd, "--policy", folder, "--out", feedback, "--since", learned, "--until", until
     )
     critic_seconds, critic = run("critic", "--backend", "copier", "--export", feedback, *job)
-    figures = {}
-    for target in options.targets:
-        seconds, told = run(
-            "evaluate", "--desk", options.sgd, "--policy", folder, "--critic", folder, "--since", until,
-            "--until", find_day(options.until), "--target", target, "--json",
-        )  # fmt: skip
-        figures[str(target)] = {"seconds": seconds, **json.loads(told)}
+    figures = evaluate(options.targets, options.sgd, folder, until, find_day(options.until))
     result = {
         **told_run,
         "policy": {"seconds": policy_seconds, **json.loads(policy)["metrics"]},

@@ -55,25 +55,27 @@ class Counts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class CopierPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How a copying policy is fitted.
 
-    `strength` is the inverse of the L2 penalty of what finds spans, `calls_strength` of what a turn calls for, `rarest`
-    the fewest examples of a trait or of what is called for; `ranker_…` are for what ranks the actions that may come
-    next, which learns from at most `ranker_sessions`, evenly taken: each has some thousand pairs a moment.
+    `strength` is the inverse of the L2 penalty of what finds spans, `calls_strength` of what a turn calls for,
+    `openings_strength` of which procedure; `rarest` the fewest examples of a trait or of what is called for; `ranker_…`
+    are for what ranks the actions that may come next, which learns from at most `ranker_sessions`, evenly taken: each
+    has some thousand pairs a moment. All as measured on sessions that were not fitted on.
     """
 
-    strength: Strength = 3.0
+    strength: Strength = 10.0
     calls_strength: Strength = 1.0
+    openings_strength: Strength = 1.0
     rarest: Count = 3
     iterations: Count = 40
-    ranker_strength: Strength = 3.0
+    ranker_strength: Strength = 0.05
     ranker_iterations: Count = 60
-    ranker_sessions: Count = 2500
+    ranker_sessions: Count = 3500
     least_sessions: Count = 20
 
 
 class CopierCritic(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How a copier's critic is fitted: `strength` is the inverse of the L2 penalty."""
 
-    strength: Strength = 0.03
+    strength: Strength = 0.01
     iterations: Count = 100
 
 

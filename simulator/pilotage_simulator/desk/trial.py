@@ -26,13 +26,18 @@ from pilotage_simulator.desk.sgd import SCHEMA_FILE, Dialogue, Schema, read_sche
 
 RULES = ActionRules(
     uncritical=(
-        *UNCRITICAL,
+        *(pattern for pattern in UNCRITICAL if pattern.tool is not Tool.OPEN_PROCEDURE),
         ActionPattern(tool=Tool.CLICK_CONTROL, control="row:*", screen="desk"),
-        ActionPattern(tool=Tool.CLICK_CONTROL, control=SEARCH, screen="desk"),
     ),
-    strata=(StratumRule(ActionPattern(tool=Tool.CLICK_CONTROL, control=BOOK), "booking"),),
+    strata=(
+        StratumRule(ActionPattern(tool=Tool.CLICK_CONTROL, control=BOOK), "booking"),
+        StratumRule(ActionPattern(tool=Tool.CLICK_CONTROL, control=SEARCH), "search"),
+        StratumRule(ActionPattern(tool=Tool.OPEN_PROCEDURE), "procedure"),
+    ),
 )
-"""What only reads is uncritical: it books nothing, and what it found is critical once it is told."""
+"""What is filled in is judged by the click that submits it. What is opened decides what the customer gets. A row shown
+books nothing, and is critical once it is told.
+"""
 CLOSINGS = {CLOSED: Closing.CLOSED, TRANSFERRED: Closing.TRANSFERRED}
 
 

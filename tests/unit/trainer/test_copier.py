@@ -17,10 +17,12 @@ from pilotage_trainer.backends.copier.critic import Critic
 from pilotage_trainer.backends.copier.critic_training import fit_critic, judge_sessions
 from pilotage_trainer.backends.copier.fitting import fit_ranker, fit_verdicts
 from pilotage_trainer.backends.copier.hearing import find_kind, find_stem, find_tokens, list_arguments
-from pilotage_trainer.backends.copier.lessons import FORM, build_lessons, hear_session
+from pilotage_trainer.backends.copier.known import Known, StoredKnown, gather_known
+from pilotage_trainer.backends.copier.lessons import FORM, Lesson, build_lessons, hear_session
+from pilotage_trainer.backends.copier.openings import Openings, Question, ask, build_choice
 from pilotage_trainer.backends.copier.policy import Policy
 from pilotage_trainer.backends.copier.policy_job import measure_policy
-from pilotage_trainer.backends.copier.policy_training import fit_ears, fit_policy
+from pilotage_trainer.backends.copier.policy_training import Choices, fit_ears, fit_policy
 from pilotage_trainer.backends.copier.served import ServedCritic, ServedPolicy, is_allowed
 from pilotage_trainer.backends.copier.spans import Spans
 from pilotage_trainer.backends.copier.values import Source, list_values
@@ -96,11 +98,43 @@ def test_a_blank_that_was_typed_is_nobodys_words(text):
 
 
 def test_words_never_heard_before_are_copied(records):
-    heard = [each for lesson in build_lessons(records[:80]) for each in lesson.heard]
-    spans = Spans(fit_ears(heard, SETTINGS).spans)
+    spans = Spans(fit_ears(build_lessons(records[:80]), SETTINGS).spans)
     found = spans.find("I would like it to be in Qwxzburg please.", "say:request:city")
     assert found[0].text == "Qwxzburg"
     assert max(found[0].fields, key=found[0].fields.get) == "slot:city"
+
+
+def test_a_value_that_many_sessions_typed_is_known_and_one_that_few_did_is_not():
+    pairs = [("new york", "city"), ("new york", "city"), ("new york", "origin"), ("lyon", "city"), ("lyon", "city")]
+    stored, less = gather_known([[pair] for pair in pairs], 2)
+    known = Known(stored)
+    assert known.find("new york") == ("city",)
+    assert known.begins("new")
+    assert known.find("new") == ()
+    assert not known.begins("new york")
+    assert less == [frozenset(), frozenset(), frozenset(), {"lyon"}, {"lyon"}]  # known by their own session alone
+    assert known.find("lyon") == ("city",)
+    assert known.find("lyon", less[3]) == ()
+    assert gather_known([[("lyon", "city")]], 2)[0] == StoredKnown({}, ())
+
+
+def test_a_procedure_never_opened_before_is_found_by_the_parts_of_its_name():
+    choices = Choices()
+    names = ("open:Hotels_1/ReserveHotel", "open:Buses_1/FindBus", "open:Music_1/PlaySong")
+    for kind, name in zip(("hotel", "bus", "song"), names, strict=True):
+        choices.add(build_choice(Question(f"I would like a {kind} please", "", "", names)), names.index(name))
+    openings = Openings(choices.fit(1.0, 60))
+    other = ("open:Buses_3/FindBus", "open:Hotels_3/ReserveHotel", "open:Music_2/LookupMusic")
+    found = openings.find(Question("a hotel", "", "", other))
+    assert max(found, key=found.get) == other[1]
+    assert sum(found.values()) == pytest.approx(1.0)
+    assert openings.find(Question("a hotel", "", "", ())) == {}
+
+
+def test_only_what_the_case_has_a_service_of_may_be_opened_where_it_has_any():
+    shown = "+ procedure open:A_1/Find\n+ procedure open:A_2/Find\n>"
+    assert ask(read_prompt(f"@ services=A_2,B_1\n% s\n{shown}")).options == ("open:A_2/Find",)
+    assert ask(read_prompt(f"@ services=B_1\n% s\n{shown}")).options == ("open:A_1/Find", "open:A_2/Find")
 
 
 # --- what may come next -----------------------------------------------------------------------------------------------
@@ -147,7 +181,7 @@ class SpansOfNothing:
 def test_a_value_that_was_typed_after_it_was_said_is_not_offered_again(policy, points):
     for point in points:
         situation = read_prompt(point.prompt)
-        moment = build_moment(situation, policy.calls, policy.spans)
+        moment = build_moment(situation, policy.calls, policy.spans, policy.openings)
         values = [each.action for each in moment.candidates if each.keys[0] == "value"]
         assert all(situation.fields[action.control_id].casefold() != action.value.casefold() for action in values)
 
@@ -156,7 +190,9 @@ def test_what_is_clicked_opened_or_typed_can_be_on_the_screen_shown(policy, poin
     """Options are not in a dialog: a choice is one that was made in a field of that name, and the gate looks again."""
     sure = {Tool.OPEN_PROCEDURE, Tool.CLICK_CONTROL, Tool.FILL_INPUT, Tool.CLOSE_CHAT, Tool.TRANSFER_CHAT}
     for point in points:
-        for candidate in build_moment(read_prompt(point.prompt), policy.calls, policy.spans).candidates:
+        for candidate in build_moment(
+            read_prompt(point.prompt), policy.calls, policy.spans, policy.openings
+        ).candidates:
             if candidate.action is not None and candidate.action.tool in sure:
                 assert not find_fault(candidate.action, point.state.screen), candidate.action
 
@@ -265,8 +301,9 @@ def test_too_few_sessions_are_refused(records):
 
     with pytest.raises(EvidenceError, match="too few"):
         fit_policy(build_lessons(records[:5]), SETTINGS)
+    lesson = build_lessons(records[:5])[0]
     with pytest.raises(EvidenceError, match="nobody typed"):
-        fit_ears(list(build_lessons(records[:5])[0].heard[:1]), SETTINGS)
+        fit_ears([Lesson(lesson.record, lesson.heard[:1], lesson.opened)], SETTINGS)
 
 
 def test_calls_of_one_turn_are_remembered_by_what_they_answer(policy):

@@ -6,18 +6,21 @@ Not here: what is typed as it was said (spans.py), what of it comes next (rankin
 
 from functools import lru_cache
 
-from pilotage_core.actions import VALUE_TOOLS, Action
+from pilotage_core.actions import VALUE_TOOLS, Action, Tool
 from pilotage_trainer.backends.copier.hearing import list_ngrams
 from pilotage_trainer.backends.copier.linear import Linear, StoredLinear
 
 LEAST_CHANCE = 0.01
 ANY = "any"
 """Stands for tool and control where a call is named by its value alone: what is said alike for many fields."""
+OPENING = Tool.OPEN_PROCEDURE.value
 REMEMBERED = 20_000
 
 
 def name_call(action: Action) -> str:
-    """The call that `action` answers."""
+    """The call that `action` answers. Which procedure is opened is openings.py's to say."""
+    if action.tool is Tool.OPEN_PROCEDURE:
+        return OPENING
     value = f"={action.value}" if action.tool in VALUE_TOOLS else ""
     return f"{action.tool} {action.control_id}{value}"
 

@@ -11,36 +11,23 @@ from dataclasses import dataclass
 from pilotage_core.actions import Action, Tool
 from pilotage_core.proposal import CHOICES, TOOL_OF_KIND, WHOLE_SESSION_TOOLS
 from pilotage_core.screen import ControlKind
-from pilotage_trainer.backends.copier.calls import ANY, Calls, name_call
+from pilotage_trainer.backends.copier.calls import ANY, OPENING, Calls, name_call
 from pilotage_trainer.backends.copier.hearing import find_argument, find_kind, find_stem
+from pilotage_trainer.backends.copier.openings import Openings, ask, find_service
+from pilotage_trainer.backends.copier.ranking import Candidate, Moment
 from pilotage_trainer.backends.copier.spans import Spans
-from pilotage_trainer.backends.copier.values import TURNS_HEARD, Value, find_level, find_service, list_values
+from pilotage_trainer.backends.copier.values import TURNS_HEARD, Value, find_level, list_values
 from pilotage_trainer.backends.situation import Situation
 
 MOST_PROCEDURES = 4
 
 
-@dataclass(frozen=True)
-class Candidate:
-    """One action that may come next, and its keys. None: nothing that could be proposed."""
-
-    action: Action | None
-    keys: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Moment:
-    """What may come next, and the tokens of the moment."""
-
-    candidates: tuple[Candidate, ...]
-    tokens: tuple[str, ...]
-
-
-def build_moment(situation: Situation, calls: Calls, spans: Spans) -> Moment:
+def build_moment(situation: Situation, calls: Calls, spans: Spans, openings: Openings) -> Moment:
     """What may come next in `situation`."""
     seen = _look_back(situation, calls)
     values = list_values(situation, calls, spans, seen.opened)
-    found = [*_list_values(situation, values), *_list_procedures(situation, seen), *_list_steps(situation, seen)]
+    found = [*_list_values(situation, values), *_list_procedures(situation, seen, openings)]
+    found += _list_steps(situation, seen)
     return Moment((*found, Candidate(None, ("nothing",))), tuple(_list_tokens(situation, seen, values)))
 
 
@@ -103,33 +90,30 @@ def _list_values(situation: Situation, values: Sequence[Value]) -> Iterator[Cand
         )
 
 
-def _list_procedures(situation: Situation, seen: _Seen) -> Iterator[Candidate]:
-    """The procedures that the last turn most calls for, and what the last message named."""
-    named = find_argument(situation.reply)
-    case = {part for value in situation.case.values() for part in value.split(",")}
-    found = []
-    for name, kind in situation.controls.items():
-        if kind == ControlKind.PROCEDURE:
-            call = f"{Tool.OPEN_PROCEDURE} {name}"
-            offered = bool(named) and name.endswith(f"/{named}")
-            mine = find_service(find_argument(name)) in case
-            chance = seen.now.get(call, 0.0)
-            found.append((offered + mine + chance, chance, seen.before.get(call, 0.0), name, (offered, mine)))
-    found.sort(reverse=True)
-    for rank, (_, chance, before, name, marks) in enumerate(found[:MOST_PROCEDURES]):
-        level, current = find_level(chance), name == situation.procedure
+def _list_procedures(situation: Situation, seen: _Seen, openings: Openings) -> Iterator[Candidate]:
+    """The procedures that the last turn most calls for."""
+    question = ask(situation)
+    offered = find_argument(situation.reply)
+    level = find_level(seen.now.get(OPENING, 0.0))
+    before = find_level(seen.before.get(OPENING, 0.0)) // 2
+    shares = sorted(openings.find(question).items(), key=lambda each: -each[1])
+    rival = find_level(shares[1][1]) if len(shares) > 1 else 0
+    for rank, (name, chance) in enumerate(shares[:MOST_PROCEDURES]):
+        share, current = find_level(chance), name == situation.procedure
         same = find_service(name) == find_service(situation.procedure)
+        is_offered = bool(offered) and name.endswith(f"/{offered}")
         yield Candidate(
             Action(Tool.OPEN_PROCEDURE, name),
             (
                 "open",
-                f"open {level} {rank}",
-                f"open {level} {current} {marks}",
-                f"open {rank} {same} {current}",
-                f"open {name}",
-                f"open {name} {level // 2} {current}",
-                f"open before {find_level(before) // 2} {level // 2} {current}",
-                f"open {marks} {rank} {level // 2}",
+                f"open {share} {rank}",
+                f"open {share} {level}",
+                f"open {level} {rank} {current}",
+                f"open {rank} {same} {current} {is_offered}",
+                f"open {name} {level // 2}",
+                f"open {name} {share // 2} {current}",
+                f"open before {before} {level // 2} {current} {rank}",
+                f"open {share} {rival} {is_offered}",
             ),
         )
 

@@ -16,11 +16,12 @@ import numpy as np
 from pilotage_core.actions import Action, Tool
 from pilotage_core.certificate import ScoreSource
 from pilotage_core.dialog import ACTION_MARK, decode_action
-from pilotage_trainer.backends.copier.candidates import Candidate, Moment, find_opened
+from pilotage_trainer.backends.copier.candidates import find_opened
 from pilotage_trainer.backends.copier.hearing import find_kind, find_tokens
 from pilotage_trainer.backends.copier.linear import FARTHEST, Floats
+from pilotage_trainer.backends.copier.openings import Question, ask
 from pilotage_trainer.backends.copier.policy import Policy, Prediction
-from pilotage_trainer.backends.copier.ranking import Places, find_pairs
+from pilotage_trainer.backends.copier.ranking import Candidate, Moment, Places, find_pairs
 from pilotage_trainer.backends.copier.values import find_level, list_form_chances
 from pilotage_trainer.backends.situation import Reader, Situation
 
@@ -112,7 +113,9 @@ def _list_history(situation: Situation, policy: Policy, chances: Sequence[Chance
     chance = 0.0
     if action is not None and turn:
         heard = situation.turns[turn - 1]
-        chance = policy.calls.find(heard.text, heard.reply).get(f"{action.tool} {action.control_id}", 0.0)
+        before = next((a.control_id for _, a in reversed(situation.acts[:opened]) if a.tool is action.tool), "")
+        asked = Question(heard.text, heard.reply, before, ask(situation).options)
+        chance = policy.openings.find(asked).get(action.control_id, 0.0)
     since = Counter(f"{each.tool} {each.control_id}" for _, each in situation.acts[opened + 1 :])
     most = min(max(since.values(), default=0), 4)
     turns = min(len(situation.turns) - turn, 6)

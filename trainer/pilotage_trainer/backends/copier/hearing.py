@@ -7,6 +7,8 @@ from typing import NamedTuple
 from pilotage_core.actions import Action, Tool
 
 TOKEN = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]")
+BEGINNING = 5
+"""Letters that words of one family share: salon, salons."""
 CAPITAL, SMALL, DIGIT = re.compile(r"[A-Z]+"), re.compile(r"[^\W\dA-Z_]+"), re.compile(r"\d")
 
 
@@ -66,6 +68,7 @@ def list_ngrams(text: str, reply: str) -> list[str]:
     named += [f"ww={a} {b}" for a, b in pairwise(padded)]
     named += [f"www={a} {b} {c}" for a, b, c in zip(padded, padded[1:], padded[2:], strict=False)]
     named += [f"rw={stem}&{word}" for word in words]
+    named += [f"begin={word[:BEGINNING]}" for word in words if len(word) > BEGINNING]
     named += [f"arw={reply}&{words[0]}"] if words else []
     named += [f"asked={name}" for name in list_arguments(reply)]
     return list(dict.fromkeys(named))

@@ -12,6 +12,7 @@ from pilotage_core.dialog import DEFAULT_FORMAT
 from pilotage_core.record import SessionRecord
 from pilotage_trainer.backends.copier.calls import name_call, name_value
 from pilotage_trainer.backends.copier.hearing import Token, find_tokens
+from pilotage_trainer.backends.copier.openings import Question, ask
 from pilotage_trainer.backends.situation import Situation, Turn, read_points
 from pilotage_trainer.sessions.export import human_points
 
@@ -30,10 +31,11 @@ class Heard:
 
 @dataclass(frozen=True)
 class Lesson:
-    """One session that is learned from."""
+    """One session that is learned from. `opened`: each procedure that was, among what might have been."""
 
     record: SessionRecord
     heard: tuple[Heard, ...]
+    opened: tuple[tuple[Question, str], ...]
 
 
 def build_lessons(records: Iterable[SessionRecord]) -> list[Lesson]:
@@ -41,10 +43,13 @@ def build_lessons(records: Iterable[SessionRecord]) -> list[Lesson]:
     lessons = []
     for record in records:
         last: Situation | None = None
+        opened = []
         for point, situation in read_points(human_points(record, FORM)):
             last, taken = situation, point.taken
+            if taken.tool is Tool.OPEN_PROCEDURE:
+                opened.append((ask(situation), taken.control_id))
         if last is not None:
-            lessons.append(Lesson(record, hear_session(last, taken)))
+            lessons.append(Lesson(record, hear_session(last, taken), tuple(opened)))
     return lessons
 
 

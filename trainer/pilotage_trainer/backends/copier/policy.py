@@ -11,9 +11,10 @@ import numpy as np
 
 from pilotage_core.actions import Action
 from pilotage_trainer.backends.copier.calls import Calls
-from pilotage_trainer.backends.copier.candidates import Moment, build_moment
+from pilotage_trainer.backends.copier.candidates import build_moment
 from pilotage_trainer.backends.copier.linear import Floats, StoredLinear, find_shares
-from pilotage_trainer.backends.copier.ranking import find_pairs, weigh_pairs
+from pilotage_trainer.backends.copier.openings import Openings
+from pilotage_trainer.backends.copier.ranking import Moment, find_pairs, weigh_pairs
 from pilotage_trainer.backends.copier.spans import Spans, StoredSpans
 from pilotage_trainer.backends.situation import Situation
 
@@ -22,10 +23,12 @@ SURELY_NOTHING = 0.75
 
 
 class StoredPolicy(msgspec.Struct, frozen=True):
-    """A policy as stored (policy.msgpack). `weights` are the ranker's, float32, little-endian."""
+    """A policy as stored (policy.msgpack). `openings` and `weights` (the ranker's) are float32 by
+    bucket, little-endian."""
 
     calls: StoredLinear
     spans: StoredSpans
+    openings: bytes
     weights: bytes
 
 
@@ -58,6 +61,7 @@ class Policy:
         self.stored = stored
         self.calls = Calls(stored.calls)
         self.spans = Spans(stored.spans)
+        self.openings = Openings(stored.openings)
         self.weights: Floats = np.frombuffer(stored.weights, dtype="<f4")
 
     @classmethod
@@ -71,5 +75,5 @@ class Policy:
 
     def predict(self, situation: Situation) -> Prediction:
         """What may come next in `situation`, and how likely each is."""
-        moment = build_moment(situation, self.calls, self.spans)
+        moment = build_moment(situation, self.calls, self.spans, self.openings)
         return Prediction(moment, find_shares(weigh_pairs(self.weights, *find_pairs(moment))))

@@ -5,17 +5,34 @@ Pairs are hashed into BUCKETS weights. What a server needs, numpy alone; fitting
 
 import zlib
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from pilotage_trainer.backends.copier.candidates import Moment
+from pilotage_core.actions import Action
 from pilotage_trainer.backends.copier.linear import Floats
 
 BUCKETS = 1 << 20
 MULTIPLIER = np.uint32(0x9E3779B1)
 
 Places = npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One action that may come next, and its keys. None: nothing that could be proposed."""
+
+    action: Action | None
+    keys: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What may come next, and the tokens of the moment."""
+
+    candidates: tuple[Candidate, ...]
+    tokens: tuple[str, ...]
 
 
 def number_names(names: Iterable[str]) -> npt.NDArray[np.uint32]:

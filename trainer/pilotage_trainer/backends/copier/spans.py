@@ -1,18 +1,20 @@
 """What a customer said that may be typed: spans of a turn's words, and the field that each is for.
 
-Two linear models: which words begin and continue a span, and which field a span is for, by its words and those beside
-it. Not here: whether it is typed now (ranking.py), how the models are fitted (fitting.py).
+Three linear models: which words begin a span, which continue one that has begun, and which field a span is for, by its
+words and those beside it. Values that many sessions typed are known (known.py). Not here: whether it is typed now
+(ranking.py), how the models are fitted (fitting.py).
 """
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from functools import lru_cache
 
 import msgspec
 
 from pilotage_trainer.backends.copier.hearing import Token, find_stem, find_tokens, list_arguments
+from pilotage_trainer.backends.copier.known import NOBODYS, Known, StoredKnown, join_words
 from pilotage_trainer.backends.copier.linear import Linear, StoredLinear
 
-OUTSIDE, BEGINS, CONTINUES = "O", "B", "I"
+NO, YES = "no", "yes"
 LEAST_CHANCE, LEAST_SHARE = 0.02, 0.002
 MOST_SPANS, MOST_WORDS = 10, 14
 REMEMBERED = 20_000
@@ -35,7 +37,7 @@ def list_word_traits(tokens: Sequence[Token], at: int, reply: str) -> list[str]:
     def shape(place: int) -> str:
         return tokens[place].shape if 0 <= place < len(tokens) else "^$"
 
-    own, asked = tokens[at].word, list_arguments(reply)
+    own, asked = word(at), list_arguments(reply)
     return [
         f"w={own}",
         f"p={word(at - 1)}",
@@ -60,7 +62,9 @@ def list_word_traits(tokens: Sequence[Token], at: int, reply: str) -> list[str]:
     ]
 
 
-def list_span_traits(tokens: Sequence[Token], first: int, last: int, reply: str) -> list[str]:
+def list_span_traits(
+    tokens: Sequence[Token], first: int, last: int, reply: str, known: Known, less: Set[str] = NOBODYS
+) -> list[str]:
     """The words from `first` to `last` (both of it), and what stands beside them."""
 
     def word(place: int) -> str:
@@ -90,46 +94,97 @@ def list_span_traits(tokens: Sequence[Token], first: int, last: int, reply: str)
         *(f"asked={name}&{shapes}" for name in asked),
         *(f"asked={name}&{word(first - 1)}" for name in asked),
         *(f"near={word(place)}" for place in range(first - 5, first)),
+        *(f"known for={name}" for name in known.find(join_words(tokens, first, last), less)),
+    ]
+
+
+def list_begin_traits(
+    tokens: Sequence[Token], at: int, reply: str, known: Known, less: Set[str] = NOBODYS
+) -> list[str]:
+    """Whether a span begins at `at`: the words beside it, and the longest known value that does."""
+    longest, arguments = 0, tuple[str, ...]()
+    for last in range(at, min(at + MOST_WORDS, len(tokens))):
+        words = join_words(tokens, at, last)
+        if found := known.find(words, less):
+            longest, arguments = last - at + 1, found
+        if not known.begins(words, less):
+            break
+    asked = any(name in arguments for name in list_arguments(reply))
+    return [
+        *list_word_traits(tokens, at, reply),
+        f"known={min(longest, 4)} {asked}",
+        *(f"known for={name}" for name in arguments),
+    ]
+
+
+def list_continue_traits(
+    tokens: Sequence[Token], first: int, at: int, reply: str, known: Known, less: Set[str] = NOBODYS
+) -> list[str]:
+    """Whether the span that began at `first` has the word at `at` in it: what it is without and with that word.
+
+    One past the last word stands for the end of the turn.
+    """
+    before = join_words(tokens, first, at - 1)
+    is_known, goes_on = bool(known.find(before, less)), known.begins(before, less)
+    longer = join_words(tokens, first, at)
+    more = bool(known.find(longer, less)) or known.begins(longer, less)
+    length = min(at - first, 5)
+    own = tokens[at].word if at < len(tokens) else "^$"
+    return [
+        *list_word_traits(tokens, at, reply),
+        f"known={is_known} {goes_on} {more}",
+        f"length={length}",
+        f"length={length} {reply}",
+        f"first={tokens[first].word}",
+        f"first={tokens[first].shape}&{tokens[at].shape if at < len(tokens) else '^$'}",
+        f"first={tokens[first].word}&{own}",
+        f"before={before}",
+        f"whole={first == 0} {own}",
+        f"begun={tokens[first - 1].word if first else '^'}&{own}",
     ]
 
 
 class StoredSpans(msgspec.Struct, frozen=True):
-    """Both models as stored."""
+    """All as stored."""
 
-    words: StoredLinear
+    begins: StoredLinear
+    continues: StoredLinear
     fields: StoredLinear
+    known: StoredKnown
 
 
 class Spans:
     """The fitted models."""
 
     def __init__(self, stored: StoredSpans) -> None:
-        self.words = Linear(stored.words)
+        self.begins = Linear(stored.begins)
+        self.continues = Linear(stored.continues)
         self.fields = Linear(stored.fields)
-        self._kind = {kind: i for i, kind in enumerate(self.words.kinds)}
+        self.known = Known(stored.known)
         self.find = lru_cache(maxsize=REMEMBERED)(self._find)
 
     def _find(self, text: str, reply: str) -> tuple[Span, ...]:
         """The likeliest spans of a turn, the likeliest first."""
         tokens = find_tokens(text)
-        if not tokens:
-            return ()
-        shares = [self.words.shares(list_word_traits(tokens, at, reply)).tolist() for at in range(len(tokens))]
-        begins = [share[self._kind[BEGINS]] for share in shares]
-        continues = [share[self._kind[CONTINUES]] for share in shares]
         found: list[tuple[float, int, int]] = []
-        for first, chance in enumerate(begins):
+        for first in range(len(tokens)):
+            chance = _find_yes(self.begins, list_begin_traits(tokens, first, reply, self.known))
             for last in range(first, min(len(tokens), first + MOST_WORDS)):
-                chance *= continues[last] if last > first else 1.0
                 if chance < LEAST_CHANCE:
                     break
-                ends = 1.0 - continues[last + 1] if last + 1 < len(tokens) else 1.0
-                if chance * ends >= LEAST_CHANCE:
-                    found.append((chance * ends, first, last))
+                traits = list_continue_traits(tokens, first, last + 1, reply, self.known)
+                goes_on = _find_yes(self.continues, traits) if last + 1 < len(tokens) else 0.0
+                if chance * (1.0 - goes_on) >= LEAST_CHANCE:
+                    found.append((chance * (1.0 - goes_on), first, last))
+                chance *= goes_on
         found.sort(reverse=True)
         spans = []
         for chance, first, last in found[:MOST_SPANS]:
-            fields = self.fields.shares(list_span_traits(tokens, first, last, reply))
+            fields = self.fields.shares(list_span_traits(tokens, first, last, reply, self.known))
             known = {self.fields.kinds[i]: float(fields[i]) for i in (fields > LEAST_SHARE).nonzero()[0]}
             spans.append(Span(text[tokens[first].start : tokens[last].end], chance, known))
         return tuple(spans)
+
+
+def _find_yes(model: Linear, traits: Sequence[str]) -> float:
+    return float(model.shares(traits)[model.kinds.index(YES)])

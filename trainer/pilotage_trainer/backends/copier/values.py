@@ -16,6 +16,7 @@ from pilotage_core.proposal import CHOICES, TOOL_OF_KIND
 from pilotage_core.screen import ControlKind
 from pilotage_trainer.backends.copier.calls import ANY, Calls
 from pilotage_trainer.backends.copier.hearing import find_argument, list_arguments
+from pilotage_trainer.backends.copier.openings import find_service
 from pilotage_trainer.backends.copier.spans import Spans
 from pilotage_trainer.backends.situation import Situation, Turn
 
@@ -108,11 +109,6 @@ def _list_typed(
         if name in kinds and TOOL_OF_KIND[kinds[name]] is action.tool and not same and name not in typed:
             here = service == find_service(situation.procedure)
             yield Value(action, 1.0, 0, 1.0, Source.TYPED, here)
-
-
-def find_service(procedure: str) -> str:
-    """What a procedure belongs to: the part of its id before the slash."""
-    return procedure.partition("/")[0]
 
 
 def _find_kinds(situation: Situation) -> dict[str, ControlKind]:
