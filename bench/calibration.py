@@ -23,6 +23,7 @@ from provenance import describe_run
 from scipy.special import expit
 
 from pilotage_core.calibration import calibrate
+from pilotage_core.certificate import find_attempt_share
 from pilotage_core.monitoring import (
     AUDIT_ALL_AT,
     AUDIT_SHARE_BELOW,
@@ -55,12 +56,15 @@ class World:
     unnamed: float = 0.0  # share of labels without operator
     labels: int = LABELS
     skewed: bool = False  # `spread` is that of 1 − Exp(1), not of a normal
+    attempts: int = 1  # fresh labels are drawn until something is certified, so often at most …
+    shared: bool = True  # … each attempt at its share of δ; else at all of it
 
 
 DRIFT = 1.0
 EASY = {"a": 2.060, "b": 1.017}  # accept rate 0.85, AUROC 0.75
 TEMPTING = {"a": 2.571, "b": 1.017}  # with s.d. 0.6 accept rate 0.89, so that certifying everything is just too much
 SELDOM = {"a": 3.245, "b": 0.0, "critic": "blind", "seldom": 0.2, "rare": 0.02, "harder": 2.84}  # accept rate 0.89
+BLIND = {"a": 2.28, "b": 0.0, "critic": "blind"}
 WORLDS = (
     World("no differences, 8 operators", 8),
     World("no differences, 8 uneven operators", 8, sizes="zipf"),
@@ -94,6 +98,17 @@ WORLDS = (
     World("audited: a fifth looked at with 0.02, and err more, 1,000 labels", 20, **SELDOM, labels=1000),
     World("earned by all: 0.96 at every score, 300 labels", 20, a=3.178, b=0.0, critic="blind", labels=300),
     World("earned by all: 0.94 at every score, 800 labels", 20, a=2.752, b=0.0, critic="blind", labels=800),
+    World("12 attempts, blind just below target", 20, a=2.15, b=0.0, critic="blind", attempts=12),
+    World("12 attempts, s.d. 0.6, 20 operators, blind just below target", 20, 0.6, **BLIND, labels=400, attempts=12),
+    World(
+        "beyond the promise: 12 attempts at all of δ each, blind just below target",
+        20,
+        a=2.15,
+        b=0.0,
+        critic="blind",
+        attempts=12,
+        shared=False,
+    ),
     World("beyond the promise: s.d. 0.5, 2 operators", 2, 0.5),
     World("beyond the promise: random rejects 3 %, 8 operators", 8, lapse=0.03),
     World("beyond the promise: random rejects 3 %, 20 operators", 20, lapse=0.03),
@@ -172,9 +187,15 @@ def measure_promise(
     violations, covered = 0, 0.0
     one, own = np.zeros(world.labels, dtype=np.int64), np.arange(world.labels)
     for _ in range(runs):
-        (scores, accepted, who, sessions), told = draw(world, rng)
-        groups = (one, own) if plain else (who, sessions)
-        tau = calibrate(scores, accepted, *groups, target=TARGET, delta=delta, **({} if plain else told)).tau
+        for attempt in range(1, world.attempts + 1):
+            (scores, accepted, who, sessions), told = draw(world, rng)
+            groups = (one, own) if plain else (who, sessions)
+            share = find_attempt_share(attempt) if world.attempts > 1 and world.shared else 1.0
+            tau = calibrate(
+                scores, accepted, *groups, target=TARGET, delta=delta * share, **({} if plain else told)
+            ).tau
+            if tau is not None:
+                break
         if tau is not None:
             at = min(int(np.searchsorted(scores_on_grid, tau)), len(GRID) - 1)
             violations += precision[at] < TARGET

@@ -77,6 +77,17 @@ class Certificate(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknow
     score_from: ScoreSource | None = None
 
 
+def find_attempt_share(number: int) -> float:
+    """The share of δ that the `number`-th attempt to certify (from 1) tests at: 1 / (k (k + 1)).
+
+    All of them, however many, sum to 1, so a process cluster is certified wrongly in δ of cases over all its attempts,
+    labels fresh or not. Fixed beforehand: no attempt's outcome changes another's share. Raises ValueError below 1.
+    """
+    if number < 1:
+        raise ValueError(f"attempts are counted from 1, not {number}")
+    return 1.0 / (number * (number + 1))
+
+
 def tighten(certificate: Certificate) -> Certificate | None:
     """`certificate` one grid step stricter; None where its τ is the strictest, or the next is not told.
 

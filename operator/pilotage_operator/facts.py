@@ -136,7 +136,7 @@ class JobPhase(StrEnum):
 class WantedJob:
     """A Job that should exist: created once under its name, never changed. Times are RFC 3339, empty for open.
 
-    `start_from` is the revision that a policy is made to replace.
+    `start_from` is the revision that a policy is made to replace, `calibration` which attempt to certify it is.
     """
 
     name: str
@@ -151,6 +151,7 @@ class WantedJob:
     policy_url: str = ""
     critic_url: str = ""
     policy_digest: str = ""
+    calibration: int = 1
 
 
 @dataclass(frozen=True, slots=True)

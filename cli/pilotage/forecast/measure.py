@@ -13,6 +13,7 @@ import msgspec
 
 from pilotage.forecast.targets import Need, Outlook, StratumForecast, forecast_stratum
 from pilotage_core.actions import ActionRules
+from pilotage_core.certificate import find_attempt_share
 from pilotage_core.errors import InvalidInputError, PilotageError
 from pilotage_core.lines import read_lines
 from pilotage_core.score import format_score
@@ -26,6 +27,7 @@ CAVEATS = (
     "Replayed labels are conservative: anything but what the operator did counts as rejected, though another action "
     "may have been as good. Live verdicts are usually kinder.",
     "The model is the count model, its own confidence the score. A transformer may do better.",
+    "Taus are those of a first attempt to certify, which has half of delta; later ones have less.",
     "How many labels are needed assumes that precision, and how far operators differ, stay as they are here. If the "
     "process changes, they do not.",
 )
@@ -71,6 +73,7 @@ def build_forecast(
     history = replay_history(name_source(logs), process_cluster, rules)
     replayed = history.replayed
     names = sorted({one.stratum for one in replayed})
+    share = delta * find_attempt_share(1) / max(len(names), 1)
     return Forecast(
         source=logs,
         process_clusters=history.process_clusters,
@@ -83,8 +86,7 @@ def build_forecast(
         operators=len({one.operator for one in replayed}),
         delta=delta,
         strata=tuple(
-            forecast_stratum(name, [one for one in replayed if one.stratum == name], targets, delta / len(names))
-            for name in names
+            forecast_stratum(name, [one for one in replayed if one.stratum == name], targets, share) for name in names
         ),
         slices=slice_replayed(replayed),
         seconds=round(time.monotonic() - begun, 1),

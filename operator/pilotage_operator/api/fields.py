@@ -33,6 +33,8 @@ def cel_extra(*rules: tuple[str, str]) -> dict[str, Any]:
 
 
 SET: dict[str, Any] = {"x-kubernetes-list-type": "set"}
+OPEN: dict[str, Any] = {"x-kubernetes-preserve-unknown-fields": True}
+"""What a newer release writes is kept."""
 MAP_BY_NAME: dict[str, Any] = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}
 
 Name = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]

@@ -15,16 +15,13 @@ from pilotage_core.dialog import DEFAULT_FORMAT, DialogFormat, SnapshotKind
 from pilotage_core.guardrail import GuardrailVerdict
 from pilotage_core.score import CRITIC_ALONE, ScoreRule
 from pilotage_core.stage import Stage
-from pilotage_operator.api.fields import MAP_BY_NAME, ApiModel
+from pilotage_operator.api.fields import MAP_BY_NAME, OPEN, ApiModel
 
 
 class StatusModel(ApiModel):
     """A part of a status. What a newer release wrote in it is kept and written back: nothing that is stored is lost."""
 
     model_config = ConfigDict(**{**ApiModel.model_config, "extra": "allow"})
-
-
-OPEN: dict[str, Any] = {"x-kubernetes-preserve-unknown-fields": True}
 
 
 class Phase(StrEnum):
@@ -209,6 +206,8 @@ class Pipeline(StatusModel):
     """Since when."""
     attempt: int = 1
     """Counts tries with one revision: Jobs that failed, and outcomes that were not good enough."""
+    calibrations: int = 0
+    """Attempts to certify that came to a result, over all revisions: the next one tests at its share of delta."""
     job: str = ""
     """The Job of this phase, if it is one."""
     window_since: str = ""

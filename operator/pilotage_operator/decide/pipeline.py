@@ -65,6 +65,7 @@ def restart_making(making: Making, counts: CounterFacts, rolled_back_at: str, no
         phase=Phase.FRESH,
         state=PhaseState.WAITING,
         since=write_time(now),
+        calibrations=making.pipeline.calibrations,
         fresh_after=rolled_back_at,
         last_outcome="rolled back",
     )
@@ -104,6 +105,7 @@ def wanted_job(bundle: Bundle, making: Making) -> WantedJob | None:
         policy_url=pair.policy_url if pair else "",
         critic_url=pair.critic_url if pair else "",
         policy_digest=pair.policy_digest if pair else "",
+        calibration=pipeline.calibrations + 1,
     )
 
 
@@ -164,6 +166,8 @@ def _watch_job(bundle: Bundle, making: Making, counts: CounterFacts, facts: Fact
         return replace(making, pipeline=pipeline.model_copy(update={"state": state, "reason": job.reason}))
     if job.state is JobState.FAILED or job.result is None:
         return _on_failed_job(bundle, making, counts, job, now)
+    if pipeline.phase is Phase.CALIBRATE:
+        making = _enter_attempt(making)
     if not job.result.passed:
         told = replace(making, metrics=_with_metrics(making, JOB_PHASES[pipeline.phase], job.result))
         return _wait_for_more(told, counts, job.result.reason or "evaluation not passed", now)
@@ -329,6 +333,12 @@ def _revision_of(making: Making, phase: Phase) -> str:
     """A policy is made for the pipeline's revision; everything after it belongs to the pair it is made for."""
     pair = making.candidate or making.pair
     return making.pipeline.revision if phase is Phase.POLICY or pair is None else pair.revision
+
+
+def _enter_attempt(making: Making) -> Making:
+    """Labels were looked at: what is certified next shares δ with it."""
+    calibrations = making.pipeline.calibrations + 1
+    return replace(making, pipeline=making.pipeline.model_copy(update={"calibrations": calibrations}))
 
 
 def _next_attempt(making: Making) -> Making:

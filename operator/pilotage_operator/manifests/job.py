@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from pilotage_core.certificate import find_attempt_share
 from pilotage_core.job_exit import JobExit, list_final
 from pilotage_core.training import BASE_MODEL, TransformersSettings
 from pilotage_operator.api.digests import digest_actions, digest_screens
@@ -45,7 +46,7 @@ def build_train_command(bundle: Bundle, job: WantedJob, *, export: str, out: str
         "--held-out-after": job.held_out_after if job.phase is not JobPhase.POLICY else "",
         "--policy-url": job.policy_url if job.phase is JobPhase.CALIBRATE else "",
         "--critic-url": job.critic_url if job.phase is JobPhase.CALIBRATE else "",
-        "--config": build_train_config(bundle),
+        "--config": build_train_config(bundle, job.calibration if job.phase is JobPhase.CALIBRATE else 0),
         "--out": out,
         "--result": result,
         "--backend": bundle.policy_critic.backend.value if job.phase is not JobPhase.CALIBRATE else "",
@@ -75,14 +76,17 @@ def count_threads(bundle: Bundle, phase: JobPhase) -> int:
     return max(1, int(cores) // max(1, count_gpus(bundle, phase)))
 
 
-def build_train_config(bundle: Bundle) -> str:
-    """The trainer's configuration (its JobConfig) as canonical JSON: rules, targets, settings, digests only we know."""
+def build_train_config(bundle: Bundle, calibration: int = 0) -> str:
+    """The trainer's configuration (its JobConfig) as canonical JSON: rules, targets, settings, digests only we know.
+
+    The `calibration`-th attempt to certify gets its share of the gate's δ; nothing else is certified (0).
+    """
     gate, made = bundle.gate, bundle.policy_critic
     config: dict[str, Any] = {
         "rules": build_action_rules(bundle.cluster),
         "strata": [{"name": s.name, "target": float(s.precision_target or 0)} for s in gate.strata],
         "precision_target": float(gate.precision_target),
-        "delta": float(gate.delta),
+        "delta": float(gate.delta) * (find_attempt_share(calibration) if calibration else 1.0),
         "min_action_accuracy": float(made.evaluation.min_action_accuracy),
         "rolling_window_sessions": bundle.cluster.supervision.rolling_window_sessions,
         "evidence": {

@@ -1,5 +1,7 @@
 """A certificate stands until one digest it rests on changes; a rollout of gateways costs nothing."""
 
+import math
+
 import msgspec
 import pytest
 
@@ -9,6 +11,7 @@ from pilotage_core.certificate import (
     EvidenceDigests,
     ScoreSource,
     changed_digests,
+    find_attempt_share,
     session_precision_bound,
 )
 from pilotage_core.errors import EvidenceError
@@ -92,3 +95,12 @@ def test_without_a_tau_there_is_nothing_to_certify():
     failed = TauResult(None, CalibrationReason.TOO_FEW_LABELS, target=0.9, delta=0.05, n=12, needed=60)
     with pytest.raises(EvidenceError, match="TooFewLabels"):
         certificate(failed)
+
+
+def test_all_attempts_together_spend_no_more_than_delta():
+    shares = [find_attempt_share(number) for number in range(1, 10_001)]
+    assert shares == sorted(shares, reverse=True)
+    assert math.fsum(shares) < 1.0
+    assert shares[:3] == pytest.approx([1 / 2, 1 / 6, 1 / 12])
+    with pytest.raises(ValueError, match="from 1"):
+        find_attempt_share(0)
