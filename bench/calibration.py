@@ -56,7 +56,10 @@ class World:
     unnamed: float = 0.0  # share of labels without operator
     labels: int = LABELS
     skewed: bool = False  # `spread` is that of 1 − Exp(1), not of a normal
+    days: int = 0  # labels are given on so many days, one after the other (0: not told) …
+    day_spread: float = 0.0  # … whose log-odds differ by this s.d.
     attempts: int = 1  # fresh labels are drawn until something is certified, so often at most …
+    told: bool = True  # the days are
     shared: bool = True  # … each attempt at its share of δ; else at all of it
 
 
@@ -98,6 +101,14 @@ WORLDS = (
     World("audited: a fifth looked at with 0.02, and err more, 1,000 labels", 20, **SELDOM, labels=1000),
     World("earned by all: 0.96 at every score, 300 labels", 20, a=3.178, b=0.0, critic="blind", labels=300),
     World("earned by all: 0.94 at every score, 800 labels", 20, a=2.752, b=0.0, critic="blind", labels=800),
+    World("10 days alike, 20 operators", 20, days=10),
+    World("20 days alike, s.d. 0.6, 20 operators", 20, 0.6, days=20),
+    World("10 days that differ by 0.3, 20 operators", 20, days=10, day_spread=0.3),
+    World("10 days that differ by 0.4, 20 operators", 20, days=10, day_spread=0.4),
+    World("20 days that differ by 0.4, s.d. 0.4, 20 operators", 20, 0.4, days=20, day_spread=0.4),
+    World("10 days that differ by 0.4, accept rate 0.89, 20 operators", 20, **TEMPTING, days=10, day_spread=0.4),
+    World("beyond the promise: days that differ by 0.4 and are not told", 20, days=10, day_spread=0.4, told=False),
+    World("beyond the promise: 4 days that differ by 0.3", 20, days=4, day_spread=0.3),
     World("12 attempts, blind just below target", 20, a=2.15, b=0.0, critic="blind", attempts=12),
     World("12 attempts, s.d. 0.6, 20 operators, blind just below target", 20, 0.6, **BLIND, labels=400, attempts=12),
     World(
@@ -134,11 +145,10 @@ def true_precision(world: World) -> tuple[np.ndarray, np.ndarray]:
     """Precision and coverage of acting on x ≥ each point of GRID, for the population of operators."""
     nodes, weights = np.polynomial.laguerre.laggauss(41) if world.skewed else np.polynomial.hermite_e.hermegauss(41)
     nodes, weights = 1.0 - nodes if world.skewed else nodes, weights / weights.sum()
-    accept = (1.0 - world.seldom) * expit(world.a + world.b * GRID[:, None] + world.spread * nodes) @ weights
+    spread = float(np.hypot(world.spread, world.day_spread))
+    accept = (1.0 - world.seldom) * expit(world.a + world.b * GRID[:, None] + spread * nodes) @ weights
     if world.seldom:
-        accept += (
-            world.seldom * expit(world.a - world.harder + world.b * GRID[:, None] + world.spread * nodes) @ weights
-        )
+        accept += world.seldom * expit(world.a - world.harder + world.b * GRID[:, None] + spread * nodes) @ weights
     above = np.cumsum(DENSITY[::-1])[::-1]
     right = np.cumsum((DENSITY * accept)[::-1])[::-1]
     if world.critic == "drifting":  # at each time x ≥ t − shift is acted on
@@ -164,6 +174,10 @@ def draw(world: World, rng: np.random.Generator) -> tuple[tuple[np.ndarray, ...]
         seldom = rng.random(world.labels) < among_labels
         log_odds -= world.harder * seldom
         told["propensities"] = np.where(seldom, world.rare, 1.0)
+    if world.days:
+        day = np.arange(world.labels) * world.days // world.labels
+        log_odds = log_odds + world.day_spread * rng.standard_normal(world.days)[day]
+        told |= {"days": day} if world.told else {}
     accepted = rng.random(world.labels) < expit(log_odds) * attentive[who % len(attentive)]
     if world.unnamed:
         told["known"] = rng.random(world.labels) >= world.unnamed

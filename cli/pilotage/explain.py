@@ -6,7 +6,7 @@ Not here: where status and decisions are read (place.py).
 from collections.abc import Callable, Iterator
 
 from pilotage.report.times import clock, in_words
-from pilotage_core.certificate import ScoreSource
+from pilotage_core.certificate import COVERED_DAYS, ScoreSource
 from pilotage_core.gate import RULES, Decision, GateFacts, Reason, usable_score
 from pilotage_core.guardrail import GuardrailVerdict
 from pilotage_core.record import DecisionRecord, ProposalRecord
@@ -181,6 +181,9 @@ def tau_in_words(stratum: str, tau: TauStatus) -> Iterator[str]:
         f"  Evidence: {tau.labels} held-out labels ({tau.labels_from}), {tau.selected} at or above τ "
         f"(coverage {float(tau.coverage):.0%}), {tau.errors} of those wrong; issued {tau.issued_at}."
     )
+    if tau.days < COVERED_DAYS:
+        told = f"from {tau.days} day{'s' * (tau.days != 1)}" if tau.days else "whose days are not told"
+        yield f"  Days are not covered: the labels are {told}; it takes {COVERED_DAYS} to tell how days differ."
     if tau.tightened_to:
         what = "nothing runs" if tau.tightened_to == "nothing" else f"only scores of at least {tau.tightened_to} run"
         yield f"  Tightened: labels since then speak against it (R reached 1,000), so {what} until a new certificate."

@@ -13,7 +13,14 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import betainc, betaincinv
 
-from pilotage_core.certificate import Certificate, EvidenceDigests, LabelsFrom, ScoreSource, session_precision_bound
+from pilotage_core.certificate import (
+    COVERED_DAYS,
+    Certificate,
+    EvidenceDigests,
+    LabelsFrom,
+    ScoreSource,
+    session_precision_bound,
+)
 from pilotage_core.design_effect import (
     acceptance_by_score,
     inflate,
@@ -23,10 +30,7 @@ from pilotage_core.design_effect import (
     weigh_errors,
 )
 from pilotage_core.errors import EvidenceError, InvalidInputError
-
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
-BoolArray = npt.NDArray[np.bool_]
+from pilotage_core.labels import BoolArray, FloatArray, IntArray, Labels, name_operators, number_ids, validate
 
 GRID_STEPS = 200  # prefixes tested; registered here, before any data
 LEAST_SELECTED = 60
@@ -54,36 +58,15 @@ class CalibrationReason(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Labels:
-    """Held-out labels of one stratum, as arrays of one length n, in any order.
-
-    `scores` in [0, 1]; `accepted` is y (an unedited accept); `operators` and `sessions` are ids of any kind that
-    sorts. An audited item that nobody answered is by no operator: give each an id of its own. `propensities` in (0, 1]
-    are the chances with which each was looked at (None: every proposal was), `least_propensity` the smallest that any
-    action had, where `propensities` may not show it: what was looked at so seldom may have left no label. `known` says
-    whose operator is known (None: everyone's): the others count as one more operator, the worst case, and tell nothing
-    of how operators differ.
-    """
-
-    scores: FloatArray
-    accepted: BoolArray
-    operators: IntArray
-    sessions: IntArray
-    propensities: FloatArray | None = None
-    known: BoolArray | None = None
-    least_propensity: float = 1.0
-
-
-@dataclass(frozen=True, slots=True)
 class TauResult:
     """What calibration found. Counts, bound and design effect at τ; without τ, at the first prefix tested.
 
-    `n` labels in all, by `operators` people; `needed` is the size of the first prefix, or more where propensities
-    differ and n are too few. `bound` is the lower confidence bound of precision. `icc` is ρ between labels of one
-    operator at the target precision. `design_effect` is what n and errors were divided by: for operators or sessions
-    that differ, for their being few, for unequal propensities. `grid_tested` prefixes were tested. `tau_tighter` and
-    `tau_looser` are the next stricter grid step that passed, and the next laxer one. `of_delta` is the share of δ that
-    bound and design effect are at.
+    `n` labels in all, by `operators` people on `days` days (0: not told); `needed` is the size of the first prefix, or
+    more where propensities differ and n are too few. `bound` is the lower confidence bound of precision. `icc` is ρ
+    between labels of one operator at the target precision. `design_effect` is what n and errors were divided by: for
+    operators, sessions or days that differ, for their being few, for unequal propensities. `grid_tested` prefixes were
+    tested. `tau_tighter` and `tau_looser` are the next stricter grid step that passed, and the next laxer one.
+    `of_delta` is the share of δ that bound and design effect are at.
     """
 
     tau: float | None
@@ -99,6 +82,7 @@ class TauResult:
     design_effect: float = 1.0
     icc: float = 0.0
     operators: int = 0
+    days: int = 0
     grid_tested: int = 0
     tau_tighter: float | None = None
     tau_looser: float | None = None
@@ -116,11 +100,13 @@ def calibrate(
     propensities: npt.ArrayLike | None = None,
     known: npt.ArrayLike | None = None,
     least_propensity: float = 1.0,
+    days: npt.ArrayLike | None = None,
 ) -> TauResult:
     """Certify the laxest τ at which precision ≥ `target`, wrong with probability ≤ `delta`.
 
     Arrays as in `Labels`, of one length and in any order. Labels with one score are never parted. Too little data is a
-    result with a reason, not an error. With one operator only, the result speaks for that operator.
+    result with a reason, not an error. With one operator only, the result speaks for that operator; with fewer than
+    COVERED_DAYS days, or none told, for days like those.
 
     Raises InvalidInputError for arrays of unequal length, a score or propensity out of range (naming its index), or
     target or delta outside (0, 1).
@@ -128,14 +114,14 @@ def calibrate(
     Source: fixed-sequence testing (Maurer, Hothorn, Lehmacher 1995), from several starts (Angelopoulos et al. 2021,
     "Learn then test"); binomial test at the effective sample size, with a t-quantile (Korn, Graubard 1998).
     """
-    labels = _validated(scores, accepted, operators, sessions, propensities, known, least_propensity, target, delta)
+    labels = validate(scores, accepted, operators, sessions, propensities, known, least_propensity, days, target, delta)
     n = len(labels.scores)
     needed = least_selected(n, target=target, delta=delta)
     empty = TauResult(None, CalibrationReason.NO_LABELS, target, delta, n=n, needed=needed)
     if n == 0:
         return empty
-    people, counted = _name_operators(labels)
-    empty = replace(empty, operators=counted)
+    people, counted = name_operators(labels)
+    empty = replace(empty, operators=counted, days=0 if labels.days is None else len(np.unique(labels.days)))
     if n < needed:
         return replace(empty, reason=CalibrationReason.TOO_FEW_LABELS)
     if not labels.accepted.any():
@@ -148,10 +134,11 @@ def calibrate(
         labels.scores[order],
         labels.accepted[order],
         people[order],
-        _codes(labels.sessions)[order],
+        number_ids(labels.sessions)[order],
         None if labels.propensities is None else labels.propensities[order],
         None if labels.known is None else labels.known[order],
         labels.least_propensity,
+        None if labels.days is None or empty.days < COVERED_DAYS else number_ids(labels.days)[order],
     )
     return _walk(ranked, needed, empty)
 
@@ -179,6 +166,7 @@ def calibrate_strata(
             propensities=labels.propensities,
             known=labels.known,
             least_propensity=labels.least_propensity,
+            days=labels.days,
         )
     return results
 
@@ -216,7 +204,7 @@ def _walk(ranked: Labels, needed: int, empty: TauResult) -> TauResult:
         return replace(empty, reason=CalibrationReason.TOO_FEW_LABELS, needed=needed)
     totals = np.cumsum(weights)[ends]
     error_rates = np.cumsum(weights * ~ranked.accepted)[ends] / totals
-    clusters, icc = _find_clusters(ranked, weights, ends, block_end, empty.target)
+    clusters, icc, of_days = _find_clusters(ranked, weights, ends, block_end, empty.target)
     errors_weigh = weigh_errors(weights, ranked.accepted, ends, heaviest)
     passed, tested, shown = np.zeros(len(ends), dtype=np.bool_), 0, (-1, 0.0, 0.0, 0.0)
     for share, of_delta in STARTS:
@@ -226,6 +214,8 @@ def _walk(ranked: Labels, needed: int, empty: TauResult) -> TauResult:
         inflation = np.ones(len(ends))
         for between, per_cluster, count in clusters:
             inflation = np.maximum(inflation, inflate(between, per_cluster, count, delta))
+        if of_days is not None:  # days cross operators: what both add to the variance adds up
+            inflation = inflation + inflate(*of_days, delta) - 1.0
         first = max(
             _first_with_power(totals / inflation / heaviest, empty.target, delta),
             int(np.searchsorted(ends + 1, share * n)),
@@ -261,10 +251,14 @@ def _walk(ranked: Labels, needed: int, empty: TauResult) -> TauResult:
     )
 
 
+Clusters = tuple[float, FloatArray, FloatArray]
+
+
 def _find_clusters(
     ranked: Labels, weights: FloatArray, ends: IntArray, block_end: IntArray, target: float
-) -> tuple[list[tuple[float, FloatArray, FloatArray]], float]:
-    """How sessions and operators differ, for each prefix: what `inflate` takes, save δ. And ρ between an operator's.
+) -> tuple[list[Clusters], float, Clusters | None]:
+    """How sessions and operators differ, for each prefix: what `inflate` takes, save δ. ρ between an operator's. And
+    how days differ, where they are told.
 
     A triple holds ρ, labels a cluster, and clusters (Kish: with weights, n labels say as much as (Σw)² / Σw²).
     """
@@ -273,14 +267,15 @@ def _find_clusters(
     expected = acceptance_by_score(ranked.accepted, block_end)
     everyone = np.ones(len(weights), dtype=np.bool_)
     told = everyone if ranked.known is None else ranked.known
-    found: list[tuple[float, FloatArray, FloatArray]] = []
-    icc = 0.0
-    for groups, telling in ((ranked.sessions, everyone), (ranked.operators, told)):
+
+    def compare(groups: IntArray, telling: BoolArray) -> Clusters:
         variance = log_odds_variance(groups[telling], ranked.accepted[telling], expected[telling])
-        icc = float(intraclass_correlation(*variance, target))
         squares = sum_squares(groups, weights)[ends]
-        found.append((icc, squares / spread, totals**2 / squares))
-    return found, icc
+        return float(intraclass_correlation(*variance, target)), squares / spread, totals**2 / squares
+
+    of_sessions, of_operators = compare(ranked.sessions, everyone), compare(ranked.operators, told)
+    of_days = None if ranked.days is None else compare(ranked.days, everyone)
+    return [of_sessions, of_operators], of_operators[0], of_days
 
 
 def _first_with_power(errorless: FloatArray, target: float, delta: float) -> int:
@@ -298,67 +293,6 @@ def _tie_block_ends(ranked_scores: FloatArray) -> IntArray:
     """For each position of the descending `ranked_scores`, the last position with the same score."""
     last = np.append(np.flatnonzero(np.diff(ranked_scores)), len(ranked_scores) - 1)
     return np.repeat(last, np.diff(last, prepend=-1))
-
-
-def _name_operators(labels: Labels) -> tuple[IntArray, int]:
-    """Operators renamed to 0 … k−1, whoever is not known being one more; and k, how many are known."""
-    if labels.known is None or labels.known.all():
-        codes = _codes(labels.operators)
-        return codes, int(codes.max()) + 1
-    codes = np.zeros(len(labels.operators), dtype=np.int64)
-    if labels.known.any():
-        codes[labels.known] = _codes(labels.operators[labels.known])
-        codes[~labels.known] = codes.max() + 1
-    return codes, len(np.unique(codes[labels.known]))
-
-
-def _codes(ids: IntArray) -> IntArray:
-    """`ids` renamed to 0 … k−1."""
-    return np.unique(ids, return_inverse=True)[1].astype(np.int64)
-
-
-def _validated(
-    scores: npt.ArrayLike,
-    accepted: npt.ArrayLike,
-    operators: npt.ArrayLike,
-    sessions: npt.ArrayLike,
-    propensities: npt.ArrayLike | None,
-    known: npt.ArrayLike | None,
-    least_propensity: float,
-    target: float,
-    delta: float,
-) -> Labels:
-    """The arguments as arrays, or InvalidInputError naming what is wrong and where."""
-    for name, value in (("target", target), ("delta", delta)):
-        if not 0.0 < value < 1.0:
-            raise InvalidInputError(f"{value} is not between 0 and 1", where=name)
-    if not 0.0 < least_propensity <= 1.0:
-        raise InvalidInputError(f"{least_propensity} is not in (0, 1]", where="least_propensity")
-    labels = Labels(
-        np.asarray(scores, dtype=np.float64),
-        np.asarray(accepted, dtype=np.bool_),
-        np.asarray(operators),
-        np.asarray(sessions),
-        None if propensities is None else np.asarray(propensities, dtype=np.float64),
-        None if known is None else np.asarray(known, dtype=np.bool_),
-        least_propensity,
-    )
-    for name in ("accepted", "operators", "sessions", "propensities", "known"):
-        array = getattr(labels, name)
-        if array is not None and array.shape != labels.scores.shape:
-            raise InvalidInputError(f"has shape {array.shape}, scores have {labels.scores.shape}", where=name)
-    _require(labels.scores, (labels.scores >= 0.0) & (labels.scores <= 1.0), "scores", "[0, 1]")
-    if labels.propensities is not None:
-        _require(
-            labels.propensities, (labels.propensities > 0.0) & (labels.propensities <= 1.0), "propensities", "(0, 1]"
-        )
-    return labels
-
-
-def _require(values: FloatArray, allowed: BoolArray, name: str, interval: str) -> None:
-    wrong = np.flatnonzero(~allowed)
-    if len(wrong):
-        raise InvalidInputError(f"{values[wrong[0]]} is not in {interval}", where=f"{name}[{wrong[0]}]")
 
 
 def build_certificate(
@@ -394,6 +328,7 @@ def build_certificate(
         session_bound=session_precision_bound(result.bound, median_session_actions),
         issued_at=issued_at,
         operators=result.operators,
+        days=result.days,
         tau_tighter=result.tau_tighter,
         tau_looser=result.tau_looser,
         score_from=score_from,

@@ -13,6 +13,10 @@ import msgspec
 LabelsFrom = Literal["live", "replay", "both"]
 
 
+COVERED_DAYS = 5
+"""From so many days on, how days differ is taken into account; fewer tell next to nothing of it."""
+
+
 class ScoreSource(StrEnum):
     """What a score is: the critic's, the policy's confidence where the critic did not beat it, or both together."""
 
@@ -45,7 +49,8 @@ class EvidenceDigests(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Certificate(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """Leave for one stratum of one process cluster to act on scores ≥ `tau`.
 
-    Counts: `n` held-out labels, of which `selected` score ≥ tau, `errors` of them not accepted, by `operators` people.
+    Counts: `n` held-out labels, of which `selected` score ≥ tau, `errors` of them not accepted, by `operators` people
+    on `days` days (0: not told).
     `bound` is a lower confidence bound (1 − `delta`) of precision at tau for the population those operators come from,
     and ≥ `target`. `coverage` is the share of labels at or above tau. `icc` is ρ, the intraclass correlation of labels
     of one operator, and `design_effect` what n and errors were divided by. `tau_tighter` is the next stricter τ
@@ -72,6 +77,7 @@ class Certificate(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknow
     session_bound: float
     issued_at: str
     operators: int = 0
+    days: int = 0
     tau_tighter: float | None = None
     tau_looser: float | None = None
     score_from: ScoreSource | None = None

@@ -1,9 +1,9 @@
 """What other packages may import of the controller; everything else in it is its own (held by import-linter)."""
 
+from pilotage_operator.api.pipeline import Pipeline
 from pilotage_operator.api.process_cluster import ProcessClusterSpec
 from pilotage_operator.api.status import (
     GuardrailReading,
-    Pipeline,
     ProcessClusterStatus,
     TauStatus,
     Transition,

@@ -15,8 +15,9 @@ import msgspec
 from pilotage_core.boot_clock import boot_seconds
 from pilotage_core.errors import InvalidInputError, PilotageError, UnavailableError
 from pilotage_core.wire import Leave, Pace
+from pilotage_operator.api.pipeline import Phase
 from pilotage_operator.api.reading import Object
-from pilotage_operator.api.status import Phase, ProcessClusterStatus
+from pilotage_operator.api.status import ProcessClusterStatus
 from pilotage_operator.decide.leave import build_quarantined_leave, build_snapshot, build_watching_leave
 from pilotage_operator.decide.lifecycle import decide_faulty, decide_lifecycle
 from pilotage_operator.decide.pipeline import JOB_WANTED

@@ -53,6 +53,12 @@ InnerShare = Annotated[
 ]
 
 
+class StatusModel(ApiModel):
+    """A part of a status. What a newer release wrote in it is kept and written back: nothing that is stored is lost."""
+
+    model_config = ConfigDict(**{**ApiModel.model_config, "extra": "allow"})
+
+
 class NameRef(ApiModel):
     """Another resource of the same namespace, by name."""
 

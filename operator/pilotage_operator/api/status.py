@@ -5,48 +5,17 @@ Times are RFC 3339 in UTC; decimals are strings; certificates are core/certifica
 """
 
 from datetime import UTC, datetime
-from enum import StrEnum
 from typing import Annotated, Any, Self
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
 from pilotage_core.certificate import ScoreSource
 from pilotage_core.dialog import DEFAULT_FORMAT, DialogFormat, SnapshotKind
 from pilotage_core.guardrail import GuardrailVerdict
 from pilotage_core.score import CRITIC_ALONE, ScoreRule
 from pilotage_core.stage import Stage
-from pilotage_operator.api.fields import MAP_BY_NAME, OPEN, ApiModel
-
-
-class StatusModel(ApiModel):
-    """A part of a status. What a newer release wrote in it is kept and written back: nothing that is stored is lost."""
-
-    model_config = ConfigDict(**{**ApiModel.model_config, "extra": "allow"})
-
-
-class Phase(StrEnum):
-    """What the pipeline of a process cluster is at. The order is that of a climb; a rollback leads to FRESH."""
-
-    DEMONSTRATIONS = "Demonstrations"  # waiting for operators' work
-    POLICY = "Policy"  # Job
-    POLICY_ENDPOINT = "PolicyEndpoint"
-    FEEDBACK = "Feedback"  # waiting for verdicts on proposals
-    CRITIC = "Critic"  # Job
-    CRITIC_ENDPOINT = "CriticEndpoint"
-    CALIBRATE = "Calibrate"  # Job
-    CERTIFIED = "Certified"  # nothing to do
-    FRESH = "Fresh"  # rolled back, or nothing was certified: waiting for new sessions
-
-
-class PhaseState(StrEnum):
-    """How the phase fares."""
-
-    WAITING = "Waiting"
-    RUNNING = "Running"
-    REFUSED = "Refused"  # its Job is asked for, and not let in: a quota, an admission policy
-    FAILED = "Failed"  # retried after `retryAt`
-    STALLED = "Stalled"  # not retried until a manifest or the image changes
-    DONE = "Done"
+from pilotage_operator.api.fields import MAP_BY_NAME, OPEN, StatusModel
+from pilotage_operator.api.pipeline import Pipeline
 
 
 class Transition(StatusModel):
@@ -193,43 +162,6 @@ class Retiring(StatusModel):
     """It goes then."""
 
 
-class Pipeline(StatusModel):
-    """Where the making of the next pair stands."""
-
-    revision: str
-    """The one in the making."""
-    phase: Phase
-    """What it is at."""
-    state: PhaseState
-    """How that fares."""
-    since: str
-    """Since when."""
-    attempt: int = 1
-    """Counts tries with one revision: Jobs that failed, and outcomes that were not good enough."""
-    calibrations: int = 0
-    """Attempts to certify that came to a result, over all revisions: the next one tests at its share of delta."""
-    job: str = ""
-    """The Job of this phase, if it is one."""
-    window_since: str = ""
-    """The Job's sessions closed from then on."""
-    window_until: str = ""
-    """They closed before."""
-    held_out_after: str = ""
-    """Sessions closed after it are held out for calibration."""
-    fresh_after: str = ""
-    """The time of the rollback that it recovers from."""
-    failures: int = 0
-    """Tries in a row that failed."""
-    retry_at: str = ""
-    """The next try."""
-    stalled_at: str = ""
-    """Digest of the manifests that it stalled with."""
-    reason: str = ""
-    """What the phase waits for, or failed with."""
-    last_outcome: str = ""
-    """Why the last attempt was not good enough."""
-
-
 class TauStatus(StatusModel):
     """A certificate in short, for people and dashboards."""
 
@@ -253,6 +185,8 @@ class TauStatus(StatusModel):
     """live, replay or both."""
     issued_at: str
     """When it was issued."""
+    days: int = 0
+    """Days that the labels were given on; 0 where they are not told."""
     score_from: ScoreSource | None = None
     """What the score is."""
     tightened_to: str = ""

@@ -9,11 +9,10 @@ from pilotage_core.certificate import Certificate
 from pilotage_core.guardrail import Finding
 from pilotage_core.stage import UNATTENDED, Stage, StageDecision, decide_stage
 from pilotage_operator.api.certificates import decode_certificates, encode_certificates
+from pilotage_operator.api.pipeline import Phase, PhaseState
 from pilotage_operator.api.status import (
     Baseline,
     Condition,
-    Phase,
-    PhaseState,
     ProcessClusterStatus,
     RollbackStatus,
     SupervisionStatus,

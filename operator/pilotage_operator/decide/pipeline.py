@@ -17,17 +17,8 @@ import msgspec
 from pilotage_core.certificate import Certificate
 from pilotage_core.job_exit import Remedy, count_tries, explain_exit, find_remedy
 from pilotage_core.wire import JobResult
-from pilotage_operator.api.status import (
-    Baseline,
-    DialogStatus,
-    PairStatus,
-    Phase,
-    PhaseState,
-    Pipeline,
-    ScoreStatus,
-    read_time,
-    write_time,
-)
+from pilotage_operator.api.pipeline import Phase, PhaseState, Pipeline
+from pilotage_operator.api.status import Baseline, DialogStatus, PairStatus, ScoreStatus, read_time, write_time
 from pilotage_operator.decide.evidence import find_void
 from pilotage_operator.facts import Bundle, CounterFacts, Facts, JobFact, JobPhase, JobState, WantedJob
 

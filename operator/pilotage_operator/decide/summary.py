@@ -5,15 +5,8 @@ from collections.abc import Iterable, Iterator
 from pilotage_core.certificate import Certificate, ScoreSource, tighten
 from pilotage_core.score import format_score
 from pilotage_core.stage import StageDecision
-from pilotage_operator.api.status import (
-    Condition,
-    Phase,
-    PhaseState,
-    ProcessClusterStatus,
-    TauStatus,
-    read_time,
-    write_time,
-)
+from pilotage_operator.api.pipeline import Phase, PhaseState
+from pilotage_operator.api.status import Condition, ProcessClusterStatus, TauStatus, read_time, write_time
 from pilotage_operator.decide.pipeline import Making
 
 STALLED_AFTER_SECONDS = 300.0
@@ -33,6 +26,7 @@ def describe_tau(certificate: Certificate, *, is_tightened: bool) -> TauStatus:
         coverage=f"{certificate.coverage:.4f}",
         labels_from=certificate.labels_from,
         issued_at=certificate.issued_at,
+        days=certificate.days,
         score_from=certificate.score_from,
         tightened_to=(format_score(stricter.tau) if stricter else "nothing") if is_tightened else "",
     )

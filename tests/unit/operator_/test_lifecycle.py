@@ -10,7 +10,8 @@ from pilotage_core.certificate import ScoreSource
 from pilotage_core.job_exit import JobExit, Remedy, count_tries, find_remedy
 from pilotage_core.stage import Stage
 from pilotage_operator.api.certificates import decode_certificates
-from pilotage_operator.api.status import Baseline, Phase, PhaseState, ProcessClusterStatus, read_time
+from pilotage_operator.api.pipeline import Phase, PhaseState
+from pilotage_operator.api.status import Baseline, ProcessClusterStatus, read_time
 from pilotage_operator.decide.pipeline import start_making
 from pilotage_operator.decide.tightening import find_tightened
 from pilotage_operator.facts import JobFact, JobState, MonitorFact

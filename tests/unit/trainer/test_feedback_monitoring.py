@@ -106,7 +106,7 @@ def test_untold_it_is_the_smallest_of_the_gates_labels_and_the_result_says_so(tm
         for i, each in enumerate((table, told))
     ]
     assert found[0]["monitor"] == found[1]["monitor"]
-    assert [gate["caveats"] for gate in found] == [["LeastPropensityMissing"], []]
+    assert [gate["caveats"] for gate in found] == [["FewDays", "LeastPropensityMissing"], ["FewDays"]]
 
 
 def test_one_propensity_for_all_that_is_monitored_needs_no_telling(tmp_path):
@@ -117,7 +117,7 @@ def test_one_propensity_for_all_that_is_monitored_needs_no_telling(tmp_path):
         for i, each in enumerate((table, audited))
     )
     assert (plain["monitor"], plain["caveats"]) == (same["monitor"], same["caveats"])
-    assert same["caveats"] == []
+    assert same["caveats"] == ["FewDays"]
 
 
 @pytest.mark.parametrize("told", [True, False])

@@ -38,7 +38,7 @@ def test_a_table_certifies_what_its_labels_certify_in_either_format(tmp_path):
     wanted = ("tau", "n", "selected", "errors", "bound", "coverage", "reason", "tau_looser", "operators")
     assert [gate[name] for name in wanted] == [getattr(own, name) for name in wanted]
     assert (gate["process_cluster"], gate["stratum"], gate["reason"]) == ("shop/refunds", "message", "Certified")
-    assert gate["caveats"] == []
+    assert gate["caveats"] == ["FewDays"]
     assert gate["monitor"] is None
 
 
@@ -109,7 +109,7 @@ def test_labels_without_operator_cost_evidence_and_are_named(tmp_path):
     some = {**table, "operator": [None if i % 7 == 0 else name for i, name in enumerate(table["operator"])]}
     [whole], [holed] = (read(write_parquet(tmp_path / f"{i}.parquet", t)) for i, t in enumerate((table, some)))
     assert holed["operators"] == whole["operators"] == 20
-    assert holed["caveats"] == ["OperatorsMissing"]
+    assert holed["caveats"] == ["OperatorsMissing", "FewDays"]
     assert holed["coverage"] <= whole["coverage"]
 
 
@@ -117,8 +117,18 @@ def test_labels_without_session_are_one_session_of_their_operator(tmp_path):
     table = drawn(4, 3000, operators=8, spread=0.6)
     [none] = read(write_csv(tmp_path / "0.csv", {**table, "session_id": [""] * 3000}))
     [same] = read(write_csv(tmp_path / "1.csv", {**table, "session_id": table["operator"]}))
-    assert none["caveats"] == ["SessionsMissing"]
+    assert none["caveats"] == ["FewDays", "SessionsMissing"]
     assert (none["tau"], none["design_effect"]) == (same["tau"], pytest.approx(same["design_effect"]))
+
+
+def test_labels_of_enough_days_count_how_days_differ(tmp_path):
+    table = drawn(1, 3000)
+    table["at"] = [datetime.fromtimestamp(19_675 * 86_400 + i * 288, UTC) for i in range(3000)]
+    [gate] = read(write_csv(tmp_path / "t.csv", table))
+    columns = [table[name] for name in ("score", "accepted", "operator", "session_id")]
+    own = calibrate(*columns, target=0.9, delta=0.05, days=[at.day for at in table["at"]])
+    assert (gate["days"], gate["caveats"]) == (10, [])
+    assert [gate[name] for name in ("tau", "bound", "design_effect")] == [own.tau, own.bound, own.design_effect]
 
 
 def test_a_label_counts_once_however_often_it_was_pasted_or_sent(tmp_path):
@@ -129,9 +139,9 @@ def test_a_label_counts_once_however_often_it_was_pasted_or_sent(tmp_path):
     path = write_parquet(tmp_path / "t.parquet", joined(*[table] * 5, other))
     [once] = read(write_csv(tmp_path / "once.csv", table))
     finalizing, message = read(path)
-    assert (message["n"], message["repeated"], message["caveats"]) == (400, 1600, ["RowsRepeated"])
+    assert (message["n"], message["repeated"], message["caveats"]) == (400, 1600, ["RowsRepeated", "FewDays"])
     assert (message["operators"], message["tau"]) == (once["operators"], once["tau"])
-    assert (finalizing["repeated"], finalizing["caveats"]) == (0, [])
+    assert (finalizing["repeated"], finalizing["caveats"]) == (0, ["FewDays"])
     assert read(write_csv(tmp_path / "t.csv", almost))[0]["repeated"] == 0
     assert read(write_csv(tmp_path / "r.csv", joined(table, retried)))[0]["repeated"] == sum(table["accepted"])
     assert read(write_csv(tmp_path / "r.csv", joined(table, retried, again)))[0]["repeated"] == 2 * sum(

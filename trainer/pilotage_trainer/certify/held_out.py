@@ -41,6 +41,7 @@ class ScoredLabel(msgspec.Struct, frozen=True):
     accepted: bool
     live: bool
     propensity: float
+    day: str = ""
 
 
 def score_sessions(
@@ -66,6 +67,7 @@ def score_sessions(
             accepted=moment.judge(action),
             live=moment.is_live,
             propensity=moment.propensity,
+            day=moment.day,
         )
         for (moment, action, stratum, confidence), answer in zip(critical, answers, strict=True)
     ]
@@ -123,6 +125,7 @@ def calibrate_strata(labels: Sequence[ScoredLabel], config: JobConfig) -> dict[s
             target=wanted.target or config.precision_target,
             delta=config.delta / len(config.strata),
             propensities=[label.propensity for label in here],
+            days=number_names([label.day for label in here]),
         )
     return results
 

@@ -29,7 +29,8 @@ class Moment(msgspec.Struct, frozen=True):
 
     `proposed` is the live proposal, made with `confidence`, or None: then the policy has to be asked, and `taken` is
     what the person did.
-    `accepted` is the live verdict. `weight` is what a rejection counts in training, `propensity` the look's.
+    `accepted` is the live verdict. `weight` is what a rejection counts in training, `propensity` the look's, `day` that
+    on which the session ended.
     """
 
     session_id: str
@@ -42,6 +43,7 @@ class Moment(msgspec.Struct, frozen=True):
     accepted: bool = False
     weight: float = 1.0
     propensity: float = 1.0
+    day: str = ""
 
     @property
     def is_live(self) -> bool:
@@ -73,7 +75,9 @@ def list_moments(
     if any(p.policy_digest == policy_digest for p in record.proposals):
         return list(_live_moments(record, policy_digest, form, grades))
     return [
-        Moment(point.session_id, point.prompt, point.state.screen, point.operator, taken=point.taken)
+        Moment(
+            point.session_id, point.prompt, point.state.screen, point.operator, taken=point.taken, day=find_day(record)
+        )
         for point in human_points(record, form)
     ]
 
@@ -99,9 +103,15 @@ def _live_moments(
                 accepted=label.accepted,
                 weight=_weigh(label, grades),
                 propensity=label.propensity,
+                day=find_day(record),
             )
         ordered = actions.get(event.data.proposal_id) if isinstance(event.data, OutcomeReported) else None
         walk.step_recorded(record, event, ordered)
+
+
+def find_day(record: SessionRecord) -> str:
+    """The day on which a session ended, as its own clock has it: labels of one day have much in common."""
+    return record.closed_at[: len("2026-01-31")]
 
 
 def _weigh(label: Label, grades: Mapping[Grade | None, float]) -> float:

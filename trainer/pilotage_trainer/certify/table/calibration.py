@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 
 from pilotage_core.calibration import TauResult, calibrate
+from pilotage_core.certificate import COVERED_DAYS
 from pilotage_core.errors import InvalidInputError
 from pilotage_trainer.certify.table.gates import Rows, gather_gates, keep_first
 from pilotage_trainer.certify.table.labels import LabelTable
@@ -23,6 +24,7 @@ from pilotage_trainer.certify.table.times import parse_microseconds
 
 FEW_OPERATORS, MANY_OPERATORS, MANY_PROPENSITIES = 3, 50, 10
 """From so many operators on, simulated violations stay within δ (bench/calibration.py)."""
+DAY_MICROSECONDS = 86_400_000_000
 
 
 class Caveat(StrEnum):
@@ -31,6 +33,7 @@ class Caveat(StrEnum):
     ROWS_REPEATED = "RowsRepeated"  # rows tell a label again (pasted, retried): each label counts once
     ONE_OPERATOR = "OneOperator"  # it speaks for this operator only: others may differ
     FEW_OPERATORS = "FewOperators"  # two operators tell too little of how others differ
+    FEW_DAYS = "FewDays"  # so few tell nothing of how others differ: days are not covered
     OPERATORS_MISSING = "OperatorsMissing"  # labels without operator count as one more operator, the worst case
     SESSIONS_MISSING = "SessionsMissing"  # labels without session count as one session for each operator
     LEAST_PROPENSITY_MISSING = (
@@ -60,6 +63,7 @@ class GateResult(msgspec.Struct, frozen=True):
     design_effect: float
     icc: float
     operators: int
+    days: int
     looked_at_least: float
     repeated: int
     tau_tighter: float | None
@@ -174,6 +178,7 @@ def _judge_gate(
         design_effect=result.design_effect,
         icc=result.icc,
         operators=result.operators,
+        days=result.days,
         looked_at_least=float(before["propensity"].min(initial=1.0)),
         repeated=repeated,
         tau_tighter=result.tau_tighter,
@@ -213,6 +218,7 @@ def calibrate_rows(rows: Rows, target: float, delta: float) -> TauResult:
         propensities=None if (propensities == 1.0).all() else propensities,
         known=None if known.all() else known,
         least_propensity=float(np.fmin.reduce(rows["least_propensity"], initial=1.0)),  # NaN where it is not told
+        days=rows["at"] // DAY_MICROSECONDS,
     )
 
 
@@ -224,6 +230,8 @@ def _find_caveats(rows: Rows, result: TauResult, repeated: int) -> tuple[Caveat,
         caveats.append(Caveat.ONE_OPERATOR)
     elif 1 < result.operators < FEW_OPERATORS:
         caveats.append(Caveat.FEW_OPERATORS)
+    if 0 < result.days < COVERED_DAYS:
+        caveats.append(Caveat.FEW_DAYS)
     if not (rows["session"] != 0).all():
         caveats.append(Caveat.SESSIONS_MISSING)
     return tuple(caveats)

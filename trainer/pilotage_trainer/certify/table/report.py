@@ -17,6 +17,7 @@ EXPLAINED = {
     Caveat.ROWS_REPEATED: "rows tell a label again (pasted, or sent again): each label counted once",
     Caveat.ONE_OPERATOR: "all labels are by one operator: τ speaks for that operator only",
     Caveat.FEW_OPERATORS: "two operators tell little of how others differ: get labels of more",
+    Caveat.FEW_DAYS: "labels of under five days: how days differ is not covered, get labels of more",
     Caveat.OPERATORS_MISSING: "labels without operator count as one more operator, the worst case",
     Caveat.SESSIONS_MISSING: "labels without session_id count as one session for each operator",
     Caveat.LEAST_PROPENSITY_MISSING: "R and K take the gate's smallest propensity for that of every time: "
