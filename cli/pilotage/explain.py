@@ -182,8 +182,8 @@ def tau_in_words(stratum: str, tau: TauStatus) -> Iterator[str]:
         f"(coverage {float(tau.coverage):.0%}), {tau.errors} of those wrong; issued {tau.issued_at}."
     )
     if tau.days < COVERED_DAYS:
-        told = f"from {tau.days} day{'s' * (tau.days != 1)}" if tau.days else "whose days are not told"
-        yield f"  Days are not covered: the labels are {told}; it takes {COVERED_DAYS} to tell how days differ."
+        told = f"are from {tau.days} day{'s' * (tau.days != 1)}" if tau.days else "do not tell their days"
+        yield f"  Days are not covered: the labels {told}; it takes {COVERED_DAYS} to tell how days differ."
     if tau.tightened_to:
         what = "nothing runs" if tau.tightened_to == "nothing" else f"only scores of at least {tau.tightened_to} run"
         yield f"  Tightened: labels since then speak against it (R reached 1,000), so {what} until a new certificate."

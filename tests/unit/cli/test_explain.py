@@ -75,6 +75,12 @@ def test_a_certificate_is_put_in_words(told, words):
     assert "With confidence 0.975 at least 93.4% of such actions" in said
     assert "312 held-out labels (live), 280 at or above τ (coverage 90%), 9 of those wrong" in said
     assert "Tightened" not in said
+    assert "Days are not covered: the labels do not tell their days" in said
+    for days, words in ((1, "from 1 day; it takes 5"), (4, "from 4 days; it takes 5")):
+        few = {"procedure": {**tau, "days": days}}
+        assert words in explained(stage="Calibration", earned="Calibration", tau=few)
+    enough = {"procedure": {**tau, "days": 5}}
+    assert "Days are not" not in explained(stage="Calibration", earned="Calibration", tau=enough)
     for tightened_to, what in (("0.9", "only scores of at least 0.9 run"), ("nothing", "nothing runs")):
         tightened = {"procedure": {**tau, "tightenedTo": tightened_to}}
         said = explained(stage="Calibration", earned="Calibration", tau=tightened)

@@ -28,6 +28,8 @@ from pilotage_trainer.sessions.export import read_time
 from pilotage_trainer.sessions.labels import Moment, list_moments
 
 CURVE_POINTS = 300
+NEVER = 1e-9
+"""The propensity of what is never looked at: nothing is certified of it."""
 
 
 class ScoredLabel(msgspec.Struct, frozen=True):
@@ -112,11 +114,30 @@ def require_unseen(held_out_after: str, policy: Manifest, critic: Manifest) -> N
         )
 
 
-def calibrate_strata(labels: Sequence[ScoredLabel], config: JobConfig) -> dict[str, TauResult]:
-    """What each configured stratum comes to, delta shared evenly among them, with labels or without."""
+def find_least_propensities(records: Sequence[SessionRecord], policy_digest: str) -> dict[str, float]:
+    """The smallest chance of a look that any proposal of `policy_digest` had in each stratum, labelled or not.
+
+    What was looked at so seldom may have left no label, and still counts among what runs.
+    """
+    least: dict[str, float] = {}
+    for record in records:
+        for proposal in record.proposals:
+            if proposal.policy_digest == policy_digest and proposal.critical:
+                least[proposal.stratum] = min(max(proposal.propensity, NEVER), least.get(proposal.stratum, 1.0))
+    return least
+
+
+def calibrate_strata(
+    labels: Sequence[ScoredLabel], config: JobConfig, least_propensities: Mapping[str, float]
+) -> dict[str, TauResult]:
+    """What each configured stratum comes to, delta shared evenly among them, with labels or without.
+
+    A label that is nobody's (an audit that nobody answered) counts as one more operator's.
+    """
     results = {}
     for wanted in config.strata:
         here = [label for label in labels if label.stratum == wanted.name]
+        known = [bool(label.operator) for label in here]
         results[wanted.name] = calibrate(
             [label.score for label in here],
             [label.accepted for label in here],
@@ -125,6 +146,8 @@ def calibrate_strata(labels: Sequence[ScoredLabel], config: JobConfig) -> dict[s
             target=wanted.target or config.precision_target,
             delta=config.delta / len(config.strata),
             propensities=[label.propensity for label in here],
+            known=None if all(known) else known,
+            least_propensity=least_propensities.get(wanted.name, 1.0),
             days=number_names([label.day for label in here]),
         )
     return results

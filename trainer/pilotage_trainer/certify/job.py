@@ -20,6 +20,7 @@ from pilotage_trainer.certify.held_out import (
     build_curve,
     calibrate_strata,
     explain_results,
+    find_least_propensities,
     require_unseen,
     score_sessions,
 )
@@ -50,7 +51,7 @@ def run_certify(window: Window, config: JobConfig, urls: tuple[str, str] | None,
     records = closed_after(window.read(since=held_out_after), held_out_after)
     scorer = _load(window) if urls is None else _connect(urls, policy, critic)
     labels = score_sessions(records, policy, scorer, config, card.rule)
-    results = calibrate_strata(labels, config)
+    results = calibrate_strata(labels, config, find_least_propensities(records, policy.digest))
     certificates = build_certificates(
         results,
         labels,
