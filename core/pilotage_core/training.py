@@ -238,7 +238,7 @@ class Optimisation(Settings):
     weight_decay: Number = 1e-7
     """Decoupled (Loshchilov & Hutter 2019): weights shrink by this times the schedule, whatever the learning rate."""
     warm_up_batches: CountOrNone = 500
-    """The learning rate rises over so many batches."""
+    """The learning rate rises over so many batches, a quarter of the run at most."""
     final_share: Share = 0.1
     """Then it falls as a cosine to this share of its peak."""
     evaluate_every: Count = 500
@@ -318,7 +318,7 @@ class CriticTraining(Optimisation):
     epochs: Annotated[int, Field(ge=1, le=1000)] = 1
     """Passes over the data."""
     warm_up_batches: CountOrNone = 50
-    """The learning rate rises over so many batches."""
+    """The learning rate rises over so many batches, a quarter of the run at most."""
     evaluate_every: Count = 100
     """Batches between candidates."""
     grades: GradeWeights = GradeWeights()

@@ -33,7 +33,7 @@ def rehearse(
     from pilotage_core.record import read_labels
     from pilotage_core.score import CONFIDENCE_ALONE
     from pilotage_trainer.backends.open import find_artefact, open_policy
-    from pilotage_trainer.trials.evaluation import choose_trials
+    from pilotage_trainer.trials.evaluation import choose_trials, count_trials
     from pilotage_trainer.trials.record import build_record
     from pilotage_trainer.trials.source import read_trials
     from pilotage_trainer.trials.worker import COPILOT, UNGATED, Pair, PairWorker
@@ -45,7 +45,7 @@ def rehearse(
         rules = read_config(config).rules if config else chosen[0].rules
         right = labels = 0
         with out.open("wb") as file:
-            for number, trial in enumerate(chosen):
+            for number, trial in enumerate(count_trials(chosen, "rehearsed")):
                 in_copilot = int((number + 1) * copilot_share) > int(number * copilot_share)
                 worker = PairWorker(pair, rules, COPILOT if in_copilot else UNGATED, trial.trial_id)
                 right += trial.play(worker).is_right

@@ -47,12 +47,12 @@ def evaluate_pair(
         if not 0.0 < given < 1.0:
             raise InvalidInputError(f"{given} is not between 0 and 1", where=name)
     certifying, measured = trials[::2], trials[1::2]
-    ungated = list(play_trials(_count(certifying, "to certify"), pair, rules, UNGATED))
+    ungated = list(play_trials(count_trials(certifying, "to certify"), pair, rules, UNGATED))
     chosen_on, walked_on = split_chosen(ungated)
     certificate = certify_sessions(chosen_on, walked_on, target=target, delta=delta)
     reign = Reign(taus=certificate.taus if certificate.stands else {})
-    automatic = list(play_trials(_count(measured, "with the pair"), pair, rules, reign))
-    copilot = list(play_trials(_count(measured, "in copilot"), pair, rules, COPILOT))
+    automatic = list(play_trials(count_trials(measured, "with the pair"), pair, rules, reign))
+    copilot = list(play_trials(count_trials(measured, "in copilot"), pair, rules, COPILOT))
     return build_report(automatic, copilot, [trial.play_alone() for trial in measured], certificate)
 
 
@@ -61,7 +61,8 @@ def split_chosen(played: Sequence[Played]) -> tuple[list[Played], list[Played]]:
     return list(played[::CHOSEN_ON]), [each for place, each in enumerate(played) if place % CHOSEN_ON]
 
 
-def _count(trials: Sequence[Trial], what: str) -> Iterable[Trial]:
+def count_trials(trials: Sequence[Trial], what: str) -> Iterable[Trial]:
+    """`trials`, each as it is asked for; how far it is is told now and then."""
     for number, trial in enumerate(trials, 1):
         yield trial
         if number % 200 == 0 or number == len(trials):

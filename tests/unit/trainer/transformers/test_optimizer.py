@@ -13,6 +13,7 @@ from pilotage_trainer.backends.transformers.training.optimizer import (
     MuonWithAdamW,
     build_optimizer,
     find_iteration_dtype,
+    find_warm_up,
     orthogonalise,
     schedule_factor,
 )
@@ -91,6 +92,14 @@ def test_only_what_is_trained_is_optimised_with_table_5():
 )
 def test_the_schedule_is_the_closed_form(done, factor):
     assert schedule_factor(done, 3000, 500, 0.1) == pytest.approx(factor, abs=1e-12)
+
+
+def test_table_fives_warm_up_leaves_a_short_run_its_learning_rate():
+    assert find_warm_up(500, 100_000) == 500
+    assert find_warm_up(500, 125) == 31.25
+    rates = [schedule_factor(done, 125, find_warm_up(500, 125), 0.1) for done in range(126)]
+    assert max(rates) > 0.99
+    assert find_warm_up(0, 125) == 0
 
 
 def test_the_schedule_has_no_division_by_nothing():

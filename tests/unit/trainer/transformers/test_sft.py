@@ -126,9 +126,12 @@ def test_adapters_alone_are_trained_and_saved(tmp_path):
     assert merged is not None
 
 
-def test_a_warm_up_as_long_as_the_run_is_told(tmp_path, capsys):
-    run(tmp_path, epochs=1, warm_up_batches=500)
-    assert "the learning rate is never reached" in capsys.readouterr().err
+def test_a_warm_up_is_a_quarter_of_the_run_at_most_and_that_is_told(tmp_path, capsys):
+    run(tmp_path, epochs=4, warm_up_batches=500)
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    rates = [line["learning_rate"] for line in lines if "learning_rate" in line]
+    assert f"warm-up takes {len(rates) / 4:g} batches, not 500: the run has {len(rates)}" in capsys.readouterr().err
+    assert rates.index(max(rates)) <= len(rates) // 4 + 1, "the peak is reached, and left again"
 
 
 def test_adapters_for_modules_that_are_not_there_are_refused():

@@ -36,7 +36,7 @@ from pilotage_trainer.backends.transformers.asking.inference import PolicyModel,
 from pilotage_trainer.backends.transformers.asking.readable import propose_readable
 from pilotage_trainer.backends.transformers.rows.sequences import is_proposable
 from pilotage_trainer.backends.transformers.training.metrics_file import METRICS
-from pilotage_trainer.backends.transformers.training.optimizer import build_optimizer, schedule_factor
+from pilotage_trainer.backends.transformers.training.optimizer import build_optimizer, find_warm_up, schedule_factor
 from pilotage_trainer.config import JobConfig
 from pilotage_trainer.failures import NotANumberError
 from pilotage_trainer.results import tell
@@ -247,7 +247,8 @@ def _build_trainer(
         else None
     )
     optimizer = build_optimizer(model, settings) if peft is None else None
-    factor = partial(schedule_factor, total=steps, warm_up=settings.warm_up_batches, final_share=settings.final_share)
+    warm_up = find_warm_up(settings.warm_up_batches, steps)
+    factor = partial(schedule_factor, total=steps, warm_up=warm_up, final_share=settings.final_share)
     trainer = DPOTrainer(
         model,
         args=arguments,

@@ -8,6 +8,9 @@ import torch
 
 from pilotage_core.training import Optimisation, Optimizer
 
+MOST_WARM_UP = 0.25
+"""The largest share of a run that is warm-up."""
+
 
 class DecoupledAdamW(torch.optim.AdamW):
     """AdamW whose weights shrink by `weight_decay` × schedule a step, whatever the learning rate is.
@@ -148,6 +151,15 @@ def build_optimizer(model: torch.nn.Module, settings: Optimisation) -> Decoupled
         [trained[name] for name in trained if name not in matrices],
         rate, betas, epsilon, decay,
     )  # fmt: skip
+
+
+def find_warm_up(wanted: int, total: float) -> float:
+    """Batches of warm-up in a run of `total`: as many as are `wanted`, and at most MOST_WARM_UP of them.
+
+    Table 5's 500 batches are of the paper's data. 50,000 sessions packed into rows of 32,768 tokens are some 125: the
+    learning rate would end at a quarter of what is set.
+    """
+    return min(float(wanted), MOST_WARM_UP * total)
 
 
 def schedule_factor(done: float, total: float, warm_up: float, final_share: float) -> float:

@@ -32,7 +32,7 @@ from pilotage_trainer.backends.transformers.training.checkpoint import (
 )
 from pilotage_trainer.backends.transformers.training.metrics_file import MetricsFile, read_metrics
 from pilotage_trainer.backends.transformers.training.model import build_shell, sum_losses
-from pilotage_trainer.backends.transformers.training.optimizer import build_optimizer, schedule_factor
+from pilotage_trainer.backends.transformers.training.optimizer import build_optimizer, find_warm_up, schedule_factor
 from pilotage_trainer.backends.transformers.training.processes import Stop, name_lost_worker, open_accelerator, prefetch
 from pilotage_trainer.backends.transformers.training.throughput import count_flops, find_peak
 from pilotage_trainer.failures import NotANumberError
@@ -104,10 +104,11 @@ class _Run:
         self.config, self.out = model.config, out
         self.development, self.text_weight = development, text_weight
         self.order = BatchOrder(len(rows), settings.global_batch, settings.epochs, settings.seed)
-        if settings.warm_up_batches >= self.order.steps and accelerator.is_main_process:
+        self.warm_up = find_warm_up(settings.warm_up_batches, self.order.steps)
+        if self.warm_up < settings.warm_up_batches and accelerator.is_main_process:
             tell(
-                f"the warm-up of {settings.warm_up_batches} batches is no shorter than the run of {self.order.steps}: "
-                "the learning rate is never reached (lower warmUpBatches)"
+                f"warm-up takes {self.warm_up:g} batches, not {settings.warm_up_batches}: the run has "
+                f"{self.order.steps}, and a quarter at most is warm-up"
             )
         self.shell = build_shell(model)
         self.model, self.optimizer = accelerator.prepare(model, build_optimizer(model, settings))
@@ -183,7 +184,7 @@ class _Run:
         progress.step += 1
         progress.tokens += tokens
         progress.seconds = self.add_up(time.monotonic() - self.began if self.accelerator.is_main_process else 0.0)[0]
-        if progress.step <= self.settings.warm_up_batches:
+        if progress.step <= self.warm_up:
             progress.warm_seconds = progress.seconds
         if self.metrics is None:
             return
@@ -266,7 +267,7 @@ class _Run:
     def find_factor(self) -> float:
         """What the learning rate is multiplied by now. A time budget stretches the cosine to end with it."""
         settings, progress = self.settings, self.progress
-        steps, warm, done = self.order.steps, settings.warm_up_batches, float(progress.step)
+        steps, warm, done = self.order.steps, self.warm_up, float(progress.step)
         budget = settings.time_budget_seconds
         if budget and progress.step >= warm:
             passed = (progress.seconds - progress.warm_seconds) / max(budget - progress.warm_seconds, 1e-9)
