@@ -61,12 +61,12 @@ class CalibrationReason(StrEnum):
 class TauResult:
     """What calibration found. Counts, bound and design effect at τ; without τ, at the first prefix tested.
 
-    `n` labels in all, by `operators` people on `days` days (0: not told); `needed` is the size of the first prefix, or
-    more where propensities differ and n are too few. `bound` is the lower confidence bound of precision. `icc` is ρ
-    between labels of one operator at the target precision. `design_effect` is what n and errors were divided by: for
-    operators, sessions or days that differ, for their being few, for unequal propensities. `grid_tested` prefixes were
-    tested. `tau_tighter` and `tau_looser` are the next stricter grid step that passed, and the next laxer one.
-    `of_delta` is the share of δ that bound and design effect are at.
+    `n` labels in all, by `operators` people on `days` effective days (Kish; 0: not told); `needed` is the size of the
+    first prefix, or more where propensities differ and n are too few. `bound` is the lower confidence bound of
+    precision. `icc` is ρ between labels of one operator at the target precision. `design_effect` is what n and errors
+    were divided by: for operators, sessions or days that differ, for their being few, for unequal propensities.
+    `grid_tested` prefixes were tested. `tau_tighter` and `tau_looser` are the next stricter grid step that passed, and
+    the next laxer one. `of_delta` is the share of δ that bound and design effect are at.
     """
 
     tau: float | None
@@ -121,7 +121,7 @@ def calibrate(
     if n == 0:
         return empty
     people, counted = name_operators(labels)
-    empty = replace(empty, operators=counted, days=0 if labels.days is None else len(np.unique(labels.days)))
+    empty = replace(empty, operators=counted, days=0 if labels.days is None else _count_days(labels.days))
     if n < needed:
         return replace(empty, reason=CalibrationReason.TOO_FEW_LABELS)
     if not labels.accepted.any():
@@ -138,7 +138,7 @@ def calibrate(
         None if labels.propensities is None else labels.propensities[order],
         None if labels.known is None else labels.known[order],
         labels.least_propensity,
-        None if labels.days is None or empty.days < COVERED_DAYS else number_ids(labels.days)[order],
+        None if labels.days is None or len(np.unique(labels.days)) < COVERED_DAYS else number_ids(labels.days)[order],
     )
     return _walk(ranked, needed, empty)
 
@@ -276,6 +276,14 @@ def _find_clusters(
     of_sessions, of_operators = compare(ranked.sessions, everyone), compare(ranked.operators, told)
     of_days = None if ranked.days is None else compare(ranked.days, everyone)
     return [of_sessions, of_operators], of_operators[0], of_days
+
+
+def _count_days(days: IntArray) -> int:
+    """How many days of about as many labels each they are worth (Kish), in whole ones: a day with a single label beside
+    one with thousands is none that tells how days differ.
+    """
+    sizes = np.unique(days, return_counts=True)[1].astype(np.float64)
+    return int(sizes.sum() ** 2 / (sizes**2).sum() + 1e-9)
 
 
 def _first_with_power(errorless: FloatArray, target: float, delta: float) -> int:

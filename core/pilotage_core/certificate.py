@@ -46,11 +46,11 @@ class EvidenceDigests(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     serving_image: str
 
 
-class Certificate(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+class Certificate(msgspec.Struct, frozen=True, omit_defaults=True):  # a newer release may say more of it
     """Leave for one stratum of one process cluster to act on scores ≥ `tau`.
 
     Counts: `n` held-out labels, of which `selected` score ≥ tau, `errors` of them not accepted, by `operators` people
-    on `days` days (0: not told).
+    on `days` effective days (Kish; 0: not told).
     `bound` is a lower confidence bound (1 − `delta`) of precision at tau for the population those operators come from,
     and ≥ `target`. `coverage` is the share of labels at or above tau. `icc` is ρ, the intraclass correlation of labels
     of one operator, and `design_effect` what n and errors were divided by. `tau_tighter` is the next stricter τ

@@ -27,7 +27,8 @@ CAVEATS = (
     "Replayed labels are conservative: anything but what the operator did counts as rejected, though another action "
     "may have been as good. Live verdicts are usually kinder.",
     "The model is the count model, its own confidence the score. A transformer may do better.",
-    "Taus are those of a first attempt to certify, which has half of delta; later ones have less.",
+    "Taus are those of a first attempt to certify, which has half of delta; later ones have less. How days differ is "
+    "not in them: a certificate on labels of five days and more needs more of them where days do.",
     "How many labels are needed assumes that precision, and how far operators differ, stay as they are here. If the "
     "process changes, they do not.",
 )

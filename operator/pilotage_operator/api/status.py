@@ -186,7 +186,7 @@ class TauStatus(StatusModel):
     issued_at: str
     """When it was issued."""
     days: int = 0
-    """Days that the labels were given on; 0 where they are not told."""
+    """Effective days that the labels were given on; 0 where they are not told."""
     score_from: ScoreSource | None = None
     """What the score is."""
     tightened_to: str = ""

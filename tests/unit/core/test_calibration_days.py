@@ -53,6 +53,14 @@ def test_fewer_days_than_are_covered_are_counted_and_change_nothing():
     assert run(1, COVERED_DAYS, 0.6).design_effect > run(1, COVERED_DAYS, 0.6, told=False).design_effect
 
 
+def test_stray_labels_on_other_days_make_no_days():
+    scores, accepted, operators, sessions = drawn(seed=3, n=3000)
+    stray = np.zeros(3000, dtype=int)
+    stray[:4] = [1, 2, 3, 4]
+    result = calibrate(scores, accepted, operators, sessions, target=0.9, delta=0.05, days=stray)
+    assert result.days == 1
+
+
 def test_names_of_days_mean_nothing_and_their_number_is_checked():
     scores, accepted, operators, sessions = drawn(seed=3, n=600)
     days = np.arange(600) // 60

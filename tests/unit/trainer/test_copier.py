@@ -15,10 +15,10 @@ from pilotage_trainer.backends.copier.calls import Calls, name_call
 from pilotage_trainer.backends.copier.candidates import build_moment
 from pilotage_trainer.backends.copier.critic import Critic
 from pilotage_trainer.backends.copier.critic_training import fit_critic, judge_sessions
-from pilotage_trainer.backends.copier.fitting import fit_ranker, fit_verdicts
+from pilotage_trainer.backends.copier.fitting import build_rows, fit_ranker, fit_verdicts
 from pilotage_trainer.backends.copier.hearing import find_kind, find_stem, find_tokens, list_arguments
 from pilotage_trainer.backends.copier.known import Known, StoredKnown, gather_known
-from pilotage_trainer.backends.copier.lessons import FORM, Lesson, build_lessons, hear_session
+from pilotage_trainer.backends.copier.lessons import FORM, Heard, Lesson, build_lessons, hear_session
 from pilotage_trainer.backends.copier.openings import Openings, Question, ask, build_choice
 from pilotage_trainer.backends.copier.policy import Policy
 from pilotage_trainer.backends.copier.policy_job import measure_policy
@@ -105,17 +105,29 @@ def test_words_never_heard_before_are_copied(records):
 
 
 def test_a_value_that_many_sessions_typed_is_known_and_one_that_few_did_is_not():
-    pairs = [("new york", "city"), ("new york", "city"), ("new york", "origin"), ("lyon", "city"), ("lyon", "city")]
+    pairs = [("new york", "city")] * 3 + [("new york", "origin"), ("lyon", "city"), ("lyon", "city")]
     stored, less = gather_known([[pair] for pair in pairs], 2)
     known = Known(stored)
     assert known.find("new york") == ("city",)
     assert known.begins("new")
     assert known.find("new") == ()
     assert not known.begins("new york")
-    assert less == [frozenset(), frozenset(), frozenset(), {"lyon"}, {"lyon"}]  # known by their own session alone
+    assert less == [frozenset()] * 4 + [{("lyon", "city")}] * 2  # known by their own session alone
     assert known.find("lyon") == ("city",)
-    assert known.find("lyon", less[3]) == ()
+    assert known.find("lyon", less[4]) == ()
     assert gather_known([[("lyon", "city")]], 2)[0] == StoredKnown({}, ())
+
+
+def test_what_is_known_for_one_field_alone_is_hidden_for_it_though_others_typed_it_too():
+    stored, less = gather_known([[("x", "city")], [("x", "city")], [("x", "origin")]], 2)
+    known = Known(stored)
+    assert (known.find("x"), known.find("x", less[0]), known.find("x", less[2])) == (("city",), (), ("city",))
+
+
+def test_what_one_session_alone_says_is_in_no_model_however_often_it_says_it():
+    rows = [["in=all", "first=secret"]] * 5 + [["in=all"]] * 3
+    matrix, names = build_rows(rows, [0] * 5 + [1, 2, 3], 3)
+    assert (names, matrix.shape) == (("in=all",), (8, 1))
 
 
 def test_a_procedure_never_opened_before_is_found_by_the_parts_of_its_name():
@@ -132,6 +144,8 @@ def test_a_procedure_never_opened_before_is_found_by_the_parts_of_its_name():
 
 
 def test_only_what_the_case_has_a_service_of_may_be_opened_where_it_has_any():
+    plain = "+ procedure procedure:bank\n+ procedure procedure:trivia\n>"
+    assert len(ask(read_prompt(f"@ domains=bank,hotel\n% s\n{plain}")).options) == 2, "no services there"
     shown = "+ procedure open:A_1/Find\n+ procedure open:A_2/Find\n>"
     assert ask(read_prompt(f"@ services=A_2,B_1\n% s\n{shown}")).options == ("open:A_2/Find",)
     assert ask(read_prompt(f"@ services=B_1\n% s\n{shown}")).options == ("open:A_1/Find", "open:A_2/Find")
@@ -303,7 +317,7 @@ def test_too_few_sessions_are_refused(records):
         fit_policy(build_lessons(records[:5]), SETTINGS)
     lesson = build_lessons(records[:5])[0]
     with pytest.raises(EvidenceError, match="nobody typed"):
-        fit_ears([Lesson(lesson.record, lesson.heard[:1], lesson.opened)], SETTINGS)
+        fit_ears([Lesson(lesson.record, (Heard(lesson.heard[0].turn),), lesson.opened)], SETTINGS)
 
 
 def test_calls_of_one_turn_are_remembered_by_what_they_answer(policy):

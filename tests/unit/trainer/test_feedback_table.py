@@ -121,6 +121,13 @@ def test_labels_without_session_are_one_session_of_their_operator(tmp_path):
     assert (none["tau"], none["design_effect"]) == (same["tau"], pytest.approx(same["design_effect"]))
 
 
+def test_a_later_attempt_on_the_same_gates_has_less_of_delta(tmp_path):
+    path = write_csv(tmp_path / "t.csv", drawn(1, 3000))
+    [only], [second] = read(path), read(path, "--attempt", "2")
+    assert (only["delta"], second["delta"]) == (0.05, pytest.approx(0.05 / 6))
+    assert second["coverage"] <= only["coverage"]
+
+
 def test_labels_of_enough_days_count_how_days_differ(tmp_path):
     table = drawn(1, 3000)
     table["at"] = [datetime.fromtimestamp(19_675 * 86_400 + i * 288, UTC) for i in range(3000)]

@@ -5,9 +5,10 @@ import pytest
 
 from pilotage_core.actions import Action, Tool
 from pilotage_core.calibration import CalibrationReason
+from pilotage_core.certificate import ScoreSource
 from pilotage_core.record import ProposalRecord, SessionRecord
 from pilotage_core.stage import Stage
-from pilotage_trainer.certify.held_out import ScoredLabel, calibrate_strata, find_least_propensities
+from pilotage_trainer.certify.held_out import ScoredLabel, calibrate_strata, explain_results, find_least_propensities
 from pilotage_trainer.config import read_config
 
 CONFIG = read_config('{"strata": [{"name": "message"}]}')
@@ -42,12 +43,15 @@ def test_labels_that_are_nobodys_are_one_more_operator_and_too_many_certify_noth
     assert certified(whole).reason is CalibrationReason.CERTIFIED
     assert (certified(some).operators, certified(some).reason) == (9, CalibrationReason.CERTIFIED)
     assert certified(none).reason is CalibrationReason.OPERATORS_UNKNOWN
+    assert "say whose the labels are" in explain_results({"message": certified(none)}, ScoreSource.CRITIC)
 
 
 def test_what_is_looked_at_seldom_needs_more_labels_though_none_of_them_shows_it():
     records = [SessionRecord("s", "a/b", "", (), (proposal(0), proposal(1, propensity=0.02, executed=True)))]
     least = find_least_propensities(records, "policy")
-    assert least == {"message": 0.02}
+    assert least == {"message": 0.02, "*": 0.02}
+    renamed = calibrate_strata(labels(400), CONFIG, {"of old": 0.02, "*": 0.02})["message"]
+    assert renamed.tau is None, "a stratum that had another name when it ran"
     assert find_least_propensities(records, "another") == {}
     assert certified(labels(400)).reason is CalibrationReason.CERTIFIED
     seldom = calibrate_strata(labels(400), CONFIG, least)["message"]

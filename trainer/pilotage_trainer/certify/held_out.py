@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from pilotage_core.actions import Action, classify_action
-from pilotage_core.calibration import TauResult, build_certificate, calibrate
+from pilotage_core.calibration import CalibrationReason, TauResult, build_certificate, calibrate
 from pilotage_core.certificate import Certificate, EvidenceDigests, LabelsFrom, ScoreSource
 from pilotage_core.errors import InvalidActionError, InvalidInputError
 from pilotage_core.proposal import build_action_schema, read_reply
@@ -28,6 +28,7 @@ from pilotage_trainer.sessions.export import read_time
 from pilotage_trainer.sessions.labels import Moment, list_moments
 
 CURVE_POINTS = 300
+ANY = "*"
 NEVER = 1e-9
 """The propensity of what is never looked at: nothing is certified of it."""
 
@@ -117,13 +118,15 @@ def require_unseen(held_out_after: str, policy: Manifest, critic: Manifest) -> N
 def find_least_propensities(records: Sequence[SessionRecord], policy_digest: str) -> dict[str, float]:
     """The smallest chance of a look that any proposal of `policy_digest` had in each stratum, labelled or not.
 
-    What was looked at so seldom may have left no label, and still counts among what runs.
+    What was looked at so seldom may have left no label, and still counts among what runs. Strata are as they were
+    recorded; the least of all is under ANY, for strata that have another name by today's rules.
     """
     least: dict[str, float] = {}
     for record in records:
         for proposal in record.proposals:
-            if proposal.policy_digest == policy_digest and proposal.critical:
-                least[proposal.stratum] = min(max(proposal.propensity, NEVER), least.get(proposal.stratum, 1.0))
+            if proposal.policy_digest == policy_digest:
+                for stratum in (proposal.stratum, ANY):
+                    least[stratum] = min(max(proposal.propensity, NEVER), least.get(stratum, 1.0))
     return least
 
 
@@ -147,7 +150,7 @@ def calibrate_strata(
             delta=config.delta / len(config.strata),
             propensities=[label.propensity for label in here],
             known=None if all(known) else known,
-            least_propensity=least_propensities.get(wanted.name, 1.0),
+            least_propensity=least_propensities.get(wanted.name, least_propensities.get(ANY, 1.0)),
             days=number_names([label.day for label in here]),
         )
     return results
@@ -197,6 +200,8 @@ def explain_results(results: Mapping[str, TauResult], score_from: ScoreSource) -
             )
         else:
             at = f", {r.errors} wrong of the best {r.selected}" if r.selected else f", {r.needed} needed"
+            if r.reason is CalibrationReason.OPERATORS_UNKNOWN:
+                at = f", {r.operators} operators named: say whose the labels are"
             told.append(f"{stratum}: {r.reason} with {r.n} labels{at}")
     told.append(f"the score is the {score_from.words}")
     return "; ".join(told)

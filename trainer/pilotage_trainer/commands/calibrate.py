@@ -28,6 +28,15 @@ def calibrate(
             "share)"
         ),
     ] = 0.05,
+    attempt: Annotated[
+        int | None,
+        typer.Option(
+            help="which attempt to certify these gates it is, counted from 1: the k-th gets delta / (k (k + 1)), so "
+            "that all of them share it [default: the only one there will be]",
+            show_default=False,
+            min=1,
+        ),
+    ] = None,
     strata: Annotated[
         int,
         typer.Option(
@@ -60,11 +69,13 @@ def calibrate(
     A column least_propensity may say the smallest propensity in force at the time: actions looked at so seldom that no
     label shows them are counted then. Without it the monitor takes the smallest of the gate's labels for all times.
     """
+    from pilotage_core.certificate import find_attempt_share
     from pilotage_trainer.certify.table.calibration import TableRequest, calibrate_table
     from pilotage_trainer.certify.table.report import build_json, build_table
     from pilotage_trainer.certify.table.targets import read_targets
 
     with end_with_exit_code():
         wanted = read_targets(target or [])
-        results = calibrate_table(TableRequest(feedback, wanted, delta, strata, monitor_from, in_force))
+        spent = delta * find_attempt_share(attempt) if attempt else delta
+        results = calibrate_table(TableRequest(feedback, wanted, spent, strata, monitor_from, in_force))
     typer.echo(build_json(results) if as_json else build_table(results))

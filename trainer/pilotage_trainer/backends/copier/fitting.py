@@ -17,9 +17,13 @@ from pilotage_trainer.backends.logistic import Loss, fit_logistic, minimise
 Array = npt.NDArray[Any]
 
 
-def build_rows(rows: Sequence[Sequence[str]], rarest: int) -> tuple[sp.csr_matrix, tuple[str, ...]]:
-    """Rows of traits as a matrix of ones, and its columns' names: traits that `rarest` rows have at least."""
-    seen = Counter(trait for row in rows for trait in row)
+def build_rows(
+    rows: Sequence[Sequence[str]], sessions: Sequence[int], rarest: int
+) -> tuple[sp.csr_matrix, tuple[str, ...]]:
+    """Rows of traits as a matrix of ones, and its columns' names: traits that `rarest` of the `sessions` (one a row)
+    have at least. What one session alone says, however often, is nobody else's to know.
+    """
+    seen = Counter(trait for _, trait in {(s, trait) for s, row in zip(sessions, rows, strict=True) for trait in row})
     names = tuple(sorted(trait for trait, n in seen.items() if n >= rarest))
     column = {name: i for i, name in enumerate(names)}
     cells = [[column[trait] for trait in row if trait in column] for row in rows]
@@ -30,21 +34,33 @@ def build_rows(rows: Sequence[Sequence[str]], rarest: int) -> tuple[sp.csr_matri
 
 
 def fit_classes(
-    rows: Sequence[Sequence[str]], kinds: Sequence[str], *, rarest: int, strength: float, iterations: int
+    rows: Sequence[Sequence[str]],
+    kinds: Sequence[str],
+    sessions: Sequence[int],
+    *,
+    rarest: int,
+    strength: float,
+    iterations: int,
 ) -> StoredLinear:
     """One of several `kinds` for each of `rows` of traits: multinomial logistic regression."""
-    matrix, names = build_rows(rows, rarest)
+    matrix, names = build_rows(rows, sessions, rarest)
     found, classes = np.unique(np.array(kinds), return_inverse=True)
     fitted = fit_logistic(matrix, classes, strength=strength, iterations=iterations, tolerance=1e-5)
     return _store(names, found.tolist(), fitted.weights, fitted.intercepts)
 
 
 def fit_calls(
-    rows: Sequence[Sequence[str]], called: Sequence[frozenset[str]], *, rarest: int, strength: float, iterations: int
+    rows: Sequence[Sequence[str]],
+    called: Sequence[frozenset[str]],
+    sessions: Sequence[int],
+    *,
+    rarest: int,
+    strength: float,
+    iterations: int,
 ) -> StoredLinear:
     """Any of several kinds for each of `rows`: one logistic regression a kind, all fitted together."""
-    matrix, names = build_rows(rows, rarest)
-    seen = Counter(call for calls in called for call in calls)
+    matrix, names = build_rows(rows, sessions, rarest)
+    seen = Counter(call for _, call in {(s, call) for s, calls in zip(sessions, called, strict=True) for call in calls})
     kinds = tuple(sorted(call for call, n in seen.items() if n >= rarest))
     column = {call: i for i, call in enumerate(kinds)}
     cells = [(i, column[call]) for i, calls in enumerate(called) for call in calls if call in column]

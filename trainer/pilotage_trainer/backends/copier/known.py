@@ -11,7 +11,9 @@ import msgspec
 
 from pilotage_trainer.backends.copier.hearing import Token
 
-NOBODYS: frozenset[str] = frozenset()
+Less = Set[str | tuple[str, str]]
+"""Beginnings, and pairs of value and what for, that are to be taken as unknown."""
+NOBODYS: Less = frozenset()
 GOES_ON = " ..."
 """Marks the beginning of a value."""
 
@@ -30,11 +32,12 @@ class Known:
         self.stored = stored
         self._beginnings = frozenset(stored.beginnings)
 
-    def find(self, words: str, less: Set[str] = NOBODYS) -> tuple[str, ...]:
+    def find(self, words: str, less: Less = NOBODYS) -> tuple[str, ...]:
         """What `words` were typed for; nothing where they are not known."""
-        return self.stored.values.get(words, ()) if words not in less else ()
+        arguments = self.stored.values.get(words, ())
+        return tuple(each for each in arguments if (words, each) not in less) if less else arguments
 
-    def begins(self, words: str, less: Set[str] = NOBODYS) -> bool:
+    def begins(self, words: str, less: Less = NOBODYS) -> bool:
         """Whether a known value of more words begins with `words`."""
         marked = words + GOES_ON
         return marked in self._beginnings and marked not in less
@@ -45,32 +48,31 @@ def join_words(tokens: Sequence[Token], first: int, last: int) -> str:
     return " ".join(token.word for token in tokens[first : last + 1])
 
 
-def list_names(words: str) -> list[str]:
-    """A value and its beginnings, marked."""
+def list_beginnings(words: str) -> list[str]:
+    """Of a value of several words, marked."""
     parts = words.split(" ")
-    return [words, *(" ".join(parts[:n]) + GOES_ON for n in range(1, len(parts)))]
+    return [" ".join(parts[:n]) + GOES_ON for n in range(1, len(parts))]
 
 
 def gather_known(
     sessions: Iterable[Iterable[tuple[str, str]]], rarest: int
-) -> tuple[StoredKnown, list[frozenset[str]]]:
-    """What `rarest` sessions typed at least, from each session's pairs of value and what it was typed for.
+) -> tuple[StoredKnown, list[frozenset[str | tuple[str, str]]]]:
+    """What `rarest` sessions typed at least for one thing, from each session's pairs of value and what for.
 
     And for each session what would not be known without it: a model that is fitted on it has to take that as unknown,
     or it learns that everything typed is known.
     """
     typed = [set(pairs) for pairs in sessions]
-    named = [{name for words, _ in pairs for name in list_names(words)} for pairs in typed]
-    seen = Counter(name for names in named for name in names)
-    fields: dict[str, Counter[str]] = {}
-    for pairs in typed:
-        for words, argument in pairs:
-            fields.setdefault(words, Counter())[argument] += 1
-    values = {
-        words: tuple(sorted(argument for argument, n in counts.items() if n >= rarest))
-        for words, counts in sorted(fields.items())
-        if seen[words] >= rarest
-    }
-    beginnings = tuple(sorted(name for name, n in seen.items() if n >= rarest and name.endswith(GOES_ON)))
-    less = [frozenset(name for name in names if seen[name] == rarest) for names in named]
+    begun = [{name for words, _ in pairs for name in list_beginnings(words)} for pairs in typed]
+    fields = Counter(pair for pairs in typed for pair in pairs)
+    seen = Counter(name for names in begun for name in names)
+    values: dict[str, tuple[str, ...]] = {}
+    for (words, argument), n in sorted(fields.items()):
+        if n >= rarest:
+            values[words] = (*values.get(words, ()), argument)
+    beginnings = tuple(sorted(name for name, n in seen.items() if n >= rarest))
+    less = [
+        frozenset([pair for pair in pairs if fields[pair] == rarest] + [name for name in names if seen[name] == rarest])
+        for pairs, names in zip(typed, begun, strict=True)
+    ]
     return StoredKnown(values, beginnings), less

@@ -33,10 +33,12 @@ class Question(msgspec.Struct, frozen=True):
 
 
 def ask(situation: Situation) -> Question:
-    """Which procedure the last turn calls for: of those that the case names a service of, where it does."""
+    """Which procedure the last turn calls for: of those that the case names a service of, where it does. What has no
+    service (no slash in its name) is nobody's own: a case that names a procedure does not take the others away.
+    """
     shown = [name for name, kind in situation.controls.items() if kind == ControlKind.PROCEDURE]
     case = {part for value in situation.case.values() for part in value.split(",")}
-    named = [name for name in shown if find_service(find_argument(name)) in case]
+    named = [name for name in shown if "/" in find_argument(name) and find_service(find_argument(name)) in case]
     text = situation.turns[-1].text if situation.turns else ""
     return Question(
         text, situation.turns[-1].reply if situation.turns else "", situation.procedure, tuple(named or shown)
@@ -82,7 +84,7 @@ def list_parts(name: str) -> tuple[str, ...]:
     """A procedure's name, its halves without the numbers of services, and their words."""
     service, _, intent = find_argument(name).partition("/")
     kind = NUMBER.sub("", service)
-    words = {word.lower() for word in PART.findall(f"{kind} {intent}")}
+    words = dict.fromkeys(word.lower() for word in PART.findall(f"{kind} {intent}"))  # in order: sums depend on it
     return (f"name {name}", f"kind {kind}", f"intent {intent}", f"both {kind} {intent}", *(f"part {w}" for w in words))
 
 

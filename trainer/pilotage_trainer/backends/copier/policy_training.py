@@ -63,9 +63,11 @@ def fit_ears(lessons: Sequence[Lesson], settings: CopierPolicy) -> Ears:
     """Fit to the turns of `lessons`."""
     spans = _fit_spans(lessons, settings)
     heard = [each for lesson in lessons for each in lesson.heard]
+    sessions = [number for number, lesson in enumerate(lessons) for _ in lesson.heard]
     calls = fit_calls(
         [list_ngrams(each.turn.text, each.turn.reply) for each in heard],
         [frozenset(each.calls) for each in heard],
+        sessions,
         rarest=settings.rarest,
         strength=settings.calls_strength,
         iterations=settings.iterations,
@@ -77,21 +79,24 @@ def _fit_spans(lessons: Sequence[Lesson], settings: CopierPolicy) -> StoredSpans
     stored, less = gather_known((_list_typed(lesson) for lesson in lessons), settings.rarest)
     known = Known(stored)
     begins, continues, fields = _Examples(), _Examples(), _Examples()
-    for lesson, unknown in zip(lessons, less, strict=True):
+    for number, (lesson, unknown) in enumerate(zip(lessons, less, strict=True)):
         for each in lesson.heard:
             tokens, reply = find_tokens(each.turn.text), each.turn.reply
             inside = {place for first, last, _ in each.spans for place in range(first + 1, last + 1)}
             for at in range(len(tokens)):
                 if at not in inside:
                     begun = any(first == at for first, _, _ in each.spans)
-                    begins.add(list_begin_traits(tokens, at, reply, known, unknown), YES if begun else NO)
+                    begins.add(list_begin_traits(tokens, at, reply, known, unknown), YES if begun else NO, number)
             for first, last, name in each.spans:
                 for at in range(first + 1, min(last + 2, len(tokens))):
                     goes_on = YES if at <= last else NO
-                    continues.add(list_continue_traits(tokens, first, at, reply, known, unknown), goes_on)
-                fields.add(list_span_traits(tokens, first, last, reply, known, unknown), name)
-    if any(len({*each.kinds}) < 2 for each in (begins, continues, fields)):
+                    continues.add(list_continue_traits(tokens, first, at, reply, known, unknown), goes_on, number)
+                fields.add(list_span_traits(tokens, first, last, reply, known, unknown), name, number)
+    if not fields.rows:
         raise EvidenceError("nobody typed what was said", where="window", remedy="use backend counts")
+    for examples in (begins, continues):
+        for kind in (NO, YES):
+            examples.add([], kind, -1)  # both are possible, whatever was seen
     return StoredSpans(begins.fit(settings), continues.fit(settings), fields.fit(settings), stored)
 
 
@@ -108,14 +113,21 @@ class _Examples:
 
     rows: list[list[str]] = field(default_factory=list)
     kinds: list[str] = field(default_factory=list)
+    sessions: list[int] = field(default_factory=list)
 
-    def add(self, traits: list[str], kind: str) -> None:
+    def add(self, traits: list[str], kind: str, session: int) -> None:
         self.rows.append(traits)
         self.kinds.append(kind)
+        self.sessions.append(session)
 
     def fit(self, settings: CopierPolicy) -> StoredLinear:
         return fit_classes(
-            self.rows, self.kinds, rarest=settings.rarest, strength=settings.strength, iterations=settings.iterations
+            self.rows,
+            self.kinds,
+            self.sessions,
+            rarest=settings.rarest,
+            strength=settings.strength,
+            iterations=settings.iterations,
         )
 
 

@@ -5,13 +5,13 @@ words and those beside it. Values that many sessions typed are known (known.py).
 (ranking.py), how the models are fitted (fitting.py).
 """
 
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
 from functools import lru_cache
 
 import msgspec
 
 from pilotage_trainer.backends.copier.hearing import Token, find_stem, find_tokens, list_arguments
-from pilotage_trainer.backends.copier.known import NOBODYS, Known, StoredKnown, join_words
+from pilotage_trainer.backends.copier.known import NOBODYS, Known, Less, StoredKnown, join_words
 from pilotage_trainer.backends.copier.linear import Linear, StoredLinear
 
 NO, YES = "no", "yes"
@@ -63,7 +63,7 @@ def list_word_traits(tokens: Sequence[Token], at: int, reply: str) -> list[str]:
 
 
 def list_span_traits(
-    tokens: Sequence[Token], first: int, last: int, reply: str, known: Known, less: Set[str] = NOBODYS
+    tokens: Sequence[Token], first: int, last: int, reply: str, known: Known, less: Less = NOBODYS
 ) -> list[str]:
     """The words from `first` to `last` (both of it), and what stands beside them."""
 
@@ -98,9 +98,7 @@ def list_span_traits(
     ]
 
 
-def list_begin_traits(
-    tokens: Sequence[Token], at: int, reply: str, known: Known, less: Set[str] = NOBODYS
-) -> list[str]:
+def list_begin_traits(tokens: Sequence[Token], at: int, reply: str, known: Known, less: Less = NOBODYS) -> list[str]:
     """Whether a span begins at `at`: the words beside it, and the longest known value that does."""
     longest, arguments = 0, tuple[str, ...]()
     for last in range(at, min(at + MOST_WORDS, len(tokens))):
@@ -118,7 +116,7 @@ def list_begin_traits(
 
 
 def list_continue_traits(
-    tokens: Sequence[Token], first: int, at: int, reply: str, known: Known, less: Set[str] = NOBODYS
+    tokens: Sequence[Token], first: int, at: int, reply: str, known: Known, less: Less = NOBODYS
 ) -> list[str]:
     """Whether the span that began at `first` has the word at `at` in it: what it is without and with that word.
 
