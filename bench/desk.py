@@ -77,33 +77,42 @@ def main() -> None:
     parser.add_argument("--until", type=float, default=36.0, help="day: trials are before it")
     parser.add_argument("--targets", type=float, nargs="+", default=[0.95, 0.9], help="of the session certificate")
     parser.add_argument("--output", type=Path, default=ROOT / "bench" / "results" / "desk.json")
+    parser.add_argument(
+        "--evaluate-only", action="store_true", help="the pair that an earlier run left, learned as it was"
+    )
     options = parser.parse_args()
     told_run = describe_run("numpy", "scipy")
-    shutil.rmtree(OUT, ignore_errors=True)
-    OUT.mkdir(parents=True)
-    job = ("--process-cluster", KEY, "--revision", REVISION, "--out", OUT, "--config", json.dumps(CONFIG))
-    folder = OUT / KEY / REVISION
     learned, until = find_day(options.train_until), find_day(options.critic_until)
-    policy_seconds, policy = run(
-        "policy", "--backend", "copier", "--export", f"desk:{options.sgd}", "--until", learned, *job
-    )
-    feedback = OUT / "feedback.ndjson"
-    feedback_seconds, _ = run(
-        "rehearse", "--desk", options.sgd, "--policy", folder, "--out", feedback, "--since", learned, "--until", until
-    )
-    critic_seconds, critic = run("critic", "--backend", "copier", "--export", feedback, *job)
+    folder = OUT / KEY / REVISION
+    if options.evaluate_only:
+        before = json.loads(options.output.read_text())
+        made = {"learned_at": before.get("learned_at", before["commit"])}
+        made |= {name: before[name] for name in ("policy", "feedback", "critic")}
+    else:
+        made = learn(options.sgd, folder, learned, until)
     figures = evaluate(options.targets, options.sgd, folder, until, find_day(options.until))
-    result = {
-        **told_run,
-        "policy": {"seconds": policy_seconds, **json.loads(policy)["metrics"]},
-        "feedback": {"seconds": feedback_seconds},
-        "critic": {"seconds": critic_seconds, **json.loads(critic)["metrics"]},
-        "by_target": figures,
-    }
-    options.output.write_text(json.dumps(result, indent=2) + "\n")
+    options.output.write_text(json.dumps({**told_run, **made, "by_target": figures}, indent=2) + "\n")
     for target, figure in figures.items():
         rate, right = figure["automation_rate"], figure["resolution_correctness"]["unattended"]
         print(f"target {target}: {rate['share']:.1%} of {rate['n']} sessions with nobody asked, {right['share']} right")
+
+
+def learn(sgd: Path, folder: Path, learned: str, until: str) -> dict[str, dict[str, float]]:
+    """A pair into `folder`: how long each took, and its own figures."""
+    shutil.rmtree(OUT, ignore_errors=True)
+    OUT.mkdir(parents=True)
+    job = ("--process-cluster", KEY, "--revision", REVISION, "--out", OUT, "--config", json.dumps(CONFIG))
+    policy_seconds, policy = run("policy", "--backend", "copier", "--export", f"desk:{sgd}", "--until", learned, *job)
+    feedback = OUT / "feedback.ndjson"
+    feedback_seconds, _ = run(
+        "rehearse", "--desk", sgd, "--policy", folder, "--out", feedback, "--since", learned, "--until", until
+    )
+    critic_seconds, critic = run("critic", "--backend", "copier", "--export", feedback, *job)
+    return {
+        "policy": {"seconds": policy_seconds, **json.loads(policy)["metrics"]},
+        "feedback": {"seconds": feedback_seconds},
+        "critic": {"seconds": critic_seconds, **json.loads(critic)["metrics"]},
+    }
 
 
 if __name__ == "__main__":

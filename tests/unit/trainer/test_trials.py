@@ -118,6 +118,20 @@ def test_who_acts_and_why_an_operator_was_asked(reply, reign, accepted, done, by
     assert worker.walk.state.last_action == done
 
 
+def test_once_an_operator_was_asked_everything_critical_is():
+    """What is certified is of sessions that nobody was asked about: of the others it says nothing."""
+    policy = Scripted(ASK, FILL, ASK)
+    worker = a_worker(policy, Reign(taus={"message": 0.5}))
+    policy._confidence = 0.4
+    worker.decide(Watching((ASK,)))
+    worker.see(MessagePosted(Author.CUSTOMER, "to Metz, I said"))
+    policy._confidence = 0.99
+    assert worker.decide(Watching((FILL,))) == FILL
+    worker.decide(Watching((ASK,)))
+    assert [each.held_back for each in worker.decided] == [HeldBack.BELOW_TAU, None, HeldBack.ASKED_BEFORE]
+    assert [each.by for each in worker.decided] == [By.ACCEPTED, By.MODEL, By.ACCEPTED]
+
+
 @pytest.mark.parametrize("confidence", [float("nan"), -0.1, 1.1, None])
 def test_what_is_no_score_reaches_no_tau(confidence):
     worker = a_worker(Scripted(ASK, confidence=confidence), Reign(taus={"message": 0.0}))

@@ -42,6 +42,7 @@ class HeldBack(StrEnum):
     REFUSED = "refused by the BPM"
     NO_TAU = "no certificate"
     BELOW_TAU = "score below τ"
+    ASKED_BEFORE = "asked before"
     COPILOT = "copilot"
 
 
@@ -83,7 +84,8 @@ class Pair:
 class Reign(msgspec.Struct, frozen=True):
     """What the pair may do. `asks_all`: nothing (Copilot). `taus`: the score that each stratum needs; None: any.
 
-    A stratum that `taus` lacks is asked about.
+    A stratum that `taus` lacks is asked about. Once an operator was asked, `taus` speak for the session no more: what
+    is certified of them is of sessions that nobody was asked about, and all that is critical is asked about from there.
     """
 
     asks_all: bool = False
@@ -191,6 +193,8 @@ class PairWorker:
             return HeldBack.COPILOT
         if not critical or self.reign.taus is None:
             return None
+        if any(each.held_back is not None for each in self.decided):
+            return HeldBack.ASKED_BEFORE
         tau = self.reign.taus.get(stratum)
         if tau is None:
             return HeldBack.NO_TAU
