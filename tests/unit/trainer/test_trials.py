@@ -1,16 +1,13 @@
 """A pair tried in closed loop: who does what, what is written down, τ of whole sessions, and what is reported."""
 
-from itertools import islice
 from types import SimpleNamespace
 
-import msgspec
 import numpy as np
 import pytest
-from typer.testing import CliRunner
+from unit.trainer.scripted import DONE, Scripted
 
 from pilotage_core.actions import Action, ActionRules, Tool
-from pilotage_core.dialog import DEFAULT_FORMAT, encode_action
-from pilotage_core.errors import EvidenceError, InvalidInputError
+from pilotage_core.dialog import DEFAULT_FORMAT
 from pilotage_core.events import (
     Author,
     Closing,
@@ -25,18 +22,14 @@ from pilotage_core.record import read_labels
 from pilotage_core.score import CONFIDENCE_ALONE
 from pilotage_core.screen import Control, ControlKind, Screen
 from pilotage_core.trial import TrialResult
-from pilotage_simulator.desk.trial import RULES, read_desk_trials
-from pilotage_trainer.main import app
 from pilotage_trainer.sessions.export import human_points
 from pilotage_trainer.sessions.labels import list_moments
-from pilotage_trainer.trials.evaluation import choose_trials, evaluate_pair
 from pilotage_trainer.trials.record import build_record
 from pilotage_trainer.trials.report import build_report, count_share
-from pilotage_trainer.trials.source import read_trials
 from pilotage_trainer.trials.thresholds import Played, certify_sessions
 from pilotage_trainer.trials.worker import COPILOT, UNGATED, By, Decided, HeldBack, Pair, PairWorker, Reign
 
-ASK, DONE = Action(Tool.SEND_TEXT_TO_CHAT, "ask", text="Which one?"), Action(Tool.CLOSE_CHAT)
+ASK = Action(Tool.SEND_TEXT_TO_CHAT, "ask", text="Which one?")
 FILL = Action(Tool.FILL_INPUT, "slot:city", "Metz")
 SCREEN = Screen(
     "form",
@@ -46,26 +39,6 @@ SCREEN = Screen(
     ),
     recognised=True,
 )
-
-
-class Scripted:
-    """A policy that says what it is told to, one after the other, then nothing."""
-
-    def __init__(self, *replies, confidence=0.8):
-        self.manifest = SimpleNamespace(dialog=DEFAULT_FORMAT, digest="p")
-        self._replies = list(replies)
-        self._confidence = confidence
-
-    def propose_many(self, asks):
-        reply = self._replies.pop(0) if self._replies else None
-        text = (
-            '{"tool":""}'
-            if reply is None
-            else reply
-            if isinstance(reply, str)
-            else encode_action(reply, DEFAULT_FORMAT)
-        )
-        return [(text, self._confidence)]
 
 
 class Watching:
@@ -341,71 +314,3 @@ def test_only_sessions_nobody_touched_count_as_automated():
     assert report.operator_seconds.ratio == pytest.approx(0.2)
     assert "2 of" not in str(report)
     assert "66.7%" in str(report)
-
-
-# --- the desk ---------------------------------------------------------------------------------------------------------
-@pytest.fixture(scope="module")
-def trials(sgd_path):
-    return list(islice(read_desk_trials(sgd_path, part=(3, 400)), 24))
-
-
-def test_an_operator_alone_works_a_trial_to_a_right_end(trials):
-    for trial in trials[:12]:
-        worker = PairWorker(Pair(Scripted(), None, CONFIDENCE_ALONE), RULES, UNGATED, trial.trial_id)
-        result = trial.play(worker)
-        assert result.ended in ("closed", "transferred")
-        assert all(each.by is By.OPERATOR for each in worker.decided)
-    assert sum(trial.play(a_desk_worker(trial)).is_right for trial in trials) >= 22
-
-
-def a_desk_worker(trial):
-    return PairWorker(Pair(Scripted(), None, CONFIDENCE_ALONE), RULES, UNGATED, trial.trial_id)
-
-
-def test_a_trial_closes_rightly_what_may_not_be_closed_yet(trials):
-    worker = PairWorker(Pair(Scripted(DONE), None, CONFIDENCE_ALONE), RULES, UNGATED, "t")
-    trials[0].play(worker)
-    assert [each.held_back for each in worker.decided[:2]] == [None, HeldBack.REFUSED]
-
-
-def test_without_a_certificate_nothing_critical_runs(trials):
-    report = evaluate_pair(trials, Pair(Scripted(*[DONE] * 99), None, CONFIDENCE_ALONE), RULES, target=0.9, delta=0.05)
-    assert not report.certificate.stands
-    assert report.automation_rate.share == 0.0
-    assert msgspec.json.decode(msgspec.json.encode(report))["certificate"]["stands"] is False
-
-
-def test_a_target_or_delta_that_is_none_is_refused_before_anything_is_played(trials):
-    for target, delta in ((1.0, 0.05), (0.9, 0.0)):
-        with pytest.raises(InvalidInputError, match="not between"):
-            evaluate_pair(trials, Pair(Scripted(), None, CONFIDENCE_ALONE), RULES, target=target, delta=delta)
-
-
-def test_trials_are_chosen_by_when_they_begin(trials):
-    first = trials[0].begins
-    assert choose_trials(trials, first, "", 9) == trials[:9]
-    with pytest.raises(EvidenceError, match="too few"):
-        choose_trials(trials, "", first, None)
-    with pytest.raises(InvalidInputError, match="--until"):
-        choose_trials(trials, "", "tomorrow", None)
-
-
-def test_a_name_that_brings_no_trials_is_refused(tmp_path):
-    with pytest.raises(InvalidInputError, match="brings no trials"):
-        next(read_trials("nowhere:x"))
-
-
-@pytest.mark.parametrize(
-    ("arguments", "code", "said"),
-    [
-        (["evaluate", "--desk", "missing.jsonl", "--policy", "nowhere"], 6, "cannot be read"),
-        (["evaluate", "--desk", "x", "--policy", "p", "--likeness", "0.5"], 2, "does not go with --desk"),
-        (["evaluate", "--export", "x", "--policy", "p", "--target", "0.9"], 2, "does not go with sessions"),
-        (["rehearse", "--desk", "missing.jsonl", "--policy", "nowhere", "--out", "out.ndjson"], 6, "cannot be read"),
-    ],
-)
-def test_options_and_paths_that_are_wrong_are_named(arguments, code, said, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    told = CliRunner().invoke(app, arguments)
-    assert told.exit_code == code, told.output
-    assert said in " ".join((told.output + str(told.exception)).split()) or code == 6
