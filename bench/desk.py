@@ -84,14 +84,13 @@ def main() -> None:
     told_run = describe_run("numpy", "scipy")
     learned, until = find_day(options.train_until), find_day(options.critic_until)
     folder = OUT / KEY / REVISION
-    if options.evaluate_only:
-        before = json.loads(options.output.read_text())
-        made = {"learned_at": before.get("learned_at", before["commit"])}
-        made |= {name: before[name] for name in ("policy", "feedback", "critic")}
+    if options.evaluate_only:  # what was learned, and what was found at other targets, stays as that run left it
+        result = json.loads(options.output.read_text())
     else:
-        made = learn(options.sgd, folder, learned, until)
+        result = {**told_run, **learn(options.sgd, folder, learned, until), "by_target": {}}
     figures = evaluate(options.targets, options.sgd, folder, until, find_day(options.until))
-    options.output.write_text(json.dumps({**told_run, **made, "by_target": figures}, indent=2) + "\n")
+    result["by_target"] |= {target: {"commit": told_run["commit"], **figure} for target, figure in figures.items()}
+    options.output.write_text(json.dumps(result, indent=2) + "\n")
     for target, figure in figures.items():
         rate, right = figure["automation_rate"], figure["resolution_correctness"]["unattended"]
         print(f"target {target}: {rate['share']:.1%} of {rate['n']} sessions with nobody asked, {right['share']} right")
