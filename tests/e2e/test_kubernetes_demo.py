@@ -17,6 +17,8 @@ ROOT = Path(__file__).resolve().parents[2]
 LIMIT_SECONDS = 1500
 PLAY_SECONDS = 1080
 """More than the demo needs: it ends by itself once the whole walk is done."""
+WITH_IT_SECONDS = 30.0
+"""What falls within that of a breach may have fallen with it; what it took with it would within a few."""
 
 
 def kubectl(*words: str) -> str:
@@ -66,9 +68,14 @@ def test_it_climbs_back_on_evidence_newer_than_the_breach(clusters):
 
 
 def test_its_neighbours_are_untouched(clusters):
+    """Nobody falls with it. Bookings, certified within a point of its target, may fall later, on its own labels."""
+    tipped = clusters["information"]["breaches"][0]["tipped_at"]
     for name in ("bookings", "long-tail"):
-        assert clusters[name]["breaches"] == []
+        assert [one for one in clusters[name]["breaches"] if abs(one["tipped_at"] - tipped) < WITH_IT_SECONDS] == []
+        for one in clusters[name]["breaches"]:
+            assert (one["guardrail"], one["changed_at"]) == ("precision-alarm", None)
     assert stages(clusters["long-tail"])[-1] in ("Logging", "Copilot")
+    assert clusters["long-tail"]["breaches"] == []
 
 
 def test_nothing_ran_without_leave_or_twice(report):
