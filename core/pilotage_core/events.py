@@ -133,6 +133,16 @@ class SessionClosed(msgspec.Struct, frozen=True, tag="session_closed", forbid_un
     closing: Closing
 
 
+class ResolutionJudged(msgspec.Struct, frozen=True, tag="resolution_judged", forbid_unknown_fields=True):
+    """How a closed case came out: whether what was to be done was, and nothing else. Told once it is known.
+
+    `by` says who or what found out (the BPM's books, a second look); never who ended the session.
+    """
+
+    right: bool
+    by: str
+
+
 Happening = (
     SessionOpened
     | ScreenShown
@@ -142,6 +152,7 @@ Happening = (
     | OutcomeReported
     | SessionReviewed
     | SessionClosed
+    | ResolutionJudged
 )
 
 

@@ -18,6 +18,7 @@ from pilotage_core.events import (
     MessagePosted,
     Outcome,
     OutcomeReported,
+    ResolutionJudged,
     ScreenShown,
     SessionClosed,
     SessionOpened,
@@ -29,8 +30,8 @@ MESSAGES_KEPT = 30
 """Chat messages in a state: the paper's window (section 3)."""
 
 NO_SCREEN = Screen(name="")
-AFTER_THE_END = (OutcomeReported, SessionReviewed)
-"""What may still come once a session is closed: what ran is counted however late it is told."""
+AFTER_THE_END = (OutcomeReported, SessionReviewed, ResolutionJudged)
+"""What may still come once a session is closed: what ran, and what became of it, is counted however late it is told."""
 
 
 class Message(msgspec.Struct, frozen=True):
@@ -48,7 +49,7 @@ class State(msgspec.Struct, frozen=True):
     those that left the window included. `idle_actions` counts actions since the screen or the customer last changed;
     `repeats` counts how often in a row the last action met the same screen digest. `done` are the proposals that were
     reported done: a second report changes nothing. A fault is the screen's (`screen.fault`), and stays until another
-    screen is shown.
+    screen is shown. `resolved` is the first word on how it came out.
     """
 
     version: int = 0
@@ -67,6 +68,7 @@ class State(msgspec.Struct, frozen=True):
     reviewed: bool = False
     done: tuple[str, ...] = ()
     closing: Closing | None = None
+    resolved: bool | None = None
 
     @property
     def is_open(self) -> bool:
@@ -164,6 +166,12 @@ def fold_event(state: State, event: Event, ordered: Action | None = None) -> Sta
             return msgspec.structs.replace(after, reviewed=data.approved)
         case SessionClosed():
             return msgspec.structs.replace(after, closing=data.closing)
+        case ResolutionJudged():
+            if state.closing is None:
+                raise InvalidEventError("the session is open", where="data.type", remedy="send session_closed first")
+            if not data.by.strip():
+                raise InvalidEventError("nobody says so", where="data.by", remedy="send who or what found out")
+            return msgspec.structs.replace(after, resolved=data.right if state.resolved is None else state.resolved)
 
 
 def _with_message(state: State, author: Author, text: str) -> State:

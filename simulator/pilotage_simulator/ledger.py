@@ -14,6 +14,7 @@ import msgspec
 
 from pilotage_core.actions import Action
 from pilotage_core.errors import InvalidInputError
+from pilotage_core.events import Closing
 from pilotage_core.stage import Stage
 from pilotage_core.wire import BY_PERMIT
 
@@ -61,7 +62,11 @@ class OrderReceived(msgspec.Struct, frozen=True, tag="order", omit_defaults=True
 
 
 class SessionEnded(msgspec.Struct, frozen=True, tag="session_ended", omit_defaults=True):
-    """A session is over. Seconds are the operator's: without any help, and as spent; looks and accepts are counted."""
+    """A session is over. Seconds are the operator's: without any help, and as spent.
+
+    `looks`, `accepts` and `acts` (what they did themselves) are counted. `right`: how it came out by the BPM's own
+    books; None where nothing is booked that could tell.
+    """
 
     at: str
     session_id: str
@@ -78,6 +83,14 @@ class SessionEnded(msgspec.Struct, frozen=True, tag="session_ended", omit_defaul
     critical_actions: int = 0
     executed_critical: int = 0
     changed: bool = False
+    acts: int = 0
+    right: bool | None = None
+
+    @property
+    def is_unattended(self) -> bool:
+        """Whether nobody was asked anything and nobody did anything, to the end. A transfer is another's to finish."""
+        touched = self.looks or self.acts or self.reviews
+        return self.closing == Closing.CLOSED and not touched
 
 
 Entry = SessionBegun | OrderReceived | SessionEnded

@@ -1,4 +1,4 @@
-"""`pilotage-simulate`: play STAR dialogues as sessions of a BPM against a gateway, or write them down as records."""
+"""`pilotage-simulate`: play dialogues of STAR or of the desk against a gateway, or write them down as records."""
 
 import asyncio
 import signal
@@ -12,19 +12,21 @@ import msgspec
 import typer
 
 from pilotage_core.errors import InvalidInputError, PilotageError
-from pilotage_simulator.bpm import Bpm
+from pilotage_simulator.adapter import Bpm
 from pilotage_simulator.client import HttpGateway
 from pilotage_simulator.desk.clerk import PEOPLE, PERFECT
 from pilotage_simulator.desk.outcome import summarise
 from pilotage_simulator.desk.play import play
 from pilotage_simulator.desk.sgd import SCHEMA_FILE, LeftOut, read_dialogues, read_schema
+from pilotage_simulator.desk.world import DeskWorld
 from pilotage_simulator.ledger import Ledger, count_unsafe, mend_ledger, read_ledger
 from pilotage_simulator.pacer import ControllerWishes, Pacer
 from pilotage_simulator.plan import ChangePoint, Plan, read_plan
-from pilotage_simulator.play import Played, Run, deal_scripts, describe_assumptions
+from pilotage_simulator.play import Played, Run, deal_cases, describe_assumptions
 from pilotage_simulator.recording import ALL_DOMAINS, View, read_star_records
 from pilotage_simulator.screens import SCHEMAS
-from pilotage_simulator.star import Star, find_star, load_star
+from pilotage_simulator.star import find_star, load_star
+from pilotage_simulator.worlds import StarWorld, World
 from pilotage_simulator.written import write_records
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, help=__doc__)
@@ -42,6 +44,9 @@ def run(
     ledger: Annotated[Path, typer.Option(help="the BPM's own record; dialogues named in it are not played again")],
     controller: Annotated[str, typer.Option(help="URL of the controller, to pace by; empty: always fast")] = "",
     star: Annotated[str, typer.Option(help="folder or file of dialogues; empty: STAR=, else the data set")] = "",
+    desk: Annotated[
+        Path | None, typer.Option(help="play the desk instead: dialogues.jsonl(.gz), with schema.json beside it")
+    ] = None,
     limit: Annotated[int | None, typer.Option(help="sessions to play at most")] = None,
     concurrency: Annotated[int | None, typer.Option(help="sessions at a time; default: the plan's")] = None,
     seed: Annotated[int, typer.Option(help="of the operators' draws")] = 7,
@@ -52,8 +57,8 @@ def run(
     """Play a plan. SIGTERM or SIGINT ends it when the sessions that have begun are over."""
     try:
         chosen = _with_options(read_plan(plan), concurrency, change_cluster, change_at)
-        found = load_star(find_star(star or None))
-        asyncio.run(_run(gateway, controller, chosen, found, ledger, limit, seed, _read_token(token)))
+        world: World = DeskWorld(desk) if desk is not None else StarWorld(load_star(find_star(star or None)))
+        asyncio.run(_run(gateway, controller, chosen, world, ledger, limit, seed, _read_token(token)))
     except PilotageError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from error
@@ -135,13 +140,13 @@ def _read_token(path: Path | None) -> str:
 
 
 async def _run(
-    gateway: str, controller: str, plan: Plan, star: Star, ledger_path: Path, limit: int | None, seed: int, token: str
+    gateway: str, controller: str, plan: Plan, world: World, ledger_path: Path, limit: int | None, seed: int, token: str
 ) -> None:
     began = time.monotonic()
     mend_ledger(ledger_path)
     played = Played(read_ledger(ledger_path))
-    scripts, skipped = deal_scripts(star, plan, played, limit)
-    dealt = ", ".join(f"{key}: {len(found)}" for key, found in scripts.items())
+    cases, skipped = deal_cases(world, plan, played, limit)
+    dealt = ", ".join(f"{key}: {len(found)}" for key, found in cases.items())
     print(f"{dealt} dialogues to play; {len(played.dialogues)} played before, {skipped} with too little in them")
     print(describe_assumptions(plan), flush=True)
     ledger = Ledger(ledger_path)
@@ -149,7 +154,6 @@ async def _run(
         bpm = Bpm(
             gateway=HttpGateway(gateway, http, token),
             ledger=ledger,
-            procedures=star.procedures,
             seed=seed,
             accept_later_probability=plan.accept_later_probability,
             look_seconds=plan.look_seconds,
@@ -158,7 +162,7 @@ async def _run(
             highest_epoch=played.highest_epoch,
         )
         pacer = Pacer(ControllerWishes(controller, http) if controller else None)
-        run_of_plan = Run(bpm, plan, pacer, scripts, played)
+        run_of_plan = Run(bpm, plan, pacer, cases, played)
         loop = asyncio.get_running_loop()
         for signal_number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(signal_number, run_of_plan.stop)

@@ -11,14 +11,12 @@ from collections.abc import Coroutine, Iterable, Mapping
 from pilotage_core.errors import InvalidEventError, UnavailableError
 from pilotage_core.events import Closing
 from pilotage_core.wire import Turn
-from pilotage_simulator.bpm import Bpm, Session
-from pilotage_simulator.change import change_script
-from pilotage_simulator.dialogue import Script, build_script
+from pilotage_simulator.adapter import Bpm
 from pilotage_simulator.ledger import Entry, OrderReceived, SessionBegun, SessionEnded
 from pilotage_simulator.outbox import abandon_session
 from pilotage_simulator.pacer import Pacer
 from pilotage_simulator.plan import Lane, Plan
-from pilotage_simulator.star import Star, read_dialogues
+from pilotage_simulator.worlds import Case, World
 
 PROGRESS_SECONDS = 1.0
 PROGRESS_SECONDS_LOGGED = 10.0
@@ -51,24 +49,24 @@ class Played:
                 self.left_open.pop(entry.session_id, None)
 
 
-def deal_scripts(
-    star: Star, plan: Plan, played: Played, limit: int | None = None
-) -> tuple[dict[str, deque[Script]], int]:
-    """Scripts by process cluster, in the data's order, without those played; and how many dialogues had too little."""
-    dealt: dict[str, deque[Script]] = {lane.process_cluster: deque() for lane in plan.lanes}
+def deal_cases(
+    world: World, plan: Plan, played: Played, limit: int | None = None
+) -> tuple[dict[str, deque[Case]], int]:
+    """Cases by process cluster, in the data's order, without those played; and how many dialogues had too little."""
+    dealt: dict[str, deque[Case]] = {lane.process_cluster: deque() for lane in plan.lanes}
     room = {lane.process_cluster: _find_room(lane, played) for lane in plan.lanes}
     skipped = 0
-    for dialogue in read_dialogues(star.dialogues):
+    for offered in world.list_cases(plan):
         if not any(room.values()) or (limit is not None and sum(map(len, dealt.values())) >= limit):
             break
-        lane = next((lane for lane in plan.lanes if lane.takes(dialogue.domains)), None)
-        if lane is None or not room[lane.process_cluster] or str(dialogue.dialogue_id) in played.dialogues:
+        lane = next((lane for lane in plan.lanes if lane.takes(offered.domains)), None)
+        if lane is None or not room[lane.process_cluster] or offered.dialogue_id in played.dialogues:
             continue
-        script = build_script(dialogue, star.procedures, plan.transfer_share)
-        if script is None:
+        case = offered.build()
+        if case is None:
             skipped += 1
             continue
-        dealt[lane.process_cluster].append(script)
+        dealt[lane.process_cluster].append(case)
         room[lane.process_cluster] -= 1
     return dealt, skipped
 
@@ -81,11 +79,11 @@ def _find_room(lane: Lane, played: Played) -> int:
 class Run:
     """A run of a plan: `stop()` lets sessions that have begun end, and begins no more."""
 
-    def __init__(self, bpm: Bpm, plan: Plan, pacer: Pacer, scripts: dict[str, deque[Script]], played: Played) -> None:
+    def __init__(self, bpm: Bpm, plan: Plan, pacer: Pacer, cases: dict[str, deque[Case]], played: Played) -> None:
         self._bpm = bpm
         self._plan = plan
         self._pacer = pacer
-        self._scripts = scripts
+        self._cases = cases
         self._begun = Counter(played.by_process_cluster)
         self._changed = set(played.changed)
         self._slots = asyncio.Semaphore(plan.concurrency)
@@ -139,13 +137,13 @@ class Run:
             task.cancel()
 
     async def _play_lane(self, lane: Lane) -> None:
-        scripts = self._scripts[lane.process_cluster]
-        while scripts and not self._stopping.is_set():
+        cases = self._cases[lane.process_cluster]
+        while cases and not self._stopping.is_set():
             if not await self._comes_before_stop(self._pacer.turn(lane)):
                 return
             if not await self._comes_before_stop(self._slots.acquire()):
                 return
-            task = asyncio.create_task(self._play_session(lane, scripts.popleft()))
+            task = asyncio.create_task(self._play_session(lane, cases.popleft()))
             self._sessions.add(task)
             task.add_done_callback(self._sessions.discard)
 
@@ -160,19 +158,17 @@ class Run:
         coming.cancel()
         return False
 
-    async def _play_session(self, lane: Lane, script: Script) -> None:
+    async def _play_session(self, lane: Lane, case: Case) -> None:
         key = lane.process_cluster
         try:
             self._begun[key] += 1
             changed = key in self._changed or self._pacer.is_changed(lane, self._begun[key])
             if changed:
                 self._changed.add(key)
-                script = change_script(script, self._bpm.procedures)
-            ended = await Session(self._bpm, f"star-{script.dialogue_id}", key, script, changed).play()
-            self._count(key, ended)
+            self._count(key, await case.build_session(self._bpm, key, changed=changed).play())
         except InvalidEventError as error:
             self.refused[key] += 1
-            print(f"\nsession star-{script.dialogue_id} was refused: {error}", file=sys.stderr, flush=True)
+            print(f"\nsession {case.session_id} was refused: {error}", file=sys.stderr, flush=True)
         finally:
             self._slots.release()
 
@@ -198,7 +194,7 @@ class Run:
             stage = self._stages.get(key, "-")
             mark = " changed" if key in self._changed else ""
             pace = "" if self._pacer.is_wanted(key) else " trickling"
-            parts.append(f"{key} {self.ended[key]}/{self.ended[key] + len(self._scripts[key])} {stage}{mark}{pace}")
+            parts.append(f"{key} {self.ended[key]}/{self.ended[key] + len(self._cases[key])} {stage}{mark}{pace}")
         line = " · ".join(parts)
         line += f" · {self.posts} posts"
         if self._pacer.fault:

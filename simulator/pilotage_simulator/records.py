@@ -17,11 +17,12 @@ from pilotage_core.reading import read_screen
 from pilotage_core.record import SessionRecord
 from pilotage_core.stage import Stage
 from pilotage_core.wire import PostEvents, Turn
-from pilotage_simulator.bpm import Bpm, Session
+from pilotage_simulator.adapter import Bpm
+from pilotage_simulator.bpm import Session
 from pilotage_simulator.change import change_script
 from pilotage_simulator.dialogue import build_script
 from pilotage_simulator.ledger import Ledger
-from pilotage_simulator.screens import SCHEMAS
+from pilotage_simulator.screens import SCHEMAS, Renderer
 from pilotage_simulator.star import find_star, load_star, read_dialogues
 
 FIRST_SESSION = datetime(2026, 1, 1, tzinfo=UTC)
@@ -73,7 +74,8 @@ def records_from_star(
     star = load_star(find_star(str(path) if path else None))
     wanted, clock, number = set(domains), _Clock(), 0
     with tempfile.TemporaryDirectory() as folder, asyncio.Runner() as runner:
-        bpm = Bpm(_Recorder(process_cluster), Ledger(Path(folder) / "ledger.jsonl"), star.procedures, now=clock.now)
+        bpm = Bpm(_Recorder(process_cluster), Ledger(Path(folder) / "ledger.jsonl"), now=clock.now)
+        renderer = Renderer(star.procedures)
         for dialogue in read_dialogues(star.dialogues):
             if limit is not None and number >= limit:
                 return
@@ -87,7 +89,7 @@ def records_from_star(
                 script = change_script(script, star.procedures)
             clock.moment = FIRST_SESSION + number * BETWEEN_SESSIONS
             recorder = bpm.gateway = _Recorder(process_cluster)
-            runner.run(Session(bpm, f"star-{script.dialogue_id}", process_cluster, script).play())
+            runner.run(Session(bpm, f"star-{script.dialogue_id}", process_cluster, script, renderer).play())
             events = tuple(recorder.events)
             yield SessionRecord(
                 f"star-{script.dialogue_id}", process_cluster, events[0].at, events, closed_at=events[-1].at

@@ -59,7 +59,7 @@ class Renderer:
     """Renders the screens of one set of procedures."""
 
     def __init__(self, procedures: Mapping[str, Procedure]) -> None:
-        self._procedures = procedures
+        self.procedures = procedures
         self._nav = "".join(
             f'<button type="button" class="procedure" data-control-id="procedure:{escape(name)}">'
             f"{escape(_title(name))}</button>"
@@ -77,7 +77,7 @@ class Renderer:
         announcement: str,
     ) -> str:
         """One screen. `results` newest first; `chosen` is the one whose facts are shown."""
-        opened = self._procedures.get(procedure)
+        opened = self.procedures.get(procedure)
         title = _title(procedure) if opened else "Search"
         facts = _render_facts(procedure if opened else "", chosen)
         rows = "".join(_render_row(number, result) for number, result in enumerate(results[:ROWS_SHOWN], start=1))

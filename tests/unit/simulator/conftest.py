@@ -29,12 +29,13 @@ from pilotage_core.reading import read_screen
 from pilotage_core.stage import Stage
 from pilotage_core.walk import SessionWalk, is_decision_point
 from pilotage_core.wire import Order, PostEvents, Problem, ProposalCard, Turn
-from pilotage_simulator.bpm import Bpm, Session
+from pilotage_simulator.adapter import Bpm
+from pilotage_simulator.bpm import Session
 from pilotage_simulator.case import Case
 from pilotage_simulator.client import SequenceConflict
 from pilotage_simulator.dialogue import Script, StepKind, build_script
 from pilotage_simulator.ledger import Ledger, OrderReceived, read_ledger
-from pilotage_simulator.screens import SCHEMAS
+from pilotage_simulator.screens import SCHEMAS, Renderer
 from pilotage_simulator.star import SHARED, Dialogue, FormInput, Procedure
 
 CITY = FormInput("City", "City", "Categorical", ("Detroit", "Boston"), True)
@@ -268,8 +269,8 @@ def play(tmp_path: Path) -> Callable[..., Any]:
 
     async def _play(script: Script, gateway: FakeGateway, **options: Any) -> Played:
         path = tmp_path / "ledger.jsonl"
-        bpm = Bpm(gateway, Ledger(path), PROCEDURES, **options)
-        session = Session(bpm, "s-1", "star/information", script)
+        bpm = Bpm(gateway, Ledger(path), **options)
+        session = Session(bpm, "s-1", "star/information", script, Renderer(PROCEDURES))
         gateway.case = session.case
         await session.play()
         bpm.ledger.close()

@@ -7,7 +7,7 @@ from pilotage_core.events import FeedbackGiven, Grade, Outcome, OutcomeReported,
 from pilotage_core.gate import Decision
 from pilotage_core.permit import FenceFault
 from pilotage_core.stage import Stage
-from pilotage_simulator import bpm as bpm_module
+from pilotage_simulator import adapter as adapter_module
 from pilotage_simulator import outbox as outbox_module
 from pilotage_simulator.ledger import count_unsafe, read_ledger
 from pilotage_simulator.star import COMMON_REPLIES
@@ -71,7 +71,7 @@ async def test_a_proposal_that_the_wizard_did_next_is_accepted_and_executed_once
     assert all(order.strict and order.executed and order.authorised_by == "w-1" for order in played.orders)
     assert [control for control in controls(gateway) if not control.startswith("input:")] == []
     assert gateway.reviews == []
-    assert gateway.all_of(FeedbackGiven)[0].active_seconds == bpm_module.LOOK_SECONDS + bpm_module.ACCEPT_SECONDS
+    assert gateway.all_of(FeedbackGiven)[0].active_seconds == adapter_module.LOOK_SECONDS + adapter_module.ACCEPT_SECONDS
 
 
 async def test_a_wrong_proposal_is_rejected_and_the_wizards_action_done(fx, script, play):
@@ -218,7 +218,7 @@ async def test_a_key_runs_once_however_often_it_is_ordered(fx, script, play):
 async def test_without_a_gateway_the_operator_goes_on_and_every_event_arrives_once_and_in_order(
     fx, script, play, failure, monkeypatch
 ):
-    monkeypatch.setattr(bpm_module, "PATIENCE_POSTS", 0)
+    monkeypatch.setattr(adapter_module, "PATIENCE_POSTS", 0)
     gateway = fx.FakeGateway(lambda case: None, Stage.LOGGING)
     setattr(gateway, failure, 6)
     played = await play(script, gateway)

@@ -10,12 +10,13 @@ from pilotage_core.events import Closing, SessionClosed
 from pilotage_core.stage import Stage
 from pilotage_core.wire import Pace
 from pilotage_simulator import play as play_module
-from pilotage_simulator.bpm import Bpm
+from pilotage_simulator.adapter import Bpm
 from pilotage_simulator.ledger import Ledger, SessionBegun, SessionEnded, read_ledger
 from pilotage_simulator.pacer import Pacer
 from pilotage_simulator.plan import ChangePoint, Lane, Plan, read_plan
-from pilotage_simulator.play import Played, Run, deal_scripts, describe_assumptions
+from pilotage_simulator.play import Played, Run, deal_cases, describe_assumptions
 from pilotage_simulator.star import Star, load_star
+from pilotage_simulator.worlds import StarWorld
 
 INFORMATION = Lane("star/information", ("weather", "trivia", "spaceship", "bank"), limit=8)
 TAIL = Lane("star/long-tail", limit=4)
@@ -50,9 +51,9 @@ def gateways(fx):
 
 async def play(star, gateways, path, plan=PLAN, pacer=None, before=lambda run: None):
     played = Played(read_ledger(path))
-    scripts, _ = deal_scripts(star, plan, played)
+    scripts, _ = deal_cases(StarWorld(star), plan, played)
     ledger = Ledger(path)
-    run = Run(Bpm(gateways, ledger, star.procedures), plan, pacer or Pacer(None), scripts, played)
+    run = Run(Bpm(gateways, ledger), plan, pacer or Pacer(None), scripts, played)
     before(run)
     await run.play()
     ledger.close()
@@ -91,16 +92,16 @@ async def test_sessions_that_a_killed_run_left_open_are_abandoned_where_their_ev
     ledger.close()
     gateway = fx.FakeGateway(lambda case: None)
     script = fx.script_of(fx.TWO_FORECASTS)
-    bpm = Bpm(gateway, Ledger(tmp_path / "other.jsonl"), fx.PROCEDURES)
-    session = fx.Session(bpm, "s-open", "star/information", script)
+    bpm = Bpm(gateway, Ledger(tmp_path / "other.jsonl"))
+    session = fx.Session(bpm, "s-open", "star/information", script, fx.Renderer(fx.PROCEDURES))
     session._begin()
-    await session._post()
+    await session._adapter.post()
     gateways.sessions["s-open"] = gateway
     gateways.refuse.add("s-unknown")
     played = Played(read_ledger(path))
     assert set(played.left_open) == {"s-open", "s-unknown"}
     again = Ledger(path)
-    run = Run(Bpm(gateways, again, star.procedures), PLAN, Pacer(None), {}, played)
+    run = Run(Bpm(gateways, again), PLAN, Pacer(None), {}, played)
     await run.close_abandoned(played.left_open)
     again.close()
     assert gateway.walk.state.closing is Closing.ABANDONED
@@ -108,8 +109,8 @@ async def test_sessions_that_a_killed_run_left_open_are_abandoned_where_their_ev
 
 
 async def test_a_refused_session_is_counted_and_the_others_go_on(star, gateways, tmp_path, capsys):
-    scripts, _ = deal_scripts(star, PLAN, Played([]))
-    gateways.refuse = {f"star-{scripts['star/information'][0].dialogue_id}"}
+    scripts, _ = deal_cases(StarWorld(star), PLAN, Played([]))
+    gateways.refuse = {scripts["star/information"][0].session_id}
     run = await play(star, gateways, tmp_path / "l.jsonl")
     assert (run.ended["star/information"], run.refused["star/information"]) == (7, 1)
     assert "was refused: 422: no" in capsys.readouterr().err
