@@ -16,6 +16,7 @@ from pilotage_operator.public import (
     Pipeline,
     ProcessClusterSpec,
     ProcessClusterStatus,
+    SessionsStatus,
     TauStatus,
     Transition,
     UnmetStatus,
@@ -78,6 +79,7 @@ def explain_process_cluster(name: str, spec: ProcessClusterSpec, status: Process
         _supervision(spec, status),
         _making(status.pipeline, now),
         _thresholds(status),
+        _sessions(status.sessions, status.ends),
         _guardrails(status.guardrails, now),
         _history(status.transitions),
     ]
@@ -168,6 +170,19 @@ def _thresholds(status: ProcessClusterStatus) -> Iterator[str]:
         yield from tau_in_words(stratum, tau)
     if not status.tau:
         yield "No τ is certified: every critical action is proposed, none runs by itself."
+
+
+def _sessions(sessions: SessionsStatus | None, ends: str) -> Iterator[str]:
+    """Who ends sessions, and what is certified of those that run by themselves."""
+    if sessions is None:
+        return
+    who = "the model ends them, but for a share that people review" if ends == "Model" else "people end them"
+    verb = "is" if sessions.certified else "is not"
+    yield f"Whole sessions: {who}. It {verb} certified that {float(sessions.target):.0%} of those nobody is asked about"
+    yield (
+        f"  come out right: {sessions.wrong} of {sessions.unasked} came out wrong since Calibration began, so at least "
+        f"{float(sessions.bound or 0):.1%} do."
+    )
 
 
 def tau_in_words(stratum: str, tau: TauStatus) -> Iterator[str]:

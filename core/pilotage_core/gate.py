@@ -147,6 +147,18 @@ def decide_gate(facts: GateFacts, rules: tuple[Line, ...] = RULES) -> GateVerdic
     return GateVerdict(decision, reason, explain_line(facts, reason))
 
 
+def find_look(facts: GateFacts, audit_share: float, review_share: float) -> tuple[float, bool]:
+    """How likely an action that would be executed is looked at, and whether that is drawn before it runs.
+
+    Where people end sessions, every action is drawn for by itself (`audit_share`). Where they end by themselves, asking
+    before each audited action would leave (1 − a)^11 of the sessions whole: there the draw is for the session, at its
+    ending (`review_share`), and who reviews an ending looks at all that ran. An `audit_share` of 1 asks before all.
+    """
+    if facts.finalizing_by_human or facts.stage is not Stage.AUTOMATION or audit_share >= 1.0:
+        return audit_share, True
+    return review_share, facts.action_class.finalizing
+
+
 def decide_accept(facts: GateFacts) -> GateVerdict:
     """Whether an action that an operator accepted may be ordered now."""
     return decide_gate(facts, ACCEPT_RULES)

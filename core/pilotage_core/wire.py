@@ -144,6 +144,7 @@ class PairRef(msgspec.Struct, frozen=True, omit_defaults=True):
 class Leave(msgspec.Struct, frozen=True, omit_defaults=True):
     """What one process cluster may do now: an entry of the snapshot.
 
+    `review_share` of the endings are put to an operator for ever, where they are not all (`finalizing_by_human`).
     `shorter_ms` is how much sooner than the permit its leave ends: a gate's ttl shortens its own clusters' alone.
     """
 
@@ -160,6 +161,7 @@ class Leave(msgspec.Struct, frozen=True, omit_defaults=True):
     suspended: bool = False
     screens: tuple[ScreenSchema, ...] = ()
     shorter_ms: int = 0
+    review_share: float = 1.0
 
     @property
     def key(self) -> str:

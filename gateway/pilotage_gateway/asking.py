@@ -15,7 +15,7 @@ from pilotage_core.actions import Action, ActionClass, classify_action, is_legal
 from pilotage_core.certificate import ScoreSource
 from pilotage_core.dialog import DEFAULT_FORMAT, DialogFormat, encode_judged
 from pilotage_core.errors import InvalidActionError
-from pilotage_core.gate import GateFacts, GateVerdict, Reason, decide_gate
+from pilotage_core.gate import GateFacts, GateVerdict, Reason, decide_gate, find_look
 from pilotage_core.proposal import build_action_schema, find_fault, read_reply
 from pilotage_core.record import ProposalRecord
 from pilotage_core.score import CRITIC_ALONE, find_score
@@ -162,16 +162,29 @@ def find_tau(leave: Leave, pair: PairRef, stratum: str) -> float | None:
     return certificate.tau if same_pair and same_score and digests.prompt_format == pair.dialog.digest else None
 
 
+class Look(msgspec.Struct, frozen=True):
+    """How likely an action that would be executed is looked at, and the draw u where one is made before it runs."""
+
+    share: float = 1.0
+    draw: float | None = None
+
+
+NO_DRAW = Look()
+
+
 def decide_with_audit(
-    facts: GateFacts, audit_share: float, draw: Callable[[], float] = random.random
-) -> tuple[GateFacts, GateVerdict, float | None]:
-    """The gate's verdict; where it would execute a certified action, after the audit draw u, which is returned too."""
+    facts: GateFacts, leave: Leave, draw: Callable[[], float] = random.random
+) -> tuple[GateFacts, GateVerdict, Look]:
+    """The gate's verdict; where it would execute a certified action, after the audit draw that is due."""
     verdict = decide_gate(facts)
     if verdict.reason is not Reason.CERTIFIED:
-        return facts, verdict, None
+        return facts, verdict, NO_DRAW
+    share, is_drawn = find_look(facts, leave.audit_share, leave.review_share)
+    if not is_drawn:
+        return facts, verdict, Look(share)
     u = draw()
-    facts = msgspec.structs.replace(facts, audit=u < audit_share)
-    return facts, decide_gate(facts), u
+    facts = msgspec.structs.replace(facts, audit=u < share)
+    return facts, decide_gate(facts), Look(share, u)
 
 
 def build_proposal(

@@ -30,6 +30,9 @@ COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "corrections": ("Critical actions done unattended that were corrected or rejected in review, each once", PAIR),
     "finalizations_reviewed": ("Finalization reviews of sessions with critical actions done unattended", PAIR),
     "finalizations_rejected": ("Finalization reviews that rejected such a session", PAIR),
+    "sessions_judged": ("Closed sessions of which it is known how they came out", ("process_cluster", "right")),
+    "sessions_unasked": ("Judged sessions that nobody was asked about before their ending", PAIR),
+    "sessions_unasked_wrong": ("Those of them that came out wrong, or whose ending an operator refused", PAIR),
     "labels": ("Labels", (*PAIR, "stratum", "accepted")),
     "model_errors": ("Failed calls of a policy or critic", (*PAIR, "model")),
 }
@@ -81,6 +84,8 @@ class Metrics:
         self.counters["demonstration_sessions"].labels(process_cluster=leave.key)
         for outcome in Outcome:
             self.counters["outcomes"].labels(process_cluster=leave.key, outcome=outcome.value)
+        for right in ("true", "false"):
+            self.counters["sessions_judged"].labels(process_cluster=leave.key, right=right)
         for by in ("permit", "operator"):
             self.counters["orders"].labels(process_cluster=leave.key, by=by)
         for stage in Stage:

@@ -8,12 +8,14 @@ from pilotage_core.events import (
     FeedbackGiven,
     Outcome,
     OutcomeReported,
+    ResolutionJudged,
     SessionClosed,
     SessionReviewed,
     Verdict,
 )
 from pilotage_core.gate import Decision
 from pilotage_core.record import ProposalRecord
+from pilotage_core.resolution import Resolution, judge_resolution
 from pilotage_core.stage import Stage
 from pilotage_core.wire import Leave
 from pilotage_gateway.metrics import Metrics
@@ -46,6 +48,7 @@ def plan_post(session: LiveSession, events: Sequence[Event], at: str, leave: Lea
     post.reviews = _find_reviews(session, events)
     post.accepted = _find_accepted(session, events, post)
     _plan_session(session, events, post, leave, stage)
+    post.resolution = _find_resolution(session, events)
     post.labels = _find_labels(session, events, str(post.session_changes.get("closed_at", session.closed_at)))
     return post
 
@@ -133,6 +136,23 @@ def _plan_session(
         changes.update(closed_at=post.received_at, closed_stage=stage.value, closed_pair=pair)
 
 
+def _find_resolution(session: LiveSession, events: Sequence[Event]) -> Resolution | None:
+    """How the case came out, where these events are the first to tell."""
+    told = next((event.data for event in events if isinstance(event.data, ResolutionJudged)), None)
+    if told is None or session.state.resolved is not None:
+        return None
+    given = (event.data for event in (*session.verdicts, *events) if isinstance(event.data, FeedbackGiven))
+    acts = (event.sequence for event in events if isinstance(event.data, ActionTaken))
+    closings = (event.data.closing for event in events if isinstance(event.data, SessionClosed))
+    return judge_resolution(
+        session.proposals.values(),
+        {feedback.proposal_id: feedback.verdict for feedback in given},
+        first_act=session.first_act if session.first_act is not None else next(acts, None),
+        closing=session.state.closing or next(closings, None),
+        right=told.right,
+    )
+
+
 def _find_labels(session: LiveSession, events: Sequence[Event], closed_at: str) -> list[NewLabel]:
     verdicts = [*session.verdicts, *(event for event in events if isinstance(event.data, VERDICTS))]
     said: dict[tuple[str, bool], Verdict] = {}
@@ -193,8 +213,18 @@ def _count(session: LiveSession, post: PostWrite, metrics: Metrics) -> None:
         metrics.count("finalizations_reviewed", **key, pair=review.pair)
         if not review.approved:
             metrics.count("finalizations_rejected", **key, pair=review.pair)
+    if post.resolution is not None:
+        _count_resolution(key, post.resolution, metrics)
     if "closed_at" in post.session_changes:
         _count_closed(session, post, metrics)
+
+
+def _count_resolution(key: dict[str, str], resolution: Resolution, metrics: Metrics) -> None:
+    metrics.count("sessions_judged", **key, right=str(resolution.right).lower())
+    if resolution.unasked:
+        metrics.count("sessions_unasked", **key, pair=resolution.pair)
+        if not resolution.right:
+            metrics.count("sessions_unasked_wrong", **key, pair=resolution.pair)
 
 
 def _count_closed(session: LiveSession, post: PostWrite, metrics: Metrics) -> None:

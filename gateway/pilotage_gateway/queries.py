@@ -269,6 +269,7 @@ def _by(*columns: object) -> list[object]:
 
 
 _s, _p, _l, _d, _r, _c = t.sessions.c, t.proposals.c, t.labels.c, t.decisions.c, t.reviews.c, t.corrections.c
+_u = t.resolutions.c
 _told_reason = case((_d.decision == Decision.PROPOSE.value, PROPOSED), else_=_d.reason)
 _ordered_by = case((t.intents.c.authorised_by == BY_PERMIT, BY_PERMIT), else_="operator")
 _unattended = and_(_p.executed, _p.decision == "execute")
@@ -316,6 +317,15 @@ _COUNTS = {
     "finalizations_rejected": select(_r.process_cluster, _r.pair, func.count().label("n"))
     .where(~_r.approved)
     .group_by(_r.process_cluster, _r.pair),
+    "sessions_judged": select(_u.process_cluster, _u.right, func.count().label("n")).group_by(
+        _u.process_cluster, _u.right
+    ),
+    "sessions_unasked": select(_u.process_cluster, _u.pair, func.count().label("n"))
+    .where(_u.unasked)
+    .group_by(_u.process_cluster, _u.pair),
+    "sessions_unasked_wrong": select(_u.process_cluster, _u.pair, func.count().label("n"))
+    .where(_u.unasked, ~_u.right)
+    .group_by(_u.process_cluster, _u.pair),
     "labels": select(_l.process_cluster, _l.pair, _l.stratum, _l.accepted, func.count().label("n")).group_by(
         _l.process_cluster, _l.pair, _l.stratum, _l.accepted
     ),

@@ -10,14 +10,14 @@ from pilotage_core.record import DecisionRecord, ProposalRecord
 from pilotage_core.stage import Stage
 from pilotage_core.wire import BY_PERMIT, Leave
 from pilotage_gateway import writes
-from pilotage_gateway.asking import Asked, build_proposal
+from pilotage_gateway.asking import NO_DRAW, Asked, Look, build_proposal
 from pilotage_gateway.posts import build_key
 from pilotage_gateway.sessions import Intent, LiveSession
 
 
 @dataclass(frozen=True, slots=True)
 class Ruling:
-    """What the gate was asked and said, and under what authority. `audit_draw` is u, where one was drawn."""
+    """What the gate was asked and said, and under what authority."""
 
     session: LiveSession
     leave: Leave
@@ -29,7 +29,7 @@ class Ruling:
     snapshot_digest: str
     epoch: int
     remaining_ms: int = 0
-    audit_draw: float | None = None
+    look: Look = NO_DRAW
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +61,7 @@ def write_ruling(connection: Connection, ruling: Ruling) -> Ruled:
 
 
 def _build_record(ruling: Ruling, facts: GateFacts, verdict: GateVerdict) -> DecisionRecord:
-    asked, leave, dialog = ruling.asked, ruling.leave, ruling.session.walk.dialog
-    propensity = 1.0 if ruling.audit_draw is None else leave.audit_share
+    asked, leave, look, dialog = ruling.asked, ruling.leave, ruling.look, ruling.session.walk.dialog
     return DecisionRecord(
         session_id=ruling.session.session_id,
         process_cluster=leave.key,
@@ -70,14 +69,14 @@ def _build_record(ruling: Ruling, facts: GateFacts, verdict: GateVerdict) -> Dec
         pair=asked.pair.revision,
         facts=facts,
         verdict=verdict,
-        proposal=build_proposal(ruling.session, asked, facts, verdict, ruling.stage, propensity, ruling.at),
+        proposal=build_proposal(ruling.session, asked, facts, verdict, ruling.stage, look.share, ruling.at),
         critic=asked.critic,
         confidence=asked.confidence,
         snapshot_digest=ruling.snapshot_digest,
         epoch=ruling.epoch,
         permit_remaining_ms=ruling.remaining_ms,
-        audit_draw=ruling.audit_draw,
-        audit_share=leave.audit_share,
+        audit_draw=look.draw,
+        audit_share=leave.audit_share if look.draw is None else look.share,
         trimmed_chars=sum(trim.chars for trim in dialog.trims),
         cut_chars=sum(cut.chars for cut in dialog.cuts),
         detail=asked.detail,

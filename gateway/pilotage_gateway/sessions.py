@@ -61,8 +61,8 @@ class LiveSession:
     `moved_version` is the state version after the last event that was not a verdict: a proposal made in it or later is
     current. `verdicts` are the feedback and review events so far: labels are read off them. `labelled` are proposals
     that have one, as proposed (False) and as reviewed (True). `event_ids` has the sequence and content digest of every
-    event. `handed_off` is why the operator has the wheel. `last_turn` is the answer to the last post, whose events
-    ended at `last_turn.sequence`.
+    event. `first_act` is the version in which an operator first acted. `handed_off` is why the operator has the wheel.
+    `last_turn` is the answer to the last post, whose events ended at `last_turn.sequence`.
     """
 
     session_id: str
@@ -80,6 +80,7 @@ class LiveSession:
     moved_version: int = 0
     asked_version: int = -1
     demonstrated: bool = False
+    first_act: int | None = None
     handed_off: str = ""
     closed_at: str = ""
     last_turn: Turn | None = None
@@ -122,6 +123,7 @@ class LiveSession:
         match event.data:
             case ActionTaken(corrects=corrects):
                 self.demonstrated = True
+                self.first_act = event.sequence if self.first_act is None else self.first_act
                 if corrects:
                     self.corrected.add(corrects)
             case FeedbackGiven(proposal_id=proposal_id):

@@ -19,7 +19,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA_VERSION = "0002"
+SCHEMA_VERSION = "0003"
 """The newest file in migrations/versions."""
 
 metadata = MetaData(
@@ -155,6 +155,16 @@ reviews = Table(
     Column("process_cluster", String, nullable=False),
     Column("pair", String, nullable=False),
     Column("approved", Boolean, nullable=False),
+)
+
+resolutions = Table(
+    "resolutions",
+    metadata,
+    Column("session_id", String, ForeignKey("sessions.session_id"), primary_key=True),  # the first word counts
+    Column("process_cluster", String, nullable=False),
+    Column("pair", String, nullable=False),
+    Column("unasked", Boolean, nullable=False),  # resolution.Resolution
+    Column("right", Boolean, nullable=False),
 )
 
 suspensions = Table(

@@ -289,10 +289,10 @@ class Turns:
         facts = asking.gather_facts(
             leave, session, asked, permit_fresh=remaining > 0, suspended=self._is_suspended(leave)
         )
-        facts, verdict, u = asking.decide_with_audit(facts, leave.audit_share)
+        facts, verdict, look = asking.decide_with_audit(facts, leave)
         if facts.action is None and verdict.reason is Reason.NOTHING_PROPOSED:
             return self._turn(session, leave, verdict.decision, verdict.reason, asked.detail)
-        ruled = await self._rule(session, leave, asked, facts, verdict, remaining, u)
+        ruled = await self._rule(session, leave, asked, facts, verdict, remaining, look)
         verdict, proposal = ruled.verdict, ruled.proposal
         if proposal is not None and verdict.decision is Decision.PROPOSE:
             card = ProposalCard(proposal.proposal_id, proposal.action)
@@ -309,7 +309,7 @@ class Turns:
         facts: GateFacts,
         verdict: GateVerdict,
         remaining: int = 0,
-        audit_draw: float | None = None,
+        look: asking.Look = asking.NO_DRAW,
     ) -> Ruled:
         """Store what the gate said, then take it into memory."""
         ruling = Ruling(
@@ -323,7 +323,7 @@ class Turns:
             snapshot_digest=self.permits.snapshot_digest,
             epoch=self.permits.highest_epoch,
             remaining_ms=remaining,
-            audit_draw=audit_draw,
+            look=look,
         )
         stored = False
         try:

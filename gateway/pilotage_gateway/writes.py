@@ -13,6 +13,7 @@ from sqlalchemy import Connection, bindparam, insert, or_, select, update
 from pilotage_core.errors import ConflictError
 from pilotage_core.events import Event, Outcome, OutcomeReported, ScreenShown
 from pilotage_core.record import DecisionRecord, Label, ProposalRecord
+from pilotage_core.resolution import Resolution
 from pilotage_core.stage import Stage
 from pilotage_gateway import tables as t
 from pilotage_gateway.prepared import Prepared, prepare_insert
@@ -65,6 +66,7 @@ class PostWrite:
     reviews: list[Review] = field(default_factory=list)
     session_changes: dict[str, str | bool] = field(default_factory=dict)
     accepted: Intent | None = None
+    resolution: Resolution | None = None
 
 
 _INSERT_SESSION = prepare_insert(t.sessions)
@@ -115,6 +117,8 @@ def write_post(connection: Connection, post: PostWrite) -> bool:
     if post.labels:
         _INSERT_LABEL.run_many(connection, [_label_row(new) for new in post.labels])
     _write_corrections_and_reviews(connection, post)
+    if post.resolution is not None:
+        connection.execute(insert(t.resolutions).values(_resolution_row(post, post.resolution)))
     if post.session_changes:
         mine = t.sessions.c.session_id == post.session_id
         connection.execute(update(t.sessions).where(mine).values(**post.session_changes))
@@ -275,6 +279,16 @@ def _label_row(new: NewLabel) -> dict[str, object]:
         "accepted": label.accepted,
         "reviewed": label.reviewed,
         "body": ENCODE(label),
+    }
+
+
+def _resolution_row(post: PostWrite, resolution: Resolution) -> dict[str, object]:
+    return {
+        "session_id": post.session_id,
+        "process_cluster": post.process_cluster,
+        "pair": resolution.pair,
+        "unasked": resolution.unasked,
+        "right": resolution.right,
     }
 
 

@@ -70,13 +70,18 @@ class EndpointFact:
 
 @dataclass(frozen=True, slots=True)
 class PairCounts:
-    """Counts of what happened under one pair: `executed` unattended critical actions, `corrections` of those."""
+    """Counts of what happened under one pair: `executed` unattended critical actions, `corrections` of those.
+
+    `unasked` are sessions that nobody was asked about before their ending, `unasked_wrong` those that came out wrong.
+    """
 
     calibration_sessions: int = 0
     reviewed: int = 0
     rejected: int = 0
     executed: int = 0
     corrections: int = 0
+    unasked: int = 0
+    unasked_wrong: int = 0
 
 
 @dataclass(frozen=True, slots=True)

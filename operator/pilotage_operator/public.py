@@ -5,6 +5,7 @@ from pilotage_operator.api.process_cluster import ProcessClusterSpec
 from pilotage_operator.api.status import (
     GuardrailReading,
     ProcessClusterStatus,
+    SessionsStatus,
     TauStatus,
     Transition,
     UnmetStatus,
@@ -19,6 +20,7 @@ __all__ = [
     "Pipeline",
     "ProcessClusterSpec",
     "ProcessClusterStatus",
+    "SessionsStatus",
     "TauStatus",
     "Track",
     "Transition",

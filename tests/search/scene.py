@@ -150,6 +150,7 @@ changes = st.fixed_dictionaries(
         "suspended": st.booleans(),
         "tau": st.sampled_from([0.8, 0.99, None]),
         "audit_share": st.sampled_from([0.0, 0.0, 1.0]),
+        "review_share": st.sampled_from([0.0, 0.0, 1.0]),
         "finalizing_by_human": st.booleans(),
         "pair": st.sampled_from(["r1", "r1", "r2"]),
     },

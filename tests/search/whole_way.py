@@ -152,7 +152,8 @@ class WholeWay(Judging, RuleBasedStateMachine):
                 Leave(
                     name="bookings", namespace="star", stage=s.get("stage", Stage.AUTOMATION), pair=pair,
                     certificates=certificates, rules=RULES, finalizing_by_human=s.get("finalizing_by_human", True),
-                    audit_share=s.get("audit_share", 0.0), suspended=s.get("suspended", False), screens=SCHEMAS,
+                    audit_share=s.get("audit_share", 0.0), review_share=s.get("review_share", 0.0),
+                    suspended=s.get("suspended", False), screens=SCHEMAS,
                 ),
             )
         )  # fmt: skip

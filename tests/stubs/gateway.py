@@ -108,6 +108,7 @@ def build_leave(stage: Stage, models_url: str, **changes: Any) -> Leave:
             certificates={"procedure": build_certificate(0.8)},
             rules=RULES,
             audit_share=0.0,
+            review_share=0.0,
             screens=SCREENS,
         ),
         **changes,

@@ -46,6 +46,7 @@ class BuiltIn(StrEnum):
 
     CORRECTIVE_INTERVENTION_RATE = "CorrectiveInterventionRate"
     FINALIZATION_REJECTION_RATE = "FinalizationRejectionRate"
+    UNASKED_WRONG_RATE = "UnaskedWrongRate"
     PRECISION_ALARM = "PrecisionAlarm"
 
 
@@ -78,14 +79,26 @@ class Calibration(ApiModel):
 class FinalizationMode(StrEnum):
     """Who ends a session."""
 
-    HUMAN = "Human"
+    HUMAN = "Human"  # an operator, always
+    AUTO = "Auto"  # the model, in Automation, once its sessions are certified
 
 
 class Finalization(ApiModel):
-    """Who ends a session."""
+    """Who ends a session, and what of sessions has to be certified before a model does.
+
+    The evidence is sessions that nobody was asked about before their ending, and how the BPM says they came out. It is
+    of one pair, and looked at by an anytime-valid bound.
+    """
 
     mode: FinalizationMode = FinalizationMode.HUMAN
-    """Who ends a session."""
+    """Who ends a session. Human: an operator, always. Auto: in Automation the model, while its sessions are certified.
+    """
+    session_target: Target = "0.9"
+    """Share of the sessions that run wholly unattended which has to come out right."""
+    session_delta: Delta = "0.05"
+    """The chance that this certificate is wrong, over all attempts of a process cluster."""
+    review_share: InnerShare = "0.1"
+    """Share of certified endings that is put to an operator for ever, with all that ran before them."""
 
 
 class Guardrail(ApiModel):

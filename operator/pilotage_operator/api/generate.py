@@ -21,6 +21,7 @@ COLUMNS = [
     ("TAU", ".status.tauSummary", "the score a critical action needs, by stratum"),
     ("PRECISION", ".status.precision", "lower confidence bound of the certificate"),
     ("COVERAGE", ".status.coverage", "share of held-out actions at or above tau"),
+    ("ENDS", ".status.ends", "who ends sessions"),
     ("HELD BY", ".status.heldBy", "what holds it below what it has earned"),
 ]
 AGE = {"name": "AGE", "type": "date", "jsonPath": ".metadata.creationTimestamp"}

@@ -82,8 +82,27 @@ class Baseline(StatusModel):
     """Critical actions that ran unattended."""
     corrections: int = 0
     """Corrected ones of those."""
+    unasked: int = 0
+    """Sessions that nobody was asked about before their ending."""
+    unasked_wrong: int = 0
+    """Those of them that came out wrong."""
     label_cursor: int = 0
     """The number of the newest label."""
+
+
+class SessionsStatus(StatusModel):
+    """Sessions that nobody was asked about before their ending, since Calibration began with this pair."""
+
+    target: str
+    """Share of them that has to come out right."""
+    unasked: int = 0
+    """How many there were of which it is known how they came out."""
+    wrong: int = 0
+    """Those that came out wrong."""
+    bound: str = ""
+    """At least this share comes out right, wrong with the gate's δ at most, whenever it is looked at."""
+    certified: bool = False
+    """Whether the bound reaches the target."""
 
 
 class DialogStatus(StatusModel):
@@ -301,6 +320,10 @@ class ProcessClusterStatus(StatusModel):
     """Share of held-out actions at or above τ."""
     permit_epoch: int = 0
     """The epoch of the controller that wrote this."""
+    sessions: SessionsStatus | None = None
+    """What is certified of sessions that nobody is asked about; left out where people end all sessions."""
+    ends: str = ""
+    """Who ends sessions now: Human or Model."""
     metrics: dict[str, str] = Field(default_factory=dict)
     """What the Jobs measured."""
     transitions: Annotated[tuple[Transition, ...], Field(max_length=20)] = ()

@@ -39,6 +39,7 @@ def build_leave(
         audit_share=1.0 if audits_all else float(bundle.gate.calibration.audit_share),
         suspended=spec.suspend,
         screens=bundle.screens,
+        review_share=float(bundle.gate.finalization.review_share),
     )
 
 

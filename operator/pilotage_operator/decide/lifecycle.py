@@ -23,6 +23,7 @@ from pilotage_operator.api.status import (
 from pilotage_operator.decide.guardrails import decide_findings, readings_of
 from pilotage_operator.decide.leave import build_leave
 from pilotage_operator.decide.pipeline import Making, decide_making, restart_making, start_making, wanted_job
+from pilotage_operator.decide.sessions import describe_sessions
 from pilotage_operator.decide.stages import counts_of_pair, read_stage_facts
 from pilotage_operator.decide.summary import describe_tau, least, list_conditions, summarize_tau
 from pilotage_operator.decide.tightening import certificates_in_force, find_tightened
@@ -135,7 +136,15 @@ def _stop_if_acknowledged(making: Making, status: ProcessClusterStatus, now: flo
 def _remembered_counts(status: ProcessClusterStatus) -> CounterFacts:
     """Counts as last seen: they only ever rise, so acting on old ones is acting late, never wrongly."""
     seen, base = status.supervision, status.baseline
-    pair = PairCounts(base.calibration_sessions, base.reviewed, base.rejected, base.executed, base.corrections)
+    pair = PairCounts(
+        base.calibration_sessions,
+        base.reviewed,
+        base.rejected,
+        base.executed,
+        base.corrections,
+        base.unasked,
+        base.unasked_wrong,
+    )
     return CounterFacts(
         sessions=seen.sessions,
         demonstrations=seen.demonstrations,
@@ -158,6 +167,8 @@ def _on_move(moment: Moment, making: Making, decision: StageDecision) -> Making:
             rejected=counts.rejected,
             executed=counts.executed,
             corrections=counts.corrections,
+            unasked=counts.unasked,
+            unasked_wrong=counts.unasked_wrong,
             label_cursor=facts.monitor.cursor if facts.monitor else making.baseline.label_cursor,
         )
         return replace(making, baseline=baseline)
@@ -205,6 +216,8 @@ def _write_status(
             "permit_epoch": moment.facts.permit_epoch,
             "metrics": {name: f"{value:.6g}" for name, value in (making.metrics or {}).items()},
             "transitions": _transitions(before, decision, now),
+            "sessions": describe_sessions(moment.bundle, making, counts_of_pair(moment.counts, making)),
+            "ends": "Model" if not decision.finalizing_by_human else "Human",
             "guardrails": readings_of(moment.bundle.gate, findings),
             "unmet": tuple(UnmetStatus(condition=u.need.value, have=u.have, need=u.wanted) for u in decision.unmet),
             "conditions": list_conditions(before, making, decision, now),

@@ -11,6 +11,7 @@ from pilotage_operator.api.status import ProcessClusterStatus, read_time
 from pilotage_operator.decide.evidence import standing_certificates
 from pilotage_operator.decide.guardrails import find_breaches, find_not_healthy, has_missing_data
 from pilotage_operator.decide.pipeline import Making
+from pilotage_operator.decide.sessions import are_sessions_certified
 from pilotage_operator.facts import Bundle, CounterFacts, Facts, PairCounts
 
 FLAP_WINDOW_SECONDS = 86_400.0
@@ -67,6 +68,7 @@ def read_stage_facts(
         ),
         max_corrective_intervention=float(gate.calibration.max_corrective_intervention),
         approved=find_approved(bundle),
+        termination_certified=are_sessions_certified(bundle, making, of_pair),
     )
 
 

@@ -46,6 +46,7 @@ class Ratio:
 RATIOS: dict[BuiltIn, Ratio] = {
     BuiltIn.CORRECTIVE_INTERVENTION_RATE: Ratio("corrections", "executed_critical"),
     BuiltIn.FINALIZATION_REJECTION_RATE: Ratio("finalizations_rejected", "finalizations_reviewed"),
+    BuiltIn.UNASKED_WRONG_RATE: Ratio("sessions_unasked_wrong", "sessions_unasked"),
 }
 COUNTED = (
     "sessions_closed",
@@ -55,6 +56,8 @@ COUNTED = (
     "finalizations_rejected",
     "executed_critical",
     "corrections",
+    "sessions_unasked",
+    "sessions_unasked_wrong",
 )
 
 Window = tuple[BuiltIn, int]
@@ -124,6 +127,8 @@ def read_counts(samples: Iterable[Sample]) -> dict[str, CounterFacts]:
                     rejected=total("finalizations_rejected", key, pair),
                     executed=total("executed_critical", key, pair),
                     corrections=total("corrections", key, pair),
+                    unasked=total("sessions_unasked", key, pair),
+                    unasked_wrong=total("sessions_unasked_wrong", key, pair),
                 )
                 for pair in pairs
                 if pair

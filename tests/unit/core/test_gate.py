@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pilotage_core.actions import Action, ActionClass, Tool
-from pilotage_core.gate import RULES, Decision, GateFacts, Reason, decide_accept, decide_gate
+from pilotage_core.gate import RULES, Decision, GateFacts, Reason, decide_accept, decide_gate, find_look
 from pilotage_core.stage import Stage
 
 SUBMIT = Action(Tool.CLICK_CONTROL, control_id="submit")
@@ -194,3 +194,23 @@ def test_one_more_objection_never_makes_a_critical_action_run(facts, objection):
     if facts.action_class.critical and decide_gate(facts).decision is not Decision.EXECUTE:
         worse = msgspec.structs.replace(facts, **{objection: True})
         assert decide_gate(worse).decision is not Decision.EXECUTE
+
+
+@pytest.mark.parametrize(
+    ("stage", "by_human", "finalizing", "audit_share", "look"),
+    [
+        (Stage.CALIBRATION, True, False, 0.1, (0.1, True)),
+        (Stage.CALIBRATION, False, True, 0.1, (0.1, True)),
+        (Stage.AUTOMATION, True, False, 0.1, (0.1, True)),
+        (Stage.AUTOMATION, False, False, 0.1, (0.3, False)),  # looked at with the ending, if at all
+        (Stage.AUTOMATION, False, True, 0.1, (0.3, True)),
+        (Stage.AUTOMATION, False, False, 1.0, (1.0, True)),  # all is looked at: before it runs
+    ],
+)
+def test_where_sessions_end_by_themselves_audits_are_drawn_at_their_endings(
+    stage, by_human, finalizing, audit_share, look
+):
+    facts = msgspec.structs.replace(
+        CLEARED, stage=stage, finalizing_by_human=by_human, action_class=with_class(finalizing=finalizing)
+    )
+    assert find_look(facts, audit_share, review_share=0.3) == look

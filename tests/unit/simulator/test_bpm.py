@@ -71,7 +71,9 @@ async def test_a_proposal_that_the_wizard_did_next_is_accepted_and_executed_once
     assert all(order.strict and order.executed and order.authorised_by == "w-1" for order in played.orders)
     assert [control for control in controls(gateway) if not control.startswith("input:")] == []
     assert gateway.reviews == []
-    assert gateway.all_of(FeedbackGiven)[0].active_seconds == adapter_module.LOOK_SECONDS + adapter_module.ACCEPT_SECONDS
+    assert (
+        gateway.all_of(FeedbackGiven)[0].active_seconds == adapter_module.LOOK_SECONDS + adapter_module.ACCEPT_SECONDS
+    )
 
 
 async def test_a_wrong_proposal_is_rejected_and_the_wizards_action_done(fx, script, play):
