@@ -171,18 +171,21 @@ def screen_parse(
 @app.command()
 def demo(
     local: Annotated[bool, typer.Option("--local", help="as plain local processes: no Kubernetes, no root")] = False,
+    data: Annotated[str, typer.Option(help="desk: in closed loop; star: replayed")] = "star",
+    sgd: Annotated[Path | None, typer.Option(help="the desk's dialogues; default: SGD=, else the data set")] = None,
     star: Annotated[Path | None, typer.Option(help="other dialogues in STAR's format (file or folder)")] = None,
     faults: Annotated[bool, typer.Option("--faults", help="SIGKILL every part in turn during the run")] = False,
     run: RunFolder = None,
     plan: Annotated[
         str,
         typer.Option(
-            help="what to play: small, full, transformers, or a file [default: small with --local, else full]"
+            help="what to play: desk, small, full, transformers, or a file [default: desk at the desk, of STAR small "
+            "with --local, else full]"
         ),
     ] = "",
-    manifests: Annotated[Path, typer.Option(help="the process clusters and gates, for --local")] = Path(
-        "examples/star"
-    ),
+    manifests: Annotated[
+        Path | None, typer.Option(help="the process clusters and gates, for --local [default: examples/DATA]")
+    ] = None,
     limit_seconds: Annotated[
         float,
         typer.Option(
@@ -193,10 +196,11 @@ def demo(
     ] = 0.0,
 ) -> None:
     """The main job on real dialogues, from logs to automation, breach and back, ending in a report."""
-    from pilotage.demo.command import demo_command
+    from pilotage.demo.command import choose_dialogues, demo_command
 
     folder = run or (OUT_LOCAL if local else OUT_KUBERNETES)
-    raise typer.Exit(demo_command(local, folder, star, faults, plan, manifests, limit_seconds))
+    dialogues = choose_dialogues(data, sgd, star)
+    raise typer.Exit(demo_command(local, folder, dialogues, faults, plan, manifests, limit_seconds))
 
 
 def _suspend(local: bool, run: Path | None, gateway: str, name: str, suspended: bool, who: str, why: str) -> None:

@@ -33,17 +33,20 @@ class Alarm(StrEnum):
 
 
 class MonitoredLabel(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """One label as the monitor needs it.
+    """One label as the monitor needs it, or several that speak of one session.
 
-    `accepted` is y. `propensity` is the chance with which this action was looked at, `least_propensity` the smallest
-    such chance in force for any action at that time (the audit share); both are known before the label is. `below_tau`
-    marks an action scored below τ but inside the next looser grid step: it speaks for K, not for R.
+    `accepted` is y: of `labels` labels that came about together the share that were accepted. They count as one, since
+    after the first error of a session that nobody repairs the next ones follow. `propensity` is the chance with which
+    this action was looked at, `least_propensity` the smallest such chance in force for any action at that time (the
+    audit share); both are known before the label is. `below_tau` marks an action scored below τ but inside the next
+    looser grid step: it speaks for K, not for R.
     """
 
-    accepted: bool
+    accepted: float
     propensity: float = 1.0
     least_propensity: float = 1.0
     below_tau: bool = False
+    labels: int = 1
 
 
 class Monitor(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -84,13 +87,13 @@ def step(monitor: Monitor, label: MonitoredLabel) -> Monitor:
         raise InvalidInputError(
             f"needs 0 < {label.least_propensity} ≤ {label.propensity} ≤ 1", where="least_propensity, propensity"
         )
-    surplus = label.least_propensity / label.propensity * (float(label.accepted) - monitor.target)
+    surplus = label.least_propensity / label.propensity * (label.accepted - monitor.target)
     capitals = tuple(
         min(capital * (1.0 + bet * surplus / monitor.target), MOST)
         for capital, bet in zip(monitor.capitals, LOOSENING_BETS, strict=True)
     )
     k_peak = max(monitor.k_peak, sum(capitals) / len(capitals))
-    labels = monitor.labels + 1
+    labels = monitor.labels + label.labels
     if label.below_tau:
         return msgspec.structs.replace(monitor, labels=labels, capitals=capitals, k_peak=k_peak)
     r = min((monitor.r + 1.0) * (1.0 - SHIRYAEV_ROBERTS_BET * surplus), MOST)

@@ -1,5 +1,6 @@
 """What other packages may import of the simulator; everything else in it is its own (held by import-linter)."""
 
+from pilotage_simulator.desk.sgd import find_sgd
 from pilotage_simulator.dialogue import GAP_CAP_SECONDS
 from pilotage_simulator.ledger import (
     Entry,
@@ -19,6 +20,7 @@ __all__ = [
     "SessionBegun",
     "SessionEnded",
     "StageChange",
+    "find_sgd",
     "find_unsafe",
     "read_ledger",
     "read_plan",

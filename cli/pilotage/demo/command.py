@@ -8,7 +8,7 @@ import msgspec
 from rich.console import Console
 
 from pilotage.demo.driver import Interrupted, run_demo
-from pilotage.demo.world import World
+from pilotage.demo.world import Data, Dialogues, World
 from pilotage.report.times import in_words
 from pilotage.report.write import write_report
 from pilotage.run import RunInfo
@@ -19,15 +19,23 @@ FAULTS_LIMIT_SECONDS = {True: 300.0, False: 660.0}
 
 
 def demo_command(
-    local: bool, folder: Path, star: Path | None, faults: bool, plan: str, manifests: Path, limit_seconds: float
+    local: bool,
+    folder: Path,
+    dialogues: Dialogues,
+    faults: bool,
+    plan: str,
+    manifests: Path | None,
+    limit_seconds: float,
 ) -> int:
     """The command; its exit code: 0 where records and report are there and nothing unsafe ran."""
     console = Console()
     began = time.monotonic()
     limit = limit_seconds or (FAULTS_LIMIT_SECONDS if faults else LIMIT_SECONDS)[local]
     try:
-        world = _choose_world(local, folder, plan or ("small" if local else "full"), manifests)
-        info = run_demo(world, folder, console, dialogues=star, faults=faults, limit_seconds=limit)
+        world = _choose_world(
+            local, folder, plan or _default_plan(dialogues.data, local), manifests or Path("examples", dialogues.data)
+        )
+        info = run_demo(world, folder, console, dialogues=dialogues, faults=faults, limit_seconds=limit)
     except Interrupted as signal_name:
         console.print(f"interrupted ({signal_name}): everything that was started has been ended")
         return 130
@@ -36,6 +44,19 @@ def demo_command(
         return 2
     figures = msgspec.json.decode(write_report(folder))
     return _say_how_it_went(console, folder, info, figures, time.monotonic() - began)
+
+
+def choose_dialogues(data: str, sgd: Path | None, star: Path | None) -> Dialogues:
+    """What is played. Raises InvalidInputError for data that is none."""
+    if data not in list(Data):
+        raise InvalidInputError(f"there is no data {data}", where="--data", remedy=f"one of {', '.join(Data)}")
+    return Dialogues(Data(data), sgd if data == Data.DESK else star)
+
+
+def _default_plan(data: Data, local: bool) -> str:
+    if data is Data.DESK:
+        return "desk"
+    return "small" if local else "full"
 
 
 def _choose_world(local: bool, folder: Path, plan: str, manifests: Path) -> World:

@@ -17,7 +17,7 @@ from rich.table import Table
 from pilotage.demo.collect import write_info
 from pilotage.demo.faults import GIVE_UP_SECONDS, FaultPlan, after_kill, after_recovery, next_to_kill
 from pilotage.demo.timeline import Timeline
-from pilotage.demo.world import Scene, World, is_at_work, is_complete, is_settled, reached_in_words
+from pilotage.demo.world import Dialogues, Scene, World, is_at_work, is_complete, is_settled, reached_in_words
 from pilotage.report.times import in_words
 from pilotage.run import Fault, RunInfo
 from pilotage_core.errors import PilotageError
@@ -31,14 +31,14 @@ class Interrupted(Exception):
 
 
 def run_demo(
-    world: World, run: Path, console: Console, *, dialogues: Path | None, faults: bool, limit_seconds: float
+    world: World, run: Path, console: Console, *, dialogues: Dialogues, faults: bool, limit_seconds: float
 ) -> RunInfo:
     """Run the main job in `world`, records into `run`. Whatever happens, everything started is ended."""
     info = RunInfo(
         mode=world.mode,
         started_at=_now(),
         command=" ".join(["pilotage", *sys.argv[1:]]),
-        dialogues=str(dialogues.name) if dialogues else "STAR",
+        dialogues=dialogues.name,
         machine=f"{platform.machine()}, Python {platform.python_version()}",
         gateway_url=world.gateway_url,
         controller_url=world.controller_url,

@@ -13,7 +13,7 @@ from pathlib import Path
 from pilotage.demo.collect import collect_calibrations, collect_sessions, collect_status
 from pilotage.demo.killer import kill_pod_processes, start_killer, stop_killer
 from pilotage.demo.processes import Processes, end_stale
-from pilotage.demo.world import Scene
+from pilotage.demo.world import Dialogues, Scene
 from pilotage.run import object_key
 from pilotage.services import CONTROLLER_SERVICE, GATEWAY_SERVICE, SYSTEM_NAMESPACE, ApiObject, GatewayApi, Kubernetes
 from pilotage_core.errors import PilotageError, UnavailableError
@@ -42,18 +42,17 @@ class KubernetesWorld:
         self._restarts: dict[str, int] = {}
         self._has_killer = False
 
-    def start(self, dialogues: Path | None) -> None:
+    def start(self, dialogues: Dialogues) -> None:
         """Wait for the gateway, and let the simulator play."""
         live = self._run / "live"
         end_stale(live / "pids.json")
         (self._run / "ledger.jsonl").unlink(missing_ok=True)
         processes = self._processes = Processes(live)
         processes.wait_for("the gateway", self._gateway.is_ready, READY_SECONDS, "gateway")
-        star = ["--star", str(dialogues)] if dialogues else []
         argv = [
             str(Path(sys.executable).with_name("pilotage-simulate")), "run", "--gateway", self.gateway_url,
             "--controller", self.controller_url, "--plan", str(self.plan),
-            "--ledger", str(self._run / "ledger.jsonl"), "--token", str(TOKEN), *star,
+            "--ledger", str(self._run / "ledger.jsonl"), "--token", str(TOKEN), *dialogues.options,
         ]  # fmt: skip
         processes.start("simulator", argv, kept_running=False)
 

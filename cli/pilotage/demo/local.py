@@ -14,7 +14,7 @@ from typing import Any
 
 from pilotage.demo.collect import collect_calibrations, collect_sessions, collect_status
 from pilotage.demo.processes import Processes, end_stale
-from pilotage.demo.world import Scene
+from pilotage.demo.world import Dialogues, Scene
 from pilotage.run import object_key
 from pilotage.services import ControllerApi, GatewayApi, is_answering, read_manifests, read_statuses
 from pilotage_core.errors import PilotageError, UnavailableError
@@ -44,7 +44,7 @@ class LocalWorld:
         self._last = Scene()
         self._epoch = 0
 
-    def start(self, dialogues: Path | None) -> None:
+    def start(self, dialogues: Dialogues) -> None:
         """Fresh folder, then controller, gateway and, once a permit is there, the simulator."""
         end_stale(self._live / "pids.json")
         self._end_children()
@@ -73,11 +73,10 @@ class LocalWorld:
             "--controller", self.controller_url, "--keys", str(self._controller_folder / "keys"),
         ]  # fmt: skip
 
-    def _simulator_argv(self, dialogues: Path | None) -> list[str]:
-        star = ["--star", str(dialogues)] if dialogues else []
+    def _simulator_argv(self, dialogues: Dialogues) -> list[str]:
         return [
             _program("pilotage-simulate"), "run", "--gateway", self.gateway_url, "--controller", self.controller_url,
-            "--plan", str(self.plan), "--ledger", str(self._run / "ledger.jsonl"), *star,
+            "--plan", str(self.plan), "--ledger", str(self._run / "ledger.jsonl"), *dialogues.options,
         ]  # fmt: skip
 
     def observe(self) -> Scene:

@@ -1,12 +1,14 @@
 """What the driver needs of a world to run the main job in: the same for local processes and for Kubernetes."""
 
 from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
 
 from pilotage_core.stage import UNATTENDED, Stage
+from pilotage_simulator.public import find_sgd
 
 MAKING = ("Policy", "PolicyEndpoint", "Critic", "CriticEndpoint", "Calibrate")
 """Phases of a pipeline that wait for no session."""
@@ -28,6 +30,32 @@ class Scene(msgspec.Struct, frozen=True):
     failure: str = ""
 
 
+class Data(StrEnum):
+    """Whose dialogues are played."""
+
+    DESK = "desk"  # in closed loop: customers who answer, and books that say how a session came out
+    STAR = "star"  # replayed
+
+
+class Dialogues(msgspec.Struct, frozen=True):
+    """What is played: `path` is the file or folder that was named (None: the data set, wherever it is found)."""
+
+    data: Data
+    path: Path | None = None
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        return self.path.name if self.path is not None else self.data.name
+
+    @property
+    def options(self) -> list[str]:
+        """The same for `pilotage-simulate run`."""
+        if self.data is Data.DESK:
+            return ["--desk", str(find_sgd(self.path))]
+        return ["--star", str(self.path)] if self.path is not None else []
+
+
 class World(Protocol):
     """Where the main job runs. It plays on for `linger_seconds` at most once the walk is complete, or until settled."""
 
@@ -37,7 +65,7 @@ class World(Protocol):
     gateway_url: str
     controller_url: str
 
-    def start(self, dialogues: Path | None) -> None:
+    def start(self, dialogues: Dialogues) -> None:
         """Bring everything up and let the simulator play."""
         ...
 

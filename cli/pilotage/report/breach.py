@@ -4,6 +4,7 @@ The guardrail's ratio is counted again here from the records, exactly: Prometheu
 """
 
 from collections.abc import Iterable, Iterator
+from itertools import groupby
 from typing import Any
 
 import msgspec
@@ -162,7 +163,7 @@ def find_alarm(run: Run, key: str, threshold: float, since: float, flipped_at: f
 
     The same fold as the controller's (pilotage_operator.observe.track.Track), over the same labels.
     """
-    labels = sorted(
+    labels: list[tuple[float, GivenLabel]] = sorted(
         (
             (stored, label)
             for session in run.sessions.get(key, ())
@@ -179,11 +180,12 @@ def find_alarm(run: Run, key: str, threshold: float, since: float, flipped_at: f
         for certificate in calibration.certificates
     }
     track = Track(pair, 0, certificates, 0)
-    for stored, label in labels:
-        if label.pair == pair:
-            track.take(label)
+    for stored, together in groupby(labels, key=lambda one: one[0]):
+        for each in together:
+            if each[1].pair == pair:
+                track.take(each[1])
         if track.read().r_peak >= threshold:
-            return stored
+            return float(stored)
     return flipped_at
 
 

@@ -5,6 +5,7 @@ lists may be cut (`service_results_total` says to what). Not here: what a desk m
 """
 
 import gzip
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -21,6 +22,20 @@ SAY_WHAT = frozenset({"INFORM", "INFORM_INTENT", "OFFER_INTENT"})
 """Acts that mean something only by their values."""
 DONTCARE = "dontcare"
 """A value: the customer does not mind."""
+
+
+SHARED = Path(__file__).resolve().parents[4] / "shared" / "data" / "sgd" / "dialogues.jsonl.gz"
+"""Beside the checkout, where a workplace keeps data."""
+
+
+def find_sgd(given: Path | None = None) -> Path:
+    """The file of dialogues: `given`, else $SGD, else ../shared/data/sgd beside the checkout."""
+    named = given or (Path(os.environ["SGD"]).expanduser() if os.environ.get("SGD") else SHARED)
+    if not named.is_file():
+        raise InvalidInputError(
+            "there is no such file", where=str(named), remedy="see SGD= in docs/running.md: dialogues.jsonl(.gz)"
+        )
+    return named
 
 
 class Slot(msgspec.Struct, frozen=True):

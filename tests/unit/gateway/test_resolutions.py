@@ -1,11 +1,11 @@
 """Sessions that end by themselves, over the whole way: who is asked at their ending, and what is counted of them."""
 
 import pytest
+from tests.stubs.gateway import SUBMIT, Case, build_certificate
 
 from pilotage_core.actions import Action, Tool
 from pilotage_core.events import Closing, Outcome, ResolutionJudged, SessionClosed, SessionReviewed, Verdict
 from pilotage_core.stage import Stage
-from tests.stubs.gateway import SUBMIT, Case, build_certificate
 
 CERTIFICATES = {stratum: build_certificate(0.8, stratum=stratum) for stratum in ("procedure", "finalizing")}
 RIGHT, WRONG = ResolutionJudged(True, "the books"), ResolutionJudged(False, "the books")

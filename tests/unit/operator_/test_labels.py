@@ -101,6 +101,24 @@ async def test_after_a_tightening_only_what_the_stricter_threshold_lets_run_rais
     assert track.read().tightened == ("procedure",)
 
 
+def reviewed(session: str, *accepted: bool) -> list[Label]:
+    return [msgspec.structs.replace(label(each), session_id=session, reviewed=True) for each in accepted]
+
+
+def test_what_one_review_says_of_a_stratum_is_one_label(gateway):
+    """After the first error of a session that nobody repairs the next ones follow: they are no ten labels."""
+    certificate = make_certificate(make_bundle(), "r1", START)
+    track = Track("r1", 0, {"procedure": certificate}, cursor=0)
+    for one in [*reviewed("s-1", *[False] * 9, True), *reviewed("s-2", True), label(False)]:
+        track.take(one)
+    wanted = replay(
+        Monitor(target=certificate.target),
+        [MonitoredLabel(0.1, 0.3, 0.3, labels=10), MonitoredLabel(1.0, 0.3, 0.3), MonitoredLabel(0.0, 0.3, 0.3)],
+    )
+    assert track.monitors["procedure"] == wanted
+    assert track.read().labels == 12
+
+
 async def test_copilots_labels_are_followed_but_never_pooled_with_those_of_automation(gateway):
     gateway["labels"] = [label(False)] * 30
     fact = await gateway["follower"].observe_labels("star/one", status(Stage.COPILOT))

@@ -7,6 +7,8 @@ from typing import NamedTuple
 from pilotage_core.actions import Action, Tool
 
 TOKEN = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]")
+SHORT = 6
+"""A turn of so many words at most is known whole."""
 BEGINNING = 5
 """Letters that words of one family share: salon, salons."""
 CAPITAL, SMALL, DIGIT = re.compile(r"[A-Z]+"), re.compile(r"[^\W\dA-Z_]+"), re.compile(r"\d")
@@ -71,4 +73,5 @@ def list_ngrams(text: str, reply: str) -> list[str]:
     named += [f"begin={word[:BEGINNING]}" for word in words if len(word) > BEGINNING]
     named += [f"arw={reply}&{words[0]}"] if words else []
     named += [f"asked={name}" for name in list_arguments(reply)]
+    named += [f"whole={stem}&{' '.join(words)}"] if len(words) <= SHORT else []
     return list(dict.fromkeys(named))

@@ -72,9 +72,10 @@ def list_values(situation: Situation, calls: Calls, spans: Spans, opened: int) -
                 earlier = found.get((name, value.action.value))
                 if earlier is None or earlier.chance <= max(value.chance, SURE):
                     found[name, value.action.value] = value
+    said = _leave_out_parts(list(found.values()), situation)
     best: Counter[str] = Counter()
     values = []
-    for value in sorted(found.values(), key=lambda each: (-(each.chance > SURE), -each.turn, -each.chance)):
+    for value in sorted(said, key=lambda each: (-(each.chance > SURE), -each.turn, -each.chance)):
         best[value.action.control_id] += 1
         if best[value.action.control_id] <= MOST_OF_FIELD:
             values.append(value)
@@ -82,6 +83,24 @@ def list_values(situation: Situation, calls: Calls, spans: Spans, opened: int) -
     known = {(value.action.control_id, value.action.value.casefold()) for value in values}
     others = [*_list_shown(situation, kinds, typed), *_list_typed(situation, kinds, typed, opened)]
     return values + [each for each in others if (each.action.control_id, each.action.value.casefold()) not in known]
+
+
+def _leave_out_parts(found: list[Value], situation: Situation) -> list[Value]:
+    """`found` without what is only a part of more: of words that stand in another field, or that are likelier whole."""
+    spans = [value for value in found if value.source is Source.SPAN]
+
+    def is_part(value: Value) -> bool:
+        own = value.action.value.casefold()
+        held = (text for name, text in situation.fields.items() if name != value.action.control_id)
+        more = (other.action.value for other in spans if other.turn == value.turn and other.chance >= value.chance)
+        return any(_is_within(own, text.casefold()) for text in (*held, *more))
+
+    return [value for value in found if value.source is not Source.SPAN or not is_part(value)]
+
+
+def _is_within(words: str, longer: str) -> bool:
+    """Whether `longer` says `words` and more."""
+    return words != longer and f" {words} " in f" {longer} "
 
 
 def _list_shown(situation: Situation, kinds: Mapping[str, ControlKind], typed: Mapping[str, int]) -> Iterator[Value]:
