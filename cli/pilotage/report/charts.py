@@ -13,6 +13,7 @@ from pilotage.run import Curve
 from pilotage_core.score import format_score
 
 STAGE_COLOURS = {"Logging": "#d5d9e0", "Copilot": "#9cc0f5", "Calibration": "#f3c869", "Automation": "#53b38a"}
+TOUCH_COLOURS = ("#2f8f63", "#8fd1b0", "#9cc0f5", "#d5d9e0")
 INK, FAINT, RED, BLUE = "#22304a", "#8a94a6", "#c8372d", "#2f6fd0"
 
 Place = Callable[[float, float], tuple[float, float]]
@@ -74,6 +75,36 @@ def _axis(left: float, scale: float, length: float, bottom: float) -> str:
         ticks.append(text(clock(at), x, bottom + 15, anchor="middle", size=11, colour=FAINT))
         at += step
     return "".join(ticks)
+
+
+def draw_touches(spans: Sequence[tuple[float, tuple[int, ...]]], names: Sequence[str]) -> str:
+    """Sessions over time, stacked by who touched them (`names`, the least first): spans as (begin in seconds, counts).
+
+    Time is counted from the first span.
+    """
+    left, top, width, height = 54.0, 26.0, 900.0, 150.0
+    most = max((sum(counts) for _, counts in spans), default=1) or 1
+    step = width / max(len(spans), 1)
+    parts = []
+    for number, name in enumerate(names):
+        x = left + number * 170
+        parts.append(f'<rect x="{x}" y="4" width="11" height="11" rx="2" fill="{TOUCH_COLOURS[number]}"/>')
+        parts.append(text(name, x + 16, 14, size=12))
+    for place, (begin, counts) in enumerate(spans):
+        x, base = left + place * step, top + height
+        for number, count in enumerate(counts):
+            tall = height * count / most
+            base -= tall
+            box = f'<rect x="{x:.1f}" y="{base:.1f}" width="{max(step - 1, 1):.1f}" height="{tall:.1f}"'
+            if count:
+                title = f"<title>{escape(names[number])}: {count} of {sum(counts)}</title>"
+                parts.append(f'{box} fill="{TOUCH_COLOURS[number]}">{title}</rect>')
+        if place % max(len(spans) // 8, 1) == 0:
+            at = text(clock(begin - spans[0][0]), x, top + height + 15, size=11, colour=FAINT)
+            parts.append(at)
+    parts.append(text(f"{most}", left - 6, top + 8, anchor="end", size=11, colour=FAINT))
+    parts.append(text("0", left - 6, top + height, anchor="end", size=11, colour=FAINT))
+    return build_svg(left + width + 10, top + height + 24, "Sessions over time, by who touched them", parts)
 
 
 def draw_shares(rows: Iterable[tuple[str, float, str]]) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from pilotage.report.breach import Breach, find_breaches, is_unattended, ran_alone
+from pilotage.report.sessions import WholeSessions, count_whole_sessions
 from pilotage.report.times import to_seconds
 from pilotage.run import Calibration, Ledger, Run
 from pilotage_core.certificate import Certificate
@@ -61,7 +62,8 @@ class ProcessClusterWork(msgspec.Struct, frozen=True):
     of them that is what the dialogue's wizard did at that point; `graded_precision` also counts what the wizard did
     later before the next submit. `coverage`: of critical proposals in Calibration and Automation whose stratum has a τ,
     the share scored at or above it and let through (audit draws count as let through). `automation_rate`: of sessions
-    closed in those two, the share in which no operator did or approved anything but the ending. `unattended_share`: of
+    closed in those two, the share in which no operator did or approved anything but the ending; where the BPM knows how
+    sessions came out, `whole` counts those with nobody asked at all. `unattended_share`: of
     all critical actions done in those sessions, the share that ran with nobody asked. None where there is nothing to
     divide by.
     """
@@ -85,6 +87,8 @@ class ProcessClusterWork(msgspec.Struct, frozen=True):
     breach_to_copilot_seconds: float | None
     breaches: tuple[Breach, ...]
     unmet: tuple[dict[str, str], ...]
+    whole: WholeSessions | None = None
+    session_certificate: dict[str, Any] | None = None
 
 
 class UnsafeExecution(msgspec.Struct, frozen=True):
@@ -190,6 +194,8 @@ def _figures_of(run: Run, key: str) -> ProcessClusterWork:
         breach_to_copilot_seconds=max((b.seconds for b in breaches), default=None),
         breaches=breaches,
         unmet=tuple(status.get("unmet") or ()),
+        whole=count_whole_sessions(sessions, run.ledger.ended, stage_of),
+        session_certificate=status.get("sessions"),
     )
 
 

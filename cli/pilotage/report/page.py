@@ -9,6 +9,7 @@ from typing import Any
 from pilotage.report import charts
 from pilotage.report.breach import Evidence
 from pilotage.report.figures import Figures, ProcessClusterWork
+from pilotage.report.sessions import TOUCHES, Share, WholeSessions
 from pilotage.report.times import in_words, to_seconds
 from pilotage.run import Curve, Run
 from pilotage.templates import build_environment, drawn, percent
@@ -128,6 +129,7 @@ def _view(run: Run, one: ProcessClusterWork) -> dict[str, Any]:
     return {
         "one": one,
         "facts": list(_facts(one)),
+        "touches": drawn(charts.draw_touches(one.whole.touched, TOUCHES)) if one.whole else "",
         "acceptance": drawn(charts.draw_shares(shares)) if shares else "",
         "times": drawn(charts.draw_times(times)) if time.sessions else "",
         "curves": list(_curves(run, one)),
@@ -148,6 +150,8 @@ def _facts(one: ProcessClusterWork) -> Iterator[tuple[str, str]]:
     yield "Sessions", f"{one.sessions:,}" + (f" ({by_stage})" if by_stage else "")
     if any(Stage(flip.stage) in UNATTENDED for flip in one.stages):
         yield from _facts_unattended(one)
+    if one.whole is not None:
+        yield from _facts_whole(one.whole, one.session_certificate)
     for number, unmet in enumerate(one.unmet):
         line = f"{unmet['condition']} {unmet['have']}; needs {unmet['need']}"
         yield ("", line) if number else ("Missing for the next stage", line)
@@ -169,6 +173,38 @@ def _facts_unattended(one: ProcessClusterWork) -> list[tuple[str, str]]:
             f"{percent(one.automation_rate)} of sessions in Calibration and Automation needed nobody before their end",
         ),
     ]
+
+
+def _facts_whole(whole: WholeSessions, certificate: dict[str, Any] | None) -> Iterator[tuple[str, str]]:
+    """Sessions as an operations head asks about them."""
+    right = whole.resolution_correctness
+    if whole.automation_rate is not None:
+        yield "Sessions nobody touched", f"{_in_words(whole.automation_rate)} of Automation’s, endings included"
+        yield "Of those came out right", _in_words(right["unattended"])
+        yield "Of all in Automation", f"{_in_words(right['all'])} came out right"
+    yield "Operators alone", f"{_in_words(right['human_only'])} came out right"
+    if certificate is not None:
+        verb = "stands" if certificate.get("certified") else "does not stand"
+        yield (
+            "Session certificate",
+            f"at {certificate['target']} {verb}: {certificate['wrong']} of {certificate['unasked']} sessions that ran "
+            f"alone to their ending came out wrong, at least {percent(float(certificate['bound'] or 0))} right",
+        )
+    time = whole.operator_seconds
+    arms = (("alone", time.alone), ("confirming", time.confirming), ("in Automation", time.automatic))
+    told = [f"{seconds:g} {name}" for name, seconds in arms if seconds is not None]
+    if time.automatic is not None and time.automatic_alone:
+        told.append(f"{percent(time.automatic / time.automatic_alone)} of alone")
+    yield "Operator’s active seconds a session", ", ".join(told) or "not measured"
+    if whole.held_back_by:
+        first = list(whole.held_back_by.items())[:6]
+        yield "What put an operator to it", "; ".join(f"{count} × {why}" for why, count in first)
+
+
+def _in_words(share: Share | None) -> str:
+    if share is None:
+        return "not measured"
+    return f"{percent(share.share)} of {share.n:,} ({percent(share.low)} to {percent(share.high)})"
 
 
 def _curves(run: Run, one: ProcessClusterWork) -> Iterator[tuple[str, str, str]]:

@@ -45,7 +45,10 @@ PEOPLE = Manners(asks_all=0.3, hastes=0.05, slips=0.01, pauses=0.3)
 
 @dataclass
 class Clerk:
-    """One operator at one session. `told` holds what the customer wants, by service and slot."""
+    """One operator at one session. `told` holds what the customer wants, by service and slot.
+
+    `asks_everything`: before a booking also for what the form does not need (change.py).
+    """
 
     desk: Desk
     manners: Manners = PERFECT
@@ -65,6 +68,7 @@ class Clerk:
     has_chosen: bool = False
     rows_offered: set[int] = field(default_factory=set)
     intents_offered: set[str] = field(default_factory=set)
+    asks_everything: bool = False
 
     def hear(self, said: Said) -> None:
         """Take in what the customer says."""
@@ -204,8 +208,10 @@ class Clerk:
         desk = self.desk
         if desk.intent is None:
             return
-        if missing := [slot for slot in desk.intent.required_slots if not desk.fields.get(slot)]:
-            for slots in [[slot] for slot in missing] + ([missing] if len(missing) > 1 else []):
+        wanted = desk.intent.slots if self.asks_everything and desk.intent.is_transactional else ()
+        if missing := [slot for slot in wanted or desk.intent.required_slots if not desk.fields.get(slot)]:
+            needed = [slot for slot in missing if slot in desk.intent.required_slots]
+            for slots in [[slot] for slot in missing] + ([needed] if len(needed) > 1 else []):
                 yield _say(f"say:request:{'+'.join(slots)}")
         elif desk.can_submit:
             is_settled = self.confirmed or not desk.intent.is_transactional

@@ -17,6 +17,7 @@ from pilotage_core.events import Closing, Grade, Outcome, ResolutionJudged, Revi
 from pilotage_core.gate import Decision
 from pilotage_core.wire import Order, ProposalCard, Turn
 from pilotage_simulator.adapter import Adapter, Bpm, Judged
+from pilotage_simulator.desk.change import change_schema
 from pilotage_simulator.desk.clerk import PEOPLE, Clerk
 from pilotage_simulator.desk.customer import Customer, read_goal
 from pilotage_simulator.desk.desk import BOOK, CLOSED, SEARCH, TRANSFERRED, Desk
@@ -34,7 +35,7 @@ BOOKS = "the desk's books"
 
 
 class DeskSession:
-    """One dialogue from its first word to its end, in the shift of `operator`."""
+    """One dialogue from its first word to its end, in the shift of `operator`; `changed`: by the changed rules."""
 
     def __init__(
         self,
@@ -45,13 +46,16 @@ class DeskSession:
         schema: Schema,
         metadata: Mapping[str, str],
         operator: str,
+        changed: bool = False,
     ) -> None:
-        self._adapter = Adapter(bpm, session_id, process_cluster, operator, is_critical)
+        self._adapter = Adapter(bpm, session_id, process_cluster, operator, is_critical, changed)
+        schema = change_schema(schema) if changed else schema
         self._dialogue = dialogue
         self._schema = schema
         self._metadata = metadata
         self._desk = Desk(build_services(dialogue, schema))
-        self._clerk = Clerk(self._desk, PEOPLE, Random(f"{bpm.seed}:{dialogue.dialogue_id}"))
+        chance = Random(f"{bpm.seed}:{dialogue.dialogue_id}")
+        self._clerk = Clerk(self._desk, PEOPLE, chance, asks_everything=changed)
         self._customer = Customer(*read_goal(dialogue))
         self._heard: list[Act] = []
         self._done: Counter[Tool] = Counter()

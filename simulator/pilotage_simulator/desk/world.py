@@ -33,7 +33,9 @@ class DeskCase(NamedTuple):
         metadata = describe_case(self.dialogue, self.schema)
         metadata["line_of_business"] = process_cluster.rpartition("/")[2]
         operator = find_operator(self.number)
-        return DeskSession(bpm, self.session_id, process_cluster, self.dialogue, self.schema, metadata, operator)
+        return DeskSession(
+            bpm, self.session_id, process_cluster, self.dialogue, self.schema, metadata, operator, changed
+        )
 
 
 class DeskWorld:
