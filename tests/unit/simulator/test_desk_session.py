@@ -1,5 +1,6 @@
 """The desk against a gateway: nobody is asked for what it orders, and the books say how it came out."""
 
+import dataclasses
 from random import Random
 
 import msgspec
@@ -73,7 +74,7 @@ class Oracle:
 
     def _know(self) -> Action | None:
         clerk: Clerk = self.session._clerk
-        action = Clerk.choose(msgspec_free_copy(clerk))
+        action = without_chance(clerk).choose()
         if action is not None and action.tool is Tool.SEND_TEXT_TO_CHAT:
             action = msgspec.structs.replace(action, text=clerk.desk.find_text(action.control_id))
         return action
@@ -83,10 +84,8 @@ class Oracle:
         action = self.actions.get(proposal_id)
         order = card = None
         if decision == Decision.EXECUTE and action is not None:
-            order = Order(
-                proposal_id, action, f"execute-{proposal_id}", post.nonce, version, 5000, 1 if by == BY_PERMIT else 0, by,
-                action.digest,
-            )  # fmt: skip
+            key, epoch = f"execute-{proposal_id}", int(by == BY_PERMIT)
+            order = Order(proposal_id, action, key, post.nonce, version, 5000, epoch, by, action.digest)
         elif decision == Decision.PROPOSE and action is not None:
             card = ProposalCard(proposal_id, action)
         return Turn(session_id, "desk/evenings", version, Stage.AUTOMATION, decision, "test", "", card, order)
@@ -95,10 +94,8 @@ class Oracle:
         return [event for event in self.events if isinstance(event, kind)]
 
 
-def msgspec_free_copy(clerk: Clerk) -> Clerk:
+def without_chance(clerk: Clerk) -> Clerk:
     """The same clerk without chance: what is asked of it changes nothing."""
-    import dataclasses
-
     return dataclasses.replace(clerk, manners=PERFECT, chance=Random(0))
 
 
@@ -146,7 +143,7 @@ async def test_what_is_proposed_is_looked_at_and_what_ran_is_reviewed_before_the
 
 
 async def test_where_nothing_is_decided_the_operator_works_alone(world, tmp_path):
-    gateway, ended = await play(world, tmp_path, 2, lambda action: Decision.OBSERVE)
+    _, ended = await play(world, tmp_path, 2, lambda action: Decision.OBSERVE)
     assert (ended.looks, ended.executed_critical) == (0, 0)
     assert ended.acts > 5
     assert ended.seconds_spent > 10
