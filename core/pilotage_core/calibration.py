@@ -101,8 +101,12 @@ def calibrate(
     known: npt.ArrayLike | None = None,
     least_propensity: float = 1.0,
     days: npt.ArrayLike | None = None,
+    least_tau: float = 0.0,
 ) -> TauResult:
     """Certify the laxest τ at which precision ≥ `target`, wrong with probability ≤ `delta`.
+
+    Every prefix that passed holds with all the others, so any of them may be taken, for whatever reason: where more is
+    wanted than precision, it is the laxest from `least_tau` on, or the strictest where none is so strict.
 
     Arrays as in `Labels`, of one length and in any order. Labels with one score are never parted. Too little data is a
     result with a reason, not an error. With one operator only, the result speaks for that operator; with fewer than
@@ -140,7 +144,7 @@ def calibrate(
         labels.least_propensity,
         None if labels.days is None or len(np.unique(labels.days)) < COVERED_DAYS else number_ids(labels.days)[order],
     )
-    return _walk(ranked, needed, empty)
+    return _walk(ranked, needed, empty, least_tau)
 
 
 def calibrate_strata(
@@ -190,8 +194,10 @@ def precision_bound(n: float, errors: float, delta: float) -> float:
     return float(betaincinv(n - errors, errors + 1.0, delta)) if n > errors else 0.0
 
 
-def _walk(ranked: Labels, needed: int, empty: TauResult) -> TauResult:
-    """Test prefixes of `ranked` (strictest score first): from each start on until one fails; the laxest passed is τ."""
+def _walk(ranked: Labels, needed: int, empty: TauResult, least_tau: float) -> TauResult:
+    """Test prefixes of `ranked` (strictest score first): from each start on until one fails. τ is the laxest passed, of
+    those from `least_tau` on.
+    """
     n = len(ranked.scores)
     block_end = _tie_block_ends(ranked.scores)
     ends = np.unique(block_end[np.unique(np.linspace(needed, n, GRID_STEPS).astype(np.int64)) - 1])
@@ -206,6 +212,7 @@ def _walk(ranked: Labels, needed: int, empty: TauResult) -> TauResult:
     error_rates = np.cumsum(weights * ~ranked.accepted)[ends] / totals
     clusters, icc, of_days = _find_clusters(ranked, weights, ends, block_end, empty.target)
     errors_weigh = weigh_errors(weights, ranked.accepted, ends, heaviest)
+    taus = ranked.scores[ends]
     passed, tested, shown = np.zeros(len(ends), dtype=np.bool_), 0, (-1, 0.0, 0.0, 0.0)
     for share, of_delta in STARTS:
         if share and empty.operators > 1 and clusters[1][2][-1] < LEAST_OPERATORS - 1e-9:
@@ -227,13 +234,14 @@ def _walk(ranked: Labels, needed: int, empty: TauResult) -> TauResult:
         stop = int(failures[0]) if len(failures) else len(ends)
         passed[first:stop] = True
         tested += min(stop + 1, len(ends)) - first
-        at = max(stop - 1, first)
-        if shown[0] < 0 or (stop > first and at > shown[0]):
+        strict = first + int(np.count_nonzero(taus[first:stop] >= least_tau))
+        at = max(strict - 1, first)
+        if shown[0] < 0 or (stop > first and at > shown[0] and (taus[at] >= least_tau or not passed[shown[0]])):
             bound = precision_bound(float(effective[at]), float(effective_errors[at]), delta)
             shown = at, bound, float((ends[at] + 1) / effective[at]), of_delta
     at, bound, design_effect, of_delta = shown
     tighter = np.flatnonzero(passed[:at])[-1:]
-    certified, end, taus = bool(passed[at]), int(ends[at]), ranked.scores[ends]
+    certified, end = bool(passed[at]), int(ends[at])
     return replace(
         empty,
         tau=float(taus[at]) if certified else None,

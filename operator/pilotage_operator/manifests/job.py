@@ -10,6 +10,7 @@ import msgspec
 from pilotage_core.certificate import find_attempt_share
 from pilotage_core.job_exit import JobExit, list_final
 from pilotage_core.training import BASE_MODEL, TransformersSettings
+from pilotage_operator.api.automation_gate import FinalizationMode
 from pilotage_operator.api.digests import digest_actions, digest_screens
 from pilotage_operator.api.fields import API_VERSION
 from pilotage_operator.api.policy_critic import Backend, Counts
@@ -100,6 +101,8 @@ def build_train_config(bundle: Bundle, calibration: int = 0) -> str:
             "certainty": float(made.selection.certainty),
         },
     }
+    if gate.finalization.mode is FinalizationMode.AUTO:
+        config["session_target"] = float(gate.finalization.session_target)
     if made.backend is Backend.TRANSFORMERS:
         settings = made.transformers or TransformersSettings()
         config["base_model"] = BASE_MODEL if made.base_model is None else made.base_model

@@ -10,6 +10,8 @@ import msgspec
 
 from pilotage_core.calibration import TauResult
 from pilotage_core.certificate import EvidenceDigests
+from pilotage_core.record import SessionRecord
+from pilotage_core.score import format_score
 from pilotage_core.wire import JobResult
 from pilotage_trainer.artefact import Maker, Manifest, check_artefact, digest_bytes, write_artefact
 from pilotage_trainer.backends import vllm
@@ -24,9 +26,11 @@ from pilotage_trainer.certify.held_out import (
     require_unseen,
     score_sessions,
 )
+from pilotage_trainer.certify.joint import choose_least_taus, find_spoilt
 from pilotage_trainer.certify.scorers import InProcess, Scorer, ServedPair
 from pilotage_trainer.config import JobConfig
 from pilotage_trainer.failures import DamagedArtefactError
+from pilotage_trainer.results import tell
 from pilotage_trainer.sessions.export import closed_after
 from pilotage_trainer.window import Window, build_digests
 
@@ -51,7 +55,8 @@ def run_certify(window: Window, config: JobConfig, urls: tuple[str, str] | None,
     records = closed_after(window.read(since=held_out_after), held_out_after)
     scorer = _load(window) if urls is None else _connect(urls, policy, critic)
     labels = score_sessions(records, policy, scorer, config, card.rule)
-    results = calibrate_strata(labels, config, find_least_propensities(records, policy.digest))
+    least = find_least_propensities(records, policy.digest)
+    results = calibrate_strata(labels, config, least, _choose_least_taus(records, labels, policy, config))
     certificates = build_certificates(
         results,
         labels,
@@ -73,6 +78,19 @@ def run_certify(window: Window, config: JobConfig, urls: tuple[str, str] | None,
         certificates=certificates,
         held_out_after=held_out_after,
     )
+
+
+def _choose_least_taus(
+    records: Sequence[SessionRecord], labels: Sequence[ScoredLabel], policy: Manifest, config: JobConfig
+) -> dict[str, float]:
+    """What whole sessions need of each stratum, where they are to end by themselves."""
+    if not config.session_target:
+        return {}
+    spoilt = find_spoilt(records, policy.digest)
+    names = [stratum.name for stratum in config.strata]
+    chosen = choose_least_taus(labels, spoilt, names, config.session_target)
+    tell("whole sessions need at least " + ", ".join(f"{name} {format_score(tau)}" for name, tau in chosen.items()))
+    return chosen
 
 
 def _load(window: Window) -> Scorer:

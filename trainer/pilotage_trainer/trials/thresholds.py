@@ -17,18 +17,14 @@ import numpy.typing as npt
 from pilotage_core.calibration import CalibrationReason, TauResult, calibrate, precision_bound
 from pilotage_core.score import log_odds
 from pilotage_core.trial import TRANSFERRED, TrialResult
+from pilotage_trainer.certify.joint import STRICTEST, Table, choose_offsets
 from pilotage_trainer.trials.worker import Decided
 
-STRICTEST = 40.0
-"""Beyond every log-odds of a score."""
-STEPS, ROUNDS = 24, 3
 WALK_STEPS = 100
 ROUNDING = 1e-12
 """Of scores and log-odds."""
 CHOSEN_DELTA = 0.9
 """Of δ, for what was chosen elsewhere and what is laxer; the rest walks from the strict end where that fails."""
-FEWEST = 20
-"""Fewer sessions than that choose nothing."""
 
 
 class Played(msgspec.Struct, frozen=True):
@@ -78,15 +74,6 @@ class SessionCertificate(msgspec.Struct, frozen=True):
     errors: int
     bound: float
     chosen_on: int
-
-
-@dataclass(frozen=True)
-class Table:
-    """Sessions × strata: log-odds of the least score (STRICTEST where the session has none); and which ended right."""
-
-    strata: tuple[str, ...]
-    odds: npt.NDArray[np.float64]
-    right: npt.NDArray[np.bool_]
 
 
 def certify_sessions(
@@ -181,43 +168,6 @@ def _find_ends(ranked: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
     grid = np.linspace(0, len(ranked), WALK_STEPS + 1)[1:]
     found: npt.NDArray[np.int64] = np.unique(last[np.searchsorted(last, grid)]) if len(ranked) else last[:0]
     return found
-
-
-def choose_offsets(table: Table, target: float) -> npt.NDArray[np.float64]:
-    """Log-odds that each stratum needs so that most sessions run unattended and `target` of them end right.
-
-    All alike first, then one stratum after the other, up and down.
-    """
-    offsets = np.zeros(len(table.strata))
-    if len(table.right) < FEWEST or not (table.odds < STRICTEST).any():
-        return offsets
-    grid = np.unique(np.quantile(table.odds[table.odds < STRICTEST], np.linspace(0.0, 1.0, STEPS * 2)))
-    best = max((_count(table, np.full_like(offsets, each), target), each) for each in grid)
-    offsets[:] = best[1]
-    for _ in range(ROUNDS):
-        for column in range(len(offsets)):
-            found = table.odds[table.odds[:, column] < STRICTEST, column]
-            steps = np.unique(np.quantile(found, np.linspace(0.0, 0.9, STEPS))) if len(found) else found
-            tried = []
-            for step in steps:
-                other = offsets.copy()
-                other[column] = step
-                tried.append((_count(table, other, target), float(step)))
-            count, step = max(tried, default=(-1.0, 0.0))
-            if count > _count(table, offsets, target):
-                offsets[column] = step
-    return offsets
-
-
-def _count(table: Table, offsets: npt.NDArray[np.float64], target: float) -> float:
-    """How many sessions run unattended at `offsets`; fewer than none where too many of them end wrong."""
-    runs = (table.odds >= offsets).all(axis=1)
-    number = int(runs.sum())
-    if not number:
-        return 0.0
-    right = float(table.right[runs].sum())
-    margin = math.sqrt(target * (1.0 - target) / number)  # a standard error: what is chosen here has to hold elsewhere
-    return float(number) if right / number >= target + margin else -float(number)
 
 
 def _tabulate(played: Sequence[Played], strata: tuple[str, ...]) -> Table:
