@@ -21,11 +21,11 @@ setup: ## .venv with locked requirements
 setup-transformers: ## the same with torch, transformers and what goes with them (5 GB)
 	@$(STEP) "set up .venv (locked requirements, transformers)" hack/setup.sh --transformers
 
-demo: check setup ## the main job on a real Kubernetes, ends in out/demo/report.html (BACKEND=transformers: with those)
-	@hack/demo/kubernetes.sh $(if $(STAR),--star "$(STAR)")
+demo: check setup ## the main job on a real Kubernetes, ends in out/demo/report.html (BACKEND=transformers: with those; DATA=desk: at the desk)
+	@hack/demo/kubernetes.sh $(if $(SGD),--sgd "$(SGD)") $(if $(STAR),--star "$(STAR)")
 
-demo-local: $(if $(filter transformers,$(BACKEND)),setup-transformers,setup) ## information's life cycle as plain local processes (BACKEND=transformers: with those)
-	@$(STEP) "demo, local" .venv/bin/pilotage demo --local $(if $(STAR),--star "$(STAR)") $(if $(filter transformers,$(BACKEND)),--manifests examples/star-transformers --plan transformers --limit-seconds 1200)
+demo-local: $(if $(filter transformers,$(BACKEND)),setup-transformers,setup) ## information's life cycle as plain local processes (BACKEND=transformers: with those; DATA=desk: at the desk)
+	@$(STEP) "demo, local" .venv/bin/pilotage demo --local $(if $(DATA),--data $(DATA)) $(if $(SGD),--sgd "$(SGD)") $(if $(STAR),--star "$(STAR)") $(if $(filter transformers,$(BACKEND)),--manifests examples/star-transformers --plan transformers --limit-seconds 1200)
 
 demo-faults: check setup ## SIGKILL controller, gateway, Prometheus and model servers during the life cycle
 	@$(STEP) "faults, local" .venv/bin/pilotage demo --local --faults

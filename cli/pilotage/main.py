@@ -190,7 +190,7 @@ def demo(
         float,
         typer.Option(
             help="stop playing after this time, whatever was reached [default: 240 with --local, else 600; 60 more "
-            "with --faults]",
+            "with --faults; at the desk 900]",
             show_default=False,
         ),
     ] = 0.0,

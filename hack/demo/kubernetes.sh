@@ -1,11 +1,14 @@
 #!/usr/bin/env bash
 # The main job on a real Kubernetes: brings one up, installs Pilotage and the example afresh, runs the demo.
 # Arguments are `pilotage demo`'s (--star FILE, --faults, …). Needs .venv (make setup); can be stopped and started again.
-# BACKEND=transformers: pairs of transformers, which need an image with torch and take longer.
+# BACKEND=transformers: pairs of transformers, which need an image with torch and take longer. DATA=desk: sessions at
+# the desk, in closed loop.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 step=hack/step.sh
-example=examples/star images=()
+namespace=${DATA:-star}
+example=examples/$namespace images=()
+set -- --data "$namespace" "$@"
 if [ "${BACKEND:-}" = transformers ]; then
   example=examples/star-transformers images=(base prometheus transformers)
   set -- --plan transformers --limit-seconds 1800 "$@"
@@ -19,9 +22,9 @@ $step "image from these sources" hack/cluster/images.sh "${images[@]}"
 image=$(hack/cluster/images.sh "${images[@]}" | tail -n 1)
 
 reset() { # what an earlier run left: dialogues are played once, so sessions have to start from nothing
-  kubectl delete namespace star pilotage-system --ignore-not-found --wait=true --timeout=120s
+  kubectl delete namespace star desk pilotage-system --ignore-not-found --wait=true --timeout=120s
   kubectl delete -f hack/cluster/artefacts-pv.yaml --ignore-not-found --wait=true --timeout=60s
-  kubectl_quiet apply -f hack/cluster/artefacts-pv.yaml
+  sed "s/namespace: star/namespace: $namespace/" hack/cluster/artefacts-pv.yaml | kubectl_quiet apply -f -
 }
 
 install() {
@@ -30,7 +33,7 @@ install() {
   # The simulated BPM is the installation's one source: its credential is made here, and read by the simulator.
   mkdir -p out/demo && rm -f out/demo/bpm.token
   (umask 077 && head -c 24 /dev/urandom | base64 | tr '+/' '-_' >out/demo/bpm.token)
-  printf '[{"source":"","namespaces":["star"],"secret":"%s"}]' "$(cat out/demo/bpm.token)" |
+  printf '[{"source":"","namespaces":["%s"],"secret":"%s"}]' "$namespace" "$(cat out/demo/bpm.token)" |
     kubectl_quiet -n pilotage-system create secret generic pilotage-sources --from-file=sources.json=/dev/stdin
   kubectl kustomize config/demo | sed "s|localhost/pilotage:[A-Za-z0-9._-]*|$image|g" |
     kubectl_quiet apply --server-side --force-conflicts -f -
@@ -42,7 +45,7 @@ install() {
 }
 
 export -f reset install kubectl_quiet
-export image example
+export image example namespace
 $step "what an earlier run left is taken away" bash -euo pipefail -c reset
 $step "install Pilotage (config/demo) and the example ($example)" bash -euo pipefail -c install
 $step "the main job" .venv/bin/pilotage demo "$@"

@@ -17,6 +17,7 @@ from pilotage_simulator.client import HttpGateway
 from pilotage_simulator.desk.clerk import PEOPLE, PERFECT
 from pilotage_simulator.desk.outcome import summarise
 from pilotage_simulator.desk.play import play
+from pilotage_simulator.desk.screens import SCHEMA as DESK_SCHEMA
 from pilotage_simulator.desk.sgd import SCHEMA_FILE, LeftOut, read_dialogues, read_schema
 from pilotage_simulator.desk.world import DeskWorld
 from pilotage_simulator.ledger import Ledger, count_unsafe, mend_ledger, read_ledger
@@ -103,9 +104,10 @@ def desk(
 
 
 @app.command()
-def schemas() -> None:
+def schemas(at_desk: Annotated[bool, typer.Option("--desk", help="those of the desk")] = False) -> None:
     """Print the screen schemas of the simulated BPM as JSON (what a ConfigMap of screens holds)."""
-    typer.echo(msgspec.json.format(msgspec.json.encode(SCHEMAS), indent=2).decode())
+    found = (DESK_SCHEMA,) if at_desk else SCHEMAS
+    typer.echo(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
 
 
 @app.command()

@@ -5,6 +5,7 @@ import os
 import pytest
 
 from pilotage_core.errors import PilotageError
+from pilotage_simulator.desk.sgd import find_sgd
 from pilotage_simulator.star import SHARED, find_star
 
 HOW = "STAR's dialogues are not here: set STAR=path/to/dialogues.jsonl.gz, or let `make demo-local` download them"
@@ -19,3 +20,12 @@ def star():
         return find_star()
     except PilotageError as error:
         return (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(f"{HOW} ({error})")
+
+
+@pytest.fixture(scope="session")
+def sgd():
+    """The file of the desk's dialogues. In CI its absence is a failure."""
+    try:
+        return find_sgd()
+    except PilotageError as error:
+        return (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(f"the desk cannot be played: {error}")

@@ -9,7 +9,7 @@ PLAY_SECONDS = 300.0  # a limit: the demo ends by itself
 
 @pytest.fixture(scope="module")
 def demo(star, tmp_path_factory) -> Demo:
-    return run_demo(tmp_path_factory.mktemp("demo") / "run", star, seconds=PLAY_SECONDS)
+    return run_demo(tmp_path_factory.mktemp("demo") / "run", "--star", str(star), seconds=PLAY_SECONDS)
 
 
 def test_it_ends_well_and_leaves_nothing_running(demo):

@@ -9,7 +9,7 @@ PLAY_SECONDS = 300.0  # a limit: the demo ends by itself
 
 @pytest.fixture(scope="module")
 def demo(star, tmp_path_factory) -> Demo:
-    return run_demo(tmp_path_factory.mktemp("faults") / "run", star, "--faults", seconds=PLAY_SECONDS)
+    return run_demo(tmp_path_factory.mktemp("faults") / "run", "--star", str(star), "--faults", seconds=PLAY_SECONDS)
 
 
 def test_every_part_was_killed_and_came_back(demo):

@@ -33,10 +33,10 @@ class Demo:
         return [msgspec.json.decode(path.read_bytes()) for path in self.folder.glob("calibration/*/*/*/result.json")]
 
 
-def run_demo(folder: Path, star: Path, *options: str, seconds: float) -> Demo:
+def run_demo(folder: Path, *options: str, seconds: float) -> Demo:
     """Run it with a limit of `seconds` of play; raises where it does not end well after that."""
     command = [
-        str(Path(sys.executable).with_name("pilotage")), "demo", "--local", "--run", str(folder), "--star", str(star),
+        str(Path(sys.executable).with_name("pilotage")), "demo", "--local", "--run", str(folder),
         "--limit-seconds", str(seconds), *options,
     ]  # fmt: skip
     done = subprocess.run(

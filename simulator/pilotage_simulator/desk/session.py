@@ -30,6 +30,8 @@ from pilotage_simulator.desk.sgd import Act, Dialogue, Schema
 from pilotage_simulator.ledger import SessionEnded
 
 CLOSINGS = {CLOSED: Closing.CLOSED, TRANSFERRED: Closing.TRANSFERRED}
+HARMLESS = ("say:request", "say:confirm", "say:more", "say:offer", "say:inform", "row:")
+"""Controls that cost a turn where they are out of place: the customer says it again."""
 BOOKS = "the desk's books"
 """Who says how a session came out: nobody who had a hand in it."""
 
@@ -168,9 +170,11 @@ class DeskSession:
         self._adapter.review(items, approved)
 
     def _grade(self, action: Action) -> Grade:
-        """How wrong a proposal is that the operator will not have."""
+        """How wrong a proposal is that the operator will not have: what costs a turn alone spoils nothing."""
         if action.tool in ALWAYS_FINALIZING or action.tool is Tool.OPEN_PROCEDURE:
             return Grade.WRONG_ROUTE
+        if action.control_id.startswith(HARMLESS):
+            return Grade.MINOR_EDITS
         is_early = action.control_id in (SEARCH, BOOK) and next(self._clerk.list_acceptable()).tool is not action.tool
         return Grade.MISSING_VERIFICATION if is_early else Grade.INCORRECT
 

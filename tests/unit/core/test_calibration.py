@@ -349,3 +349,20 @@ def test_wrong_input_is_named_with_its_place(changes, message):
     given_arrays = {"scores": [0.5] * 3, "accepted": [True] * 3, "operators": [0] * 3, "sessions": [0] * 3}
     with pytest.raises(InvalidInputError, match=message):
         calibrate(**{**given_arrays, "target": 0.9, "delta": 0.05, **changes})
+
+
+@pytest.mark.parametrize("least_tau", [0.0, 0.5, 0.8, 0.95, 1.1])
+def test_of_the_prefixes_that_passed_a_stricter_one_may_be_taken(least_tau):
+    scores = np.linspace(1.0, 0.0, 2000)
+    accepted = np.arange(2000) % 50 != 7  # 0.98 throughout
+    ids = np.arange(2000)
+    free = calibrate(scores, accepted, ids % 40, ids, target=0.9, delta=0.05)
+    held = calibrate(scores, accepted, ids % 40, ids, target=0.9, delta=0.05, least_tau=least_tau)
+    assert free.tau is not None
+    assert held.tau is not None
+    assert held.tau >= free.tau
+    assert held.bound >= 0.9
+    assert held.errors == int(np.count_nonzero(~accepted[scores >= held.tau]))
+    if least_tau <= float(scores[held.needed]):  # else the strictest that passed
+        assert held.tau >= least_tau
+        assert held.tau - least_tau < 0.02 or held.tau == free.tau

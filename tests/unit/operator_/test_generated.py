@@ -77,6 +77,17 @@ def test_the_example_is_read_whole_without_kubernetes():
     assert all(bundle.namespace == "star" for bundle in bundles.values())
 
 
+def test_the_desks_example_is_read_whole_and_lets_models_end_sessions():
+    objects = read_manifests(ROOT / "examples" / "desk")
+    clusters = [item for (kind, _, _), item in objects.items() if kind == "ProcessCluster"]
+    bundles = {item["metadata"]["name"]: build_bundle(item, objects, "local") for item in clusters}
+    assert set(bundles) == {"evenings", "travel", "long-tail"}
+    assert all(bundle.policy_critic.backend.value == "copier" for bundle in bundles.values())
+    assert bundles["evenings"].gate.finalization.mode.value == "Auto"
+    named = {rule.stratum for rule in bundles["evenings"].cluster.actions.strata} | {"message", "finalizing"}
+    assert {stratum.name for stratum in bundles["evenings"].gate.strata} == named
+
+
 def test_the_overlay_turns_every_pair_into_transformers_and_paces_information():
     plain, patched = (read_manifests(ROOT / "examples" / name) for name in ("star", "star-transformers"))
     assert plain.keys() == patched.keys()

@@ -14,6 +14,7 @@ from pilotage_core.screen import ScreenSchema
 from pilotage_core.stage import Stage
 from pilotage_core.wire import Pace, PostEvents, Problem, Turn
 from pilotage_simulator.client import HttpGateway, SequenceConflict
+from pilotage_simulator.desk.screens import SCHEMA as DESK_SCHEMA
 from pilotage_simulator.main import app
 from pilotage_simulator.pacer import ControllerWishes
 from pilotage_simulator.screens import SCHEMAS
@@ -99,11 +100,14 @@ async def test_a_list_without_what_is_wanted_is_no_list(serve):
         await ControllerWishes(url, http).fetch()
 
 
-def test_the_examples_screens_are_those_of_the_simulator():
-    manifest = yaml.safe_load((CHECKOUT / "examples" / "star" / "screens.yaml").read_text())
-    assert (manifest["kind"], manifest["metadata"]["name"]) == ("ConfigMap", "star-screens")
-    assert msgspec.json.decode(manifest["data"]["schemas.json"], type=tuple[ScreenSchema, ...]) == SCHEMAS
-    printed = CliRunner().invoke(app, ["schemas"])
+@pytest.mark.parametrize(
+    ("example", "schemas", "options"), [("star", SCHEMAS, ()), ("desk", (DESK_SCHEMA,), ("--desk",))]
+)
+def test_the_examples_screens_are_those_of_the_simulator(example, schemas, options):
+    manifest = yaml.safe_load((CHECKOUT / "examples" / example / "screens.yaml").read_text())
+    assert (manifest["kind"], manifest["metadata"]["name"]) == ("ConfigMap", f"{example}-screens")
+    assert msgspec.json.decode(manifest["data"]["schemas.json"], type=tuple[ScreenSchema, ...]) == schemas
+    printed = CliRunner().invoke(app, ["schemas", *options])
     assert json.loads(printed.stdout) == json.loads(manifest["data"]["schemas.json"])
 
 

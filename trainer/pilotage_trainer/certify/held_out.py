@@ -34,7 +34,7 @@ NEVER = 1e-9
 
 
 class ScoredLabel(msgspec.Struct, frozen=True):
-    """One held-out label of a critical action."""
+    """One held-out label of a critical action. `spoils`: a session in which nobody had looked would have gone wrong."""
 
     session_id: str
     operator: str
@@ -45,6 +45,7 @@ class ScoredLabel(msgspec.Struct, frozen=True):
     live: bool
     propensity: float
     day: str = ""
+    spoils: bool = False
 
 
 def score_sessions(
@@ -71,6 +72,7 @@ def score_sessions(
             live=moment.is_live,
             propensity=moment.propensity,
             day=moment.day,
+            spoils=moment.spoils if moment.is_live else not moment.judge(action),
         )
         for (moment, action, stratum, confidence), answer in zip(critical, answers, strict=True)
     ]

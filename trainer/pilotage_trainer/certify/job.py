@@ -26,7 +26,7 @@ from pilotage_trainer.certify.held_out import (
     require_unseen,
     score_sessions,
 )
-from pilotage_trainer.certify.joint import choose_least_taus, find_spoilt
+from pilotage_trainer.certify.joint import choose_least_tau, find_spoilt
 from pilotage_trainer.certify.scorers import InProcess, Scorer, ServedPair
 from pilotage_trainer.config import JobConfig
 from pilotage_trainer.failures import DamagedArtefactError
@@ -88,9 +88,9 @@ def _choose_least_taus(
         return {}
     spoilt = find_spoilt(records, policy.digest)
     names = [stratum.name for stratum in config.strata]
-    chosen = choose_least_taus(labels, spoilt, names, config.session_target)
-    tell("whole sessions need at least " + ", ".join(f"{name} {format_score(tau)}" for name, tau in chosen.items()))
-    return chosen
+    tau = choose_least_tau(labels, spoilt, names, config.session_target)
+    tell(f"whole sessions need a score of at least {format_score(tau)}")
+    return dict.fromkeys(names, tau)
 
 
 def _load(window: Window) -> Scorer:

@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 from pilotage_core.gate import Decision, Reason
 from pilotage_core.record import SessionRecord, read_labels
-from pilotage_core.score import log_odds
 from pilotage_trainer.certify.held_out import ScoredLabel
+from pilotage_trainer.sessions.labels import is_spoiling
 
 STRICTEST = 40.0
 """Beyond every log-odds of a score."""
@@ -34,48 +34,41 @@ class Table:
 
 def find_spoilt(records: Iterable[SessionRecord], policy_digest: str) -> dict[str, bool]:
     """Sessions that would not have run unasked with the policy of `policy_digest`, since it was stopped or handed off
-    (False), and those in which an operator would not have what it proposed and nobody scores (True).
+    (False), and those that something went wrong in which nobody scores (True).
     """
     spoilt: dict[str, bool] = {}
     for record in records:
         mine = {p.proposal_id: p for p in record.proposals if p.policy_digest == policy_digest}
-        if any(not label.critical and not label.accepted for label in read_labels(record) if label.proposal_id in mine):
+        if any(not label.critical and is_spoiling(label) for label in read_labels(record) if label.proposal_id in mine):
             spoilt[record.session_id] = True
         if any(p.reason == Reason.STOP_LIST or p.decision == Decision.HAND_OFF for p in mine.values()):
             spoilt[record.session_id] = False
     return spoilt
 
 
-def choose_least_taus(
+def choose_least_tau(
     labels: Sequence[ScoredLabel], spoilt: Mapping[str, bool], strata: Sequence[str], target: float
-) -> dict[str, float]:
-    """The least τ of each of `strata` with which most sessions of `labels` would run unasked, `target` of them without
-    an error. `spoilt`: sessions that would not (False), or in which something uncritical was wrong (True).
+) -> float:
+    """The least τ of all `strata` with which most sessions of `labels` would run unasked, `target` of them with nothing
+    in them that spoils a session. `spoilt` as of `find_spoilt`.
 
     A session in which an operator confirmed every action is the same one as without them until its first error. So its
-    labels say whether it would have run without one. Nothing is chosen of fewer than FEWEST sessions: all zero.
+    labels say whether it would have run without one. One τ for all: there are too few sessions to choose several by.
+    Where the target is out of reach it is that of the FEWEST surest; of fewer sessions nothing is chosen: 0.
     """
-    sessions = {name: number for number, name in enumerate(dict.fromkeys(label.session_id for label in labels))}
-    odds = np.full((len(sessions), len(strata)), STRICTEST)
-    right = np.ones(len(sessions), dtype=np.bool_)
-    runs = np.ones(len(sessions), dtype=np.bool_)
+    least: dict[str, float] = {}
+    right: dict[str, bool] = {}
     for label in labels:
-        row = sessions[label.session_id]
-        if label.stratum in strata:
-            column = strata.index(label.stratum)
-            odds[row, column] = min(odds[row, column], log_odds(label.score))
-        else:
-            runs[row] = False
-        right[row] &= label.accepted
-    for name, is_wrong in spoilt.items():
-        if name in sessions:
-            runs[sessions[name]] &= is_wrong
-            right[sessions[name]] = False
-    table = Table(tuple(strata), odds[runs], right[runs])
-    if len(table.right) < FEWEST:
-        return dict.fromkeys(strata, 0.0)
-    chosen = choose_offsets(table, target)
-    return {name: 1.0 / (1.0 + math.exp(-float(each))) for name, each in zip(strata, chosen, strict=True)}
+        score = label.score if label.stratum in strata else -1.0
+        least[label.session_id] = min(score, least.get(label.session_id, 1.0))
+        right[label.session_id] = right.get(label.session_id, True) and not label.spoils
+    runs = [name for name, score in least.items() if score >= 0.0 and spoilt.get(name, True)]
+    ranked = sorted(runs, key=lambda name: -least[name])
+    if len(ranked) < FEWEST:
+        return 0.0
+    well = np.cumsum([right[name] and name not in spoilt for name in ranked]) / np.arange(1, len(ranked) + 1)
+    enough = np.flatnonzero(well[FEWEST - 1 :] >= target)
+    return least[ranked[FEWEST - 1 + (int(enough[-1]) if len(enough) else 0)]]
 
 
 def choose_offsets(table: Table, target: float) -> npt.NDArray[np.float64]:

@@ -30,7 +30,8 @@ class Moment(msgspec.Struct, frozen=True):
     `proposed` is the live proposal, made with `confidence`, or None: then the policy has to be asked, and `taken` is
     what the person did.
     `accepted` is the live verdict. `weight` is what a rejection counts in training, `propensity` the look's, `day` that
-    on which the session ended.
+    on which the session ended. `spoils`: the live verdict is a rejection for something that a session does not recover
+    from.
     """
 
     session_id: str
@@ -44,6 +45,7 @@ class Moment(msgspec.Struct, frozen=True):
     weight: float = 1.0
     propensity: float = 1.0
     day: str = ""
+    spoils: bool = False
 
     @property
     def is_live(self) -> bool:
@@ -104,9 +106,15 @@ def _live_moments(
                 weight=_weigh(label, grades),
                 propensity=label.propensity,
                 day=find_day(record),
+                spoils=is_spoiling(label),
             )
         ordered = actions.get(event.data.proposal_id) if isinstance(event.data, OutcomeReported) else None
         walk.step_recorded(record, event, ordered)
+
+
+def is_spoiling(label: Label) -> bool:
+    """Whether a session in which nobody had looked would have gone wrong for it, as far as its grade tells."""
+    return not label.accepted and label.grade not in GRADE_WEIGHTS
 
 
 def find_day(record: SessionRecord) -> str:
