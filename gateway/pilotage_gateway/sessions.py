@@ -10,10 +10,19 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import NamedTuple
 
-from pilotage_core.actions import Action
+from pilotage_core.actions import VALUE_TOOLS, Action
 from pilotage_core.dialog import DialogFormat
 from pilotage_core.errors import UnavailableError
-from pilotage_core.events import ActionTaken, Event, FeedbackGiven, Outcome, OutcomeReported, SessionReviewed, Verdict
+from pilotage_core.events import (
+    ActionTaken,
+    Event,
+    FeedbackGiven,
+    MessagePosted,
+    Outcome,
+    OutcomeReported,
+    SessionReviewed,
+    Verdict,
+)
 from pilotage_core.gate import Decision
 from pilotage_core.record import Label, ProposalRecord, SessionRecord, read_labels
 from pilotage_core.state import State
@@ -61,7 +70,8 @@ class LiveSession:
     `moved_version` is the state version after the last event that was not a verdict: a proposal made in it or later is
     current. `verdicts` are the feedback and review events so far: labels are read off them. `labelled` are proposals
     that have one, as proposed (False) and as reviewed (True). `event_ids` has the sequence and content digest of every
-    event. `first_act` is the version in which an operator first acted. `handed_off` is why the operator has the wheel.
+    event. `first_act` is the version in which an operator first acted, `rejected` are digests of the values that one
+    would not have since the customer's last message. `handed_off` is why the operator has the wheel.
     `last_turn` is the answer to the last post, whose events ended at `last_turn.sequence`.
     """
 
@@ -81,6 +91,7 @@ class LiveSession:
     asked_version: int = -1
     demonstrated: bool = False
     first_act: int | None = None
+    rejected: set[str] = field(default_factory=set)
     handed_off: str = ""
     closed_at: str = ""
     last_turn: Turn | None = None
@@ -126,8 +137,12 @@ class LiveSession:
                 self.first_act = event.sequence if self.first_act is None else self.first_act
                 if corrects:
                     self.corrected.add(corrects)
-            case FeedbackGiven(proposal_id=proposal_id):
+            case MessagePosted():
+                self.rejected.clear()
+            case FeedbackGiven(proposal_id=proposal_id, verdict=verdict):
                 self.answered.add(proposal_id)
+                if verdict is not Verdict.ACCEPT and self.proposals[proposal_id].action.tool in VALUE_TOOLS:
+                    self.rejected.add(self.proposals[proposal_id].action.digest)
                 self.verdicts.append(event)
             case SessionReviewed(items=items):
                 self.corrected.update(item.proposal_id for item in items if item.verdict is not Verdict.ACCEPT)

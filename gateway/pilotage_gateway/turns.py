@@ -37,6 +37,7 @@ from pilotage_gateway.writes import PostWrite
 log = logging.getLogger(__name__)
 NOT_ORDERED = "stored; nothing is ordered"
 WITHDRAWN = "the order was taken back before it left"
+JUST_REJECTED = "an operator has just rejected the value that the policy proposes"
 LOOK_WHAT_HAPPENED = "an order has no outcome: look at what happened before going on"
 
 
@@ -238,6 +239,8 @@ class Turns:
             return self._turn(session, leave, Decision.OBSERVE, Reason.NOTHING_PROPOSED, why_not)
         session.asked_version = session.state.version
         asked = await self._ask(session, leave, leave.pair)
+        if asked.action is not None and asked.action.digest in session.rejected:
+            asked = asking.Asked(asked.pair, None, detail=JUST_REJECTED)
         return await self._gate(session, asked, post.nonce, remaining)
 
     async def _ask(self, session: LiveSession, leave: Leave, pair: PairRef) -> asking.Asked:

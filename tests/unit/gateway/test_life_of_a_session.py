@@ -17,7 +17,7 @@ from pilotage_core.events import (
     Verdict,
 )
 from pilotage_core.score import CONFIDENCE_ALONE, CRITIC_ALONE, ScoreRule
-from pilotage_core.screen import ScreenSchema
+from pilotage_core.screen import Control, ControlKind, ScreenSchema
 from pilotage_core.stage import Stage
 from pilotage_core.wire import PairRef
 
@@ -312,3 +312,24 @@ async def test_a_screen_that_lacks_what_its_schema_requires_is_kept_and_handed_o
         _, record = await gateway.get(f"/v1/sessions/{case.session_id}", html="true")
         assert record["events"][1]["data"]["screen"]["controls"][0]["control_id"] == "other"
         assert record["events"][1]["data"]["html"].startswith("<form>")
+
+
+async def test_a_value_that_an_operator_has_rejected_is_not_put_to_them_again_until_the_customer_speaks(world):
+    world.publish(Stage.COPILOT)
+    async with world.gateway() as gateway:
+        case = Case(gateway)
+        world.models.action = Action(Tool.FILL_INPUT, "city", "Fran")
+        city = Control("city", ControlKind.INPUT, "City")
+        form = msgspec.structs.replace(FORM, controls=(*FORM.controls, city))
+        typed = msgspec.structs.replace(city, value="San Fran")
+        filled = msgspec.structs.replace(form, controls=(*FORM.controls, typed))
+            form, controls=(*FORM.controls, msgspec.structs.replace(city, value="San Fran"))
+        )
+        turn = await case.begin(screen=form)
+        assert turn.decision == "propose"
+        await case.answer(turn, Verdict.REJECT)
+        turn = await case.act(Action(Tool.FILL_INPUT, "city", "San Fran"), screen=filled)
+        assert (turn.decision, turn.reason) == ("observe", "nothing-proposed")
+        assert "has just rejected" in turn.detail
+        turn = await case.post(MessagePosted(Author.CUSTOMER, "No, Fran"))
+        assert turn.decision == "propose"
