@@ -323,8 +323,6 @@ async def test_a_value_that_an_operator_has_rejected_is_not_put_to_them_again_un
         form = msgspec.structs.replace(FORM, controls=(*FORM.controls, city))
         typed = msgspec.structs.replace(city, value="San Fran")
         filled = msgspec.structs.replace(form, controls=(*FORM.controls, typed))
-            form, controls=(*FORM.controls, msgspec.structs.replace(city, value="San Fran"))
-        )
         turn = await case.begin(screen=form)
         assert turn.decision == "propose"
         await case.answer(turn, Verdict.REJECT)
