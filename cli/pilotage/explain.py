@@ -260,6 +260,7 @@ VALUES: dict[Reason, Callable[[GateFacts], str]] = {
         f"of this very action: {_yes(f.action is not None and f.scored == f.action.digest)}"
     ),
     Reason.BELOW_TAU: lambda f: f"score {_number(usable_score(f))} against τ {_number(f.tau)}",
+    Reason.ASKED_BEFORE: lambda f: f"asked before, where sessions are to run whole: {_yes(f.asked_before)}",
     Reason.AUDIT: lambda f: f"drawn for an audit: {_yes(f.audit)}",
     Reason.CERTIFIED: lambda f: "nothing above stopped it",
     Reason.OPERATOR_ACCEPTED: lambda f: "an operator let it run",

@@ -43,6 +43,7 @@ class Reason(StrEnum):
     NO_CERTIFICATE = "no-certificate"
     NO_SCORE = "no-score"
     BELOW_TAU = "below-tau"
+    ASKED_BEFORE = "asked-before"
     AUDIT = "audit"
     CERTIFIED = "certified"
     OPERATOR_ACCEPTED = "operator-accepted"
@@ -54,7 +55,8 @@ class GateFacts(msgspec.Struct, frozen=True):
     `*_fault` texts are empty where all is well. `permit_fresh` means: verified, unexpired, of the newest epoch, and of
     a snapshot in which this process cluster has this very pair. `tau` is None without a standing certificate for the
     action's stratum. `score_version` is the state version the score was computed in, `scored` the digest of the action
-    that it is of. `audit` is the outcome of a draw whose propensity is logged.
+    that it is of. `audit` is the outcome of a draw whose propensity is logged. `asked_before`:
+    an operator was asked before in this session, where leave is for whole sessions.
     """
 
     stage: Stage
@@ -74,6 +76,7 @@ class GateFacts(msgspec.Struct, frozen=True):
     score: float | None = None
     score_version: int = -1
     scored: str = ""
+    asked_before: bool = False
     audit: bool = False
 
 
@@ -129,6 +132,7 @@ RULES: tuple[Line, ...] = (
     (lambda f: _usable_tau(f) is None, Decision.PROPOSE, Reason.NO_CERTIFICATE),
     (lambda f: usable_score(f) is None, Decision.PROPOSE, Reason.NO_SCORE),
     (_is_below_tau, Decision.PROPOSE, Reason.BELOW_TAU),
+    (lambda f: f.asked_before, Decision.PROPOSE, Reason.ASKED_BEFORE),
     (lambda f: f.audit, Decision.PROPOSE, Reason.AUDIT),
     (lambda f: True, Decision.EXECUTE, Reason.CERTIFIED),
 )

@@ -145,6 +145,7 @@ class Leave(msgspec.Struct, frozen=True, omit_defaults=True):
     """What one process cluster may do now: an entry of the snapshot.
 
     `review_share` of the endings are put to an operator for ever, where they are not all (`finalizing_by_human`).
+    `whole_sessions`: leave is for sessions that nobody was asked about; once somebody was, all that is critical is.
     `shorter_ms` is how much sooner than the permit its leave ends: a gate's ttl shortens its own clusters' alone.
     """
 
@@ -162,6 +163,7 @@ class Leave(msgspec.Struct, frozen=True, omit_defaults=True):
     screens: tuple[ScreenSchema, ...] = ()
     shorter_ms: int = 0
     review_share: float = 1.0
+    whole_sessions: bool = False
 
     @property
     def key(self) -> str:

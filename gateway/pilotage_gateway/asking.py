@@ -126,6 +126,7 @@ def gather_facts(leave: Leave, session: LiveSession, asked: Asked, *, permit_fre
         score=asked.score,
         score_version=asked.score_version,
         scored=asked.scored,
+        asked_before=leave.whole_sessions and session.was_asked,
     )
 
 

@@ -101,6 +101,11 @@ class LiveSession:
         """The state now."""
         return self.walk.state
 
+    @property
+    def was_asked(self) -> bool:
+        """Whether an operator acted in this session, or was asked to."""
+        return self.first_act is not None or any(p.decision != Decision.EXECUTE for p in self.proposals.values())
+
     def is_waiting(self, proposal: ProposalRecord) -> bool:
         """Whether `proposal` still waits for an operator."""
         unanswered = proposal.proposal_id not in self.answered

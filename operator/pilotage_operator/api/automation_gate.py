@@ -91,7 +91,8 @@ class Finalization(ApiModel):
     """
 
     mode: FinalizationMode = FinalizationMode.HUMAN
-    """Who ends a session. Human: an operator, always. Auto: in Automation the model, while its sessions are certified.
+    """Who ends a session. Human: an operator, always. Auto: in Automation the model, while its sessions are certified;
+    and once an operator was asked in a session, all that is critical in it is.
     """
     session_target: Target = "0.9"
     """Share of the sessions that run wholly unattended which has to come out right."""

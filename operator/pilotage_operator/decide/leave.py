@@ -8,6 +8,7 @@ import msgspec
 from pilotage_core.certificate import Certificate
 from pilotage_core.stage import UNATTENDED, Stage
 from pilotage_core.wire import Leave, PairRef, Snapshot
+from pilotage_operator.api.automation_gate import FinalizationMode
 from pilotage_operator.api.process_cluster import ProcessClusterSpec
 from pilotage_operator.api.reading import read_spec
 from pilotage_operator.api.rules import build_action_rules, build_selector
@@ -40,6 +41,7 @@ def build_leave(
         suspended=spec.suspend,
         screens=bundle.screens,
         review_share=float(bundle.gate.finalization.review_share),
+        whole_sessions=bundle.gate.finalization.mode is FinalizationMode.AUTO,
     )
 
 

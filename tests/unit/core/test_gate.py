@@ -79,6 +79,7 @@ def with_class(**changes: bool) -> ActionClass:
         ({"scored": ""}, Decision.PROPOSE, Reason.NO_SCORE),
         ({"scored": Action(Tool.CLICK_CONTROL, "submit", "x").digest}, Decision.PROPOSE, Reason.NO_SCORE),
         ({"score": 0.899}, Decision.PROPOSE, Reason.BELOW_TAU),
+        ({"asked_before": True}, Decision.PROPOSE, Reason.ASKED_BEFORE),
         ({"audit": True}, Decision.PROPOSE, Reason.AUDIT),
     ],
 )
@@ -138,6 +139,7 @@ any_facts = st.builds(
     score=any_number,
     score_version=st.integers(-1, 3),
     scored=st.sampled_from([SUBMIT.digest, SUBMIT.digest, Action(Tool.CLOSE_CHAT).digest, ""]),
+    asked_before=st.booleans(),
     audit=st.booleans(),
 )
 
@@ -162,6 +164,7 @@ def has_every_leave(facts: GateFacts) -> bool:
         and facts.legal_next_step
         and not facts.action_class.stopped
         and not (facts.action_class.finalizing and facts.finalizing_by_human)
+        and not facts.asked_before
         and not facts.audit
     )
 
@@ -188,7 +191,7 @@ def test_in_logging_or_suspended_the_model_is_silent(facts):
         assert decide_gate(facts).decision is Decision.OBSERVE
 
 
-@given(any_facts, st.sampled_from(["suspended", "handed_off", "looping", "audit"]))
+@given(any_facts, st.sampled_from(["suspended", "handed_off", "looping", "asked_before", "audit"]))
 @settings(max_examples=500, deadline=None)
 def test_one_more_objection_never_makes_a_critical_action_run(facts, objection):
     if facts.action_class.critical and decide_gate(facts).decision is not Decision.EXECUTE:

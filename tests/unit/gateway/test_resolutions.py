@@ -4,7 +4,15 @@ import pytest
 from tests.stubs.gateway import SUBMIT, Case, build_certificate
 
 from pilotage_core.actions import Action, Tool
-from pilotage_core.events import Closing, Outcome, ResolutionJudged, SessionClosed, SessionReviewed, Verdict
+from pilotage_core.events import (
+    Author,
+    Closing,
+    MessagePosted,
+    ResolutionJudged,
+    SessionClosed,
+    SessionReviewed,
+    Verdict,
+)
 from pilotage_core.stage import Stage
 
 CERTIFICATES = {stratum: build_certificate(0.8, stratum=stratum) for stratum in ("procedure", "finalizing")}
@@ -102,4 +110,23 @@ async def test_a_session_is_judged_only_once_it_is_closed_and_by_somebody(world)
         assert (status, problem["remedy"]) == (422, "send session_closed first")
         status, problem = await case.refused(SessionClosed(Closing.CLOSED), ResolutionJudged(True, " "))
         assert (status, problem["where"]) == (422, "events[1].data.by")
-        assert Outcome.DONE.value == "done"
+
+
+@pytest.mark.parametrize("whole", [True, False])
+async def test_once_an_operator_was_asked_all_that_is_critical_is_where_leave_is_for_whole_sessions(world, whole):
+    certificates = {**CERTIFICATES, "message": build_certificate(0.99, stratum="message")}
+    world.publish(Stage.CALIBRATION, certificates=certificates, whole_sessions=whole)
+    async with world.gateway() as gateway:
+        world.models.action = Action(Tool.SEND_TEXT_TO_CHAT, "hello", text="Hello, how can I help?")
+        case = Case(gateway)
+        turn = await case.begin()
+        assert turn.decision == "propose"  # below τ
+        ordered = await case.answer(turn, Verdict.ACCEPT)
+        world.models.action = SUBMIT
+        await case.report(ordered, screen=None)
+        turn = await case.post(MessagePosted(Author.CUSTOMER, "I want to book"))
+        assert turn.decision == ("propose" if whole else "execute")
+        if whole:
+            await case.answer(turn, Verdict.REJECT)
+            _, told = await gateway.get(f"/v1/decisions/{turn.proposal.proposal_id}")
+            assert told["verdict"]["reason"] == "asked-before"
