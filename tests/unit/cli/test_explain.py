@@ -123,7 +123,7 @@ LEAVE = {"permit_fresh": True, "tau": 0.8, "score_version": 3, "scored": SUBMIT.
         (
             GateFacts(Stage.AUTOMATION, 3, SUBMIT, CRITICAL, score=0.9, **LEAVE),
             "→ certified              nothing above stopped it  EXECUTE",
-            20,
+            21,
         ),
     ],
 )
