@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from pilotage_core.actions import ALWAYS_FINALIZING
+from pilotage_core.actions import Tool
 from pilotage_core.events import ActionTaken, Closing, FeedbackGiven, ResolutionJudged, SessionClosed, Verdict
 from pilotage_core.gate import Decision, Reason
 from pilotage_core.record import ProposalRecord, SessionRecord
@@ -18,8 +18,8 @@ from pilotage_core.stage import UNATTENDED
 class Resolution(msgspec.Struct, frozen=True):
     """How one closed case came out. `unasked`: until its ending nobody had been asked, and `pair` alone had acted.
 
-    `right` is the case's; of an unasked one whose ending an operator would not have it is False, whatever they made of
-    it afterwards.
+    `right` is the case's; of an unasked one whose ending an operator would not have, or that ran into a loop, it is
+    False, whatever they made of it afterwards.
     """
 
     pair: str
@@ -38,27 +38,28 @@ def judge_resolution(
     """What one session says of sessions that run by themselves.
 
     `verdicts` are those on proposals, `first_act` is the state version in which an operator first acted (None: never).
-    A session counts as unasked where each proposal ran by permit, but for its ending: that may have been put to an
-    operator because endings are, or by an audit, if it reached its τ. So it says how the same session would have ended
-    with nobody asked. A transfer is another's to finish, and says nothing.
+    A session counts as unasked where each proposal ran by permit and was done, but for its ending: that may have been
+    put to an operator because endings are, or by an audit, if it reached its τ. So it says how the same session would
+    have ended with nobody asked. One that ran into a loop has ended there, wrongly. One whose last action is a transfer
+    is another's to finish, and says nothing.
     """
     made = sorted(proposals, key=lambda proposal: proposal.at_version)
-    ending = next((proposal for proposal in made if _is_put_ending(proposal)), None)
-    before = [proposal for proposal in made if ending is None or proposal.at_version < ending.at_version]
-    alone = [proposal for proposal in before if proposal.decision == Decision.EXECUTE]
+    ending = next((proposal for proposal in made if _is_ending(proposal)), None)
+    alone = [proposal for proposal in made if ending is None or proposal.at_version < ending.at_version]
     pairs = {proposal.pair for proposal in (*alone, *([ending] if ending else []))}
-    undisturbed = first_act is None or (ending is not None and first_act > ending.at_version)
-    unasked = (
-        len(alone) == len(before)
-        and any(proposal.critical for proposal in alone)
-        and len(pairs) == 1
-        and undisturbed
-        and closing is not Closing.TRANSFERRED
-        and (ending is None or _has_reached(ending))
-    )
-    refused = ending is not None and verdicts.get(ending.proposal_id) is not Verdict.ACCEPT
+    ran = all(proposal.decision == Decision.EXECUTE and proposal.executed for proposal in alone)
     pair = next(iter(pairs), "") if len(pairs) == 1 else ""
-    return Resolution(pair, unasked, right and not (unasked and refused))
+    ran = ran and bool(pair) and any(proposal.critical for proposal in alone)
+    undone = first_act is None and closing is not Closing.TRANSFERRED
+    if ending is None:
+        return Resolution(pair, ran and undone, right)
+    if ending.decision == Decision.EXECUTE or verdicts.get(ending.proposal_id) is Verdict.ACCEPT:
+        last = max(proposal.at_version for proposal in made if proposal.executed or proposal is ending)
+        whole = undone and ending.executed and last == ending.at_version
+        return Resolution(pair, ran and whole and _has_reached(ending), right)
+    undisturbed = first_act is None or first_act > ending.at_version
+    unasked = ran and undisturbed and (_is_loop(ending) or _has_reached(ending))
+    return Resolution(pair, unasked, right and not unasked)
 
 
 def read_resolution(record: SessionRecord) -> Resolution | None:
@@ -76,11 +77,17 @@ def read_resolution(record: SessionRecord) -> Resolution | None:
     )
 
 
-def _is_put_ending(proposal: ProposalRecord) -> bool:
-    """Whether it is an ending that an operator was asked about for no other reason than that it is one."""
-    by_rule = proposal.reason == Reason.FINALIZING_BY_HUMAN
-    audited = proposal.reason == Reason.AUDIT and proposal.action.tool in ALWAYS_FINALIZING
-    return proposal.decision == Decision.PROPOSE and (by_rule or audited)
+def _is_ending(proposal: ProposalRecord) -> bool:
+    """Whether a session that runs by itself ends with it: the chat was closed, or an operator was asked whether to for
+    no other reason than that it is an ending; or it is a loop.
+    """
+    closes = proposal.action.tool is Tool.CLOSE_CHAT
+    put = proposal.decision == Decision.PROPOSE and proposal.reason in (Reason.FINALIZING_BY_HUMAN, Reason.AUDIT)
+    return (closes and (put or proposal.decision == Decision.EXECUTE)) or _is_loop(proposal)
+
+
+def _is_loop(proposal: ProposalRecord) -> bool:
+    return proposal.decision == Decision.HAND_OFF and proposal.reason == Reason.LOOP
 
 
 def _has_reached(ending: ProposalRecord) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 import msgspec
 from uuid_utils import uuid7
 
-from pilotage_core.actions import Action, ActionClass, classify_action, is_legal_next_step
+from pilotage_core.actions import Action, ActionClass, Tool, classify_action, is_legal_next_step
 from pilotage_core.certificate import ScoreSource
 from pilotage_core.dialog import DEFAULT_FORMAT, DialogFormat, encode_judged
 from pilotage_core.errors import InvalidActionError
@@ -108,6 +108,8 @@ async def _ask_critic(
 def gather_facts(leave: Leave, session: LiveSession, asked: Asked, *, permit_fresh: bool, suspended: bool) -> GateFacts:
     """The gate's facts for what was asked, in the state now. `leave` is the one that counts now, not when asking."""
     state, action, rules = session.state, asked.action, leave.rules
+    # What is certified is of sessions that a model closes: another's time is people's to give.
+    is_transfer = leave.whole_sessions and action is not None and action.tool is Tool.TRANSFER_CHAT
     kind = NO_CLASS if action is None else classify_action(rules, action, state.screen)
     return GateFacts(
         stage=leave.stage,
@@ -121,7 +123,7 @@ def gather_facts(leave: Leave, session: LiveSession, asked: Asked, *, permit_fre
         looping=action is not None and is_looping(state, action, rules.same_action_limit, rules.no_progress_limit),
         legal_next_step=action is None or is_legal_next_step(rules, state.last_action, action, state.screen.name),
         permit_fresh=permit_fresh and asked.pair == leave.pair,
-        finalizing_by_human=leave.finalizing_by_human,
+        finalizing_by_human=leave.finalizing_by_human or is_transfer,
         tau=find_tau(leave, asked.pair, kind.stratum),
         score=asked.score,
         score_version=asked.score_version,

@@ -16,6 +16,7 @@ from pilotage_core.events import (
     MessagePosted,
     Outcome,
     OutcomeReported,
+    ResolutionJudged,
     ScreenShown,
     SessionClosed,
     SessionReviewed,
@@ -121,6 +122,8 @@ def _check_form(event: Event) -> None:
         )
     if isinstance(event.data, BY_OPERATOR):
         _check_operator(event.data.operator)
+    if isinstance(event.data, ResolutionJudged):
+        _check_name(event.data.by, "data.by", "send who or what found out, on one line")
     if isinstance(event.data, ActionTaken) and not event.data.actions:
         raise InvalidEventError("an action_taken without actions", where="data.actions", remedy="leave the event out")
     if isinstance(event.data, ScreenShown) and not event.data.html and event.data.screen is None:
@@ -131,12 +134,14 @@ def _check_form(event: Event) -> None:
         )
 
 
+def _check_name(name: str, where: str, remedy: str) -> None:
+    if not name.strip() or name != name.strip() or len(name) > MAX_NAME_CHARS or not name.isprintable():
+        raise InvalidEventError(f"{name[:64]!r} is nobody's name", where=where, remedy=remedy)
+
+
 def _check_operator(name: str) -> None:
     """An accept's order names who authorised it: it must be somebody, and not the word that stands for a permit."""
-    if not name.strip() or name != name.strip() or len(name) > MAX_NAME_CHARS or not name.isprintable():
-        raise InvalidEventError(
-            f"{name[:64]!r} is no operator's name", where="data.operator", remedy="send who did it, on one line"
-        )
+    _check_name(name, "data.operator", "send who did it, on one line")
     if name == BY_PERMIT:
         raise InvalidEventError(
             f"{name!r} stands for actions that no operator authorised", where="data.operator", remedy="send who did it"

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import msgspec
+
 from pilotage_core.events import (
     ActionTaken,
     Event,
@@ -144,8 +146,10 @@ def _find_resolution(session: LiveSession, events: Sequence[Event]) -> Resolutio
     given = (event.data for event in (*session.verdicts, *events) if isinstance(event.data, FeedbackGiven))
     acts = (event.sequence for event in events if isinstance(event.data, ActionTaken))
     closings = (event.data.closing for event in events if isinstance(event.data, SessionClosed))
+    done = _done(events)
+    made = session.proposals.values()
     return judge_resolution(
-        session.proposals.values(),
+        [msgspec.structs.replace(p, executed=True) if p.proposal_id in done else p for p in made],
         {feedback.proposal_id: feedback.verdict for feedback in given},
         first_act=session.first_act if session.first_act is not None else next(acts, None),
         closing=session.state.closing or next(closings, None),

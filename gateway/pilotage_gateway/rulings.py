@@ -76,7 +76,7 @@ def _build_record(ruling: Ruling, facts: GateFacts, verdict: GateVerdict) -> Dec
         epoch=ruling.epoch,
         permit_remaining_ms=ruling.remaining_ms,
         audit_draw=look.draw,
-        audit_share=leave.audit_share if look.draw is None else look.share,
+        audit_share=leave.audit_share if look is NO_DRAW else look.share,
         trimmed_chars=sum(trim.chars for trim in dialog.trims),
         cut_chars=sum(cut.chars for cut in dialog.cuts),
         detail=asked.detail,

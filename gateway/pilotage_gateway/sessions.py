@@ -15,6 +15,7 @@ from pilotage_core.dialog import DialogFormat
 from pilotage_core.errors import UnavailableError
 from pilotage_core.events import (
     ActionTaken,
+    Author,
     Event,
     FeedbackGiven,
     MessagePosted,
@@ -142,7 +143,7 @@ class LiveSession:
                 self.first_act = event.sequence if self.first_act is None else self.first_act
                 if corrects:
                     self.corrected.add(corrects)
-            case MessagePosted():
+            case MessagePosted(author=Author.CUSTOMER):
                 self.rejected.clear()
             case FeedbackGiven(proposal_id=proposal_id, verdict=verdict):
                 self.answered.add(proposal_id)

@@ -121,11 +121,11 @@ class JobConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Everything a Job is told besides its window.
 
     `rules` class actions. Where sessions are to end by themselves, τ are chosen so that `session_target` of those that
-    run unasked have no error (0: they are not). `strata` share `delta` evenly, whether or not they have labels. A
-    policy passes if its action accuracy on development sessions reaches `min_action_accuracy`. It learns from the
-    newest `rolling_window_sessions` of its window at most (0: all). `counts` and `copier` are for those backends,
-    `base_model` ("": from scratch) and `transformers` for the third, `selection` for all; `pretraining` and
-    `preference` are for commands of people.
+    run unasked end right (0: they are not), `spoilt_end_wrong` of those with a grave error not. `strata` share `delta`
+    evenly, whether or not they have labels. A policy passes if its action accuracy on development sessions reaches
+    `min_action_accuracy`. It learns from the newest `rolling_window_sessions` of its window at most (0: all). `counts`
+    and `copier` are for those backends, `base_model` ("": from scratch) and `transformers` for the third, `selection`
+    for all; `pretraining` and `preference` are for commands of people.
     """
 
     rules: ActionRules = ActionRules()
@@ -135,6 +135,7 @@ class JobConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     )
     precision_target: InnerShare = 0.9
     session_target: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.0
+    spoilt_end_wrong: Share = 1.0
     delta: InnerShare = 0.05
     min_action_accuracy: Share = 0.0
     rolling_window_sessions: CountOrNone = 0

@@ -100,6 +100,10 @@ class Finalization(ApiModel):
     """The chance that this certificate is wrong, over all attempts of a process cluster."""
     review_share: InnerShare = "0.1"
     """Share of certified endings that is put to an operator for ever, with all that ran before them."""
+    spoilt_end_wrong: Share = "1"
+    """Share of the sessions that an error of a model spoils which end wrong for it, as far as is known: τ are chosen by
+    it, and nothing is certified by it.
+    """
 
 
 class Guardrail(ApiModel):
@@ -173,7 +177,12 @@ class AutomationGateSpec(ApiModel):
             "self.guardrails.exists(g, g.builtin == 'CorrectiveInterventionRate' && !g.dryRun)"
             " || self.guardrails.exists(g, g.builtin == 'PrecisionAlarm' && !g.dryRun)",
             "one guardrail on what is executed (CorrectiveInterventionRate, PrecisionAlarm) must not be a dry run",
-        )
+        ),
+        (
+            "!has(self.finalization) || !has(self.finalization.mode) || self.finalization.mode != 'Auto'"
+            " || self.guardrails.exists(g, g.builtin == 'UnaskedWrongRate' && !g.dryRun)",
+            "where a model may end sessions a guardrail UnaskedWrongRate must not be a dry run",
+        ),
     )
 
     precision_target: Target = "0.9"

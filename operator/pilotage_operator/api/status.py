@@ -91,7 +91,7 @@ class Baseline(StatusModel):
 
 
 class SessionsStatus(StatusModel):
-    """Sessions that nobody was asked about before their ending, since Calibration began with this pair."""
+    """Sessions that nobody was asked about before their ending, since this pair was certified."""
 
     target: str
     """Share of them that has to come out right."""

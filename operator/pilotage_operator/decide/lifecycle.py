@@ -142,8 +142,8 @@ def _remembered_counts(status: ProcessClusterStatus) -> CounterFacts:
         base.rejected,
         base.executed,
         base.corrections,
-        base.unasked,
-        base.unasked_wrong,
+        base.unasked + (status.sessions.unasked if status.sessions else 0),
+        base.unasked_wrong + (status.sessions.wrong if status.sessions else 0),
     )
     return CounterFacts(
         sessions=seen.sessions,
@@ -167,8 +167,8 @@ def _on_move(moment: Moment, making: Making, decision: StageDecision) -> Making:
             rejected=counts.rejected,
             executed=counts.executed,
             corrections=counts.corrections,
-            unasked=counts.unasked,
-            unasked_wrong=counts.unasked_wrong,
+            unasked=making.baseline.unasked,  # of a certificate: an acknowledged rollback wipes no slate
+            unasked_wrong=making.baseline.unasked_wrong,
             label_cursor=facts.monitor.cursor if facts.monitor else making.baseline.label_cursor,
         )
         return replace(making, baseline=baseline)

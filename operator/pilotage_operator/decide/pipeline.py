@@ -20,7 +20,7 @@ from pilotage_core.wire import JobResult
 from pilotage_operator.api.pipeline import Phase, PhaseState, Pipeline
 from pilotage_operator.api.status import Baseline, DialogStatus, PairStatus, ScoreStatus, read_time, write_time
 from pilotage_operator.decide.evidence import find_void
-from pilotage_operator.facts import Bundle, CounterFacts, Facts, JobFact, JobPhase, JobState, WantedJob
+from pilotage_operator.facts import Bundle, CounterFacts, Facts, JobFact, JobPhase, JobState, PairCounts, WantedJob
 
 FIRST_BACKOFF_SECONDS, LONGEST_BACKOFF_SECONDS = 10.0, 600.0
 SETTLING_SECONDS = 30.0
@@ -236,8 +236,12 @@ def _on_calibrate(making: Making, counts: CounterFacts, result: JobResult, now: 
     metrics = _with_metrics(making, "calibrate", result)
     if not result.certificates:
         return _wait_for_more(replace(making, metrics=metrics), counts, result.reason or "nothing certified", now)
+    of_pair = counts.pairs.get(making.candidate.revision, PairCounts()) if making.candidate else PairCounts()
+    # What is known of whole sessions is of what certified them: another τ, screen or server begins anew.
+    sessions = {"unasked": of_pair.unasked, "unasked_wrong": of_pair.unasked_wrong}
     certified = replace(
         making,
+        baseline=making.baseline.model_copy(update=sessions),
         pair=making.candidate,
         candidate=None,
         certificates=result.certificates,

@@ -1,6 +1,6 @@
 """The session certificate: whether enough is known of sessions that run by themselves for a model to end them.
 
-The bound is core/monitoring.py's, valid whenever it is looked at; the evidence is of one pair since Calibration began.
+The bound is core/monitoring.py's, valid whenever it is looked at; the evidence is of one pair since it was certified.
 """
 
 from pilotage_core.certificate import find_attempt_share

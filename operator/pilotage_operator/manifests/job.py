@@ -103,6 +103,7 @@ def build_train_config(bundle: Bundle, calibration: int = 0) -> str:
     }
     if gate.finalization.mode is FinalizationMode.AUTO:
         config["session_target"] = float(gate.finalization.session_target)
+        config["spoilt_end_wrong"] = float(gate.finalization.spoilt_end_wrong)
     if made.backend is Backend.TRANSFORMERS:
         settings = made.transformers or TransformersSettings()
         config["base_model"] = BASE_MODEL if made.base_model is None else made.base_model

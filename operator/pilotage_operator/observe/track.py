@@ -10,6 +10,10 @@ from pilotage_core.record import Label
 from pilotage_operator.facts import MonitorFact
 
 
+def _of_review(label: Label) -> tuple[str, str]:
+    return label.session_id, label.at
+
+
 @dataclass(slots=True)
 class Track:
     """The labels of one pair followed from `start` on; `monitors` by stratum where a threshold is in force.
@@ -31,7 +35,7 @@ class Track:
 
         What one review says of a session's actions comes together, and is one label of each stratum.
         """
-        if self.review and not (label.reviewed and label.session_id == self.review[0].session_id):
+        if self.review and not (label.reviewed and _of_review(label) == _of_review(self.review[0])):
             self._end_review()
         if label.reviewed:
             self.review.append(label)

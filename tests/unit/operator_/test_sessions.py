@@ -1,6 +1,7 @@
 """Who ends sessions: a model once its sessions are certified by how they came out, people else."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from facts import MemoryWorld, climb_to, make_bundle
@@ -8,6 +9,7 @@ from facts import MemoryWorld, climb_to, make_bundle
 from pilotage.explain import explain_process_cluster
 from pilotage_operator.manifests.job import build_train_config
 
+WATCH = {"name": "unasked", "builtin": "UnaskedWrongRate", "comparator": ">", "threshold": "0.3"}
 AUTO = {"finalization": {"mode": "Auto", "sessionTarget": "0.9", "sessionDelta": "0.05", "reviewShare": "0.2"}}
 
 
@@ -51,7 +53,24 @@ def test_what_speaks_against_it_later_takes_it_back_and_no_latch_keeps_it():
     assert not world.step().leave.finalizing_by_human
 
 
-def test_only_sessions_since_calibration_began_count():
+def test_another_certificate_begins_anew_and_an_acknowledged_rollback_does_not():
+    world = automated(unasked=200, unasked_wrong=60)
+    assert world.status.sessions.unasked == 200
+    world.bundle = replace(world.bundle, gate=world.bundle.gate, serving_image="another")
+    world.steps(2)
+    assert world.status.stage == "Copilot"  # the certificate is void
+    world.now += 60.0
+    world.steps(8)
+    assert (world.status.sessions.unasked, world.status.ends) == (0, "Human")
+
+
+def test_a_look_that_failed_forgets_nothing_of_them():
+    world = automated(unasked=200, unasked_wrong=5)
+    world.step(counts=None)
+    assert (world.status.sessions.unasked, world.status.ends) == (200, "Model")
+
+
+def test_only_sessions_since_it_was_certified_count():
     world = MemoryWorld(make_bundle(gate=AUTO))
     world.count_pair("r1", unasked=500, unasked_wrong=0)
     climb_to(world, "Automation")

@@ -6,7 +6,7 @@ import pytest
 from pilotage_core.events import Event, FeedbackGiven, Verdict
 from pilotage_core.record import SessionRecord
 from pilotage_trainer.certify.held_out import ScoredLabel
-from pilotage_trainer.certify.joint import ENDS_WRONG, FEWEST, choose_least_tau, find_spoilt
+from pilotage_trainer.certify.joint import FEWEST, choose_least_tau, find_spoilt
 
 STRATA = ("message", "procedure")
 
@@ -26,35 +26,35 @@ def build_labels(sessions: int = 100) -> list[ScoredLabel]:
 
 
 def test_tau_is_as_strict_as_sessions_need_and_no_stricter():
-    tau = choose_least_tau(build_labels(), {}, STRATA, 0.93)
+    tau = choose_least_tau(build_labels(), {}, STRATA, 0.93, 0.5)
     runs = [n for n in range(100) if (0.6 if n % 5 == 0 else 0.8) + 0.001 * n >= tau]
     wrong = sum(n % 5 == 0 for n in runs)
-    assert wrong / len(runs) * ENDS_WRONG <= 0.07
-    assert (wrong + 1) / (len(runs) + 1) * ENDS_WRONG > 0.07
-    assert choose_least_tau(build_labels(), {}, STRATA, 0.75) == pytest.approx(0.6)
+    assert wrong / len(runs) * 0.5 <= 0.07
+    assert (wrong + 1) / (len(runs) + 1) * 0.5 > 0.07
+    assert choose_least_tau(build_labels(), {}, STRATA, 0.75, 0.5) == pytest.approx(0.6)
 
 
 def test_where_the_target_is_out_of_reach_the_surest_few_run():
     labels = [msgspec.structs.replace(each, spoils=True) for each in build_labels()]
-    tau = choose_least_tau(labels, {}, STRATA, 0.9)
+    tau = choose_least_tau(labels, {}, STRATA, 0.9, 0.5)
     assert len({each.session_id for each in labels if each.stratum == "message" and each.score >= tau}) == FEWEST
 
 
 def test_a_rejection_that_spoils_nothing_does_not_count():
     labels = [msgspec.structs.replace(each, spoils=False) for each in build_labels()]
-    assert choose_least_tau(labels, {}, STRATA, 0.99) == pytest.approx(0.6)
+    assert choose_least_tau(labels, {}, STRATA, 0.99, 0.5) == pytest.approx(0.6)
 
 
 def test_a_session_that_something_unscored_spoilt_is_not_right():
     spoilt = {f"s-{number}": True for number in range(100) if number >= 80}  # the surest
-    assert choose_least_tau(build_labels(), spoilt, STRATA, 0.88) > 0.6
+    assert choose_least_tau(build_labels(), spoilt, STRATA, 0.88, 0.5) > 0.6
 
 
 def test_what_would_not_run_unasked_chooses_nothing():
     spoilt = {f"s-{number}": False for number in range(100 - FEWEST + 1)}
-    assert choose_least_tau(build_labels(), spoilt, STRATA, 0.9) == 0.0
+    assert choose_least_tau(build_labels(), spoilt, STRATA, 0.9, 0.5) == 0.0
     foreign = [label(number, "other", 0.9) for number in range(100)]
-    assert choose_least_tau([*build_labels(), *foreign], {}, STRATA, 0.9) == 0.0
+    assert choose_least_tau([*build_labels(), *foreign], {}, STRATA, 0.9, 0.5) == 0.0
 
 
 @pytest.mark.parametrize(

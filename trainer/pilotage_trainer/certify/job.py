@@ -88,7 +88,7 @@ def _choose_least_taus(
         return {}
     spoilt = find_spoilt(records, policy.digest)
     names = [stratum.name for stratum in config.strata]
-    tau = choose_least_tau(labels, spoilt, names, config.session_target)
+    tau = choose_least_tau(labels, spoilt, names, config.session_target, config.spoilt_end_wrong)
     tell(f"whole sessions need a score of at least {format_score(tau)}")
     return dict.fromkeys(names, tau)
 

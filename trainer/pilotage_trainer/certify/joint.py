@@ -21,10 +21,6 @@ STRICTEST = 40.0
 STEPS, ROUNDS = 24, 3
 FEWEST = 20
 """Fewer sessions than that choose nothing."""
-ENDS_WRONG = 0.5
-"""Of the sessions that something spoils those that end wrong for it: customers repeat themselves, and correct what they
-are asked to confirm. At the desk 84 of 149 did.
-"""
 
 
 @dataclass(frozen=True)
@@ -51,11 +47,11 @@ def find_spoilt(records: Iterable[SessionRecord], policy_digest: str) -> dict[st
 
 
 def choose_least_tau(
-    labels: Sequence[ScoredLabel], spoilt: Mapping[str, bool], strata: Sequence[str], target: float
+    labels: Sequence[ScoredLabel], spoilt: Mapping[str, bool], strata: Sequence[str], target: float, ends_wrong: float
 ) -> float:
     """The least τ of all `strata` with which most sessions of `labels` would run unasked, and `target` of them end
-    right: all that nothing spoils, and of the others as many as do not end wrong for it (ENDS_WRONG). `spoilt` as of
-    `find_spoilt`.
+    right: all that nothing spoils, and of the others as many as do not end wrong for it (`ends_wrong` do). `spoilt` as
+    of `find_spoilt`.
 
     A session in which an operator confirmed every action is the same one as without them until its first error. So its
     labels say whether it would have run without one. One τ for all: there are too few sessions to choose several by.
@@ -72,7 +68,7 @@ def choose_least_tau(
     if len(ranked) < FEWEST:
         return 0.0
     well = np.cumsum([right[name] and name not in spoilt for name in ranked]) / np.arange(1, len(ranked) + 1)
-    enough = np.flatnonzero((1.0 - well[FEWEST - 1 :]) * ENDS_WRONG <= 1.0 - target + 1e-9)
+    enough = np.flatnonzero((1.0 - well[FEWEST - 1 :]) * ends_wrong <= 1.0 - target + 1e-9)
     return least[ranked[FEWEST - 1 + (int(enough[-1]) if len(enough) else 0)]]
 
 
