@@ -90,9 +90,10 @@ class DeskSession:
 
     async def _answer(self, card: ProposalCard) -> None:
         """The operator looks at a proposal; before one that ends the session, at what ran in it too."""
+        accepted = self._clerk.accepts(card.action)
         if card.action.tool in ALWAYS_FINALIZING:
-            self._review()
-        if not self._clerk.accepts(card.action):
+            self._review(approved=accepted)
+        if not accepted:
             self._adapter.reject(card, self._grade(card.action))
             self._act()
             return
@@ -129,7 +130,7 @@ class DeskSession:
             self._hear()
             return
         if action.tool in ALWAYS_FINALIZING:
-            self._review()
+            self._review(approved=True)
         if action.tool is Tool.SEND_TEXT_TO_CHAT:
             action = msgspec.structs.replace(action, text=self._desk.find_text(action.control_id))
         self._adapter.take((action,), find_seconds(action))
@@ -157,15 +158,14 @@ class DeskSession:
         if not self._desk.closed:
             self._adapter.show(build_page(self._desk))
 
-    def _review(self) -> None:
-        """What ran unasked, before somebody ends the session."""
+    def _review(self, *, approved: bool) -> None:
+        """What ran unasked, one by one, and whether the session may end now."""
         if not self._unreviewed:
             return
         items = [
             ReviewItem(proposal_id, Verdict.ACCEPT if right else Verdict.REJECT, None if right else Grade.INCORRECT)
             for proposal_id, right in self._unreviewed
         ]
-        approved = all(right for _, right in self._unreviewed)
         self._unreviewed = []
         self._adapter.review(items, approved)
 
