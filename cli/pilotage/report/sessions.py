@@ -11,6 +11,7 @@ import msgspec
 from scipy.special import betaincinv
 
 from pilotage.report.times import to_seconds
+from pilotage_core.events import ActionTaken, Author, Closing, FeedbackGiven, MessagePosted, SessionReviewed
 from pilotage_core.gate import Decision
 from pilotage_core.record import SessionRecord
 from pilotage_core.stage import UNATTENDED, Stage
@@ -36,8 +37,8 @@ class Share(msgspec.Struct, frozen=True):
 class Seconds(msgspec.Struct, frozen=True):
     """An operator's active seconds a session, as assumed: alone, confirming every proposal, with the model's leave.
 
-    `alone` is the mean over the same sessions that are in `confirming` and `automatic` together, worked by an operator
-    without a model. None where there was no such session.
+    `alone` is the mean over all sessions, as an operator would have worked them without a model; `automatic_alone` over
+    those of `automatic`. None where there was no such session.
     """
 
     alone: float | None
@@ -50,12 +51,15 @@ class WholeSessions(msgspec.Struct, frozen=True):
     """Sessions of one process cluster, whole.
 
     `automation_rate`: of the sessions that Automation ended, those with nobody asked, endings included; a transfer is
-    another's to finish and never automation. `resolution_correctness`: those that came out right by the BPM's books, of
-    the sessions with nobody asked, of all in Automation, and of those that operators worked alone. `held_back_by`: of
-    Automation's other sessions, what first put an operator to it. None where there was none of a kind.
+    another's to finish and never automation. `automation_rate_by_turn`: of the customers' turns in them, those that
+    were answered with nobody asked; never set against a rate of sessions. `resolution_correctness`: those that came out
+    right by the BPM's books, of the sessions with nobody asked, of all in Automation, and of those that operators
+    worked alone. `held_back_by`: of Automation's other sessions, what first put an operator to it. `touched`: counts of
+    TOUCHES in spans of time, each with its beginning (seconds since the epoch). None where there was none of a kind.
     """
 
     automation_rate: Share | None
+    automation_rate_by_turn: Share | None
     resolution_correctness: dict[str, Share | None]
     held_back_by: dict[str, int]
     operator_seconds: Seconds
@@ -72,15 +76,19 @@ def count_whole_sessions(
         return None
     in_automation = [(s, e) for s, e in told if stage_of(s) is Stage.AUTOMATION]
     alone = [e for _, e in in_automation if e.is_unattended]
+    holds = Counter(find_hold(s, e.closing) for s, e in in_automation if not e.is_unattended)
     human = [e for s, e in told if stage_of(s) is Stage.LOGGING]
     return WholeSessions(
         automation_rate=find_share(len(alone), len(in_automation)),
+        automation_rate_by_turn=_find_turns(session for session, _ in in_automation),
         resolution_correctness={
             "unattended": _right(alone),
             "all": _right([e for _, e in in_automation]),
             "human_only": _right(human),
         },
-        held_back_by=dict(Counter(find_hold(s) for s, e in in_automation if not e.is_unattended).most_common()),
+        held_back_by=dict(
+            Counter(find_hold(s, e.closing) for s, e in in_automation if not e.is_unattended).most_common()
+        ),
         operator_seconds=_seconds(
             [e for s, e in told if stage_of(s) is Stage.COPILOT], [e for _, e in in_automation], human
         ),
@@ -88,7 +96,7 @@ def count_whole_sessions(
     )
 
 
-def find_hold(session: SessionRecord) -> str:
+def find_hold(session: SessionRecord, closing: str = Closing.CLOSED) -> str:
     """What first put an operator to a session: the gate's line and the action, or that nothing was proposed."""
     for proposal in sorted(session.proposals, key=lambda proposal: proposal.at_version):
         if proposal.decision != Decision.EXECUTE:
@@ -97,7 +105,7 @@ def find_hold(session: SessionRecord) -> str:
             return f"{proposal.reason}: {about or proposal.action.tool.value}"
         if proposal.outcome not in ("", "done"):
             return f"order {proposal.outcome}"
-    return "nothing was proposed"
+    return "transferred" if closing == Closing.TRANSFERRED else "nothing was proposed"
 
 
 def find_share(part: int, n: int) -> Share | None:
@@ -108,6 +116,21 @@ def find_share(part: int, n: int) -> Share | None:
     low = float(betaincinv(part, n - part + 1, tail)) if part else 0.0
     high = float(betaincinv(part + 1, n - part, 1.0 - tail)) if part < n else 1.0
     return Share(part, n, part / n, low, high)
+
+
+def _find_turns(sessions: Iterable[SessionRecord]) -> Share | None:
+    """The customers' turns of `sessions`: those after which no operator acted or was asked until the next one."""
+    turns = alone = 0
+    for session in sessions:
+        asked = [True]  # what is before the customer's first words is no turn
+        for event in session.events:
+            if isinstance(event.data, MessagePosted) and event.data.author is Author.CUSTOMER:
+                asked.append(False)
+            elif isinstance(event.data, ActionTaken | FeedbackGiven | SessionReviewed):
+                asked[-1] = True
+        turns += len(asked) - 1
+        alone += asked.count(False)
+    return find_share(alone, turns)
 
 
 def _right(ended: Sequence[SessionEnded]) -> Share | None:
