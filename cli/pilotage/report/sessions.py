@@ -86,9 +86,7 @@ def count_whole_sessions(
             "all": _right([e for _, e in in_automation]),
             "human_only": _right(human),
         },
-        held_back_by=dict(
-            Counter(find_hold(s, e.closing) for s, e in in_automation if not e.is_unattended).most_common()
-        ),
+        held_back_by=dict(holds.most_common()),
         operator_seconds=_seconds(
             [e for s, e in told if stage_of(s) is Stage.COPILOT], [e for _, e in in_automation], human
         ),
