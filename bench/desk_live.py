@@ -1,0 +1,47 @@
+"""Sessions that run by themselves in a live process cluster: `pilotage demo --local --data desk`, and what it came to.
+
+    python bench/desk_live.py [--sgd dialogues.jsonl.gz] [--run out/desk-live] [--output bench/results/desk_live.json]
+
+Models are learned within the run. Gateway, controller, model servers, Jobs and the simulated desk share the machine's
+cores, as for anyone who tries it. What is kept is the report's figures, which are counted from the records alone.
+"""
+
+import argparse
+import json
+import subprocess
+import time
+from pathlib import Path
+
+from provenance import describe_run
+
+ROOT = Path(__file__).resolve().parents[1]
+KEPT = ("name", "stages", "sessions", "sessions_by_stage", "executed_critical", "whole", "session_certificate")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sgd", type=Path, default=None, help="the desk's dialogues; default: SGD=, else the data set")
+    parser.add_argument("--run", type=Path, default=Path("out/desk-live"), help="folder of the run")
+    parser.add_argument("--output", type=Path, default=ROOT / "bench" / "results" / "desk_live.json")
+    options = parser.parse_args()
+    result = describe_run("numpy", "scipy")
+    began = time.monotonic()
+    command = [ROOT / ".venv" / "bin" / "pilotage", "demo", "--local", "--data", "desk", "--run", options.run]
+    subprocess.run([*command, *(("--sgd", options.sgd) if options.sgd else ())], check=True, cwd=ROOT)
+    figures = json.loads((options.run / "report.json").read_text())
+    assert figures["unsafe_executions"] == 0, figures["unsafe"]
+    clusters = [{name: one[name] for name in KEPT} for one in figures["process_clusters"]]
+    for one in clusters:
+        if one["whole"] is not None:
+            del one["whole"]["touched"]
+        assert one["sessions"] > 0, f"{one['name']} was not played"
+    result |= {
+        "seconds": round(time.monotonic() - began, 1),
+        "unsafe_executions": figures["unsafe_executions"],
+        "process_clusters": clusters,
+    }
+    options.output.write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
