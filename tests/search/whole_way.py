@@ -346,6 +346,12 @@ class WholeWay(Judging, RuleBasedStateMachine):
         self._plan('{"tool":""}', score, planned)
         self.post(*self._settle(), FeedbackGiven(card.proposal_id, Verdict.ACCEPT, operator), nonce=nonce)
 
+    @rule()
+    @precondition(lambda self: self.truth.card is not None)
+    def accept_at_once(self) -> None:
+        """The usual case, which chance alone would seldom put together."""
+        self.accept(None, None, "ann", True)
+
     @rule(nonce=st.booleans(), planned=interference)
     @precondition(lambda self: self.truth.last is not None and not self.truth.closed)
     def repeat(self, nonce: bool, planned: Any) -> None:
