@@ -180,9 +180,9 @@ def _facts_whole(whole: WholeSessions, certificate: dict[str, Any] | None) -> It
     right = whole.resolution_correctness
     if whole.automation_rate is not None:
         yield "Sessions nobody touched", f"{_in_words(whole.automation_rate)} of Automation’s, endings included"
+        yield "… that came out right", _in_words(right["unattended"])
+        yield "All of Automation’s", f"{_in_words(right['all'])} came out right"
         yield "Customers’ turns answered alone", f"{_in_words(whole.automation_rate_by_turn)} in Automation"
-        yield "Of those came out right", _in_words(right["unattended"])
-        yield "Of all in Automation", f"{_in_words(right['all'])} came out right"
     yield "Operators alone", f"{_in_words(right['human_only'])} came out right"
     if certificate is not None:
         verb = "stands" if certificate.get("certified") else "does not stand"
