@@ -255,11 +255,10 @@ class WholeWay(Judging, RuleBasedStateMachine):
         SEEN[f"order by {'permit' if order.authorised_by == 'permit' else 'operator'}"] += 1
         self.judge(order)
         truth.unreported.append(order)
-        digest = getattr(order, "digest", order.action)
         since = (self.clock - truth.nonce_made) * 1000
         facts = FenceFacts(truth.nonce, since, truth.sequence, self.keys, self.highest_epoch)
         by_permit = order.authorised_by == "permit"
-        extra = {"action": order.action.digest, "digest": digest}
+        extra = {"action": order.action.digest, "digest": getattr(order, "digest", order.action)}
         fault = find_fence_fault(
             facts, nonce=order.nonce, state_version=order.state_version, idempotency_key=order.idempotency_key,
             remaining_ms=order.remaining_ms, epoch=order.epoch, by_permit=by_permit, **extra,
@@ -284,8 +283,7 @@ class WholeWay(Judging, RuleBasedStateMachine):
 
     def _open(self) -> None:
         self.numbers += 1
-        self.truth = Truth(f"s-{self.numbers}", newest="Hi")
-        self.truth.page = GOOD
+        self.truth = Truth(f"s-{self.numbers}", newest="Hi", page=GOOD)
         self.scores.clear()
 
     def _plan(self, reply: str, score: float | None, planned: Any) -> None:
@@ -346,10 +344,9 @@ class WholeWay(Judging, RuleBasedStateMachine):
         self._plan('{"tool":""}', score, planned)
         self.post(*self._settle(), FeedbackGiven(card.proposal_id, Verdict.ACCEPT, operator), nonce=nonce)
 
-    @rule()
+    @rule()  # the usual case, which chance alone would seldom put together
     @precondition(lambda self: self.truth.card is not None)
     def accept_at_once(self) -> None:
-        """The usual case, which chance alone would seldom put together."""
         self.accept(None, None, "ann", True)
 
     @rule(nonce=st.booleans(), planned=interference)

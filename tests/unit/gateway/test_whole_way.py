@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 from search import whole_way
 
-EXAMPLES = int(os.environ.get("SEARCH_EXAMPLES", "60"))
+EXAMPLES = int(os.environ.get("SEARCH_EXAMPLES", "120"))
 STEPS = int(os.environ.get("SEARCH_STEPS", "50"))
 SETTINGS = settings(
     max_examples=EXAMPLES, stateful_step_count=STEPS, deadline=None, suppress_health_check=list(HealthCheck)
