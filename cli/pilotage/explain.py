@@ -180,7 +180,7 @@ def _sessions(sessions: SessionsStatus | None, ends: str) -> Iterator[str]:
     verb = "is" if sessions.certified else "is not"
     yield f"Whole sessions: {who}. It {verb} certified that {float(sessions.target):.0%} of those nobody is asked about"
     yield (
-        f"  come out right: {sessions.wrong} of {sessions.unasked} came out wrong since it was certified, so at least "
+        f"  come out right: {sessions.wrong} of {sessions.unasked} came out wrong since this pair was, so at least "
         f"{float(sessions.bound or 0):.1%} do."
     )
 

@@ -55,8 +55,8 @@ class GateFacts(msgspec.Struct, frozen=True):
     `*_fault` texts are empty where all is well. `permit_fresh` means: verified, unexpired, of the newest epoch, and of
     a snapshot in which this process cluster has this very pair. `tau` is None without a standing certificate for the
     action's stratum. `score_version` is the state version the score was computed in, `scored` the digest of the action
-    that it is of. `audit` is the outcome of a draw whose propensity is logged. `asked_before`:
-    an operator was asked before in this session, where leave is for whole sessions.
+    that it is of. `asked_before`: an operator was asked before in this session, where leave is for whole sessions.
+    `audit` is the outcome of a draw whose propensity is logged.
     """
 
     stage: Stage

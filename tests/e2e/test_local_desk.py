@@ -6,7 +6,7 @@ How far a model gets within minutes differs with the machine: what is asserted h
 import pytest
 from stubs.local_demo import Demo, processes_of, run_demo
 
-PLAY_SECONDS = 330.0
+PLAY_SECONDS = 250.0
 
 
 @pytest.fixture(scope="module")

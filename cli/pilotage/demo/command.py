@@ -13,6 +13,7 @@ from pilotage.report.times import in_words
 from pilotage.report.write import write_report
 from pilotage.run import RunInfo
 from pilotage_core.errors import InvalidInputError, PilotageError
+from pilotage_simulator.public import find_sgd
 
 LIMIT_SECONDS = {True: 240.0, False: 600.0}
 DESK_LIMIT_SECONDS = 900.0
@@ -50,10 +51,10 @@ def demo_command(
 
 
 def choose_dialogues(data: str, sgd: Path | None, star: Path | None) -> Dialogues:
-    """What is played. Raises InvalidInputError for data that is none."""
+    """What is played. Raises InvalidInputError for data that is none, or not there."""
     if data not in list(Data):
         raise InvalidInputError(f"there is no data {data}", where="--data", remedy=f"one of {', '.join(Data)}")
-    return Dialogues(Data(data), sgd if data == Data.DESK else star)
+    return Dialogues(Data.DESK, find_sgd(sgd)) if data == Data.DESK else Dialogues(Data.STAR, star)
 
 
 def _default_plan(data: Data, local: bool) -> str:

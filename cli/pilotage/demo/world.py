@@ -8,7 +8,6 @@ from typing import Any, Protocol
 import msgspec
 
 from pilotage_core.stage import UNATTENDED, Stage
-from pilotage_simulator.public import find_sgd
 
 MAKING = ("Policy", "PolicyEndpoint", "Critic", "CriticEndpoint", "Calibrate")
 """Phases of a pipeline that wait for no session."""
@@ -51,9 +50,7 @@ class Dialogues(msgspec.Struct, frozen=True):
     @property
     def options(self) -> list[str]:
         """The same for `pilotage-simulate run`."""
-        if self.data is Data.DESK:
-            return ["--desk", str(find_sgd(self.path))]
-        return ["--star", str(self.path)] if self.path is not None else []
+        return [f"--{self.data}", str(self.path)] if self.path is not None else []
 
 
 class World(Protocol):

@@ -12,13 +12,15 @@ import msgspec
 
 from pilotage_core.actions import Tool
 from pilotage_core.errors import EvidenceError
+from pilotage_core.events import Closing
 from pilotage_simulator.desk.clerk import Manners
 from pilotage_simulator.desk.customer import Customer
-from pilotage_simulator.desk.desk import TRANSFERRED, Desk
+from pilotage_simulator.desk.desk import CLOSED, TRANSFERRED, Desk
 from pilotage_simulator.desk.services import Booking, build_booking
 from pilotage_simulator.desk.sgd import SYSTEM, Dialogue, LeftOut, Schema
 
 TIMED_OUT = "timed out"
+CLOSINGS = {CLOSED: Closing.CLOSED, TRANSFERRED: Closing.TRANSFERRED}
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -35,6 +37,11 @@ class Outcome(msgspec.Struct, frozen=True):
     customer_finished: bool
     actions: dict[str, int]
     operator_seconds: float
+
+    @property
+    def closing(self) -> Closing:
+        """How it ended, as an event says it."""
+        return CLOSINGS.get(self.ended, Closing.TIMED_OUT)
 
     @property
     def is_right(self) -> bool:

@@ -13,14 +13,14 @@ import msgspec
 
 from pilotage_core.actions import ALWAYS_CRITICAL, ALWAYS_FINALIZING, Action, Tool
 from pilotage_core.errors import InvalidActionError
-from pilotage_core.events import Closing, Grade, Outcome, ResolutionJudged, ReviewItem, Verdict
+from pilotage_core.events import Grade, Outcome, ResolutionJudged, ReviewItem, Verdict
 from pilotage_core.gate import Decision
 from pilotage_core.wire import Order, ProposalCard, Turn
 from pilotage_simulator.adapter import Adapter, Bpm, Judged
 from pilotage_simulator.desk.change import change_schema
 from pilotage_simulator.desk.clerk import PEOPLE, Clerk
 from pilotage_simulator.desk.customer import Customer, read_goal
-from pilotage_simulator.desk.desk import BOOK, CLOSED, SEARCH, TRANSFERRED, Desk
+from pilotage_simulator.desk.desk import BOOK, SEARCH, Desk
 from pilotage_simulator.desk.effort import find_seconds
 from pilotage_simulator.desk.outcome import judge
 from pilotage_simulator.desk.play import MOST_ACTIONS, play
@@ -29,7 +29,6 @@ from pilotage_simulator.desk.services import build_services
 from pilotage_simulator.desk.sgd import Act, Dialogue, Schema
 from pilotage_simulator.ledger import SessionEnded
 
-CLOSINGS = {CLOSED: Closing.CLOSED, TRANSFERRED: Closing.TRANSFERRED}
 HARMLESS = ("say:request", "say:confirm", "say:more", "say:offer", "say:inform", "row:")
 """Controls that cost a turn where they are out of place: the customer says it again."""
 BOOKS = "the desk's books"
@@ -182,11 +181,10 @@ class DeskSession:
         self._customer.listen(self._heard)
         spent = self._adapter.tally.spent
         outcome = judge(self._dialogue, self._schema, self._desk, self._customer, self._done, spent)
-        closing = CLOSINGS.get(outcome.ended, Closing.TIMED_OUT)
-        await self._adapter.close(closing, ResolutionJudged(outcome.is_right, BOOKS))
+        await self._adapter.close(outcome.closing, ResolutionJudged(outcome.is_right, BOOKS))
         alone = play(self._dialogue, self._schema, manners=PEOPLE).operator_seconds
         critical = sum(number for tool, number in self._done.items() if tool in ALWAYS_CRITICAL | ALWAYS_FINALIZING)
-        return self._adapter.end(closing, alone, critical, outcome.is_right)
+        return self._adapter.end(outcome.closing, alone, critical, outcome.is_right)
 
 
 def is_critical(action: Action) -> bool:

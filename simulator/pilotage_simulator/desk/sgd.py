@@ -15,6 +15,7 @@ import msgspec
 
 from pilotage_core.errors import EvidenceError, InvalidInputError, UnavailableError
 from pilotage_core.lines import GZIP, decode_lines
+from pilotage_simulator.star import CHECKOUT
 
 USER, SYSTEM = "USER", "SYSTEM"
 SCHEMA_FILE = "schema.json"
@@ -24,7 +25,7 @@ DONTCARE = "dontcare"
 """A value: the customer does not mind."""
 
 
-SHARED = Path(__file__).resolve().parents[4] / "shared" / "data" / "sgd" / "dialogues.jsonl.gz"
+SHARED = CHECKOUT.parent / "shared" / "data" / "sgd" / "dialogues.jsonl.gz"
 """Beside the checkout, where a workplace keeps data."""
 
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import msgspec
 
 from pilotage_core.actions import UNCRITICAL, Action, ActionPattern, ActionRules, StratumRule, Tool
-from pilotage_core.events import Author, Closing, MessagePosted, ScreenShown, SessionClosed, SessionOpened
+from pilotage_core.events import Author, MessagePosted, ScreenShown, SessionClosed, SessionOpened
 from pilotage_core.reading import read_screen
 from pilotage_core.trial import TrialResult, Worker
 from pilotage_simulator.desk.clerk import PEOPLE, Clerk
 from pilotage_simulator.desk.customer import Said
-from pilotage_simulator.desk.desk import BOOK, CLOSED, SEARCH, TRANSFERRED, Desk
+from pilotage_simulator.desk.desk import BOOK, SEARCH, Desk
 from pilotage_simulator.desk.effort import find_seconds
 from pilotage_simulator.desk.outcome import Outcome
 from pilotage_simulator.desk.play import Witness, play, play_at
@@ -38,7 +38,6 @@ RULES = ActionRules(
 """What is filled in is judged by the click that submits it. What is opened decides what the customer gets. A row shown
 books nothing, and is critical once it is told.
 """
-CLOSINGS = {CLOSED: Closing.CLOSED, TRANSFERRED: Closing.TRANSFERRED}
 
 
 def read_desk_trials(
@@ -89,7 +88,7 @@ class DeskTrial:
         seat = _Seat(Clerk(desk), worker)
         worker.see(SessionOpened(describe_case(self.dialogue, self.schema), {}))
         outcome = play_at(desk, self.dialogue, seat, _Eyes(worker))
-        worker.see(SessionClosed(CLOSINGS.get(outcome.ended, Closing.TIMED_OUT)))
+        worker.see(SessionClosed(outcome.closing))
         return _sum_up(outcome)
 
     def play_alone(self) -> tuple[TrialResult, float]:

@@ -136,11 +136,11 @@ def calibrate_strata(
     labels: Sequence[ScoredLabel],
     config: JobConfig,
     least_propensities: Mapping[str, float],
-    least_taus: Mapping[str, float] | None = None,
+    least_tau: float = 0.0,
 ) -> dict[str, TauResult]:
     """What each configured stratum comes to, delta shared evenly among them, with labels or without.
 
-    τ is the laxest that is certified from `least_taus` on (joint.py).
+    τ is the laxest that is certified from `least_tau` on (joint.py).
 
     A label that is nobody's (an audit that nobody answered) counts as one more operator's.
     """
@@ -159,7 +159,7 @@ def calibrate_strata(
             known=None if all(known) else known,
             least_propensity=least_propensities.get(wanted.name, least_propensities.get(ANY, 1.0)),
             days=number_names([label.day for label in here]),
-            least_tau=(least_taus or {}).get(wanted.name, 0.0),
+            least_tau=least_tau,
         )
     return results
 

@@ -56,7 +56,7 @@ def run_certify(window: Window, config: JobConfig, urls: tuple[str, str] | None,
     scorer = _load(window) if urls is None else _connect(urls, policy, critic)
     labels = score_sessions(records, policy, scorer, config, card.rule)
     least = find_least_propensities(records, policy.digest)
-    results = calibrate_strata(labels, config, least, _choose_least_taus(records, labels, policy, config))
+    results = calibrate_strata(labels, config, least, _choose_least_tau(records, labels, policy, config))
     certificates = build_certificates(
         results,
         labels,
@@ -80,17 +80,17 @@ def run_certify(window: Window, config: JobConfig, urls: tuple[str, str] | None,
     )
 
 
-def _choose_least_taus(
+def _choose_least_tau(
     records: Sequence[SessionRecord], labels: Sequence[ScoredLabel], policy: Manifest, config: JobConfig
-) -> dict[str, float]:
-    """What whole sessions need of each stratum, where they are to end by themselves."""
+) -> float:
+    """What whole sessions need of every stratum, where they are to end by themselves; else nothing."""
     if not config.session_target:
-        return {}
+        return 0.0
     spoilt = find_spoilt(records, policy.digest)
     names = [stratum.name for stratum in config.strata]
     tau = choose_least_tau(labels, spoilt, names, config.session_target, config.spoilt_end_wrong)
     tell(f"whole sessions need a score of at least {format_score(tau)}")
-    return dict.fromkeys(names, tau)
+    return tau
 
 
 def _load(window: Window) -> Scorer:

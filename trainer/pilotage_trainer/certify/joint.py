@@ -1,4 +1,4 @@
-"""What strata need beside one another, so that whole sessions come out well: one τ for each, chosen together.
+"""What strata need beside one another, so that whole sessions come out well: one τ for all, or one for each.
 
 τ of single strata let too much through: a session of eleven actions is as good as its worst. Nothing is certified here:
 what is chosen is tested elsewhere (pilotage_core.calibration, trials/thresholds.py).
