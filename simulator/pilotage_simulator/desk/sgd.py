@@ -15,6 +15,7 @@ import msgspec
 
 from pilotage_core.errors import EvidenceError, InvalidInputError, UnavailableError
 from pilotage_core.lines import GZIP, decode_lines
+from pilotage_simulator.desk.download import download_sgd
 from pilotage_simulator.star import CHECKOUT
 
 USER, SYSTEM = "USER", "SYSTEM"
@@ -30,8 +31,10 @@ SHARED = CHECKOUT.parent / "shared" / "data" / "sgd" / "dialogues.jsonl.gz"
 
 
 def find_sgd(given: Path | None = None) -> Path:
-    """The file of dialogues: `given`, else $SGD, else ../shared/data/sgd beside the checkout."""
-    named = given or (Path(os.environ["SGD"]).expanduser() if os.environ.get("SGD") else SHARED)
+    """The file of dialogues: `given`, else $SGD, else ../shared/data/sgd beside the checkout, else downloaded."""
+    named = given or (Path(os.environ["SGD"]).expanduser() if os.environ.get("SGD") else None)
+    if named is None:
+        return SHARED if SHARED.is_file() else download_sgd()
     if not named.is_file():
         raise InvalidInputError(
             "there is no such file", where=str(named), remedy="see SGD= in docs/running.md: dialogues.jsonl(.gz)"
