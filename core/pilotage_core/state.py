@@ -45,11 +45,11 @@ class State(msgspec.Struct, frozen=True):
     """What is known of a session after `version` events.
 
     `version` is the state version: the number of events folded. `profile` and `metadata` never reach a digest or a
-    dialog under keys that name an id. `message_count` counts all messages,
-    those that left the window included. `idle_actions` counts actions since the screen or the customer last changed;
-    `repeats` counts how often in a row the last action met the same screen digest. `done` are the proposals that were
-    reported done: a second report changes nothing. A fault is the screen's (`screen.fault`), and stays until another
-    screen is shown. `resolved` is the first word on how it came out.
+    dialog under keys that name an id. `message_count` counts all messages, those that left the window included.
+    `idle_actions` counts actions since the screen changed or the customer spoke, `repeats` how often in a row the last
+    action met the same screen, whatever was answered: who asks again and again has not understood. `done` are the
+    proposals that were reported done: a second report changes nothing. A fault is the screen's (`screen.fault`), and
+    stays until another screen is shown. `resolved` is the first word on how it came out.
     """
 
     version: int = 0
@@ -145,7 +145,7 @@ def fold_event(state: State, event: Event, ordered: Action | None = None) -> Sta
             )
         case MessagePosted():
             return msgspec.structs.replace(
-                _with_message(after, data.author, data.text), awaiting_customer=False, idle_actions=0, repeats=0
+                _with_message(after, data.author, data.text), awaiting_customer=False, idle_actions=0
             )
         case ActionTaken():
             return _with_actions(after, data.actions, Author.OPERATOR)
