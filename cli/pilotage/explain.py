@@ -37,6 +37,7 @@ NEEDS_IN_WORDS: dict[Need, str] = {
     Need.FLAP_BUDGET: "rollbacks lately",
     Need.NO_BREACH: "no guardrail breached",
     Need.CALIBRATION_SESSIONS: "sessions closed in Calibration",
+    Need.FRESH_PRECISION: "precision certified anew on what ran in Calibration",
     Need.NO_ALARM: "the alarm over labels of what τ lets through",
     Need.FINALIZATION_REJECTION: "share of sessions whose ending a reviewer rejected",
     Need.CORRECTIVE_INTERVENTION: "share of executed actions an operator had to repair",

@@ -1,6 +1,6 @@
-"""What labels say after τ is in force: alarm (R), leave to loosen (K), and shares certified at any time.
+"""What labels say after τ is in force: alarm (R), leave to loosen (K), τ certified anew (F), shares at any time.
 
-Three numbers, each a fold over labels in the order they were given, so that one process can rebuild them from records.
+Each number is a fold over labels in the order they were given, so that one process can rebuild them from records.
 All are e-processes: looking at every label costs no certainty. Not here: which τ a grid step means (calibration.py).
 """
 
@@ -19,8 +19,8 @@ TIGHTEN_AT = 1e3  # R that tightens τ one grid step
 ROLL_BACK_AT = 1e4  # R that rolls back: mean run length 13,500 labels at precision exactly 0.9
 AUDIT_ALL_AT = 100.0  # R from which every executed action is audited …
 AUDIT_SHARE_BELOW = 30.0  # … until it falls below this, when the audit share is enough again
-LOOSENING_BETS = (0.1, 0.2, 0.35, 0.5)  # shares of the largest bet allowed, q_min / π; K is the mean of their capitals
-UNBET = (1.0,) * len(LOOSENING_BETS)
+BETS = (0.1, 0.2, 0.35, 0.5)  # shares of the largest bet allowed, q_min / π; K and F are means of their capitals
+UNBET = (1.0,) * len(BETS)
 MOST = 1e300  # R and capitals go no higher: nothing is decided up there, and infinity is no JSON
 
 
@@ -52,10 +52,11 @@ class MonitoredLabel(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unk
 class Monitor(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """The state of monitoring one stratum under one pair. A new pair, certificate or looser τ starts a new one.
 
-    Tightening τ does not: R goes on, to roll back where that did not help; only K starts again, for it now speaks of
-    another step. `target` is π. `r` is Shiryaev–Roberts' statistic and `r_peak` its highest value (Calibration →
-    Automation needs r_peak < TIGHTEN_AT). `capitals` are those of LOOSENING_BETS, `k_peak` the highest K. `audits_all`:
-    every executed action is to be looked at. `alarm` is what R calls for; `tightenings` counts its calls to tighten.
+    Tightening τ does not: R goes on, to roll back where that did not help; K and F start again, for they now speak of
+    another τ. `target` is π. `r` is Shiryaev–Roberts' statistic and `r_peak` its highest value (Calibration →
+    Automation needs r_peak < TIGHTEN_AT). `capitals` and `proofs` are those of BETS that precision is above π: one step
+    looser (K), and at τ (F); `k_peak`, `f_peak` their highest means. `audits_all`: every executed action is to be
+    looked at. `alarm` is what R calls for; `tightenings` counts its calls to tighten.
     """
 
     target: float
@@ -64,6 +65,8 @@ class Monitor(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
     r_peak: float = 0.0
     capitals: tuple[float, ...] = UNBET
     k_peak: float = 1.0
+    proofs: tuple[float, ...] = UNBET
+    f_peak: float = 1.0
     audits_all: bool = False
     alarm: Alarm = Alarm.NONE
     tightenings: int = 0
@@ -71,14 +74,14 @@ class Monitor(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
     @property
     def k(self) -> float:
         """K: capital won by betting that precision one step looser is above target. Starts at 1."""
-        return sum(self.capitals) / len(self.capitals)
+        return _mean(self.capitals)
 
 
 def step(monitor: Monitor, label: MonitoredLabel) -> Monitor:
     """`monitor` after one more `label`.
 
-    R ← (R + 1)(1 + λw(π − y)) and K ← mean of capitals · (1 + bet·w(y − π)/π), with w = least_propensity / propensity:
-    an action less likely to be looked at counts for more. Where precision is π, both factors have mean 1.
+    R ← (R + 1)(1 + λw(π − y)) and K, F ← mean of capitals · (1 + bet·w(y − π)/π), with w = least_propensity /
+    propensity: an action less likely to be looked at counts for more. Where precision is π, all factors have mean 1.
 
     Raises InvalidInputError unless 0 < least_propensity ≤ propensity ≤ 1.
     Source: Shin, Ramdas, Rinaldo 2023, "E-detectors"; Waudby-Smith, Ramdas 2024 (betting).
@@ -88,19 +91,18 @@ def step(monitor: Monitor, label: MonitoredLabel) -> Monitor:
             f"needs 0 < {label.least_propensity} ≤ {label.propensity} ≤ 1", where="least_propensity, propensity"
         )
     surplus = label.least_propensity / label.propensity * (label.accepted - monitor.target)
-    capitals = tuple(
-        min(capital * (1.0 + bet * surplus / monitor.target), MOST)
-        for capital, bet in zip(monitor.capitals, LOOSENING_BETS, strict=True)
-    )
-    k_peak = max(monitor.k_peak, sum(capitals) / len(capitals))
+    capitals = _bet(monitor.capitals, surplus / monitor.target)
+    k_peak = max(monitor.k_peak, _mean(capitals))
     labels = monitor.labels + label.labels
     if label.below_tau:
         return msgspec.structs.replace(monitor, labels=labels, capitals=capitals, k_peak=k_peak)
+    proofs = _bet(monitor.proofs, surplus / monitor.target)
+    f_peak = max(monitor.f_peak, _mean(proofs))
     r = min((monitor.r + 1.0) * (1.0 - SHIRYAEV_ROBERTS_BET * surplus), MOST)
     alarm = _decide_alarm(monitor.alarm, r)
     tightens = alarm is Alarm.TIGHTEN and monitor.alarm is Alarm.NONE
     if tightens:
-        capitals, k_peak = UNBET, 1.0
+        capitals, k_peak, proofs, f_peak = UNBET, 1.0, UNBET, 1.0
     return Monitor(
         target=monitor.target,
         labels=labels,
@@ -108,6 +110,8 @@ def step(monitor: Monitor, label: MonitoredLabel) -> Monitor:
         r_peak=max(monitor.r_peak, r),
         capitals=capitals,
         k_peak=k_peak,
+        proofs=proofs,
+        f_peak=f_peak,
         audits_all=r >= AUDIT_ALL_AT or (monitor.audits_all and r >= AUDIT_SHARE_BELOW),
         alarm=alarm,
         tightenings=monitor.tightenings + tightens,
@@ -124,6 +128,11 @@ def replay(monitor: Monitor, labels: Iterable[MonitoredLabel]) -> Monitor:
 def has_earned_looser(monitor: Monitor, delta: float) -> bool:
     """Whether τ may go one grid step looser: K has once reached 1 / delta, and no alarm stands (Ville's inequality)."""
     return monitor.k_peak >= 1.0 / delta and monitor.alarm is Alarm.NONE
+
+
+def has_proven(monitor: Monitor, delta: float) -> bool:
+    """Whether these labels alone certify precision above target at τ: F has once reached 1 / delta (Ville)."""
+    return monitor.f_peak >= 1.0 / delta
 
 
 def is_share_within(limit: float, delta: float, events: int, trials: int) -> bool:
@@ -166,6 +175,14 @@ def share_bound(delta: float, events: int, trials: int) -> float:
         else:
             low = middle
     return high
+
+
+def _bet(capitals: tuple[float, ...], surplus: float) -> tuple[float, ...]:
+    return tuple(min(capital * (1.0 + bet * surplus), MOST) for capital, bet in zip(capitals, BETS, strict=True))
+
+
+def _mean(capitals: tuple[float, ...]) -> float:
+    return sum(capitals) / len(capitals)
 
 
 def _decide_alarm(before: Alarm, r: float) -> Alarm:

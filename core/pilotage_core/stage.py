@@ -60,6 +60,7 @@ class Need(StrEnum):
     FLAP_BUDGET = "FlapBudget"
     NO_BREACH = "NoBreach"
     CALIBRATION_SESSIONS = "CalibrationSessions"
+    FRESH_PRECISION = "FreshPrecision"
     NO_ALARM = "NoAlarm"
     FINALIZATION_REJECTION = "FinalizationRejection"
     CORRECTIVE_INTERVENTION = "CorrectiveIntervention"
@@ -89,7 +90,8 @@ class StageFacts(msgspec.Struct, frozen=True):
     """Everything the machine looks at, observed at `now` (seconds since the epoch).
 
     Shares are certified upper bounds, None while there is too little to say. `alarm` is the Shiryaev-Roberts R.
-    `certified_after` is the time after which the oldest label of the standing certificate was given.
+    `certified_after` is the time after which the oldest label of the standing certificate was given. `proof` is the
+    least F over its strata, of `proof_of`, where Calibration has to certify anew: `proof_wanted` (0: it has not).
     `breaches` lists the guardrails breached that apply in the stage now effective.
     """
 
@@ -118,6 +120,9 @@ class StageFacts(msgspec.Struct, frozen=True):
     flap_budget: int = 3
     calibration_sessions: int = 0
     min_calibration_sessions: int = 1
+    proof: float = 1.0
+    proof_of: str = ""
+    proof_wanted: float = 0.0
     alarm: float = 0.0
     alarm_limit: float = 1e3
     finalization_rejection: float | None = None
@@ -171,6 +176,7 @@ EDGES: tuple[Edge, ...] = (
         (
             Need.CALIBRATION_SESSIONS,
             Need.CERTIFICATE,
+            Need.FRESH_PRECISION,
             Need.NO_ALARM,
             Need.FINALIZATION_REJECTION,
             Need.CORRECTIVE_INTERVENTION,
@@ -319,6 +325,12 @@ _CHECKS: dict[Need, Callable[[StageFacts, Edge], Unmet | None]] = {
     ),
     Need.CALIBRATION_SESSIONS: lambda f, e: _at_least(
         Need.CALIBRATION_SESSIONS, f.calibration_sessions, f.min_calibration_sessions
+    ),
+    Need.FRESH_PRECISION: lambda f, e: _holds(
+        Need.FRESH_PRECISION,
+        f.proof >= f.proof_wanted,
+        f"{f.proof_of}: evidence of {f.proof:.3g} from Calibration's own labels",
+        f"{f.proof_wanted:.3g} in each stratum",
     ),
     Need.NO_ALARM: lambda f, e: _holds(
         Need.NO_ALARM, f.alarm < f.alarm_limit, f"R = {f.alarm:.3g}", f"R < {f.alarm_limit:g}"

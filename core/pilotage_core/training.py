@@ -178,6 +178,13 @@ class Sharding(StrEnum):
     NONE = "none"  # each keeps all of it (DDP)
 
 
+class BatchUnit(StrEnum):
+    """What a batch is counted in."""
+
+    ROWS = "rows"  # packed, each of many sequences
+    SEQUENCES = "sequences"  # sessions, by their mean in a row
+
+
 class Optimizer(StrEnum):
     """What turns gradients into steps."""
 
@@ -219,6 +226,10 @@ class Optimisation(Settings):
     """Passes over the data."""
     global_batch: Annotated[int, Field(ge=1, le=65536)] = 32
     """Packed rows in a batch, over all processes."""
+    batch_in: BatchUnit = BatchUnit.ROWS
+    """rows: globalBatch counts packed rows. sequences: as many rows as hold globalBatch sequences on average, which is
+    what the paper's 32 are; with rows of ten sequences that is a tenth of the batch, and ten times the steps.
+    """
     micro_batch: Annotated[int, Field(ge=1, le=4096)] = 1
     """Rows that a process takes at a time."""
     clip: Positive = 2.0

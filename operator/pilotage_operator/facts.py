@@ -98,7 +98,8 @@ class CounterFacts:
 class MonitorFact:
     """Shiryaev-Roberts over the labels of the current pair since Calibration began; `cursor` is the newest label's.
 
-    `tightened` names the strata whose R has reached TIGHTEN_AT under the certificates in force.
+    `tightened` names the strata whose R has reached TIGHTEN_AT under the certificates in force; `proofs` is the highest
+    F of each that has labels.
     """
 
     r: float = 0.0
@@ -107,6 +108,7 @@ class MonitorFact:
     k: float = 1.0
     audits_all: bool = False
     tightened: tuple[str, ...] = ()
+    proofs: dict[str, float] = field(default_factory=dict)
     cursor: int = 0
 
 

@@ -59,6 +59,13 @@ class GateStratum(ApiModel):
     """The precision to certify in it. Left out: the gate's."""
 
 
+class Certify(StrEnum):
+    """Whose labels τ has to hold on before Automation."""
+
+    FRESH = "Fresh"  # Calibration's own too: states that nobody has put right
+    COPILOT = "Copilot"  # those it was chosen by
+
+
 class Calibration(ApiModel):
     """What is held out of supervision, and what Calibration has to show before Automation."""
 
@@ -66,6 +73,10 @@ class Calibration(ApiModel):
     """Newest share of the sessions with feedback that certifies and never trains."""
     min_sessions: Annotated[int, Field(ge=20, le=1_000_000)] = 500
     """Sessions in Calibration before Automation."""
+    certify: Certify = Certify.FRESH
+    """Fresh: Calibration certifies each stratum's precision anew, on its own labels alone, before Automation. In
+    Copilot operators put right what a model's next action is then measured in. Copilot: those labels are enough.
+    """
     max_finalization_rejection: Share = "0.1"
     """Highest share of proposed endings that operators reject in Calibration, by an anytime-valid bound."""
     max_corrective_intervention: Share = "0.1"

@@ -3,9 +3,11 @@
 The machine itself is core/stage.py: nothing here decides a stage.
 """
 
+from pilotage_core.certificate import find_attempt_share
 from pilotage_core.guardrail import Finding
 from pilotage_core.monitoring import share_bound
 from pilotage_core.stage import ORDER, UNATTENDED, Cap, Rollback, Stage, StageFacts
+from pilotage_operator.api.automation_gate import Certify
 from pilotage_operator.api.process_cluster import Promotion
 from pilotage_operator.api.status import ProcessClusterStatus, read_time
 from pilotage_operator.decide.evidence import standing_certificates
@@ -34,6 +36,8 @@ def read_stage_facts(
     standing = standing_certificates(bundle, making.pair, making.certificates)
     pair = making.pair
     of_pair = counts_of_pair(counts, making)
+    proofs = facts.monitor.proofs if facts.monitor else {}
+    proof, proof_of = min(((proofs.get(each.stratum, 1.0), each.stratum) for each in standing), default=(1.0, ""))
     return StageFacts(
         now=now,
         ceiling=spec.max_stage,
@@ -60,6 +64,9 @@ def read_stage_facts(
         flap_budget=gate.rollback.flap_budget,
         calibration_sessions=of_pair.calibration_sessions - base.calibration_sessions,
         min_calibration_sessions=gate.calibration.min_sessions,
+        proof=proof,
+        proof_of=proof_of,
+        proof_wanted=find_proof_wanted(bundle, making),
         alarm=facts.monitor.r_peak if facts.monitor else 0.0,
         finalization_rejection=_bound(gate.delta, of_pair.rejected - base.rejected, of_pair.reviewed - base.reviewed),
         max_finalization_rejection=float(gate.calibration.max_finalization_rejection),
@@ -70,6 +77,18 @@ def read_stage_facts(
         approved=find_approved(bundle),
         termination_certified=are_sessions_certified(bundle, making, of_pair),
     )
+
+
+def find_proof_wanted(bundle: Bundle, making: Making) -> float:
+    """The F that each stratum needs before Automation; 0 where Copilot's labels are enough.
+
+    δ is shared over strata and over attempts, as for τ itself.
+    """
+    gate = bundle.gate
+    if gate.calibration.certify is not Certify.FRESH:
+        return 0.0
+    share = find_attempt_share(max(1, making.pipeline.calibrations))
+    return max(len(gate.strata), 1) / (float(gate.delta) * share)
 
 
 def find_caps(

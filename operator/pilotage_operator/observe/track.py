@@ -1,4 +1,4 @@
-"""Labels of one pair folded into monitors (R, K), in their order. Pure: the report folds them the same way."""
+"""Labels of one pair folded into monitors (R, K, F), in their order. Pure: the report folds them the same way."""
 
 from dataclasses import dataclass, field
 
@@ -96,5 +96,6 @@ class Track:
             k=min((m.k for m in monitors), default=1.0),
             audits_all=any(m.audits_all for m in monitors),
             tightened=self._tightened(),
+            proofs={stratum: monitor.f_peak for stratum, monitor in self.monitors.items()},
             cursor=self.cursor,
         )

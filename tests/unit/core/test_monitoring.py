@@ -19,6 +19,7 @@ from pilotage_core.monitoring import (
     Monitor,
     MonitoredLabel,
     has_earned_looser,
+    has_proven,
     is_share_within,
     log_evidence_within,
     replay,
@@ -109,13 +110,14 @@ def test_tightening_makes_k_start_again_for_it_speaks_of_another_step():
     tightened = earned
     while tightened.alarm is Alarm.NONE:
         tightened = step(tightened, REJECT)
-    assert (tightened.alarm, tightened.k, tightened.k_peak) == (Alarm.TIGHTEN, 1.0, 1.0)
+    assert (tightened.alarm, tightened.k, tightened.k_peak, tightened.f_peak) == (Alarm.TIGHTEN, 1.0, 1.0, 1.0)
     assert not has_earned_looser(tightened, 0.05)
+    assert not has_proven(tightened, 0.05)
 
 
 def test_labels_below_tau_speak_for_k_only():
     below = replay(FRESH, [MonitoredLabel(False, below_tau=True)] * 30)
-    assert (below.r, below.alarm, below.labels) == (0.0, Alarm.NONE, 30)
+    assert (below.r, below.alarm, below.labels, below.proofs) == (0.0, Alarm.NONE, 30, FRESH.proofs)
     assert below.k < 0.6
 
 
@@ -155,6 +157,21 @@ def test_leave_to_loosen_is_seldom_given_falsely_and_comes_in_time_where_it_is_d
 
     assert sum(loosens_at(0.9, 400) < 400 for _ in range(200)) <= 10
     assert sorted(loosens_at(0.95, 1000) for _ in range(41))[20] < 350
+
+
+def test_precision_is_seldom_proven_falsely_and_in_time_where_it_is_above_its_target():
+    draw = random.Random(20261130)
+
+    def proven_at(precision: float, within: int) -> int:
+        monitor = FRESH
+        for count in range(within):
+            if has_proven(monitor, 0.025):
+                return count
+            monitor = step(monitor, MonitoredLabel(draw.random() < precision))
+        return within
+
+    assert sum(proven_at(0.9, 400) < 400 for _ in range(400)) <= 20  # at most 10 are expected
+    assert sorted(proven_at(0.97, 1000) for _ in range(41))[20] < 250
 
 
 def test_a_real_fall_rolls_back_within_labels_and_precision_as_promised_does_not():

@@ -34,6 +34,7 @@ PRODUCED_IN = {
     Need.FLAP_BUDGET: Stage.LOGGING,
     Need.NO_BREACH: Stage.LOGGING,
     Need.CALIBRATION_SESSIONS: Stage.CALIBRATION,
+    Need.FRESH_PRECISION: Stage.CALIBRATION,
     Need.NO_ALARM: Stage.LOGGING,
     Need.FINALIZATION_REJECTION: Stage.CALIBRATION,
     Need.CORRECTIVE_INTERVENTION: Stage.CALIBRATION,
@@ -95,6 +96,8 @@ def facts(**changes: object) -> StageFacts:
         (Stage.COPILOT, {"rollback": ROLLBACK, "rollbacks_lately": 4}, Stage.COPILOT),
         (Stage.CALIBRATION, {}, Stage.AUTOMATION),
         (Stage.CALIBRATION, {"calibration_sessions": 59}, Stage.CALIBRATION),
+        (Stage.CALIBRATION, {"proof": 39.0, "proof_of": "message", "proof_wanted": 40.0}, Stage.CALIBRATION),
+        (Stage.CALIBRATION, {"proof": 40.0, "proof_of": "message", "proof_wanted": 40.0}, Stage.AUTOMATION),
         (Stage.CALIBRATION, {"alarm": 1_000.0}, Stage.CALIBRATION),
         (Stage.CALIBRATION, {"finalization_rejection": None}, Stage.CALIBRATION),
         (Stage.CALIBRATION, {"finalization_rejection": 0.21}, Stage.CALIBRATION),
@@ -171,6 +174,8 @@ any_facts = st.builds(
     certified_after=st.floats(0, 2_000),
     cooldown_seconds=st.floats(0, 2_000),
     calibration_sessions=st.integers(0, 2),
+    proof=st.floats(1, 1e5),
+    proof_wanted=st.floats(0, 1e5),
     alarm=st.floats(0, 1e5),
     finalization_rejection=st.one_of(st.none(), st.floats(0, 1)),
     corrective_intervention=st.one_of(st.none(), st.floats(0, 1)),
@@ -191,6 +196,8 @@ def test_no_facts_raise_the_effective_stage_without_its_needs(now):
         assert decision.rollback is not None
     if decision.earned.rank < now.earned.rank:
         assert now.breaches, "only a breach lowers what is earned"
+    if decision.moved and decision.earned is Stage.AUTOMATION:
+        assert now.proof >= now.proof_wanted
     if decision.effective in UNATTENDED and now.earned not in UNATTENDED:
         assert now.certified_strata >= 1
         assert now.rollback is None or now.acknowledged or now.certified_after >= now.rollback.at

@@ -44,7 +44,12 @@ SPEC = {
 }
 GATE = {
     "strata": [{"name": "procedure"}, {"name": "finalizing"}],
-    "calibration": {"minSessions": 30, "maxFinalizationRejection": "0.2", "maxCorrectiveIntervention": "0.2"},
+    "calibration": {
+        "minSessions": 30,
+        "certify": "Copilot",
+        "maxFinalizationRejection": "0.2",
+        "maxCorrectiveIntervention": "0.2",
+    },
     "guardrails": [
         {
             "name": "corrections",

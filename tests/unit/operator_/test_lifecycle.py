@@ -208,6 +208,22 @@ def test_an_alarm_in_calibration_blocks_automation():
     assert "NoAlarm" in {u.condition for u in world.status.unmet}
 
 
+def test_calibration_certifies_anew_on_its_own_labels_where_the_gate_says_so():
+    """Two strata, δ 0.05, the first attempt's half: F of 80 in each that has a certificate."""
+    fresh = {"calibration": {"certify": "Fresh"}}
+    world = climb_to(MemoryWorld(make_bundle(gate=fresh)), "Calibration")
+    world.count_pair("r1", calibration_sessions=200, reviewed=200, executed=400)
+    for proofs in ({}, {"procedure": 79.0}):
+        world.steps(3, readings=healthy(), monitor=MonitorFact(proofs=proofs))
+        assert (world.status.stage, [u.condition for u in world.status.unmet]) == (
+            Stage.CALIBRATION,
+            ["FreshPrecision"],
+        )
+    assert world.status.unmet[0].have == "procedure: evidence of 79 from Calibration's own labels"
+    world.steps(3, readings=healthy(), monitor=MonitorFact(proofs={"procedure": 81.0}))
+    assert world.status.stage is Stage.AUTOMATION
+
+
 def test_without_counts_nothing_is_concluded_and_nothing_is_lost():
     world = climb_to(MemoryWorld(make_bundle()), "Copilot")
     seen = world.status.supervision
