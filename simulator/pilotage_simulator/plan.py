@@ -44,7 +44,10 @@ class Lane(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The lanes in the order in which they take dialogues, and the shares that are assumptions."""
+    """The lanes in the order in which they take dialogues, and the shares that are assumptions.
+
+    A demo plays on for `linger_seconds` at least once its walk is complete.
+    """
 
     lanes: tuple[Lane, ...]
     concurrency: int = 16
@@ -52,6 +55,7 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     accept_later_probability: float = 0.7
     look_seconds: float = 2.0
     accept_seconds: float = 1.0
+    linger_seconds: float = 0.0
 
 
 def read_plan(path: Path) -> Plan:

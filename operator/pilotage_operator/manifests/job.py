@@ -59,7 +59,7 @@ def build_train_command(bundle: Bundle, job: WantedJob, *, export: str, out: str
 
 def _learns_anew(bundle: Bundle, phase: JobPhase) -> bool:
     """Whether `phase` makes weights that may begin with those of an earlier revision."""
-    return bundle.policy_critic.backend is Backend.TRANSFORMERS and phase is JobPhase.POLICY
+    return bundle.policy_critic.backend is not Backend.COUNTS and phase is JobPhase.POLICY
 
 
 def count_gpus(bundle: Bundle, phase: JobPhase) -> int:

@@ -17,18 +17,19 @@ from pilotage_core.errors import InvalidActionError
 from pilotage_core.proposal import TOOL_OF_KIND
 from pilotage_core.screen import ControlKind
 from pilotage_simulator.desk.customer import Said
-from pilotage_simulator.desk.desk import BOOK, SEARCH, Desk, find_kind
+from pilotage_simulator.desk.desk import BOOK, CONFIRM, SEARCH, Desk, find_kind
 from pilotage_simulator.desk.sgd import Act
 
 GOODBYE = "say:goodbye"
-ASKS = ("say:request:", "say:confirm")
+ASKS = ("say:request:", CONFIRM)
 """Messages that somebody has to answer: none goes to a customer who has said goodbye."""
 
 
 class Manners(msgspec.Struct, frozen=True):
     """How often an operator does otherwise: probabilities, each at its occasion. Assumed, not measured.
 
-    `asks_all`: asks for all that is missing at once. `hastes`: books without having it confirmed. `slips`: takes a told
+    `asks_all`: asks for all that is missing at once. `hastes`: books without having it confirmed, where there
+    are no terms to tell. `slips`: takes a told
     value for another one (another option, or a word short of its last character) until the customer says it again.
     `pauses`: tells one thing and waits, though the customer asked for more.
     """
@@ -45,10 +46,7 @@ PEOPLE = Manners(asks_all=0.3, hastes=0.05, slips=0.01, pauses=0.3)
 
 @dataclass
 class Clerk:
-    """One operator at one session. `told` holds what the customer wants, by service and slot.
-
-    `asks_everything`: before a booking also for what the form does not need (change.py).
-    """
+    """One operator at one session. `told` holds what the customer wants, by service and slot."""
 
     desk: Desk
     manners: Manners = PERFECT
@@ -68,7 +66,6 @@ class Clerk:
     has_chosen: bool = False
     rows_offered: set[int] = field(default_factory=set)
     intents_offered: set[str] = field(default_factory=set)
-    asks_everything: bool = False
 
     def hear(self, said: Said) -> None:
         """Take in what the customer says."""
@@ -85,7 +82,7 @@ class Clerk:
                 self.told.setdefault(self.service, {})[act.slot] = self._take(act)
         asked = [act.slot for act in said.acts if act.act == "REQUEST"]
         self.questions += [slot for slot in dict.fromkeys(asked) if slot not in self.questions]
-        self.confirmed = "AFFIRM" in names and self.last in ("say:confirm", "say:alternative")
+        self.confirmed = "AFFIRM" in names and self.last in (self.desk.confirm, "say:alternative")
         if self.confirmed and self.last == "say:alternative":
             self.told.setdefault(self.service, {}).update(
                 {slot: Act("INFORM", slot, (value,), (value,)) for slot, value in self.desk.alternative.items()}
@@ -134,7 +131,7 @@ class Clerk:
             return None  # only answers follow a message
         if action.control_id.startswith("say:request:") and self.chance.random() < self.manners.asks_all:
             action = options[-1]
-        if action.control_id == "say:confirm" and self.chance.random() < self.manners.hastes:
+        if action.control_id == CONFIRM and self.chance.random() < self.manners.hastes:
             action = Action(Tool.CLICK_CONTROL, self.desk.submit)
         return action
 
@@ -208,14 +205,12 @@ class Clerk:
         desk = self.desk
         if desk.intent is None:
             return
-        wanted = desk.intent.slots if self.asks_everything and desk.intent.is_transactional else ()
-        if missing := [slot for slot in wanted or desk.intent.required_slots if not desk.fields.get(slot)]:
-            needed = [slot for slot in missing if slot in desk.intent.required_slots]
-            for slots in [[slot] for slot in missing] + ([needed] if len(needed) > 1 else []):
+        if missing := [slot for slot in desk.intent.required_slots if not desk.fields.get(slot)]:
+            for slots in [[slot] for slot in missing] + ([missing] if len(missing) > 1 else []):
                 yield _say(f"say:request:{'+'.join(slots)}")
         elif desk.can_submit:
             is_settled = self.confirmed or not desk.intent.is_transactional
-            yield Action(Tool.CLICK_CONTROL, desk.submit) if is_settled else _say("say:confirm")
+            yield Action(Tool.CLICK_CONTROL, desk.submit) if is_settled else _say(desk.confirm)
         elif self.owes_result and desk.has_failed:
             yield _say("say:alternative" if desk.alternative else "say:failure")
         elif self.owes_result and desk.is_booked:

@@ -19,6 +19,7 @@ from pilotage_simulator.desk.sgd import DONTCARE, Act, Call, Intent, Service, Sl
 
 MOST_RADIOS, MOST_OPTIONS = 3, 8
 SEARCH, BOOK = "search", "book"
+CONFIRM, CONFIRM_TERMS = "say:confirm", "say:confirm-terms"
 CLOSED, TRANSFERRED = "closed", "transferred"
 
 
@@ -38,7 +39,11 @@ class Reply(NamedTuple):
 
 @dataclass
 class Desk:
-    """One session at the desk. `closed` is how it ended: CLOSED, TRANSFERRED, or "" while it is open."""
+    """One session at the desk. `closed` is how it ended: CLOSED, TRANSFERRED, or "" while it is open.
+
+    `has_terms`: the changed process. There are terms, a reply asks for a yes to the booking and to them, and a booking
+    made without is in `untold`. The reply that asks for the booking alone is there as before.
+    """
 
     services: Services
     service: Service | None = None
@@ -51,6 +56,9 @@ class Desk:
     said: set[str] = field(default_factory=set)
     has_booked: bool = False
     closed: str = ""
+    has_terms: bool = False
+    terms_told: bool = False
+    untold: int = 0
 
     # --- what is there -----------------------------------------------------------------------------------------------
     @property
@@ -62,6 +70,11 @@ class Desk:
     def submit(self) -> str:
         """The control that submits the open form: what books is another than what only searches."""
         return BOOK if self.intent is not None and self.intent.is_transactional else SEARCH
+
+    @property
+    def confirm(self) -> str:
+        """The reply that asks for a yes before a booking, as the process wants it."""
+        return CONFIRM_TERMS if self.has_terms else CONFIRM
 
     @property
     def can_submit(self) -> bool:
@@ -95,7 +108,8 @@ class Desk:
                 yield Reply(f"say:request:{'+'.join(slots)}", tuple(Act("REQUEST", slot) for slot in slots))
             if self.intent.is_transactional and self.can_submit:
                 held = {slot: value for slot, value in self.fields.items() if value}
-                yield Reply("say:confirm", _tell("CONFIRM", held, self.services))
+                for control_id in (CONFIRM, CONFIRM_TERMS) if self.has_terms else (CONFIRM,):
+                    yield Reply(control_id, _tell("CONFIRM", held, self.services))
             if self.is_booked:
                 yield Reply("say:success", (Act("NOTIFY_SUCCESS"),))
         if self.has_failed or (self.row is not None and self._rows() and not self.has_booked):  # or: no other one
@@ -152,7 +166,7 @@ class Desk:
             raise InvalidActionError(f"there is no procedure {service}/{intent}", where="desk")
         carried = self.row if self.row is not None and self.found_for == service else {}
         self.service, self.intent, self.submitted, self.answer = found, wanted, None, None
-        self.has_booked = False
+        self.has_booked = self.terms_told = False
         self.fields = dict.fromkeys(wanted.slots, "")
         if wanted.is_transactional:
             self.fields |= {slot: value for slot, value in wanted.optional_slots.items() if value != DONTCARE}
@@ -175,6 +189,7 @@ class Desk:
         self.answer = self.services.call(self.service.service_name, Call(self.intent.name, held))
         self.submitted, self.found_for = dict(self.fields), self.service.service_name
         self.has_booked = self.has_booked or self.is_booked
+        self.untold += self.has_terms and self.is_booked and not self.terms_told
         self.row = self.answer.rows[0] if self.intent.is_transactional and self.answer.rows else None
 
     def _say(self, control_id: str) -> Message:
@@ -182,6 +197,7 @@ class Desk:
         if reply is None:
             raise InvalidActionError(f"send_text_to_chat {control_id} is not enabled now", where="desk")
         self.said.add(control_id)
+        self.terms_told = self.terms_told or control_id == CONFIRM_TERMS
         return Message(write_text(reply), reply.acts)
 
 
@@ -201,6 +217,7 @@ def _tell(act: str, values: Mapping[str, str], services: Services) -> tuple[Act,
 TEMPLATES = {
     "request": "Could you tell me the {slots}?",
     "confirm": "Please confirm: {pairs}.",
+    "confirm-terms": "Please confirm: {pairs}. Our terms apply: what is cancelled on the day has to be paid.",
     "success": "That is done.",
     "failure": "I am sorry, that did not work. Is there anything else I can do?",
     "alternative": "I am sorry, that did not work. What would: {pairs}. Shall I?",

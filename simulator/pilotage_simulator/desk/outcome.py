@@ -1,8 +1,8 @@
 """How a session came out: by the BPM's books, the answers given and the customer's leave, never by the path.
 
-Right: the transactions are the goal's, every question was answered correctly, the customer had finished, and the
-session was closed or rightly given to another hand. A transaction too many or another one is wrong, one too few
-missing; the two count apart.
+Right: the transactions are the goal's, every question was answered correctly, terms were told before a booking where
+there are any, the customer had finished, and the session was closed or rightly given to another hand. A transaction too
+many or another one is wrong, one too few missing; the two count apart.
 """
 
 from collections import Counter
@@ -24,7 +24,10 @@ CLOSINGS = {CLOSED: Closing.CLOSED, TRANSFERRED: Closing.TRANSFERRED}
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """One session: how it ended, what was not right about it, how many actions it took by tool, and active seconds."""
+    """One session: how it ended, what was not right about it, how many actions it took by tool, and active seconds.
+
+    `untold` counts bookings whose terms nobody told, where there are any.
+    """
 
     dialogue_id: str
     ended: str
@@ -34,6 +37,7 @@ class Outcome(msgspec.Struct, frozen=True):
     unserved: tuple[str, ...]
     unanswered: tuple[str, ...]
     misinformed: tuple[str, ...]
+    untold: int
     customer_finished: bool
     actions: dict[str, int]
     operator_seconds: float
@@ -46,7 +50,7 @@ class Outcome(msgspec.Struct, frozen=True):
     @property
     def is_right(self) -> bool:
         """Whether nothing is amiss. A transfer is another's to finish: right as far as the books are."""
-        amiss = self.wrong or self.missing or self.unserved or self.unanswered or self.misinformed
+        amiss = self.wrong or self.missing or self.unserved or self.unanswered or self.misinformed or self.untold
         return not amiss and self.customer_finished and self.ended != TIMED_OUT
 
 
@@ -100,6 +104,7 @@ def judge(
         tuple(find_unserved(schema, desk, customer)),
         tuple(question.slot for question in customer.questions if question.answered is None),
         tuple(question.slot for question in customer.questions if question.answered is False),
+        desk.untold,
         customer.finished,
         {tool.value: actions[tool] for tool in Tool if tool in actions},
         seconds,

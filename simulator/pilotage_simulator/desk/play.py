@@ -50,10 +50,15 @@ class Witness:
 
 
 def play(
-    dialogue: Dialogue, schema: Schema, witness: Witness | None = None, manners: Manners = PERFECT, seed: int = 7
+    dialogue: Dialogue,
+    schema: Schema,
+    witness: Witness | None = None,
+    manners: Manners = PERFECT,
+    seed: int = 7,
+    has_terms: bool = False,
 ) -> Outcome:
     """Play `dialogue` with the simulated operator alone. The same `seed` gives the same session."""
-    desk = Desk(build_services(dialogue, schema))
+    desk = Desk(build_services(dialogue, schema), has_terms=has_terms)
     clerk = Clerk(desk, manners, Random(f"{seed}:{dialogue.dialogue_id}"))
     return play_at(desk, dialogue, clerk, witness or Witness())
 

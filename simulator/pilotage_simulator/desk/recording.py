@@ -111,12 +111,14 @@ def find_operator(number: int) -> str:
     return f"operator-{hour // SHIFT_HOURS * OPERATORS_OF_SHIFT + number % OPERATORS_OF_SHIFT + 1}"
 
 
-def record_session(dialogue: Dialogue, schema: Schema, process_cluster: str, number: int) -> SessionRecord:
-    """The session that `dialogue`, the desk's `number`-th, leaves."""
+def record_session(
+    dialogue: Dialogue, schema: Schema, process_cluster: str, number: int, *, has_terms: bool = False
+) -> SessionRecord:
+    """The session that `dialogue`, the desk's `number`-th, leaves; `has_terms`: under the changed process."""
     begins = find_time(number)
     log = SessionLog(f"desk-{dialogue.dialogue_id}", begins, begins + BETWEEN_SESSIONS - timedelta(seconds=1))
     log.add(SessionOpened(describe_case(dialogue, schema), {}))
-    outcome = play(dialogue, schema, _Writer(log, find_operator(number)), PEOPLE)
+    outcome = play(dialogue, schema, _Writer(log, find_operator(number)), PEOPLE, has_terms=has_terms)
     log.add(SessionClosed(Closing.TRANSFERRED if outcome.ended == TRANSFERRED else Closing.CLOSED))
     return log.record(process_cluster)
 

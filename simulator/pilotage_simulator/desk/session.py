@@ -17,10 +17,9 @@ from pilotage_core.events import Grade, Outcome, ResolutionJudged, ReviewItem, V
 from pilotage_core.gate import Decision
 from pilotage_core.wire import Order, ProposalCard, Turn
 from pilotage_simulator.adapter import Adapter, Bpm, Judged
-from pilotage_simulator.desk.change import change_schema
 from pilotage_simulator.desk.clerk import PEOPLE, Clerk
 from pilotage_simulator.desk.customer import Customer, read_goal
-from pilotage_simulator.desk.desk import BOOK, SEARCH, Desk
+from pilotage_simulator.desk.desk import BOOK, CONFIRM, SEARCH, Desk
 from pilotage_simulator.desk.effort import find_seconds
 from pilotage_simulator.desk.outcome import judge
 from pilotage_simulator.desk.play import MOST_ACTIONS, play
@@ -36,7 +35,7 @@ BOOKS = "the desk's books"
 
 
 class DeskSession:
-    """One dialogue from its first word to its end, in the shift of `operator`; `changed`: by the changed rules."""
+    """One dialogue from its first word to its end, in the shift of `operator`; `changed`: terms are to be told."""
 
     def __init__(
         self,
@@ -50,13 +49,12 @@ class DeskSession:
         changed: bool = False,
     ) -> None:
         self._adapter = Adapter(bpm, session_id, process_cluster, operator, is_critical, changed)
-        schema = change_schema(schema) if changed else schema
         self._dialogue = dialogue
         self._schema = schema
         self._metadata = metadata
-        self._desk = Desk(build_services(dialogue, schema))
+        self._desk = Desk(build_services(dialogue, schema), has_terms=changed)
         chance = Random(f"{bpm.seed}:{dialogue.dialogue_id}")
-        self._clerk = Clerk(self._desk, PEOPLE, chance, asks_everything=changed)
+        self._clerk = Clerk(self._desk, PEOPLE, chance)
         self._customer = Customer(*read_goal(dialogue))
         self._heard: list[Act] = []
         self._done: Counter[Tool] = Counter()
@@ -172,6 +170,8 @@ class DeskSession:
         """How wrong a proposal is that the operator will not have: what costs a turn alone spoils nothing."""
         if action.tool in ALWAYS_FINALIZING or action.tool is Tool.OPEN_PROCEDURE:
             return Grade.WRONG_ROUTE
+        if action.control_id == CONFIRM and self._desk.has_terms:
+            return Grade.MISSING_VERIFICATION
         if action.control_id.startswith(HARMLESS):
             return Grade.MINOR_EDITS
         is_early = action.control_id in (SEARCH, BOOK) and next(self._clerk.list_acceptable()).tool is not action.tool
@@ -182,7 +182,7 @@ class DeskSession:
         spent = self._adapter.tally.spent
         outcome = judge(self._dialogue, self._schema, self._desk, self._customer, self._done, spent)
         await self._adapter.close(outcome.closing, ResolutionJudged(outcome.is_right, BOOKS))
-        alone = play(self._dialogue, self._schema, manners=PEOPLE).operator_seconds
+        alone = play(self._dialogue, self._schema, manners=PEOPLE, has_terms=self._desk.has_terms).operator_seconds
         critical = sum(number for tool, number in self._done.items() if tool in ALWAYS_CRITICAL | ALWAYS_FINALIZING)
         return self._adapter.end(outcome.closing, alone, critical, outcome.is_right)
 

@@ -10,6 +10,7 @@ from pilotage_core.actions import Action, Tool
 from pilotage_core.dialog import DEFAULT_FORMAT
 from pilotage_core.events import (
     FeedbackGiven,
+    Grade,
     OutcomeReported,
     ResolutionJudged,
     ScreenShown,
@@ -24,8 +25,10 @@ from pilotage_core.walk import SessionWalk, is_decision_point
 from pilotage_core.wire import BY_PERMIT, Order, PostEvents, ProposalCard, Turn
 from pilotage_simulator.adapter import Bpm
 from pilotage_simulator.desk.clerk import PERFECT, Clerk
-from pilotage_simulator.desk.desk import CLOSED
+from pilotage_simulator.desk.desk import BOOK, CLOSED, CONFIRM, CONFIRM_TERMS, Desk
+from pilotage_simulator.desk.outcome import read_goal_bookings
 from pilotage_simulator.desk.screens import SCHEMA
+from pilotage_simulator.desk.services import build_services
 from pilotage_simulator.desk.session import DeskSession
 from pilotage_simulator.desk.sgd import SCHEMA_FILE, LeftOut, read_dialogues, read_schema
 from pilotage_simulator.ledger import Ledger, find_unsafe, read_ledger
@@ -149,12 +152,30 @@ async def test_where_nothing_is_decided_the_operator_works_alone(world, tmp_path
     assert ended.seconds_spent > 10
 
 
-async def test_in_the_changed_process_operators_ask_for_what_was_preset(world, tmp_path):
-    asked = []
+async def test_in_the_changed_process_operators_tell_the_terms_and_refuse_a_yes_without_them(world, tmp_path):
+    def looks_at_yes(action: Action) -> Decision:
+        return Decision.PROPOSE if action.control_id.startswith("say:confirm") else Decision.OBSERVE
+
+    said = set()
     for number in range(12):
-        before, _ = await play(world, tmp_path, number, lambda action: Decision.OBSERVE)
-        (tmp_path / f"{number}.jsonl").unlink()
-        after, ended = await play(world, tmp_path, number, lambda action: Decision.OBSERVE, changed=True)
-        asked.append(len(after.events) - len(before.events))
+        gateway, ended = await play(world, tmp_path, number, looks_at_yes, changed=True)
+        said |= {action.control_id for action in gateway.actions.values()}
         assert ended.changed
-    assert max(asked) > 0
+        assert gateway.session._grade(Action(Tool.SEND_TEXT_TO_CHAT, CONFIRM)) is Grade.MISSING_VERIFICATION
+    assert said & {CONFIRM, CONFIRM_TERMS} == {CONFIRM_TERMS}
+
+
+@pytest.mark.parametrize(("said", "untold"), [((CONFIRM,), 1), ((CONFIRM_TERMS,), 0), ((CONFIRM, CONFIRM_TERMS), 0)])
+def test_a_booking_is_not_right_where_the_terms_were_not_told(world, said, untold):
+    schema, dialogues = world
+    desk, booking = next(
+        (Desk(build_services(dialogue, schema), has_terms=True), bookings[0])
+        for dialogue in dialogues
+        if (bookings := read_goal_bookings(dialogue, schema))
+    )
+    desk.act(Action(Tool.OPEN_PROCEDURE, f"open:{booking.service}/{booking.intent}"))
+    desk.fields |= dict(booking.parameters)
+    for control_id in said:
+        desk.act(Action(Tool.SEND_TEXT_TO_CHAT, control_id))
+    desk.act(Action(Tool.CLICK_CONTROL, BOOK))
+    assert (desk.is_booked, desk.untold) == (True, untold)

@@ -195,7 +195,7 @@ class SpansOfNothing:
 def test_a_value_that_was_typed_after_it_was_said_is_not_offered_again(policy, points):
     for point in points:
         situation = read_prompt(point.prompt)
-        moment = build_moment(situation, policy.calls, policy.spans, policy.openings)
+        moment = build_moment(situation, policy.calls, policy.spans, policy.openings, is_new=False)
         values = [each.action for each in moment.candidates if each.keys[0] == "value"]
         assert all(situation.fields[action.control_id].casefold() != action.value.casefold() for action in values)
 
@@ -205,7 +205,7 @@ def test_what_is_clicked_opened_or_typed_can_be_on_the_screen_shown(policy, poin
     sure = {Tool.OPEN_PROCEDURE, Tool.CLICK_CONTROL, Tool.FILL_INPUT, Tool.CLOSE_CHAT, Tool.TRANSFER_CHAT}
     for point in points:
         for candidate in build_moment(
-            read_prompt(point.prompt), policy.calls, policy.spans, policy.openings
+            read_prompt(point.prompt), policy.calls, policy.spans, policy.openings, is_new=False
         ).candidates:
             if candidate.action is not None and candidate.action.tool in sure:
                 assert not find_fault(candidate.action, point.state.screen), candidate.action

@@ -35,7 +35,7 @@ def policy(
     since: Since = "",
     until: Until = "",
     fresh_after: FreshAfter = "",
-    start_from: Annotated[str, typer.Option(help="an earlier revision: a transformer goes on from its weights")] = "",
+    start_from: Annotated[str, typer.Option(help="an earlier revision: transformers and copiers go on from it")] = "",
     held_out_share: HeldOutShare = 0.0,
     config: Config = "",
     result: Result = None,

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import msgspec
+
 from pilotage_core.wire import JobResult
 from pilotage_trainer.artefact import Maker
 from pilotage_trainer.backends.copier import NAME, find_maker
@@ -22,14 +24,14 @@ class CopierBackend:
         return find_maker()
 
     def prepare(self, options: LearningOptions) -> None:
-        """Nothing to start; raises InvalidInputError for any option."""
-        refuse_options(options, NAME)
+        """Nothing to start; raises InvalidInputError for any option but an earlier revision."""
+        refuse_options(msgspec.structs.replace(options, start_from=""), NAME)
 
     def learn_policy(self, window: Window, config: JobConfig, options: LearningOptions) -> JobResult:
         """Fit a policy on the window, held-out sessions left out. Raises EvidenceError where there is too little."""
         from pilotage_trainer.backends.copier.policy_job import run_policy
 
-        return run_policy(window, config)
+        return run_policy(window, config, options.start_from)
 
     def learn_critic(self, window: Window, config: JobConfig) -> JobResult:
         """Fit a critic for the revision's policy. Raises EvidenceError, DamagedArtefactError."""

@@ -20,15 +20,18 @@ from pilotage_trainer.backends.copier.values import TURNS_HEARD, Value, find_lev
 from pilotage_trainer.backends.situation import Situation
 
 MOST_PROCEDURES = 4
+NEW = "new"
+"""Paired with each key: what it is worth more or less since a rollback. All else is learned of both."""
 
 
-def build_moment(situation: Situation, calls: Calls, spans: Spans, openings: Openings) -> Moment:
-    """What may come next in `situation`."""
+def build_moment(situation: Situation, calls: Calls, spans: Spans, openings: Openings, *, is_new: bool) -> Moment:
+    """What may come next in `situation`; `is_new`: after the last rollback, where a process may have changed."""
     seen = _look_back(situation, calls)
     values = list_values(situation, calls, spans, seen.opened)
     found = [*_list_values(situation, values), *_list_procedures(situation, seen, openings)]
     found += _list_steps(situation, seen)
-    return Moment((*found, Candidate(None, ("nothing",))), tuple(_list_tokens(situation, seen, values)))
+    tokens = (*_list_tokens(situation, seen, values), *([NEW] if is_new else []))
+    return Moment((*found, Candidate(None, ("nothing",))), tokens)
 
 
 # --- what was heard and done ------------------------------------------------------------------------------------------

@@ -31,14 +31,18 @@ class Heard:
 
 @dataclass(frozen=True)
 class Lesson:
-    """One session that is learned from. `opened`: each procedure that was, among what might have been."""
+    """One session that is learned from. `opened`: each procedure that was, among what might have been.
+
+    `is_new`: it ended after the last rollback.
+    """
 
     record: SessionRecord
     heard: tuple[Heard, ...]
     opened: tuple[tuple[Question, str], ...]
+    is_new: bool = False
 
 
-def build_lessons(records: Iterable[SessionRecord]) -> list[Lesson]:
+def build_lessons(records: Iterable[SessionRecord], *, are_new: bool = False) -> list[Lesson]:
     """What each of `records` teaches of hearing. What comes next is read again where the ranker is fitted."""
     lessons = []
     for record in records:
@@ -49,7 +53,7 @@ def build_lessons(records: Iterable[SessionRecord]) -> list[Lesson]:
             if taken.tool is Tool.OPEN_PROCEDURE:
                 opened.append((ask(situation), taken.control_id))
         if last is not None:
-            lessons.append(Lesson(record, hear_session(last, taken), tuple(opened)))
+            lessons.append(Lesson(record, hear_session(last, taken), tuple(opened), are_new))
     return lessons
 
 

@@ -23,13 +23,18 @@ SURELY_NOTHING = 0.75
 
 
 class StoredPolicy(msgspec.Struct, frozen=True):
-    """A policy as stored (policy.msgpack). `openings` and `weights` (the ranker's) are float32 by
-    bucket, little-endian."""
+    """A policy as stored (policy.msgpack). `openings` and `weights` (the ranker's) are float32, little-endian.
+
+    The first three are of sessions up to `heard_until`. `is_new`: the ranker learned of sessions before and after a
+    rollback, and answers for after it.
+    """
 
     calls: StoredLinear
     spans: StoredSpans
     openings: bytes
     weights: bytes
+    heard_until: str = ""
+    is_new: bool = False
 
 
 @dataclass(frozen=True)
@@ -75,5 +80,5 @@ class Policy:
 
     def predict(self, situation: Situation) -> Prediction:
         """What may come next in `situation`, and how likely each is."""
-        moment = build_moment(situation, self.calls, self.spans, self.openings)
+        moment = build_moment(situation, self.calls, self.spans, self.openings, is_new=self.stored.is_new)
         return Prediction(moment, find_shares(weigh_pairs(self.weights, *find_pairs(moment))))

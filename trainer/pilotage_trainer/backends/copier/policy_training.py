@@ -6,6 +6,7 @@ Not here: the Job (policy_job.py), what is learned from (lessons.py).
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+import msgspec
 import numpy as np
 
 from pilotage_core.actions import Action
@@ -45,18 +46,42 @@ class Ears:
 
 def fit_policy(lessons: Sequence[Lesson], settings: CopierPolicy) -> Policy:
     """Fit to `lessons`. Raises EvidenceError where they are too few, or nobody typed what was said."""
+    _require_enough(lessons, settings)
+    halves = [lessons[::2], lessons[1::2]]
+    ears = [fit_ears(half, settings) for half in halves]
+    taken = [half[:: max(1, -(-2 * len(half) // settings.ranker_sessions))] for half in halves]
+    weights = _fit_weights([(taken[0], ears[1]), (taken[1], ears[0])], settings)
+    whole = fit_ears(lessons, settings)
+    return Policy(StoredPolicy(whole.calls, whole.spans, whole.openings, weights, lessons[-1].record.closed_at))
+
+
+def refit_policy(earlier: Policy, lessons: Sequence[Lesson], settings: CopierPolicy) -> Policy:
+    """With the ears of `earlier`, what is done next fitted anew to `lessons`, sessions that those ears never heard.
+
+    Customers speak as before: what changes overnight is a process. Raises EvidenceError where they are too few.
+    """
+    _require_enough(lessons, settings)
+    stored = earlier.stored
+    taken = _choose_lessons(lessons, settings.ranker_sessions)
+    weights = _fit_weights([(taken, Ears(stored.calls, stored.spans, stored.openings))], settings)
+    is_new = any(lesson.is_new for lesson in lessons)
+    return Policy(msgspec.structs.replace(stored, weights=weights, is_new=is_new))
+
+
+def _require_enough(lessons: Sequence[Lesson], settings: CopierPolicy) -> None:
     if len(lessons) < settings.least_sessions:
         raise EvidenceError(
             f"{len(lessons)} sessions are too few to learn from",
             where="window",
             remedy=f"at least {settings.least_sessions} are needed: widen the window or wait",
         )
-    halves = [lessons[::2], lessons[1::2]]
-    ears = [fit_ears(half, settings) for half in halves]
-    taken = [half[:: max(1, -(-2 * len(half) // settings.ranker_sessions))] for half in halves]
-    weights = _fit_weights([(taken[0], ears[1]), (taken[1], ears[0])], settings)
-    whole = fit_ears(lessons, settings)
-    return Policy(StoredPolicy(whole.calls, whole.spans, whole.openings, weights))
+
+
+def _choose_lessons(lessons: Sequence[Lesson], most: int) -> list[Lesson]:
+    """At most `most`: those since a rollback first, of the others evenly."""
+    new, old = ([lesson for lesson in lessons if lesson.is_new is is_new] for is_new in (True, False))
+    left = most - len(new)
+    return [*(old[:: max(1, -(-len(old) // left))] if left > 0 else ()), *new[-most:]]
 
 
 def fit_ears(lessons: Sequence[Lesson], settings: CopierPolicy) -> Ears:
@@ -138,7 +163,7 @@ def _fit_weights(halves: Sequence[tuple[Sequence[Lesson], Ears]], settings: Copi
         calls, spans, openings = Calls(ears.calls), Spans(ears.spans), Openings(ears.openings)
         for lesson in lessons:
             for point, situation in read_points(human_points(lesson.record, FORM)):
-                moment = build_moment(situation, calls, spans, openings)
+                moment = build_moment(situation, calls, spans, openings, is_new=lesson.is_new)
                 choices.add(moment, find_taken(moment, point.taken))
     return choices.fit(settings.ranker_strength, settings.ranker_iterations)
 
