@@ -17,6 +17,7 @@ from pilotage_trainer.commands.certify import certify
 from pilotage_trainer.commands.critic import critic
 from pilotage_trainer.commands.dataset import dataset
 from pilotage_trainer.commands.evaluate import evaluate
+from pilotage_trainer.commands.plan import plan
 from pilotage_trainer.commands.policy import policy
 from pilotage_trainer.commands.preference import preference
 from pilotage_trainer.commands.pretrain import pretrain
@@ -25,7 +26,7 @@ from pilotage_trainer.commands.rehearse import rehearse
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, help=__doc__
 )
-for command in (dataset, pretrain, policy, critic, certify, calibrate, rehearse, evaluate, preference, ablate):
+for command in (plan, dataset, pretrain, policy, critic, certify, calibrate, rehearse, evaluate, preference, ablate):
     app.command()(command)
 
 

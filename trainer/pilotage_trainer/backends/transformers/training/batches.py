@@ -11,8 +11,11 @@ from typing import Any, Self
 import numpy as np
 import torch
 
+from pilotage_core.training import BatchUnit, Optimisation
 from pilotage_trainer.backends.transformers.rows.sequences import IGNORED
 
+SAMPLED = 256
+"""Rows that say how many sequences a row has."""
 TEXT_DRAWN = 0.25
 """The share of other tokens that a batch learns from where it does: logits cost most of a small model's time."""
 Row = Mapping[str, Any]
@@ -81,6 +84,19 @@ def collate(rows: Sequence[Row], text_weight: float = 0.0, seed: tuple[int, ...]
         weights=torch.from_numpy(weights),
         actions=actions,
     )
+
+
+def find_batch_size(settings: Optimisation, rows: Rows) -> int:
+    """Rows in a batch. Where it is counted in sequences, by how many the first SAMPLED rows have."""
+    if settings.batch_in is BatchUnit.ROWS:
+        return settings.global_batch
+    sampled = [rows[i]["position_ids"] for i in range(min(len(rows), SAMPLED))]
+    return count_rows(settings.global_batch, sum(int(np.sum(np.asarray(each) == 0)) for each in sampled) / len(sampled))
+
+
+def count_rows(sequences: int, sequences_a_row: float) -> int:
+    """Rows that hold so many sequences on average; one at least."""
+    return max(1, round(sequences / max(sequences_a_row, 1.0)))
 
 
 class BatchOrder:

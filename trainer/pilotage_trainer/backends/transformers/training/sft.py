@@ -16,12 +16,19 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import set_seed
+from accelerate.utils import DistributedType, set_seed
 from transformers import PreTrainedModel
 
 from pilotage_core.errors import EvidenceError
 from pilotage_core.training import Optimisation
-from pilotage_trainer.backends.transformers.training.batches import Batch, BatchOrder, Rows, collate, share_out
+from pilotage_trainer.backends.transformers.training.batches import (
+    Batch,
+    BatchOrder,
+    Rows,
+    collate,
+    find_batch_size,
+    share_out,
+)
 from pilotage_trainer.backends.transformers.training.checkpoint import (
     Progress,
     beside,
@@ -103,7 +110,8 @@ class _Run:
         self.accelerator, self.settings, self.rows, self.loss = accelerator, settings, rows, loss
         self.config, self.out = model.config, out
         self.development, self.text_weight = development, text_weight
-        self.order = BatchOrder(len(rows), settings.global_batch, settings.epochs, settings.seed)
+        self.order = BatchOrder(len(rows), find_batch_size(settings, rows), settings.epochs, settings.seed)
+        self.holds_gradients = accelerator.distributed_type is not DistributedType.FSDP
         self.warm_up = find_warm_up(settings.warm_up_batches, self.order.steps)
         if self.warm_up < settings.warm_up_batches and accelerator.is_main_process:
             tell(
@@ -161,7 +169,8 @@ class _Run:
         )
         total = 0.0
         for number, batch in enumerate(batches, 1):
-            with nullcontext() if number == len(batches) else accelerator.no_sync(self.model):
+            syncs = number == len(batches) or not self.holds_gradients  # unsynced, FSDP2 keeps whole gradients
+            with nullcontext() if syncs else accelerator.no_sync(self.model):
                 summed = self.loss(self.model, batch.to(accelerator.device))
                 accelerator.backward(summed * accelerator.num_processes / max(targets, 1))
                 total += float(summed.detach())
