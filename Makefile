@@ -4,6 +4,7 @@ SHELL := /usr/bin/env bash
 PY := .venv/bin/python
 STEP := hack/step.sh
 LOCK := .venv/bin/uv pip compile -q --no-header --no-emit-index-url --python-version 3.11 pyproject.toml
+DATA ?= $(if $(STAR)$(filter transformers,$(BACKEND)),star,desk)
 export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= PASSIVE
 
@@ -21,15 +22,15 @@ setup: ## .venv with locked requirements
 setup-transformers: ## the same with torch, transformers and what goes with them (5 GB)
 	@$(STEP) "set up .venv (locked requirements, transformers)" hack/setup.sh --transformers
 
-demo: check setup ## the main job on a real Kubernetes, ends in out/demo/report.html (BACKEND=transformers: with those; DATA=desk: at the desk)
-	@hack/demo/kubernetes.sh $(if $(SGD),--sgd "$(SGD)") $(if $(STAR),--star "$(STAR)")
+demo: check setup ## the main job on a real Kubernetes, ends in out/demo/report.html (DATA=star: replayed; BACKEND=transformers: that with those)
+	@DATA=$(DATA) hack/demo/kubernetes.sh $(if $(SGD),--sgd "$(SGD)") $(if $(STAR),--star "$(STAR)")
 
-demo-local: $(if $(filter transformers,$(BACKEND)),setup-transformers,setup) ## information's life cycle as plain local processes (BACKEND=transformers: with those; DATA=desk: at the desk)
-	@$(STEP) "demo, local" .venv/bin/pilotage demo --local $(if $(DATA),--data $(DATA)) $(if $(SGD),--sgd "$(SGD)") $(if $(STAR),--star "$(STAR)") $(if $(filter transformers,$(BACKEND)),--manifests examples/star-transformers --plan transformers --limit-seconds 1200)
+demo-local: $(if $(filter transformers,$(BACKEND)),setup-transformers,setup) ## the same as plain local processes, nothing but Python (DATA=star, BACKEND=transformers: as above)
+	@$(STEP) "demo, local" .venv/bin/pilotage demo --local --data $(DATA) $(if $(SGD),--sgd "$(SGD)") $(if $(STAR),--star "$(STAR)") $(if $(filter transformers,$(BACKEND)),--manifests examples/star-transformers --plan transformers --limit-seconds 1200)
 
 demo-faults: check setup ## SIGKILL controller, gateway, Prometheus and model servers during the life cycle
 	@$(STEP) "faults, local" .venv/bin/pilotage demo --local --faults
-	@hack/demo/kubernetes.sh --faults
+	@DATA=star hack/demo/kubernetes.sh --faults
 
 test: ## everything, e2e on a real Kubernetes where one can be had
 	@hack/test.sh
@@ -44,9 +45,10 @@ verify: setup-transformers ## format, lint, types, layers, generated files, docs
 	@$(STEP) "shell scripts" hack/shellcheck.sh
 	@$(STEP) "unit tests" $(PY) -m pytest -q tests/unit
 
-test-long: setup ## the search over the whole way for an hour's worth of steps, faults three times as local processes
+test-long: setup ## the search over the whole way for an hour's worth of steps, faults three times as local processes, the desk on Kubernetes
 	@$(STEP) "search over the whole way" env SEARCH_EXAMPLES=4000 SEARCH_STEPS=100 $(PY) -m pytest -q -s tests/unit/gateway/test_whole_way.py
 	@$(STEP) "faults, local, three times" bash -c 'for i in 1 2 3; do .venv/bin/pilotage demo --local --faults || exit 1; done'
+	@DATA=desk hack/demo/kubernetes.sh
 
 format: setup ## format and mend what can be mended
 	@.venv/bin/ruff format . && .venv/bin/ruff check --fix .

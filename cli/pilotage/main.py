@@ -171,7 +171,13 @@ def screen_parse(
 @app.command()
 def demo(
     local: Annotated[bool, typer.Option("--local", help="as plain local processes: no Kubernetes, no root")] = False,
-    data: Annotated[str, typer.Option(help="desk: in closed loop; star: replayed")] = "star",
+    data: Annotated[
+        str,
+        typer.Option(
+            help="desk: in closed loop; star: replayed [default: desk; star with --star or --faults]",
+            show_default=False,
+        ),
+    ] = "",
     sgd: Annotated[Path | None, typer.Option(help="the desk's dialogues; default: SGD=, else the data set")] = None,
     star: Annotated[Path | None, typer.Option(help="other dialogues in STAR's format (file or folder)")] = None,
     faults: Annotated[bool, typer.Option("--faults", help="SIGKILL every part in turn during the run")] = False,
@@ -199,7 +205,7 @@ def demo(
     from pilotage.demo.command import choose_dialogues, demo_command
 
     folder = run or (OUT_LOCAL if local else OUT_KUBERNETES)
-    dialogues = choose_dialogues(data, sgd, star)
+    dialogues = choose_dialogues(data or ("star" if star or faults else "desk"), sgd, star)
     raise typer.Exit(demo_command(local, folder, dialogues, faults, plan, manifests, limit_seconds))
 
 

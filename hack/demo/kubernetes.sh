@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
 # The main job on a real Kubernetes: brings one up, installs Pilotage and the example afresh, runs the demo.
 # Arguments are `pilotage demo`'s (--star FILE, --faults, …). Needs .venv (make setup); can be stopped and started again.
-# BACKEND=transformers: pairs of transformers, which need an image with torch and take longer. DATA=desk: sessions at
-# the desk, in closed loop.
+# DATA=star: STAR's dialogues, replayed, in place of the desk's, in closed loop. BACKEND=transformers: pairs of
+# transformers on those, which need an image with torch and take longer.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 step=hack/step.sh
-namespace=${DATA:-star}
+namespace=${DATA:-desk}
 example=examples/$namespace images=()
 set -- --data "$namespace" "$@"
 if [ "${BACKEND:-}" = transformers ]; then
+  [ "$namespace" = star ] || { echo "transformers play STAR: DATA=star" >&2 && exit 2; }
   example=examples/star-transformers images=(base prometheus transformers)
   set -- --plan transformers --limit-seconds 1800 "$@"
 fi

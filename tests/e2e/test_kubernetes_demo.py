@@ -31,7 +31,10 @@ def folder(star, tmp_path_factory) -> Path:
     run = tmp_path_factory.mktemp("kubernetes") / "run"
     command = ["hack/demo/kubernetes.sh", "--run", str(run), "--star", str(star), "--limit-seconds", str(PLAY_SECONDS)]
     with (run.parent / "printed.txt").open("w+") as printed:
-        done = subprocess.run(command, cwd=ROOT, stdout=printed, stderr=printed, timeout=LIMIT_SECONDS, check=False)
+        done = subprocess.run(
+            command, cwd=ROOT, env=os.environ | {"DATA": "star"}, stdout=printed, stderr=printed,
+            timeout=LIMIT_SECONDS, check=False,
+        )  # fmt: skip
         printed.seek(0)
         said = printed.read()[-6000:]
     assert done.returncode == 0, said

@@ -77,7 +77,7 @@ def assumptions_of(plan: Path) -> dict[str, float]:
 
 def _play(world: World, timeline: Timeline, faults: bool, limit_seconds: float) -> tuple[Scene, list[Fault]]:
     """Look again and again until the walk is complete, there is nothing left to play, or the time is over."""
-    began = time.monotonic()
+    began, least = time.monotonic(), read_plan(world.plan).linger_seconds
     complete_at: float | None = None
     plan = FaultPlan(to_come=tuple(world.parts()) if faults else ())
     felled: list[Fault] = []
@@ -90,7 +90,8 @@ def _play(world: World, timeline: Timeline, faults: bool, limit_seconds: float) 
             complete_at = now
             timeline.say("the walk is complete: climbed, taken back, and climbed again")
         settled = is_settled(scene) and not is_at_work(scene)
-        lingered = complete_at is not None and (now - complete_at > world.linger_seconds or settled)
+        waited = now - complete_at if complete_at is not None else -1.0
+        lingered = waited >= least and (waited > world.linger_seconds or settled)
         if lingered and not plan.to_come and not plan.killed:
             return scene, felled
         if scene.failure or not (scene.playing or is_at_work(scene)):

@@ -3,7 +3,7 @@
 The markup is templates/report.html. Not here: counting (figures.py) and drawing (charts.py).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pilotage.report import charts
@@ -79,16 +79,34 @@ def in_a_sentence(one: ProcessClusterWork) -> str:
     )
 
 
+def _tiles_of_sessions(clusters: Sequence[ProcessClusterWork]) -> Iterator[tuple[str, str, str]]:
+    """The same of sessions in Automation; of several process clusters the one with most of them speaks."""
+    one = max(clusters, key=lambda one: one.whole.automation_rate.n if one.whole and one.whole.automation_rate else 0)
+    whole = one.whole
+    assert whole is not None
+    assert whole.automation_rate is not None
+    yield "", f"{whole.automation_rate.part:,}", "sessions that nobody touched, endings included"
+    yield "", percent(whole.automation_rate.share), f"of {one.name}’s sessions in Automation"
+    right = whole.resolution_correctness["before_change"] or whole.resolution_correctness["unattended"]
+    label = "of those came out right, while the process was as learned"
+    yield "", percent(right.share if right is not None else None), label
+    taken = [b.copilot_at - b.changed_at for b in one.breaches if b.changed_at is not None]
+    yield "", in_words(taken[0]) if taken else "none", "from a change of the process to Copilot"
+
+
 def _tiles(figures: Figures) -> list[tuple[str, str, str]]:
-    """Kind, value and label of each."""
+    """Kind, value and label of each: of whole sessions where it is known how they came out."""
+    unsafe = figures.unsafe_executions
+    first = ("good" if not unsafe else "bad", str(unsafe), "unsafe executions, counted at the BPM")
+    if whole := [one for one in figures.process_clusters if one.whole is not None and one.whole.automation_rate]:
+        return [first, *_tiles_of_sessions(whole)]
     executed = sum(one.executed_critical for one in figures.process_clusters)
     right = sum((one.strict_precision or 0.0) * one.executed_critical for one in figures.process_clusters)
     fastest = [one.breach_to_copilot_seconds for one in figures.process_clusters if one.breaches]
     times = [one.operator_seconds for one in figures.process_clusters]
     alone, helped = sum(t.without for t in times), sum(t.with_ for t in times)
-    unsafe = figures.unsafe_executions
     return [
-        ("good" if not unsafe else "bad", str(unsafe), "unsafe executions, counted at the BPM"),
+        first,
         ("", f"{executed:,}", "critical actions ran with nobody asked"),
         ("", percent(right / executed if executed else None), "of them are exactly what the human did"),
         ("", in_words(max(x for x in fastest if x is not None)) if fastest else "none", "from breach to Copilot"),
@@ -181,6 +199,9 @@ def _facts_whole(whole: WholeSessions, certificate: dict[str, Any] | None) -> It
     if whole.automation_rate is not None:
         yield "Sessions nobody touched", f"{_in_words(whole.automation_rate)} of Automation’s, endings included"
         yield "… that came out right", _in_words(right["unattended"])
+        if right["until_taken_back"] is not None:
+            yield "… before the process changed", _in_words(right["before_change"])
+            yield "… then, until it was taken back", _in_words(right["until_taken_back"])
         yield "All of Automation’s", f"{_in_words(right['all'])} came out right"
         yield "Customers’ turns answered alone", f"{_in_words(whole.automation_rate_by_turn)} in Automation"
     yield "Operators alone", f"{_in_words(right['human_only'])} came out right"

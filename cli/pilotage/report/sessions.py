@@ -53,7 +53,8 @@ class WholeSessions(msgspec.Struct, frozen=True):
     `automation_rate`: of the sessions that Automation ended, those with nobody asked, endings included; a transfer is
     another's to finish and never automation. `automation_rate_by_turn`: of the customers' turns in them, those that
     were answered with nobody asked; never set against a rate of sessions. `resolution_correctness`: those that came out
-    right by the BPM's books, of the sessions with nobody asked, of all in Automation, and of those that operators
+    right by the BPM's books, of the sessions with nobody asked (and of these apart: `before_change` of the process, and
+    `until_taken_back`, after it under a pair that knew it otherwise), of all in Automation, and of those that operators
     worked alone. `held_back_by`: of Automation's other sessions, what first put an operator to it. `touched`: counts of
     TOUCHES in spans of time, each with its beginning (seconds since the epoch). None where there was none of a kind.
     """
@@ -75,14 +76,17 @@ def count_whole_sessions(
     if not told:
         return None
     in_automation = [(s, e) for s, e in told if stage_of(s) is Stage.AUTOMATION]
-    alone = [e for _, e in in_automation if e.is_unattended]
+    alone = [(s, e) for s, e in in_automation if e.is_unattended]
+    known_before = {find_pair(s) for s, e in in_automation if not e.changed}
     holds = Counter(find_hold(s, e.closing) for s, e in in_automation if not e.is_unattended)
     human = [e for s, e in told if stage_of(s) is Stage.LOGGING]
     return WholeSessions(
         automation_rate=find_share(len(alone), len(in_automation)),
         automation_rate_by_turn=_find_turns(session for session, _ in in_automation),
         resolution_correctness={
-            "unattended": _right(alone),
+            "unattended": _right([e for _, e in alone]),
+            "before_change": _right([e for _, e in alone if not e.changed]),
+            "until_taken_back": _right([e for s, e in alone if e.changed and find_pair(s) in known_before]),
             "all": _right([e for _, e in in_automation]),
             "human_only": _right(human),
         },
@@ -92,6 +96,11 @@ def count_whole_sessions(
         ),
         touched=tuple(_count_touches(told, stage_of)),
     )
+
+
+def find_pair(session: SessionRecord) -> str:
+    """The pair that worked on a session last; empty: none did."""
+    return session.proposals[-1].pair if session.proposals else ""
 
 
 def find_hold(session: SessionRecord, closing: str = Closing.CLOSED) -> str:

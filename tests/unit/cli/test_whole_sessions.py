@@ -1,5 +1,6 @@
 """Whole sessions in the report: who touched them, how they came out, what held them back."""
 
+import msgspec
 import pytest
 
 from pilotage.report.charts import draw_touches
@@ -65,6 +66,21 @@ def test_sessions_count_as_automation_where_nobody_touched_them_and_none_where_t
     assert whole.held_back_by == {"below-tau: say:request": 1, "transferred": 1}
     assert (whole.operator_seconds.automatic, whole.operator_seconds.automatic_alone) == (7.5, 60.0)
     assert [sum(counts) for counts in zip(*(counts for _, counts in whole.touched), strict=True)] == [2, 1, 1, 1]
+
+
+def test_what_ran_between_a_change_and_being_taken_back_is_told_apart():
+    """Under r1 three sessions ended alone, two of the changed process; under r2, which learned that, one."""
+    names = ("before", "after", "after-wrong", "again")
+    pairs = ("r1", "r1", "r1", "r2")
+    sessions = [
+        record(name, CUSTOMER, proposals=(msgspec.structs.replace(propose(1), pair=pair),))
+        for name, pair in zip(names, pairs, strict=True)
+    ]
+    told = [ended(name, n, changed=n > 0, right=name != "after-wrong") for n, name in enumerate(names)]
+    right = count_whole_sessions(sessions, told, stage_of).resolution_correctness
+    assert (right["unattended"].part, right["unattended"].n) == (3, 4)
+    assert (right["before_change"].part, right["before_change"].n) == (1, 1)
+    assert (right["until_taken_back"].part, right["until_taken_back"].n) == (1, 2)
 
 
 def test_where_no_outcome_is_known_nothing_is_said_of_whole_sessions():
