@@ -15,6 +15,7 @@ from pathlib import Path
 
 import aiohttp
 import msgspec
+import yarl
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
@@ -28,6 +29,10 @@ DECODE_REPLY = msgspec.json.Decoder(PermitReply).decode
 SHORTEST_WAIT_SECONDS = 0.2
 LONGEST_WAIT_SECONDS = 5.0
 RETRY_SECONDS = 0.5
+ANSWER_SECONDS = 2.0
+"""How long an answer may take beside its wait: one that hangs is no leader."""
+FAULTS = (aiohttp.ClientError, TimeoutError, OSError, msgspec.MsgspecError, PilotageError)
+"""What a controller that gives no permit may come to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +79,12 @@ class Keys:
                 log.warning("%s has %d bytes, a key has 32: left out", path, len(raw))
 
 
+async def find_addresses(controller: yarl.URL) -> list[str]:
+    """The addresses behind a controller's name: of a headless Service those of all replicas. Raises OSError."""
+    found = await asyncio.get_running_loop().getaddrinfo(controller.host, controller.port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(address[0]) for *_, address in found))
+
+
 def tighten(held: Snapshot, heard: Snapshot) -> Snapshot:
     """`held` with every stage lowered and every suspension set that `heard` asks for: never more than `held` allows."""
     said = {leave.key: leave for leave in heard.leaves}
@@ -105,7 +116,8 @@ class Permits:
         token: Path | None = None,
     ) -> None:
         self._token = token
-        self._url = controller.rstrip("/") + "/v1/permits"
+        self._controller = yarl.URL(controller)
+        self._leader = ""
         self._keys = keys
         self._remember_epoch = remember_epoch
         self._remember_snapshot = remember_snapshot
@@ -145,31 +157,46 @@ class Permits:
 
     async def run(self) -> None:
         """Poll for ever; a failure is logged and tried again."""
-        timeout = aiohttp.ClientTimeout(total=LONGEST_WAIT_SECONDS + 5)
-        async with aiohttp.ClientSession(timeout=timeout) as client:
+        async with aiohttp.ClientSession() as client:
             failing = False
             while True:
                 try:
                     await self.poll(client)
                     failing = False
-                except (aiohttp.ClientError, TimeoutError, OSError, msgspec.MsgspecError, PilotageError) as error:
+                except FAULTS as error:
                     if not failing:
                         log.warning("no permit: %s: %s", type(error).__name__, error)
                     failing = True
                     await asyncio.sleep(RETRY_SECONDS)
 
     async def poll(self, client: aiohttp.ClientSession) -> None:
-        """Ask once. Both clocks are read before the nonce exists: a permit is never younger than we think."""
+        """Ask once: who gave the last permit, then the others: only the leader signs. Raises what the last one said."""
+        addresses = await find_addresses(self._controller)
+        addresses.sort(key=lambda address: address != self._leader)
+        for address in addresses:
+            try:
+                await self._ask(client, address)
+                self._leader = address
+                return
+            except FAULTS:
+                self._leader = ""
+                if address == addresses[-1]:
+                    raise
+
+    async def _ask(self, client: aiohttp.ClientSession, address: str) -> None:
+        """Ask one controller. Both clocks are read before the nonce exists: a permit is never younger than we think."""
         sent, wall_sent = boot_seconds(), time.time()
         nonce = secrets.token_hex(16)
         held_digest = "" if self._tightened else self.snapshot_digest
-        request = PermitRequest(self._gateway, nonce, self.highest_epoch, held_digest, self._wait_seconds())
+        wait = self._wait_seconds()
+        request = PermitRequest(self._gateway, nonce, self.highest_epoch, held_digest, wait)
         token = self._read_token()
         headers = {"Authorization": f"Bearer {token}"} if token else {}
-        async with client.post(self._url, data=msgspec.json.encode(request), headers=headers) as response:
+        url, timeout = self._controller.with_host(address) / "v1/permits", aiohttp.ClientTimeout(wait + ANSWER_SECONDS)
+        async with client.post(url, data=msgspec.json.encode(request), headers=headers, timeout=timeout) as response:
             body = await response.read()
             if response.status != 200:
-                raise PermitError(f"HTTP {response.status}: {body[:200]!r}", where=self._url)
+                raise PermitError(f"HTTP {response.status}: {body[:200]!r}", where=str(url))
         await self.take(DECODE_REPLY(body), nonce, sent, wall_sent)
 
     def _read_token(self) -> str:

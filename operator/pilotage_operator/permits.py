@@ -1,6 +1,8 @@
 """The authority behind permits: epoch, key, snapshot, and how fresh the knowledge is that a permit rests on.
 
-A permit is only as good as what the controller last saw: its validity is the ttl less the age of the last full sweep.
+A permit is only as good as what the controller last saw, and as its Lease: its validity is the ttl less the age of the
+last full sweep, and what is left of the Lease where that is less. So all of a leader's permits have lapsed when another
+may lead.
 Not here: HTTP (server.py), where epoch and key are kept (apply/), what the snapshot says (decide/).
 """
 
@@ -33,9 +35,10 @@ class SigningKey:
 
 
 class Authority:
-    """Signs permits for the snapshot last published. One for each controller process.
+    """Signs permits for the snapshot last published. One for each controller process; it signs in its terms alone.
 
-    `remember_epoch` must have stored its argument when it returns: an epoch counts only then.
+    `remember_epoch` must have stored its argument when it returns: an epoch counts only then. `lease_left`: seconds for
+    which this process leads. Without a Lease to wait for, a term waits for a ttl: earlier permits may be about.
     """
 
     def __init__(
@@ -46,6 +49,7 @@ class Authority:
         remember_epoch: Callable[[int], Awaitable[None]],
         clock: Callable[[], float] = boot_seconds,
         ttl_seconds: float = DEFAULT_TTL_SECONDS,
+        lease_left: Callable[[], float] = lambda: float("inf"),
     ) -> None:
         self.domain = domain
         self.epoch = epoch
@@ -55,11 +59,27 @@ class Authority:
         self._key = key
         self._remember_epoch = remember_epoch
         self._clock = clock
-        self._started = clock()
+        self._lease_left = lease_left
+        self._rises_at = clock() + ttl_seconds
         self._fresh_at = float("-inf")
         self._changed = asyncio.Event()
         self._raising = asyncio.Lock()
         self._raised_at = float("-inf")
+
+    def begin_term(self, epoch: int, *, waits: bool) -> None:
+        """Lead under `epoch`, knowing nothing yet; `waits`: nobody can tell that all earlier permits have lapsed."""
+        self._forget()
+        self.epoch = epoch
+        self._rises_at = self._clock() + (self.ttl_seconds if waits else 0.0)
+
+    def end_term(self) -> None:
+        """Sign nothing more: gateways that wait are told at once to ask elsewhere."""
+        self._forget()
+
+    def _forget(self) -> None:
+        self.snapshot, self.digest, self._fresh_at = None, "", float("-inf")
+        self._changed.set()
+        self._changed = asyncio.Event()
 
     def publish(self, snapshot: Snapshot) -> None:
         """Make `snapshot` what permits are signed for; gateways that wait are answered at once where it is another."""
@@ -76,12 +96,15 @@ class Authority:
 
     def has_waited(self) -> bool:
         """Whether every permit of an earlier controller has lapsed: only now may anything rise above Copilot."""
-        return self._clock() - self._started >= self.ttl_seconds
+        return self._clock() >= self._rises_at
 
     def validity_ms(self) -> int:
-        """Milliseconds for which a permit signed now gives leave: the ttl less the age of what is known."""
+        """Milliseconds for which a permit signed now gives leave: the ttl less the age of what is known, or what is
+        left of the Lease.
+        """
         age = self._clock() - self._fresh_at
-        return int((self.ttl_seconds - age) * 1000) if 0 <= age < self.ttl_seconds else 0
+        left = min(self.ttl_seconds - age, self._lease_left()) if age >= 0 else 0.0
+        return int(max(left, 0.0) * 1000)
 
     async def answer(self, request: PermitRequest) -> PermitReply:
         """Wait until the snapshot is not the one held, at most `wait_seconds`; then sign.
@@ -92,14 +115,20 @@ class Authority:
             raise InvalidInputError(f"{request.highest_epoch} is no epoch", where="highest_epoch")
         if not 0 < len(request.nonce) <= 256:
             raise InvalidInputError("a nonce has 1 to 256 characters", where="nonce")
-        if self.snapshot is None:
-            raise UnavailableError("no full sweep yet", where="controller", remedy="ask again in a second")
+        self._require_term()
         if request.highest_epoch > self.epoch:
             await self._raise_epoch(request.highest_epoch)
         if request.held_digest == self.digest:
             await self._wait(min(max(request.wait_seconds, 0.0), LONGEST_WAIT_SECONDS))
+            self._require_term()
         snapshot = self.snapshot if request.held_digest != self.digest else None
         return PermitReply(self._sign(request.nonce), snapshot)
+
+    def _require_term(self) -> None:
+        if self.snapshot is None:
+            raise UnavailableError(
+                "no full sweep yet, or another one leads", where="controller", remedy="ask the others, and again"
+            )
 
     def _sign(self, nonce: str) -> SignedPermit:
         permit = Permit(self.domain, self.epoch, nonce, self.validity_ms(), self.digest)
@@ -130,4 +159,4 @@ class Authority:
             self._raised_at = self._clock()
             await self._remember_epoch(seen + 1)
             self.epoch = seen + 1
-            self._started = self._clock()
+            self._rises_at = self._clock() + self.ttl_seconds

@@ -7,7 +7,6 @@ down. Decisions are decide/'s, and the same for Kubernetes and local processes.
 import asyncio
 import logging
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import msgspec
@@ -95,16 +94,12 @@ class Sweeper:
         if whole:
             await self._tell_quarantines(sighting)
             self._authority.confirm(began)
+            self._metrics.last_sweep.set(time.time())
         self._metrics.sweep_seconds.observe(time.perf_counter() - clock)
 
-    def list_paces(self) -> Iterable[Pace]:
+    def list_paces(self) -> list[Pace]:
         """Process clusters as they are now, for whoever paces sessions."""
-        for key, cluster in sorted(self._clusters.items()):
-            namespace, name = key.split("/", 1)
-            pipeline = cluster.status.pipeline
-            phase = pipeline.phase if pipeline else Phase.DEMONSTRATIONS
-            wants = phase in PHASES_FED_BY_SESSIONS and not (pipeline and pipeline.state in JOB_WANTED)
-            yield Pace(name, namespace, cluster.status.stage, cluster.status.held_by, phase.value, wants)
+        return [build_pace(key, cluster.status) for key, cluster in sorted(self._clusters.items())]
 
     # --- observe -----------------------------------------------------------------------------------------------------
     async def _look(self) -> bool:
@@ -300,6 +295,7 @@ class Sweeper:
         for key, decision in decisions.items():
             before = self._clusters[key].status
             self._metrics.set_stage(key, decision.status.stage)
+            self._metrics.show_troubles(key, decision.status)
             monitor = monitors.get(key)
             if monitor is not None and decision.status.pair is not None:
                 self._metrics.monitor_r.labels(key, decision.status.pair.revision).set(monitor.r)
@@ -313,6 +309,15 @@ class Sweeper:
                 self._metrics.rollback_seconds.observe(seconds)
             if decision.status.stage is not before.stage:
                 log.info("%s: %s → %s (%s)", key, before.stage, decision.status.stage, _why(decision.status))
+
+
+def build_pace(key: str, status: ProcessClusterStatus) -> Pace:
+    """The process cluster `key` for whoever paces sessions."""
+    namespace, name = key.split("/", 1)
+    pipeline = status.pipeline
+    phase = pipeline.phase if pipeline else Phase.DEMONSTRATIONS
+    wants = phase in PHASES_FED_BY_SESSIONS and not (pipeline and pipeline.state in JOB_WANTED)
+    return Pace(name, namespace, status.stage, status.held_by, phase.value, wants)
 
 
 def _why(status: ProcessClusterStatus) -> str:

@@ -39,7 +39,7 @@ class KubernetesWorld:
         self._gateway = GatewayApi(self.gateway_url)
         self._processes: Processes | None = None
         self._last = Scene()
-        self._restarts: dict[str, int] = {}
+        self._killed: dict[str, tuple[str, int]] = {}
         self._has_killer = False
 
     def start(self, dialogues: Dialogues) -> None:
@@ -83,22 +83,25 @@ class KubernetesWorld:
         if not self._has_killer:
             start_killer(_kubectl)
             self._has_killer = True
-        self._restarts[part] = restarts
+        self._killed[part] = (pod, restarts)
         return f"{pod}, processes {kill_pod_processes(_kubectl, namespace, pod)} of the node"
 
     def is_back(self, part: str) -> bool:
-        """Whether its container was started again and is Ready, and permits flow."""
+        """Whether its container was started again, or another pod leads, and is Ready; and permits flow."""
         try:
-            _, _, restarts, ready = self._pod_of(part)
-            return ready and restarts > self._restarts[part] and self._gateway.status().permit_remaining_ms > 0
+            _, pod, restarts, ready = self._pod_of(part)
+            killed, before = self._killed[part]
+            again = pod != killed or restarts > before
+            return ready and again and self._gateway.status().permit_remaining_ms > 0
         except PilotageError:
             return False  # not back is what is asked here
 
     def _pod_of(self, part: str) -> tuple[str, str, int, bool]:
         """Namespace and name of a part's pod, how often its container was restarted, whether it is Ready."""
         namespace, selector = _where(part, self._last.process_clusters)
+        chosen = ["--field-selector", f"metadata.name={_find_leader()}"] if part == "controller" else []
         path = "{.items[0].metadata.name} {.items[0].status.containerStatuses[0]['restartCount','ready']}"
-        said = _kubectl("get", "pods", "-n", namespace, "-l", selector, "-o", f"jsonpath={path}").split()
+        said = _kubectl("get", "pods", "-n", namespace, "-l", selector, *chosen, "-o", f"jsonpath={path}").split()
         if len(said) != 3:
             raise UnavailableError(f"no pod of {part} is running", where=selector)
         return namespace, said[0], int(said[1]), said[2] == "true"
@@ -127,6 +130,12 @@ class KubernetesWorld:
         if self._processes is None:
             raise UnavailableError("the demo has not been started")
         return self._processes
+
+
+def _find_leader() -> str:
+    """The pod of the controller that leads, or led last."""
+    path = "jsonpath={.spec.holderIdentity}"
+    return _kubectl("get", "lease", "pilotage-controller", "-n", SYSTEM_NAMESPACE, "-o", path).rpartition("_")[0]
 
 
 def _closed(item: ApiObject) -> int:

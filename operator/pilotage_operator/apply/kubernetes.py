@@ -101,8 +101,19 @@ class KubernetesWorld:
         )
         return key
 
+    def begin_term(self) -> None:
+        """Forget what an earlier term wrote: another leader may have written since."""
+        self._listed_at = float("-inf")
+        for known in (self._screens, self._ended, self._refused, self._without_pod, self._applied, self._written):
+            known.clear()
+        self._versions.clear()
+
+    def is_synced(self) -> bool:
+        """Whether everything a leader has to know has been listed."""
+        return all(store.is_whole for store in (*self.stores.values(), *(watch.store for watch in self.watches)))
+
     async def raise_epoch(self) -> int:
-        """The epoch of this start: one above the last. Raises ConflictError where another controller starts too."""
+        """The epoch of this term: one above the last. Raises ConflictError where another controller begins one too."""
         await self.remember_epoch((await self._read_epoch())[0] + 1)
         return self.epoch
 
@@ -134,7 +145,7 @@ class KubernetesWorld:
                 f"epoch {epoch} was begun by another controller, ours is {self.epoch}", where="epoch"
             )
         if time.monotonic() - self._listed_at > RELIST_SECONDS:
-            await self._relist()
+            await self.relist()
         if not all(watch.store.is_whole for watch in self.watches):
             raise UnavailableError("not everything has been listed yet", where="watches")
         jobs, services = (watch.store for watch in self.watches)
@@ -149,8 +160,8 @@ class KubernetesWorld:
             faults=faults,
         )
 
-    async def _relist(self) -> None:
-        """A watch can miss a deletion between two connections; a list cannot."""
+    async def relist(self) -> None:
+        """A watch can miss a deletion between two connections; a list cannot. Raises UnavailableError."""
         for kind, plural in KINDS.items():
             listed = await self._api.list(f"{CUSTOM}/{plural}")
             self.stores[kind].replace([item | {"kind": kind} for item in listed["items"]])

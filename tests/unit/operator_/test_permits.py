@@ -214,3 +214,35 @@ async def test_a_number_that_somebody_made_up_does_not_use_up_all_epochs():
     clock.now += authority.ttl_seconds
     assert read(await authority.answer(ask(highest_epoch=7 + LARGEST_JUMP))).epoch == 8 + LARGEST_JUMP
     assert authority.epoch < LARGEST_EPOCH
+
+
+# --- terms ------------------------------------------------------------------------------------------------------------
+async def test_no_permit_outlasts_the_lease_of_who_signed_it():
+    clock, left = Clock(), [4.5]
+    authority = Authority("d", 5, make_key(), Remembered(), clock, lease_left=lambda: left[0])
+    authority.publish(snapshot())
+    authority.confirm(clock.now)
+    assert read(await authority.answer(ask())).validity_ms == 4500
+    left[0] = 0.0
+    assert read(await authority.answer(ask("n2"))).validity_ms == 0
+
+
+async def test_between_terms_nothing_is_signed_and_who_waits_is_told():
+    authority = ready(Clock())
+    waiting = asyncio.ensure_future(authority.answer(ask(held_digest=authority.digest, wait_seconds=20.0)))
+    await asyncio.sleep(0)
+    authority.end_term()
+    with pytest.raises(UnavailableError, match="another one leads"):
+        await waiting
+    with pytest.raises(UnavailableError):
+        await authority.answer(ask())
+
+
+@pytest.mark.parametrize(("waits", "at_once"), [(True, False), (False, True)])
+def test_a_term_waits_for_earlier_permits_where_no_lease_says_that_they_have_lapsed(waits, at_once):
+    clock = Clock()
+    authority = make_authority(clock)
+    authority.begin_term(6, waits=waits)
+    assert (authority.epoch, authority.has_waited(), authority.validity_ms()) == (6, at_once, 0)
+    clock.now += authority.ttl_seconds
+    assert authority.has_waited()

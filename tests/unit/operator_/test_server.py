@@ -4,6 +4,7 @@ import msgspec
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
+from pilotage_core.boot_clock import boot_seconds
 from pilotage_core.stage import Stage
 from pilotage_core.wire import Leave, Pace, PermitReply, PermitRequest, Problem, Snapshot
 from pilotage_operator.callers import SharedSecret
@@ -44,7 +45,21 @@ async def test_a_permit_and_its_snapshot_are_given(client):
     answer = await client.post("/v1/permits", data=body())
     reply = msgspec.json.decode(await answer.read(), type=PermitReply)
     assert reply.snapshot.leaves[0].key == "star/one"
-    assert (await client.get("/readyz")).status == 200
+    assert (await client.get("/readyz")).status == 503, "what is signed now gives no leave"
+    client.authority.confirm(boot_seconds())
+    assert await (await client.get("/readyz")).text() == "ok, leading"
+
+
+@pytest.mark.parametrize(("synced", "status", "said"), [(True, 200, "ok, standby"), (False, 503, "no full sweep yet")])
+async def test_a_standby_is_ready_once_it_has_seen_all_that_a_leader_has_to_know(synced, status, said):
+    async def remember(epoch: int) -> None:
+        return
+
+    authority = Authority("d", 0, make_key(), remember)
+    app = build_app(authority, Metrics(), list, SharedSecret(SECRET), lambda: synced)
+    async with TestClient(TestServer(app)) as standby:
+        answer = await standby.get("/readyz")
+        assert (answer.status, await answer.text()) == (status, said)
 
 
 @pytest.mark.parametrize(
