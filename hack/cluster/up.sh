@@ -14,7 +14,7 @@ print_env() {
     -o 'jsonpath={.items[0].status.addresses[?(@.type=="InternalIP")].address}') || die "no cluster is up"
   printf 'export KUBECONFIG=%q\nexport PILOTAGE_NODE_IP=%q\n' "$1" "$address"
   # shellcheck disable=SC2016
-  command -v kubectl >/dev/null || printf 'export PATH=%q:$PATH\n' "$BIN/path"
+  { command -v kubectl && command -v promtool; } >/dev/null || printf 'export PATH=%q:$PATH\n' "$BIN/path"
 }
 
 kubectl_program() { if [[ -x $BIN/path/kubectl ]]; then echo "$BIN/path/kubectl"; else command -v kubectl; fi; }
