@@ -54,9 +54,10 @@ class Monitor(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
 
     Tightening τ does not: R goes on, to roll back where that did not help; K and F start again, for they now speak of
     another τ. `target` is π. `r` is Shiryaev–Roberts' statistic and `r_peak` its highest value (Calibration →
-    Automation needs r_peak < TIGHTEN_AT). `capitals` and `proofs` are those of BETS that precision is above π: one step
-    looser (K), and at τ (F); `k_peak`, `f_peak` their highest means. `audits_all`: every executed action is to be
-    looked at. `alarm` is what R calls for; `tightenings` counts its calls to tighten.
+    Automation needs r_peak < TIGHTEN_AT, or, under a tightened τ that is certified anew, r). `capitals` and `proofs`
+    are those of BETS that precision is above π: one step looser (K), and at τ (F); `k_peak`, `f_peak` their highest
+    means. `audits_all`: every executed action is to be looked at. `alarm` is what R calls for; `tightenings` counts
+    its calls to tighten.
     """
 
     target: float

@@ -111,7 +111,8 @@ def build_archive_row(record: SessionRecord) -> ArchiveRow:
 class Label(msgspec.Struct, frozen=True):
     """An operator's word on one proposal: the unit of τ, guardrails and monitors.
 
-    `accepted` is True only for an unedited accept. `reviewed` marks a verdict given after execution.
+    `accepted` is True only for an unedited accept. `reviewed` marks a verdict given after execution. `stage` and
+    `reason` are the gate's of the proposal; empty in records from before they were kept.
     """
 
     session_id: str
@@ -129,6 +130,8 @@ class Label(msgspec.Struct, frozen=True):
     reviewed: bool = False
     tool: str = ""
     control_id: str = ""
+    stage: str = ""
+    reason: str = ""
 
 
 def read_labels(record: SessionRecord) -> list[Label]:
@@ -165,6 +168,8 @@ def read_labels(record: SessionRecord) -> list[Label]:
                 reviewed=reviewed,
                 tool=proposal.action.tool,
                 control_id=proposal.action.control_id,
+                stage=proposal.stage.value,
+                reason=proposal.reason,
             )
         )
 

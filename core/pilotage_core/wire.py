@@ -146,7 +146,7 @@ class Leave(msgspec.Struct, frozen=True, omit_defaults=True):
 
     `review_share` of the endings are put to an operator for ever, where they are not all (`finalizing_by_human`).
     `whole_sessions`: leave is for sessions that nobody was asked about; once somebody was, all that is critical is.
-    `shorter_ms` is how much sooner than the permit its leave ends: a gate's ttl shortens its own clusters' alone.
+    `longest_ms` after a permit was asked for its leave ends (0: with the permit): a gate's ttl is for its own alone.
     """
 
     name: str
@@ -161,7 +161,7 @@ class Leave(msgspec.Struct, frozen=True, omit_defaults=True):
     audit_share: float = 0.1
     suspended: bool = False
     screens: tuple[ScreenSchema, ...] = ()
-    shorter_ms: int = 0
+    longest_ms: int = 0
     review_share: float = 1.0
     whole_sessions: bool = False
 

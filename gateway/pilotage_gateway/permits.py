@@ -6,6 +6,7 @@ without one can only lower it (`tighten`).
 
 import asyncio
 import logging
+import math
 import secrets
 import socket
 import time
@@ -29,6 +30,7 @@ DECODE_REPLY = msgspec.json.Decoder(PermitReply).decode
 SHORTEST_WAIT_SECONDS = 0.2
 LONGEST_WAIT_SECONDS = 5.0
 RETRY_SECONDS = 0.5
+RESOLVE_SECONDS = 1.0
 ANSWER_SECONDS = 2.0
 """How long an answer may take beside its wait: one that hangs is no leader."""
 FAULTS = (aiohttp.ClientError, TimeoutError, OSError, msgspec.MsgspecError, PilotageError)
@@ -81,7 +83,9 @@ class Keys:
 
 async def find_addresses(controller: yarl.URL) -> list[str]:
     """The addresses behind a controller's name: of a headless Service those of all replicas. Raises OSError."""
-    found = await asyncio.get_running_loop().getaddrinfo(controller.host, controller.port, type=socket.SOCK_STREAM)
+    loop = asyncio.get_running_loop()
+    asking = loop.getaddrinfo(controller.host, controller.port, type=socket.SOCK_STREAM)
+    found = await asyncio.wait_for(asking, RESOLVE_SECONDS)
     return list(dict.fromkeys(str(address[0]) for *_, address in found))
 
 
@@ -118,6 +122,7 @@ class Permits:
         self._token = token
         self._controller = yarl.URL(controller)
         self._leader = ""
+        self._addresses: list[str] = []
         self._keys = keys
         self._remember_epoch = remember_epoch
         self._remember_snapshot = remember_snapshot
@@ -152,8 +157,12 @@ class Permits:
         return remaining_ms(held.permit, held.nonce_sent, now)
 
     def remaining_of(self, leave: Leave | None) -> int:
-        """Milliseconds of leave that one process cluster has left: the permit's, less what its gate takes off."""
-        return 0 if leave is None else max(0, self.remaining_ms() - max(0, leave.shorter_ms))
+        """Milliseconds of leave that one process cluster has left: the permit's, or its own gate's where less."""
+        if leave is None or self._held is None:
+            return 0
+        now = boot_seconds()
+        longest = leave.longest_ms - (now - self._held.nonce_sent) * 1000 if leave.longest_ms else math.inf
+        return int(max(0.0, min(self.remaining_ms(now), longest)))
 
     async def run(self) -> None:
         """Poll for ever; a failure is logged and tried again."""
@@ -171,7 +180,12 @@ class Permits:
 
     async def poll(self, client: aiohttp.ClientSession) -> None:
         """Ask once: who gave the last permit, then the others: only the leader signs. Raises what the last one said."""
-        addresses = await find_addresses(self._controller)
+        try:
+            self._addresses = await find_addresses(self._controller)
+        except OSError:  # a name server that is away costs no leave while the addresses known last answer
+            if not self._addresses:
+                raise
+        addresses = list(self._addresses)
         addresses.sort(key=lambda address: address != self._leader)
         for address in addresses:
             try:
@@ -255,6 +269,6 @@ class Permits:
         """At most a third of the validity, so that two polls may fail before leave lapses. Right away when without."""
         if self._held is None or self.remaining_ms() == 0:
             return 0.0
-        shorter = max((leave.shorter_ms for leave in self._leaves.values()), default=0)
-        shortest = self._held.permit.validity_ms - shorter
+        own = (leave.longest_ms for leave in self._leaves.values() if leave.longest_ms)
+        shortest = min([self._held.permit.validity_ms, *own])
         return min(LONGEST_WAIT_SECONDS, max(SHORTEST_WAIT_SECONDS, shortest / 3000))

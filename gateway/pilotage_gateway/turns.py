@@ -288,7 +288,7 @@ class Turns:
         leave = self.permits.leave_of(session.process_cluster)
         if leave is None:
             return self._turn(session, leave, Decision.OBSERVE, Reason.STAGE_LOGGING, "the process cluster is gone")
-        remaining = min(remaining - leave.shorter_ms, self.permits.remaining_of(leave))
+        remaining = min(remaining, self.permits.remaining_of(leave))
         facts = asking.gather_facts(
             leave, session, asked, permit_fresh=remaining > 0, suspended=self._is_suspended(leave)
         )

@@ -28,7 +28,14 @@ reset() { # what an earlier run left: dialogues are played once, so sessions hav
   sed "s/namespace: star/namespace: $namespace/" hack/cluster/artefacts-pv.yaml | kubectl_quiet apply -f -
 }
 
+alerts() { # config/monitoring/alerts.yaml as a rules file: there is no Prometheus operator here
+  .venv/bin/python -c 'import sys, yaml; print(yaml.safe_dump(yaml.safe_load(sys.stdin)["spec"]))' <config/monitoring/alerts.yaml |
+    kubectl create configmap prometheus-rules -n monitoring --from-file=alerts.yaml=/dev/stdin --dry-run=client -o yaml
+}
+
 install() {
+  kubectl create namespace monitoring --dry-run=client -o yaml | kubectl_quiet apply -f -
+  alerts | kubectl_quiet apply -f -
   kubectl_quiet apply -f hack/cluster/prometheus.yaml
   kubectl_quiet apply -f config/default/namespace.yaml
   # The simulated BPM is the installation's one source: its credential is made here, and read by the simulator.
@@ -45,7 +52,7 @@ install() {
   kubectl_quiet apply -k "$example"
 }
 
-export -f reset install kubectl_quiet
+export -f reset alerts install kubectl_quiet
 export image example namespace
 $step "what an earlier run left is taken away" bash -euo pipefail -c reset
 $step "install Pilotage (config/demo) and the example ($example)" bash -euo pipefail -c install

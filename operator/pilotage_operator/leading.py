@@ -12,29 +12,37 @@ from pilotage_core.errors import PilotageError
 from pilotage_operator.lease import LOOK_SECONDS, Lease
 
 log = logging.getLogger(__name__)
+OTHERS_FIRST = 4
+"""Looks at the Lease that others have before who gave it back looks again."""
 
 
-async def lead_for_ever(lease: Lease, lead: Callable[[bool], Coroutine[Any, Any, None]]) -> None:
+async def lead_for_ever(
+    lease: Lease,
+    lead: Callable[[bool], Coroutine[Any, Any, None]],
+    is_ready: Callable[[], bool] = lambda: True,
+    is_at_work: Callable[[], bool] = lambda: True,
+) -> None:
     """`lead` while the Lease is held, again and again; it is told whether there was no Lease before.
 
-    A term that cannot go on gives the Lease back; so does whoever is asked to stop, once its term has ended.
+    Who is not `is_ready` takes none. A term that cannot go on, or is not `is_at_work`, gives the Lease back, and lets
+    another one have it first; so does whoever is asked to stop, once its term has ended.
     """
     while True:
-        await lease.acquire()
+        await lease.acquire(is_ready)
         log.info("leading")
         try:
-            await _hold_term(lease, lead(lease.is_first))
+            await _hold_term(lease, lead(lease.is_first), is_at_work)
         except PilotageError as error:
             log.warning("a term ends: %s", error)
         finally:
             await lease.release()
         log.warning("not leading any more")
-        await asyncio.sleep(LOOK_SECONDS)
+        await asyncio.sleep(OTHERS_FIRST * LOOK_SECONDS)
 
 
-async def _hold_term(lease: Lease, term: Coroutine[Any, Any, None]) -> None:
+async def _hold_term(lease: Lease, term: Coroutine[Any, Any, None], is_at_work: Callable[[], bool]) -> None:
     """Run `term` until it ends or the Lease is lost; nothing of it runs on after that."""
-    tasks = [asyncio.ensure_future(term), asyncio.ensure_future(lease.keep())]
+    tasks = [asyncio.ensure_future(term), asyncio.ensure_future(lease.keep(is_at_work))]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in done:

@@ -95,9 +95,11 @@ class Lease:
         """
         return max(0.0, self._held_from + self._seconds - MARGIN_SECONDS - self._clock())
 
-    async def acquire(self) -> None:
-        """Wait until this process leads. `is_first`: there was no Lease, so an earlier leader may have kept none."""
-        while not await self._try():  # noqa: ASYNC110 (what is waited for happens elsewhere)
+    async def acquire(self, is_ready: Callable[[], bool] = lambda: True) -> None:
+        """Wait until this process `is_ready` and leads. `is_first`: there was no Lease, so an earlier leader may have
+        kept none.
+        """
+        while not (is_ready() and await self._try()):  # noqa: ASYNC110 (what is waited for happens elsewhere)
             await asyncio.sleep(LOOK_SECONDS)
 
     async def _try(self) -> bool:
@@ -115,16 +117,22 @@ class Lease:
             return False
         return True
 
-    async def keep(self) -> None:
-        """Renew it until it is lost: another one holds it, or no write went through in time."""
-        while self.left_seconds() > 0.0:
-            await asyncio.sleep(min(self._renew_seconds, self.left_seconds()))
+    async def keep(self, is_at_work: Callable[[], bool] = lambda: True) -> None:
+        """Renew it until it is lost: another one holds it, or no write went through in time. Or until this process is
+        not `is_at_work`: then another one should have it.
+        """
+        while (left := self.left_seconds()) > 0.0:
+            await asyncio.sleep(min(self._renew_seconds, left))
+            if not is_at_work():
+                log.warning("this leader sees nothing: another one should lead")
+                return
             try:
-                await self._write(self._me, self._record.terms if self._record is not None else 1)
+                async with asyncio.timeout(self.left_seconds()):  # a write that hangs is none: others count from it too
+                    await self._write(self._me, self._record.terms if self._record is not None else 1)
             except ConflictError:
                 if await self._is_anothers():
                     break
-            except PilotageError as error:
+            except (PilotageError, TimeoutError) as error:
                 log.warning("the Lease is not renewed yet, %.1f s are left: %s", self.left_seconds(), error)
         self._held_from = float("-inf")
 

@@ -2,7 +2,7 @@
 
 A permit is only as good as what the controller last saw, and as its Lease: its validity is the ttl less the age of the
 last full sweep, and what is left of the Lease where that is less. So all of a leader's permits have lapsed when another
-may lead.
+takes over what was not renewed. Of a Lease that was given back they last until then, seconds, as they would have.
 Not here: HTTP (server.py), where epoch and key are kept (apply/), what the snapshot says (decide/).
 """
 
@@ -20,6 +20,8 @@ from pilotage_core.wire import PermitReply, PermitRequest, SignedPermit, Snapsho
 
 DEFAULT_TTL_SECONDS = 10.0
 LONGEST_WAIT_SECONDS = 20.0
+BLIND_SECONDS = 30.0
+"""A leader that has seen no whole world for so long gives the Lease back."""
 LARGEST_JUMP = 1_000
 """More starts than any lost counter forgets."""
 LARGEST_EPOCH = 2**52
@@ -60,6 +62,8 @@ class Authority:
         self._remember_epoch = remember_epoch
         self._clock = clock
         self._lease_left = lease_left
+        self.leads = False
+        self._began = clock()
         self._rises_at = clock() + ttl_seconds
         self._fresh_at = float("-inf")
         self._changed = asyncio.Event()
@@ -67,14 +71,23 @@ class Authority:
         self._raised_at = float("-inf")
 
     def begin_term(self, epoch: int, *, waits: bool) -> None:
-        """Lead under `epoch`, knowing nothing yet; `waits`: nobody can tell that all earlier permits have lapsed."""
+        """Lead under `epoch`, knowing nothing yet; `waits`: nobody can tell when all earlier permits have lapsed."""
         self._forget()
-        self.epoch = epoch
+        self.epoch, self.leads, self._began = epoch, True, self._clock()
         self._rises_at = self._clock() + (self.ttl_seconds if waits else 0.0)
 
     def end_term(self) -> None:
         """Sign nothing more: gateways that wait are told at once to ask elsewhere."""
+        self.leads = False
         self._forget()
+
+    def is_at_work(self) -> bool:
+        """Whether this term has seen a whole world lately: one that has not should be another's."""
+        return self._clock() - max(self._began, self._fresh_at) < BLIND_SECONDS
+
+    def may_act(self) -> bool:
+        """Whether this process leads at this moment."""
+        return self._lease_left() > 0.0
 
     def _forget(self) -> None:
         self.snapshot, self.digest, self._fresh_at = None, "", float("-inf")
@@ -125,7 +138,7 @@ class Authority:
         return PermitReply(self._sign(request.nonce), snapshot)
 
     def _require_term(self) -> None:
-        if self.snapshot is None:
+        if self.snapshot is None or self._lease_left() <= 0.0:
             raise UnavailableError(
                 "no full sweep yet, or another one leads", where="controller", remedy="ask the others, and again"
             )
@@ -157,6 +170,7 @@ class Authority:
             if self._clock() - self._raised_at < self.ttl_seconds:
                 raise UnavailableError("the epoch was raised just now", where="highest_epoch", remedy="ask again")
             self._raised_at = self._clock()
+            self._require_term()  # who lost the Lease while it waited must not take the epoch from who holds it
             await self._remember_epoch(seen + 1)
             self.epoch = seen + 1
             self._rises_at = self._clock() + self.ttl_seconds

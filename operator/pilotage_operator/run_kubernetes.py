@@ -10,7 +10,8 @@ import os
 import secrets
 import signal
 import socket
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
 import aiohttp
@@ -18,7 +19,7 @@ import kopf
 
 from pilotage_core.errors import InvalidInputError, PilotageError
 from pilotage_core.wire import Pace
-from pilotage_operator.api.status import ProcessClusterStatus
+from pilotage_operator.api.status import read_status
 from pilotage_operator.apply.kubernetes import RELIST_SECONDS, KubernetesWorld
 from pilotage_operator.apply.lease import KubernetesLease
 from pilotage_operator.callers import ServiceAccounts
@@ -70,13 +71,15 @@ async def _run(options: argparse.Namespace, namespace: str) -> None:
         callers = ServiceAccounts(api, namespace)
         metrics = Metrics()
         figures = Prometheus(options.prometheus or PROMETHEUS, client, options.scrape_seconds)
-        leader = Leader(world, figures, LabelFollower(gateway, client), authority, metrics, options.sweep_seconds)
+        labels = partial(LabelFollower, gateway, client)
+        leader = Leader(world, figures, labels, authority, metrics, options.sweep_seconds)
         host, port = options.listen.rsplit(":", 1)
         app = build_app(authority, metrics, leader.list_paces, callers, world.is_synced)
         runner = await start_server(app, host, int(port))
         log.info("%s, key of domain %s", name_replica(), authority.domain)
         try:
-            await _run_all(world, lead_for_ever(lease, leader.lead), leader.stand_by())
+            leading = lead_for_ever(lease, leader.lead, world.is_synced, authority.is_at_work)
+            await _run_all(world, leading, leader.stand_by())
         finally:
             await runner.cleanup()
 
@@ -93,7 +96,7 @@ class Leader:
         self,
         world: KubernetesWorld,
         figures: Prometheus,
-        labels: LabelFollower,
+        labels: Callable[[], LabelFollower],
         authority: Authority,
         metrics: Metrics,
         sweep_seconds: float,
@@ -111,7 +114,7 @@ class Leader:
         self._world.begin_term()
         self._authority.begin_term(await self._world.raise_epoch(), waits=is_first)
         log.info("epoch %d", self._authority.epoch)
-        self._sweeper = Sweeper(self._world, self._figures, self._labels, self._authority, self._metrics)
+        self._sweeper = Sweeper(self._world, self._figures, self._labels(), self._authority, self._metrics)
         self._metrics.leading.set(1)
         try:
             await sweep_for_ever(self._sweeper, self._sweep_seconds)
@@ -135,8 +138,7 @@ class Leader:
         if self._sweeper is not None:
             return self._sweeper.list_paces()
         found = sorted(self._world.stores["ProcessCluster"].items.items())
-        read = ProcessClusterStatus.model_validate
-        return [build_pace("/".join(key), read(item.get("status") or {})) for key, item in found]
+        return [build_pace("/".join(key), read_status(item.get("status") or {})) for key, item in found]
 
 
 async def _run_all(world: KubernetesWorld, *own: Coroutine[Any, Any, None]) -> None:

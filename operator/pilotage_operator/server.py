@@ -154,10 +154,8 @@ def build_app(
         return web.Response(text="ok")
 
     async def readyz(request: web.Request) -> web.Response:
-        if authority.validity_ms() > 0:
-            return web.Response(text="ok, leading")
-        synced = is_synced()
-        return web.Response(status=200 if synced else 503, text="ok, standby" if synced else "no full sweep yet")
+        status, text = find_readiness(authority, is_synced())
+        return web.Response(status=status, text=text)
 
     app = web.Application(client_max_size=LARGEST_BODY)
     app.router.add_post("/v1/permits", permits)
@@ -166,6 +164,15 @@ def build_app(
     app.router.add_get("/healthz", healthz)
     app.router.add_get("/readyz", readyz)
     return app
+
+
+def find_readiness(authority: Authority, is_synced: bool) -> tuple[int, str]:
+    """What a probe is told: of a leader whether it signs, of a standby whether it could lead."""
+    if authority.validity_ms() > 0:
+        return 200, "ok, leading"
+    if authority.leads:
+        return 503, "leads, and sees nothing"
+    return (200, "ok, standby") if is_synced else (503, "no full sweep yet")
 
 
 async def start_server(app: web.Application, host: str, port: int) -> web.AppRunner:

@@ -16,7 +16,7 @@ from pilotage_core.errors import InvalidInputError, PilotageError, UnavailableEr
 from pilotage_core.wire import Leave, Pace
 from pilotage_operator.api.pipeline import Phase
 from pilotage_operator.api.reading import Object
-from pilotage_operator.api.status import ProcessClusterStatus
+from pilotage_operator.api.status import ProcessClusterStatus, read_status
 from pilotage_operator.decide.leave import build_quarantined_leave, build_snapshot, build_watching_leave
 from pilotage_operator.decide.lifecycle import decide_faulty, decide_lifecycle
 from pilotage_operator.decide.pipeline import JOB_WANTED
@@ -24,7 +24,7 @@ from pilotage_operator.facts import Bundle, Facts, LifecycleDecision, MonitorFac
 from pilotage_operator.observe.bundle import build_bundle
 from pilotage_operator.observe.figures import Figures, FigureSource, find_windows, select_readings
 from pilotage_operator.observe.labels import LabelFollower
-from pilotage_operator.observe.world import Sighting, World
+from pilotage_operator.observe.world import Sighting, TermOverError, World
 from pilotage_operator.permits import Authority
 from pilotage_operator.quarantine import Part, Quarantine
 from pilotage_operator.server import Metrics
@@ -106,6 +106,8 @@ class Sweeper:
         """See the world; without it, go on with what was seen last: leave can still be taken away."""
         try:
             sighting = await self._world.observe_world()
+        except TermOverError:
+            raise
         except PilotageError as error:
             self._warn("", f"the world cannot be seen: {error}")
             self._metrics.failures.labels("observe").inc()
@@ -139,8 +141,9 @@ class Sweeper:
     def _take(self, key: str, cluster: Object, sighting: Sighting) -> None:
         held = self._clusters.get(key)
         if held is None or (not held.decided and key in self._quarantine.faults):
-            status = ProcessClusterStatus.model_validate(cluster.get("status") or {})
+            status = read_status(cluster.get("status") or {})
             held = self._clusters[key] = Cluster(status)
+        self._adopt_rollback(held, cluster)
         try:
             held.bundle, held.fault = build_bundle(cluster, sighting.objects, self._world.serving_image), ""
         except InvalidInputError as error:
@@ -148,6 +151,15 @@ class Sweeper:
             held.fault = str(error)
             if held.bundle is None:
                 held.leave = build_watching_leave(cluster)
+
+    def _adopt_rollback(self, held: Cluster, cluster: Object) -> None:
+        """A rollback that an earlier leader wrote down last, after this one had read: it counts all the same."""
+        told = (cluster.get("status") or {}).get("rollback") or {}
+        known = held.status.rollback
+        if told.get("latched") and (known is None or known.id != told.get("id")):
+            found = read_status(cluster["status"])
+            if found.rollback is not None and (known is None or known.at < found.rollback.at):
+                held.status = found
 
     async def _follow_labels(self) -> dict[str, MonitorFact | None]:
         """What the labels of every pair say, a few asked at once: one gateway that hangs is waited for once."""
@@ -160,11 +172,13 @@ class Sweeper:
                     monitors[key] = await self._labels.observe_labels(key, cluster.status)
 
         asking = [asyncio.create_task(follow(key, cluster)) for key, cluster in self._clusters.items()]
-        if asking:
-            _, late = await asyncio.wait(asking, timeout=LABELS_SECONDS)
-            for task in late:
+        try:
+            if asking:
+                await asyncio.wait(asking, timeout=LABELS_SECONDS)
+        finally:  # late, or the term is over: none reads on
+            for task in asking:
                 task.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
+            await asyncio.gather(*asking, return_exceptions=True)
         return monitors
 
     async def _tell_quarantines(self, sighting: Sighting) -> None:
@@ -231,6 +245,8 @@ class Sweeper:
         """Write statuses, then Jobs and model servers. Gives the keys whose status is written down."""
         written = set()
         for key, decision in sorted(decisions.items(), key=lambda item: not item[1].revoked):
+            if not self._authority.may_act():
+                break  # what was decided is another's to do
             cluster = self._clusters[key]
             with self._quarantine.boundary(key, Part.APPLY):
                 try:
@@ -263,8 +279,12 @@ class Sweeper:
         cautious = {}
         for key, decision in decisions.items():
             held = self._clusters[key].leave
-            rises = held is not None and decision.leave.stage.rank > held.stage.rank
-            cautious[key] = held if rises and held is not None else decision.leave
+            written = held.stage if held is not None else self._clusters[key].status.stage
+            rises = decision.leave.stage.rank > written.rank
+            if rises and held is None:  # the first sweep of a term: what is written down, and no more
+                cautious[key] = msgspec.structs.replace(decision.leave, stage=written)
+            else:
+                cautious[key] = held if rises and held is not None else decision.leave
         return cautious
 
     def _final(self, decisions: dict[str, LifecycleDecision], written: set[str]) -> dict[str, Leave]:
@@ -285,8 +305,7 @@ class Sweeper:
         """`leave` that ends as its own gate says, where that is sooner than the fleet's permits do."""
         if bundle is None:
             return leave
-        shorter = max(0.0, self._authority.ttl_seconds - float(bundle.gate.permit.ttl_seconds))
-        return msgspec.structs.replace(leave, shorter_ms=int(shorter * 1000))
+        return msgspec.structs.replace(leave, longest_ms=int(float(bundle.gate.permit.ttl_seconds) * 1000))
 
     def _count(
         self, decisions: dict[str, LifecycleDecision], monitors: dict[str, MonitorFact | None], seconds: float
@@ -330,7 +349,7 @@ async def sweep_for_ever(sweeper: Sweeper, seconds: float) -> None:
         began = time.monotonic()
         try:
             await sweeper.sweep()
-        except MemoryError:
+        except (MemoryError, TermOverError):
             raise
         except Exception:
             log.exception("a sweep was cut short: no permit is renewed by it")

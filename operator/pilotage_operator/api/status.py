@@ -4,6 +4,7 @@ Written by the controller alone (an admission policy sees to it). A restart of t
 Times are RFC 3339 in UTC; decimals are strings; certificates are core/certificate.py's own JSON.
 """
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Self
 
@@ -13,7 +14,7 @@ from pilotage_core.certificate import ScoreSource
 from pilotage_core.dialog import DEFAULT_FORMAT, DialogFormat, SnapshotKind
 from pilotage_core.guardrail import GuardrailVerdict
 from pilotage_core.score import CRITIC_ALONE, ScoreRule
-from pilotage_core.stage import Stage
+from pilotage_core.stage import UNATTENDED, Stage
 from pilotage_operator.api.fields import MAP_BY_NAME, OPEN, StatusModel
 from pilotage_operator.api.pipeline import Pipeline
 
@@ -354,3 +355,14 @@ def write_time(seconds: float) -> str:
     if not seconds:
         return ""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def read_status(raw: Mapping[str, object]) -> ProcessClusterStatus:
+    """The status as written down. A rollback has a field manager of its own: where a leader was cut off between its two
+    writes, it stands beside what had been earned before it, and takes that away.
+    """
+    status = ProcessClusterStatus.model_validate(raw)
+    if status.rollback is not None and status.rollback.latched and status.earned in UNATTENDED:
+        stage = min(status.stage, Stage.COPILOT, key=lambda stage: stage.rank)
+        return status.model_copy(update={"earned": Stage.COPILOT, "stage": stage})
+    return status

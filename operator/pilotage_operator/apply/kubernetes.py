@@ -22,7 +22,7 @@ from pilotage_operator.manifests.inference_service import build_inference_servic
 from pilotage_operator.manifests.job import LABEL_PROCESS_CLUSTER, LABEL_REVISION, build_job
 from pilotage_operator.observe.kubernetes import needs_pod, read_endpoint, read_job, read_job_state, read_refusal
 from pilotage_operator.observe.watch import RawWatch, Store
-from pilotage_operator.observe.world import Sighting
+from pilotage_operator.observe.world import Sighting, TermOverError
 from pilotage_operator.permits import SigningKey
 
 CUSTOM = f"/apis/{GROUP}/{VERSION}"
@@ -61,6 +61,7 @@ class KubernetesWorld:
         self._written: dict[str, tuple[Object, float]] = {}
         self._versions: dict[str, int] = {}
         self._admission = False
+        self._term = 0
 
     # --- identity ----------------------------------------------------------------------------------------------------
     async def load_domain(self) -> str:
@@ -104,6 +105,7 @@ class KubernetesWorld:
     def begin_term(self) -> None:
         """Forget what an earlier term wrote: another leader may have written since."""
         self._listed_at = float("-inf")
+        self._term += 1
         for known in (self._screens, self._ended, self._refused, self._without_pod, self._applied, self._written):
             known.clear()
         self._versions.clear()
@@ -118,9 +120,11 @@ class KubernetesWorld:
         return self.epoch
 
     async def remember_epoch(self, epoch: int) -> None:
-        """Write `epoch` down; it counts only once this has returned."""
+        """Write `epoch` down; it counts only once this has returned. Raises ConflictError where it would not rise."""
         path, name = f"/api/v1/namespaces/{self._namespace}/configmaps", "pilotage-permit-epoch"
-        _, found = await self._read_epoch()
+        last, found = await self._read_epoch()
+        if epoch <= last:
+            raise ConflictError(f"epoch {last} has been begun, {epoch} is not above it", where=name)
         item: Object = found or {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}}
         item["data"] = {"epoch": str(epoch)}
         written = await (self._api.replace(f"{path}/{name}", item) if found else self._api.create(path, item))
@@ -141,9 +145,7 @@ class KubernetesWorld:
         """
         epoch, _ = await self._read_epoch()
         if epoch != self.epoch:
-            raise UnavailableError(
-                f"epoch {epoch} was begun by another controller, ours is {self.epoch}", where="epoch"
-            )
+            raise TermOverError(f"epoch {epoch} was begun by another controller, ours is {self.epoch}", where="epoch")
         if time.monotonic() - self._listed_at > RELIST_SECONDS:
             await self.relist()
         if not all(watch.store.is_whole for watch in self.watches):
@@ -161,12 +163,20 @@ class KubernetesWorld:
         )
 
     async def relist(self) -> None:
-        """A watch can miss a deletion between two connections; a list cannot. Raises UnavailableError."""
+        """A watch can miss a deletion between two connections; a list cannot. Raises UnavailableError.
+
+        A list that was begun in an earlier term is older than what this one has to know: it is left.
+        """
+        term, lists = self._term, {}
         for kind, plural in KINDS.items():
             listed = await self._api.list(f"{CUSTOM}/{plural}")
-            self.stores[kind].replace([item | {"kind": kind} for item in listed["items"]])
+            lists[kind] = [item | {"kind": kind} for item in listed["items"]]
         found = [await self._api.get(f"{POLICIES}/validatingadmissionpolicies/{name}") for name in ADMISSION]
         bound = [await self._api.get(f"{POLICIES}/validatingadmissionpolicybindings/{name}") for name in ADMISSION]
+        if term != self._term:
+            return
+        for kind, items in lists.items():
+            self.stores[kind].replace(items)
         self._admission = all(found) and all(bound)
         self._listed_at = time.monotonic()
 

@@ -3,7 +3,9 @@
 The machine itself is core/stage.py: nothing here decides a stage.
 """
 
-from pilotage_core.certificate import find_attempt_share
+from collections.abc import Sequence
+
+from pilotage_core.certificate import Certificate, find_attempt_share
 from pilotage_core.guardrail import Finding
 from pilotage_core.monitoring import share_bound
 from pilotage_core.stage import ORDER, UNATTENDED, Cap, Rollback, Stage, StageFacts
@@ -36,8 +38,8 @@ def read_stage_facts(
     standing = standing_certificates(bundle, making.pair, making.certificates)
     pair = making.pair
     of_pair = counts_of_pair(counts, making)
-    proofs = facts.monitor.proofs if facts.monitor else {}
-    proof, proof_of = min(((proofs.get(each.stratum, 1.0), each.stratum) for each in standing), default=(1.0, ""))
+    proof, proof_of = find_proof(standing, facts)
+    attempts = max(1, making.pipeline.calibrations, len(status.rollbacks) + 1) + len(status.tightened)
     return StageFacts(
         now=now,
         ceiling=spec.max_stage,
@@ -66,8 +68,8 @@ def read_stage_facts(
         min_calibration_sessions=gate.calibration.min_sessions,
         proof=proof,
         proof_of=proof_of,
-        proof_wanted=find_proof_wanted(bundle, making),
-        alarm=facts.monitor.r_peak if facts.monitor else 0.0,
+        proof_wanted=find_proof_wanted(bundle, attempts),
+        alarm=_find_alarm(bundle, status, facts),
         finalization_rejection=_bound(gate.delta, of_pair.rejected - base.rejected, of_pair.reviewed - base.reviewed),
         max_finalization_rejection=float(gate.calibration.max_finalization_rejection),
         corrective_intervention=_bound(
@@ -79,15 +81,32 @@ def read_stage_facts(
     )
 
 
-def find_proof_wanted(bundle: Bundle, making: Making) -> float:
+def _find_alarm(bundle: Bundle, status: ProcessClusterStatus, facts: Facts) -> float:
+    """The highest R since Calibration began. Where τ was tightened for it and F has begun anew, R as it is now: one
+    alarm would else hold a process cluster in Calibration for ever.
+    """
+    if facts.monitor is None:
+        return 0.0
+    anew = bundle.gate.calibration.certify is Certify.FRESH and bool(status.tightened)
+    return facts.monitor.r if anew else facts.monitor.r_peak
+
+
+def find_proof(standing: Sequence[Certificate], facts: Facts) -> tuple[float, str]:
+    """The least F over the strata of `standing` certificates, and of which."""
+    proofs = facts.monitor.proofs if facts.monitor else {}
+    return min(((proofs.get(each.stratum, 1.0), each.stratum) for each in standing), default=(1.0, ""))
+
+
+def find_proof_wanted(bundle: Bundle, attempts: int) -> float:
     """The F that each stratum needs before Automation; 0 where Copilot's labels are enough.
 
-    δ is shared over strata and over attempts, as for τ itself.
+    δ is shared over strata and over attempts, as for τ itself: each certificate is one, each return to Calibration, and
+    each tightened τ, under which F begins anew.
     """
     gate = bundle.gate
     if gate.calibration.certify is not Certify.FRESH:
         return 0.0
-    share = find_attempt_share(max(1, making.pipeline.calibrations))
+    share = find_attempt_share(attempts)
     return max(len(gate.strata), 1) / (float(gate.delta) * share)
 
 

@@ -5,9 +5,16 @@ from dataclasses import dataclass, field
 import msgspec
 
 from pilotage_core.certificate import Certificate, tighten
+from pilotage_core.gate import Reason
 from pilotage_core.monitoring import Alarm, Monitor, MonitoredLabel, step
 from pilotage_core.record import Label
+from pilotage_core.stage import Stage
 from pilotage_operator.facts import MonitorFact
+
+ATTENDED = frozenset({Stage.LOGGING.value, Stage.COPILOT.value})
+"""Stages in which operators put right every state: what is said there is not of what runs."""
+NEVER_RUN = frozenset({Reason.STOP_LIST.value, Reason.ASKED_BEFORE.value})
+"""What is proposed whatever its score is."""
 
 
 def _of_review(label: Label) -> tuple[str, str]:
@@ -62,6 +69,8 @@ class Track:
     def _weigh(self, label: Label) -> MonitoredLabel | None:
         """What `label` says of a threshold in force; None: nothing."""
         certificate = self._in_force(label.stratum)
+        if label.stage in ATTENDED or label.reason in NEVER_RUN:
+            return None
         if certificate is None or not label.critical or label.score is None or not 0.0 < label.propensity <= 1.0:
             return None
         below = label.score < certificate.tau

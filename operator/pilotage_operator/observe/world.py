@@ -3,9 +3,14 @@
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from pilotage_core.errors import UnavailableError
 from pilotage_operator.api.reading import Lookup, Object
 from pilotage_operator.api.status import ProcessClusterStatus
 from pilotage_operator.facts import Bundle, EndpointFact, JobFact, LifecycleDecision
+
+
+class TermOverError(UnavailableError):
+    """Another controller leads: what is seen here is not for this one to act on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +35,7 @@ class World(Protocol):
     serving_image: str
 
     async def observe_world(self) -> Sighting:
-        """Everything, as of now. Raises UnavailableError where it cannot be seen."""
+        """Everything, as of now. Raises UnavailableError where it cannot be seen, TermOverError where another leads."""
         ...
 
     async def apply_workloads(self, bundle: Bundle, decision: LifecycleDecision) -> None:

@@ -130,7 +130,7 @@ def test_beyond_loopback_a_gateway_starts_only_where_it_is_said_who_may_post(tmp
 
 
 async def test_a_gates_ttl_shortens_the_leave_of_its_own_process_clusters_alone(world):
-    short = msgspec.structs.replace(build_leave(Stage.CALIBRATION, world.models.url), shorter_ms=9_999)
+    short = msgspec.structs.replace(build_leave(Stage.CALIBRATION, world.models.url), longest_ms=1)
     other = msgspec.structs.replace(build_leave(Stage.CALIBRATION, world.models.url), name="other")
     world.controller.publish(build_snapshot(other, short))
     async with world.gateway() as gateway:

@@ -16,8 +16,10 @@ from pilotage_operator.observe.labels import LabelFollower
 from pilotage_operator.observe.track import Track
 
 
-def label(accepted: bool, score: float | None = 0.9, critical: bool = True, stratum: str = "procedure") -> Label:
-    return Label("s", "p", "star/one", "r1", stratum, critical, accepted, "o", "t", score, propensity=0.3)
+def label(
+    accepted: bool, score: float | None = 0.9, critical: bool = True, stratum: str = "procedure", **fields: str
+) -> Label:
+    return Label("s", "p", "star/one", "r1", stratum, critical, accepted, "o", "t", score, propensity=0.3, **fields)
 
 
 def status(earned: Stage = Stage.AUTOMATION, revision: str = "r1", cursor: int = 0) -> ProcessClusterStatus:
@@ -64,7 +66,15 @@ async def test_wrong_actions_raise_the_alarm_and_right_ones_calm_it(gateway):
 
 @pytest.mark.parametrize(
     "ignored",
-    [label(False, score=0.79), label(False, score=None), label(False, critical=False), label(False, stratum="message")],
+    [
+        label(False, score=0.79),
+        label(False, score=None),
+        label(False, critical=False),
+        label(False, stratum="message"),
+        label(False, stage="Copilot"),
+        label(False, stage="Calibration", reason="stop-list"),
+        label(False, stage="Automation", reason="asked-before"),
+    ],
 )
 async def test_only_critical_labels_at_or_above_the_threshold_in_force_count(gateway, ignored):
     gateway["labels"] = [ignored] * 100

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pilotage_core.errors import ConflictError, PilotageError, UnavailableError
 from pilotage_operator import leading
 from pilotage_operator.leading import lead_for_ever
-from pilotage_operator.lease import LEASE_SECONDS, Lease, Move, Record, decide_lease
+from pilotage_operator.lease import LEASE_SECONDS, MARGIN_SECONDS, Lease, Move, Record, decide_lease
 
 HELD = Record("other", 6.0, "7")
 
@@ -149,3 +149,26 @@ async def test_a_term_ends_before_the_lease_is_given_back_and_another_begins(mon
         await task
     assert terms == [(True, "a"), (False, "a"), "a"]
     assert store.record.holder == "", "given back once its term had ended"
+
+
+async def test_a_write_that_hangs_is_none_and_the_term_ends_in_time():
+    class Hanging(Store):
+        async def write_lease(self, record, renewed):
+            if self.record is not None:
+                await asyncio.sleep(60)
+            return await super().write_lease(record, renewed)
+
+    lease = Lease("a", Hanging(), seconds=MARGIN_SECONDS + 0.2, renew_seconds=0.05)
+    assert await lease._try()
+    await asyncio.wait_for(lease.keep(), 5)
+    assert lease.left_seconds() == 0.0
+
+
+async def test_a_leader_that_is_not_at_work_is_not_renewed_and_who_is_not_ready_takes_none():
+    lease = Lease("a", store := Store(), renew_seconds=0.01)
+    asked = iter([False, False, True])
+    await lease.acquire(lambda: next(asked))
+    await asyncio.wait_for(lease.keep(lambda: False), 5)
+    assert lease.left_seconds() > 0.0, "still held: it is given back once its term has ended"
+    await lease.release()
+    assert store.record.holder == ""

@@ -220,8 +220,11 @@ def test_calibration_certifies_anew_on_its_own_labels_where_the_gate_says_so():
             ["FreshPrecision"],
         )
     assert world.status.unmet[0].have == "procedure: evidence of 79 from Calibration's own labels"
-    world.steps(3, readings=healthy(), monitor=MonitorFact(proofs={"procedure": 81.0}))
-    assert world.status.stage is Stage.AUTOMATION
+    alarmed = MonitorFact(r=40.0, r_peak=2000.0, tightened=("procedure",), proofs={"procedure": 200.0})
+    world.steps(3, readings=healthy(), monitor=alarmed)
+    assert world.status.stage is Stage.CALIBRATION, "a tightened τ is an attempt more: 240 are wanted"
+    world.steps(3, readings=healthy(), monitor=replace(alarmed, proofs={"procedure": 241.0}))
+    assert world.status.stage is Stage.AUTOMATION, "and its alarm has passed"
 
 
 def test_without_counts_nothing_is_concluded_and_nothing_is_lost():

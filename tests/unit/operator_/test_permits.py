@@ -11,7 +11,7 @@ from pilotage_core.permit import Permit, PermitFacts, find_permit_fault, signing
 from pilotage_core.stage import Stage
 from pilotage_core.wire import Leave, PermitRequest, Snapshot
 from pilotage_operator.keys import decode_key, load_local_key, make_key, read_local_epoch
-from pilotage_operator.permits import LARGEST_EPOCH, LARGEST_JUMP, Authority
+from pilotage_operator.permits import BLIND_SECONDS, LARGEST_EPOCH, LARGEST_JUMP, Authority
 
 
 class Clock:
@@ -224,7 +224,33 @@ async def test_no_permit_outlasts_the_lease_of_who_signed_it():
     authority.confirm(clock.now)
     assert read(await authority.answer(ask())).validity_ms == 4500
     left[0] = 0.0
-    assert read(await authority.answer(ask("n2"))).validity_ms == 0
+    with pytest.raises(UnavailableError, match="another one leads"):
+        await authority.answer(ask("n2"))
+
+
+async def test_who_lost_the_lease_takes_no_epoch_from_who_holds_it():
+    """A paused leader wakes up to gateways that have seen its successor's epoch."""
+    clock, left, remembered = Clock(), [4.5], Remembered()
+    authority = Authority("d", 5, make_key(), remembered, clock, lease_left=lambda: left[0])
+    authority.publish(snapshot())
+    authority.confirm(clock.now)
+    left[0] = 0.0
+    with pytest.raises(UnavailableError):
+        await authority.answer(ask(highest_epoch=6))
+    assert (remembered, authority.epoch) == ([], 5)
+
+
+def test_a_term_that_sees_nothing_for_long_is_not_at_work():
+    clock = Clock()
+    authority = make_authority(clock)
+    authority.begin_term(6, waits=False)
+    clock.now += BLIND_SECONDS - 1
+    assert authority.is_at_work()
+    authority.confirm(clock.now)
+    clock.now += BLIND_SECONDS - 1
+    assert authority.is_at_work()
+    clock.now += 1
+    assert not authority.is_at_work()
 
 
 async def test_between_terms_nothing_is_signed_and_who_waits_is_told():

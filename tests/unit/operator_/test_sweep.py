@@ -8,14 +8,14 @@ from facts import GATE, IMAGE, SPEC, MemoryWorld, climb_to, healthy, make_bundle
 from pilotage_core.errors import ConflictError, UnavailableError
 from pilotage_core.guardrail import Reading
 from pilotage_core.stage import Stage
-from pilotage_operator.api.status import ProcessClusterStatus
+from pilotage_operator.api.status import ProcessClusterStatus, RollbackStatus, write_time
 from pilotage_operator.facts import MonitorFact
 from pilotage_operator.keys import make_key
 from pilotage_operator.observe.figures import Figures
-from pilotage_operator.observe.world import Sighting
+from pilotage_operator.observe.world import Sighting, TermOverError
 from pilotage_operator.permits import Authority
 from pilotage_operator.server import Metrics
-from pilotage_operator.sweep import Sweeper
+from pilotage_operator.sweep import Sweeper, sweep_for_ever
 
 WINDOW = (make_bundle().gate.guardrails[0].builtin, 30)
 OBJECTS = {
@@ -194,6 +194,45 @@ async def test_nothing_is_published_before_anything_was_seen(parts):
     world.blind = True
     await sweeper.sweep()
     assert authority.snapshot is None
+
+
+# --- terms of leading -------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("parts", ["Calibration"], indirect=True)
+async def test_the_first_sweep_of_a_term_gives_no_more_leave_than_is_written_down(parts):
+    world, sweeper, authority, memory, diary = parts
+    memory.count_pair("r1", calibration_sessions=200, reviewed=200, rejected=2, executed=400, corrections=3)
+    memory.facts = replace(memory.facts, readings=healthy())
+    world.fault = UnavailableError("down")
+    await sweeper.sweep()
+    assert diary == ["publish Calibration"]
+    world.fault = None
+    await sweeper.sweep()
+    assert authority.snapshot.leaves[0].stage is Stage.AUTOMATION
+
+
+async def test_a_rollback_that_an_earlier_leader_wrote_last_counts(parts):
+    world, sweeper, authority, memory, _ = parts
+    await sweeper.sweep()
+    at = write_time(memory.now)
+    rollback = RollbackStatus(id="corrections-1", reason="told late", at=at, guardrail="corrections", pair="r1")
+    world.status = world.status.model_copy(update={"rollback": rollback.model_copy(update={"latched": True})})
+    await sweeper.sweep()
+    assert authority.snapshot.leaves[0].stage is Stage.COPILOT
+    assert (world.status.earned, world.status.rollback.latched) == (Stage.COPILOT, True)
+
+
+async def test_a_term_that_is_over_ends_the_sweeps_and_writes_nothing_more(parts):
+    world, sweeper, authority, _, diary = parts
+    authority._lease_left = lambda: 0.0
+    await sweeper.sweep()
+    assert not [line for line in diary if line.startswith("write")]
+
+    async def another_leads():
+        raise TermOverError("epoch 9 was begun by another controller", where="epoch")
+
+    world.observe_world = another_leads
+    with pytest.raises(TermOverError):
+        await sweep_for_ever(sweeper, 0.0)
 
 
 async def test_pace_follows_the_pipeline(parts):

@@ -71,5 +71,7 @@ def test_the_job_goes_on_from_the_pair_that_is_replaced(records, write_export, t
     assert result.metrics["held_out_sessions"] == 40
     assert result.metrics["development_sessions"] == 10, "what its critic learns from"
     assert made.manifest.trained_until < result.held_out_after < records[CHANGED + 40].closed_at
-    run_policy(Window(export, KEY, "r3", tmp_path, until=records[30].closed_at), config, start_from="r9")
+    few = Window(export, KEY, "r3", tmp_path, until=records[30].closed_at, fresh_after=records[9].closed_at)
+    run_policy(few, config, start_from="r9")
     assert "all is learned anew" in capsys.readouterr().err
+    assert load_policy(tmp_path / KEY / "r3/policy").policy.stored.is_new, "learned anew, it answers for after as well"

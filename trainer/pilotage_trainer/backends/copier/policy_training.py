@@ -52,7 +52,8 @@ def fit_policy(lessons: Sequence[Lesson], settings: CopierPolicy) -> Policy:
     taken = [half[:: max(1, -(-2 * len(half) // settings.ranker_sessions))] for half in halves]
     weights = _fit_weights([(taken[0], ears[1]), (taken[1], ears[0])], settings)
     whole = fit_ears(lessons, settings)
-    return Policy(StoredPolicy(whole.calls, whole.spans, whole.openings, weights, lessons[-1].record.closed_at))
+    until, is_new = lessons[-1].record.closed_at, any(lesson.is_new for lesson in lessons)
+    return Policy(StoredPolicy(whole.calls, whole.spans, whole.openings, weights, until, is_new))
 
 
 def refit_policy(earlier: Policy, lessons: Sequence[Lesson], settings: CopierPolicy) -> Policy:
