@@ -188,7 +188,5 @@ class DeskSession:
 
 
 def is_critical(action: Action) -> bool:
-    """What the desk answers for: what is said, opened, searched for and booked, and every ending."""
-    submits = action.tool is Tool.CLICK_CONTROL and action.control_id in (SEARCH, BOOK)
-    opens = action.tool is Tool.OPEN_PROCEDURE
-    return submits or opens or action.tool in ALWAYS_CRITICAL or action.tool in ALWAYS_FINALIZING
+    """What the desk answers for, and looks at again: all but a row shown, which says and books nothing."""
+    return not (action.tool is Tool.CLICK_CONTROL and action.control_id.startswith("row:"))
