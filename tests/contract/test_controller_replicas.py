@@ -172,7 +172,7 @@ async def test_a_leader_that_stops_as_asked_costs_no_moment_of_leave(installatio
         await until(lambda: asyncio.sleep(0, client.highest_epoch > epoch), 20, "nobody took over")
         gap = len(client.gaps) * LOOK
         print(f"without leave for {gap:.1f} s")  # 0 on a quiet machine
-        assert gap < 2.0, "the Lease was waited out"
+        assert gap < 3.0, "the Lease was waited out"
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])

@@ -132,7 +132,9 @@ def test_the_breach_paged_and_nothing_else_of_the_installation_did():
     fired = ask_prometheus('max by (alertname, severity) (max_over_time(ALERTS{alertstate="firing"}[30m]))')
     assert "PilotageRolledBack" in {one["metric"]["alertname"] for one in fired}
     pages = {one["metric"]["alertname"] for one in fired if one["metric"]["severity"] == "page"}
-    assert pages <= {"PilotageRolledBack", "PilotageSweepStale"}, "a sweep may be late on a busy machine"
+    beginning = {"PilotageNoLeader", "PilotagePermitsLapsed"}  # Prometheus is up before what it looks at
+    late = {"PilotageSweepStale"}  # on a busy machine
+    assert pages <= {"PilotageRolledBack"} | beginning | late
 
 
 @pytest.mark.usefixtures("folder")
