@@ -56,8 +56,8 @@ class Monitor(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
     another τ. `target` is π. `r` is Shiryaev–Roberts' statistic and `r_peak` its highest value (Calibration →
     Automation needs r_peak < TIGHTEN_AT, or, under a tightened τ that is certified anew, r). `capitals` and `proofs`
     are those of BETS that precision is above π: one step looser (K), and at τ (F); `k_peak`, `f_peak` their highest
-    means. `audits_all`: every executed action is to be looked at. `alarm` is what R calls for; `tightenings` counts
-    its calls to tighten.
+    means, which with confidence 1 − δ stay below 1 / δ where it is not (Ville). `audits_all`: every executed action is
+    to be looked at. `alarm` is what R calls for; `tightenings` counts its calls to tighten.
     """
 
     target: float
@@ -129,11 +129,6 @@ def replay(monitor: Monitor, labels: Iterable[MonitoredLabel]) -> Monitor:
 def has_earned_looser(monitor: Monitor, delta: float) -> bool:
     """Whether τ may go one grid step looser: K has once reached 1 / delta, and no alarm stands (Ville's inequality)."""
     return monitor.k_peak >= 1.0 / delta and monitor.alarm is Alarm.NONE
-
-
-def has_proven(monitor: Monitor, delta: float) -> bool:
-    """Whether these labels alone certify precision above target at τ: F has once reached 1 / delta (Ville)."""
-    return monitor.f_peak >= 1.0 / delta
 
 
 def is_share_within(limit: float, delta: float, events: int, trials: int) -> bool:

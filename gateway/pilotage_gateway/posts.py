@@ -167,12 +167,7 @@ def _find_labels(session: LiveSession, events: Sequence[Event], closed_at: str) 
             said = {(item.proposal_id, True): item.verdict for item in event.data.items} | said
     found = session.labels_of(verdicts, closed_at)
     new = [label for label in found if (label.proposal_id, label.reviewed) not in session.labelled]
-    return [
-        NewLabel(
-            label, session.proposals[label.proposal_id].stage.value, said.get((label.proposal_id, label.reviewed), "")
-        )
-        for label in new
-    ]
+    return [NewLabel(label, said.get((label.proposal_id, label.reviewed), "")) for label in new]
 
 
 def apply_post(session: LiveSession, post: PostWrite, allowed: bool, metrics: Metrics) -> None:

@@ -31,10 +31,9 @@ def utc_now() -> str:
 
 @dataclass(frozen=True, slots=True)
 class NewLabel:
-    """A label with what its counters are keyed by: `stage` of the proposal, `verdict` ("" where nobody answered)."""
+    """A label with the `verdict` that it is of ("" where nobody answered)."""
 
     label: Label
-    stage: str
     verdict: str
 
 
@@ -272,7 +271,7 @@ def _label_row(new: NewLabel) -> dict[str, object]:
         "proposal_id": label.proposal_id,
         "process_cluster": label.process_cluster,
         "pair": label.pair,
-        "stage": new.stage,
+        "stage": label.stage,
         "stratum": label.stratum,
         "tool": label.tool,
         "verdict": new.verdict,

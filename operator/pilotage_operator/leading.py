@@ -5,7 +5,7 @@ Not here: the Lease (lease.py), what a leader does (sweep.py), what it may sign 
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from pilotage_core.errors import PilotageError
@@ -48,6 +48,11 @@ async def _hold_term(lease: Lease, term: Coroutine[Any, Any, None], is_at_work: 
         for task in done:
             task.result()
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end_tasks(tasks)
+
+
+async def end_tasks(tasks: Sequence[asyncio.Future[Any]]) -> None:
+    """Cancel `tasks`, and wait until nothing of them runs."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

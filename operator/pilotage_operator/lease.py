@@ -83,11 +83,6 @@ class Lease:
         self._seen_at = clock()
         self._held_from = float("-inf")
 
-    @property
-    def holder(self) -> str:
-        """Who held it when it was last looked at; empty: nobody."""
-        return self._record.holder if self._record is not None else ""
-
     def left_seconds(self) -> float:
         """How long this process may still act as the leader; 0 where it is none.
 
@@ -111,7 +106,7 @@ class Lease:
             if move is Move.WAIT:
                 return False
             self.is_first = move is Move.CREATE
-            await self._write(self._me, found.terms + 1 if found is not None else 1)
+            await self._write(self._me, new_term=True)
         except PilotageError as error:
             log.debug("the Lease is not ours yet: %s", error)
             return False
@@ -128,7 +123,7 @@ class Lease:
                 return
             try:
                 async with asyncio.timeout(self.left_seconds()):  # a write that hangs is none: others count from it too
-                    await self._write(self._me, self._record.terms if self._record is not None else 1)
+                    await self._write(self._me)
             except ConflictError:
                 if await self._is_anothers():
                     break
@@ -142,17 +137,16 @@ class Lease:
             return
         self._held_from = float("-inf")
         try:
-            await self._write("", self._record.terms if self._record is not None else 1)
+            await self._write("")
         except PilotageError as error:
             log.warning("the Lease is not released, and will run out: %s", error)
-        self._held_from = float("-inf")
 
-    async def _write(self, holder: str, terms: int) -> None:
-        began = self._clock()
-        version = self._record.version if self._record is not None else ""
-        written = Record(holder, self._seconds, version, terms)
+    async def _write(self, holder: str, *, new_term: bool = False) -> None:
+        began, last = self._clock(), self._record or Record("", self._seconds, "")
+        written = Record(holder, self._seconds, last.version, last.terms + new_term)
         self._record, self._seen_at = await self._store.write_lease(written, datetime.now(UTC)), began
-        self._held_from = began
+        if holder == self._me:
+            self._held_from = began
 
     async def _is_anothers(self) -> bool:
         """Whether somebody else wrote: then it is theirs. Our own write whose answer was lost is ours still."""

@@ -24,7 +24,7 @@ from pilotage_operator.apply.kubernetes import RELIST_SECONDS, KubernetesWorld
 from pilotage_operator.apply.lease import KubernetesLease
 from pilotage_operator.callers import ServiceAccounts
 from pilotage_operator.kubernetes_api import KubernetesApi, find_credentials
-from pilotage_operator.leading import lead_for_ever
+from pilotage_operator.leading import end_tasks, lead_for_ever
 from pilotage_operator.lease import LOOK_SECONDS, Lease
 from pilotage_operator.observe.custom_resources import configure, register_handlers
 from pilotage_operator.observe.labels import LabelFollower
@@ -150,13 +150,13 @@ async def _run_all(world: KubernetesWorld, *own: Coroutine[Any, Any, None]) -> N
     register_handlers(registry, world.stores)
     settings = kopf.OperatorSettings()
     configure(settings)
-    stopped, kopf_ready, kopf_stop = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    kopf_ready, kopf_stop = asyncio.Event(), asyncio.Event()
     # An identity of its own: kopf would ask for the name of the user, and a container's may have none.
     follow = kopf.operator(
         registry=registry, settings=settings, clusterwide=True, standalone=True, identity="pilotage-controller",
         ready_flag=kopf_ready, stop_flag=kopf_stop,
     )  # fmt: skip
-    work = [*(watch.run() for watch in world.watches), *own, _take_signals(kopf_ready, stopped)]
+    work = [*(watch.run() for watch in world.watches), *own, _end_at_a_signal(kopf_ready)]
     tasks = [asyncio.ensure_future(each) for each in work]
     following = asyncio.ensure_future(follow)
     try:
@@ -164,17 +164,15 @@ async def _run_all(world: KubernetesWorld, *own: Coroutine[Any, Any, None]) -> N
         for task in done:
             task.result()
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end_tasks(tasks)
         kopf_stop.set()
         await asyncio.wait([following], timeout=KOPF_STOPS_SECONDS)
-        following.cancel()
-        await asyncio.gather(following, return_exceptions=True)
+        await end_tasks([following])
 
 
-async def _take_signals(kopf_ready: asyncio.Event, stopped: asyncio.Event) -> None:
-    """End at SIGTERM or SIGINT. kopf has taken the signals for itself by the time it is ready."""
+async def _end_at_a_signal(kopf_ready: asyncio.Event) -> None:
+    """Wait for SIGTERM or SIGINT. kopf has taken the signals for itself by the time it is ready."""
+    stopped = asyncio.Event()
     await kopf_ready.wait()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)

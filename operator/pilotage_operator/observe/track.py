@@ -8,10 +8,10 @@ from pilotage_core.certificate import Certificate, tighten
 from pilotage_core.gate import Reason
 from pilotage_core.monitoring import Alarm, Monitor, MonitoredLabel, step
 from pilotage_core.record import Label
-from pilotage_core.stage import Stage
+from pilotage_core.stage import UNATTENDED, Stage
 from pilotage_operator.facts import MonitorFact
 
-ATTENDED = frozenset({Stage.LOGGING.value, Stage.COPILOT.value})
+ATTENDED = frozenset(stage.value for stage in Stage if stage not in UNATTENDED)
 """Stages in which operators put right every state: what is said there is not of what runs."""
 NEVER_RUN = frozenset({Reason.STOP_LIST.value, Reason.ASKED_BEFORE.value})
 """What is proposed whatever its score is."""

@@ -19,7 +19,6 @@ from pilotage_core.monitoring import (
     Monitor,
     MonitoredLabel,
     has_earned_looser,
-    has_proven,
     is_share_within,
     log_evidence_within,
     replay,
@@ -112,7 +111,6 @@ def test_tightening_makes_k_start_again_for_it_speaks_of_another_step():
         tightened = step(tightened, REJECT)
     assert (tightened.alarm, tightened.k, tightened.k_peak, tightened.f_peak) == (Alarm.TIGHTEN, 1.0, 1.0, 1.0)
     assert not has_earned_looser(tightened, 0.05)
-    assert not has_proven(tightened, 0.05)
 
 
 def test_labels_below_tau_speak_for_k_only():
@@ -165,7 +163,7 @@ def test_precision_is_seldom_proven_falsely_and_in_time_where_it_is_above_its_ta
     def proven_at(precision: float, within: int) -> int:
         monitor = FRESH
         for count in range(within):
-            if has_proven(monitor, 0.025):
+            if monitor.f_peak >= 1 / 0.025:
                 return count
             monitor = step(monitor, MonitoredLabel(draw.random() < precision))
         return within

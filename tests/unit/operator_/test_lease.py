@@ -71,7 +71,7 @@ class Store:
 async def renew(lease):
     """One renewal, as `keep` does it."""
     try:
-        await lease._write(lease._me, 1)
+        await lease._write(lease._me)
     except ConflictError:
         if await lease._is_anothers():
             lease._held_from = float("-inf")
