@@ -26,6 +26,8 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=ROOT / "bench" / "results" / "desk_live.json")
     parser.add_argument("--made", action="store_true", help="the run is there (`make demo`, out/demo): figures alone")
     options = parser.parse_args()
+    if options.made and not (options.run / "report.json").is_file():
+        parser.error(f"{options.run} holds no finished run: let `make demo` end, or leave out --made")
     result = describe_run("numpy", "scipy")
     began = time.monotonic()
     command = [ROOT / ".venv" / "bin" / "pilotage", "demo", "--local", "--data", "desk", "--run", options.run]
