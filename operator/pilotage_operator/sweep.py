@@ -280,11 +280,12 @@ class Sweeper:
         for key, decision in decisions.items():
             held = self._clusters[key].leave
             written = held.stage if held is not None else self._clusters[key].status.stage
-            rises = decision.leave.stage.rank > written.rank
-            if rises and held is None:  # the first sweep of a term: what is written down, and no more
+            if decision.leave.stage.rank <= written.rank:
+                cautious[key] = decision.leave
+            elif held is not None:
+                cautious[key] = held
+            else:  # the first sweep of a term: what is written down, and no more
                 cautious[key] = msgspec.structs.replace(decision.leave, stage=written)
-            else:
-                cautious[key] = held if rises and held is not None else decision.leave
         return cautious
 
     def _final(self, decisions: dict[str, LifecycleDecision], written: set[str]) -> dict[str, Leave]:

@@ -28,10 +28,9 @@ ASKS = ("say:request:", CONFIRM)
 class Manners(msgspec.Struct, frozen=True):
     """How often an operator does otherwise: probabilities, each at its occasion. Assumed, not measured.
 
-    `asks_all`: asks for all that is missing at once. `hastes`: books without having it confirmed, where there
-    are no terms to tell. `slips`: takes a told
-    value for another one (another option, or a word short of its last character) until the customer says it again.
-    `pauses`: tells one thing and waits, though the customer asked for more.
+    `asks_all`: asks for all that is missing at once. `hastes`: books without having it confirmed, where there are no
+    terms to tell. `slips`: takes a told value for another one (another option, or a word short of its last character)
+    until the customer says it again. `pauses`: tells one thing and waits, though the customer asked for more.
     """
 
     asks_all: float = 0.0

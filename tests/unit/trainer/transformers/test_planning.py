@@ -10,12 +10,12 @@ from typer.testing import CliRunner
 
 from pilotage_core.errors import InvalidInputError
 from pilotage_core.training import Lora
+from pilotage_trainer.backends.transformers.training.model import count_weights
 from pilotage_trainer.backends.transformers.training.planning import (
     GIB,
     Devices,
     Workload,
     build_plan,
-    count_weights,
     find_model,
     read_workload,
 )

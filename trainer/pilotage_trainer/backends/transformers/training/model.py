@@ -11,7 +11,14 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors import SafetensorError
 from torch.nn.functional import cross_entropy
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, Qwen2Config, Qwen2ForCausalLM
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    PretrainedConfig,
+    PreTrainedModel,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
 from transformers import PreTrainedTokenizerFast as Tokenizer
 
 from pilotage_core.training import Lora, Optimisation, Shape
@@ -63,15 +70,10 @@ def build_model(
 
 def build_from_scratch(shape: Shape, tokenizer: Tokenizer, seed: int, longest: int) -> Qwen2ForCausalLM:
     """A Qwen2 of `shape` with weights drawn from `seed`, for `longest` tokens; embeddings are tied."""
-    config = Qwen2Config(
-        vocab_size=len(tokenizer),
-        hidden_size=shape.hidden,
-        intermediate_size=shape.intermediate,
-        num_hidden_layers=shape.layers,
-        num_attention_heads=shape.heads,
-        num_key_value_heads=shape.key_value_heads,
+    config = build_config(
+        shape,
+        len(tokenizer),
         max_position_embeddings=longest,
-        tie_word_embeddings=True,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
         bos_token_id=None,
@@ -83,6 +85,30 @@ def build_from_scratch(shape: Shape, tokenizer: Tokenizer, seed: int, longest: i
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     return model
+
+
+def build_config(shape: Shape, vocabulary: int, **given: Any) -> Qwen2Config:
+    """A Qwen2 of `shape` for `vocabulary` tokens, embeddings tied; what else is `given` as Qwen2Config has it."""
+    return Qwen2Config(
+        vocab_size=vocabulary,
+        hidden_size=shape.hidden,
+        intermediate_size=shape.intermediate,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.key_value_heads,
+        tie_word_embeddings=True,
+        **given,
+    )
+
+
+def count_weights(config: PretrainedConfig, lora: Lora = Lora()) -> tuple[int, int]:
+    """Weights of a model, shared ones once, and how many of them are trained: adapters, or all. No memory is taken."""
+    with torch.device("meta"):
+        made = AutoModelForCausalLM.from_config(config)
+    weights = sum(weight.numel() for weight in made.parameters())
+    adapted = [each for name, each in made.named_modules() if name.rpartition(".")[2] in lora.targets]
+    adapters = sum(lora.rank * (each.in_features + each.out_features) for each in adapted)
+    return weights, adapters or weights
 
 
 def load_base(name: str, settings: Optimisation, processes: int = 1) -> PreTrainedModel:
@@ -122,8 +148,7 @@ BIGGER = "train it on more devices (sharding full), with adapters (lora.rank), o
 
 def require_memory(config: Qwen2Config, lora: Lora, processes: int, name: str) -> None:
     """Raises BaseModelError where weights and optimiser state alone are larger than the memory there is."""
-    with torch.device("meta"):
-        weights = sum(p.numel() for p in AutoModelForCausalLM.from_config(config).parameters())
+    weights, _ = count_weights(config)
     needed = weights * (BYTES_A_FROZEN_WEIGHT if lora.rank else BYTES_A_WEIGHT) // processes
     there = find_memory()
     if there and needed > there:

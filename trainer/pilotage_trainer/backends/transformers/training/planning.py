@@ -10,14 +10,18 @@ import math
 from pathlib import Path
 
 import msgspec
-import torch
-from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, Qwen2Config
+from transformers import AutoConfig, PretrainedConfig
 
 from pilotage_core.errors import InvalidInputError
-from pilotage_core.training import BatchUnit, Lora, Optimisation, Sharding
+from pilotage_core.training import BatchUnit, Optimisation, Sharding
 from pilotage_trainer.backends.transformers.rows.card import CARD, Card
 from pilotage_trainer.backends.transformers.training.batches import count_rows
-from pilotage_trainer.backends.transformers.training.model import BYTES_A_WEIGHT
+from pilotage_trainer.backends.transformers.training.model import (
+    BYTES_A_FROZEN_WEIGHT,
+    BYTES_A_WEIGHT,
+    build_config,
+    count_weights,
+)
 from pilotage_trainer.backends.transformers.training.optimizer import find_warm_up
 from pilotage_trainer.backends.transformers.training.throughput import count_flops, count_layer_weights, find_peak
 from pilotage_trainer.config import JobConfig
@@ -106,15 +110,7 @@ def find_model(config: JobConfig) -> PretrainedConfig:
     """The shape of what `config` trains. Raises BaseModelError where its base model is not here."""
     if not config.base_model:
         shape = config.transformers.shape
-        return Qwen2Config(
-            vocab_size=shape.vocabulary,
-            hidden_size=shape.hidden,
-            intermediate_size=shape.intermediate,
-            num_hidden_layers=shape.layers,
-            num_attention_heads=shape.heads,
-            num_key_value_heads=shape.key_value_heads,
-            tie_word_embeddings=True,
-        )
+        return build_config(shape, shape.vocabulary)
     try:
         return AutoConfig.from_pretrained(config.base_model)
     except (OSError, ValueError, KeyError) as error:
@@ -124,16 +120,6 @@ def find_model(config: JobConfig) -> PretrainedConfig:
             where=f"baseModel {config.base_model}",
             remedy="a folder with its config.json is enough for a plan",
         ) from error
-
-
-def count_weights(model: PretrainedConfig, lora: Lora = Lora()) -> tuple[int, int]:
-    """Weights of `model`, shared ones once, and how many of them are trained: adapters, or all. No memory is taken."""
-    with torch.device("meta"):
-        made = AutoModelForCausalLM.from_config(model)
-    weights = sum(weight.numel() for weight in made.parameters())
-    adapted = [each for name, each in made.named_modules() if name.rpartition(".")[2] in lora.targets]
-    adapters = sum(lora.rank * (each.in_features + each.out_features) for each in adapted)
-    return weights, adapters or weights
 
 
 def build_plan(config: JobConfig, model: PretrainedConfig, workload: Workload, devices: Devices) -> Plan:
@@ -206,7 +192,9 @@ def _count_gpu(
     kept = border if settings.activation_checkpointing else inside
     gathered = 2 * count_layer_weights(model) // model.num_hidden_layers * BF16 if shares > 1 else weights * BF16
     return {
-        "weights, gradients and moments": math.ceil((trained * BYTES_A_WEIGHT + frozen * FP32) / shares),
+        "weights, gradients and moments": math.ceil(
+            (trained * BYTES_A_WEIGHT + frozen * BYTES_A_FROZEN_WEIGHT) / shares
+        ),
         "weights in use": gathered,
         "activations": tokens * (kept * model.num_hidden_layers + inside),
         "logits": targets * settings.micro_batch * model.vocab_size * LOGIT_BYTES,
