@@ -4,7 +4,6 @@ Models behind vLLM's interface speak its own JSON (see trainer/pilotage_trainer/
 """
 
 import base64
-import hashlib
 import zlib
 
 import msgspec
@@ -16,7 +15,6 @@ from pilotage_core.events import Event
 from pilotage_core.record import Label
 from pilotage_core.score import CRITIC_ALONE, ScoreRule
 from pilotage_core.screen import ScreenSchema
-from pilotage_core.source import ANYONE, Source
 from pilotage_core.stage import Stage
 
 
@@ -146,6 +144,7 @@ class Leave(msgspec.Struct, frozen=True, omit_defaults=True):
 
     `review_share` of the endings are put to an operator for ever, where they are not all (`finalizing_by_human`).
     `whole_sessions`: leave is for sessions that nobody was asked about; once somebody was, all that is critical is.
+    `screens_digest` stands for `screens` where they travel apart (snapshot.py).
     `longest_ms` after a permit was asked for its leave ends (0: with the permit): a gate's ttl is for its own alone.
     """
 
@@ -161,6 +160,7 @@ class Leave(msgspec.Struct, frozen=True, omit_defaults=True):
     audit_share: float = 0.1
     suspended: bool = False
     screens: tuple[ScreenSchema, ...] = ()
+    screens_digest: str = ""
     longest_ms: int = 0
     review_share: float = 1.0
     whole_sessions: bool = False
@@ -175,37 +175,17 @@ class Leave(msgspec.Struct, frozen=True, omit_defaults=True):
         return all(expression.matches(metadata) for expression in self.selector)
 
 
-class Snapshot(msgspec.Struct, frozen=True):
-    """All process clusters, in the order sessions are matched: highest priority first, then by name."""
-
-    leaves: tuple[Leave, ...]
-
-    @property
-    def digest(self) -> str:
-        """Identity of the content, 32 hex digits: what a permit signs."""
-        return hashlib.blake2b(msgspec.json.encode(self), digest_size=16).hexdigest()
-
-
-def find_leave(snapshot: Snapshot, metadata: dict[str, str], source: Source = ANYONE) -> Leave | None:
-    """The process cluster a session of `source` with `metadata` belongs to.
-
-    Among those of namespaces that may serve the source: the first match by place of the namespace, priority, name.
-    """
-    ranked = [(rank, leave) for leave in snapshot.leaves if (rank := source.rank(leave.namespace)) is not None]
-    ranked.sort(key=lambda pair: pair[0])  # stable: within a namespace by priority, as the snapshot has it
-    return next((leave for _, leave in ranked if leave.matches(metadata)), None)
-
-
 class PermitRequest(msgspec.Struct, frozen=True):
     """`POST /v1/permits`: a gateway asks.
 
-    `highest_epoch` is the highest it has ever seen, `held_digest` its snapshot.
+    `highest_epoch` is the highest it has ever seen, `held` the digests of its snapshot's parts, in order (none: all are
+    wanted).
     """
 
     gateway: str
     nonce: str
     highest_epoch: int = 0
-    held_digest: str = ""
+    held: tuple[str, ...] = ()
     wait_seconds: float = 0.0
 
 
@@ -218,10 +198,10 @@ class SignedPermit(msgspec.Struct, frozen=True):
 
 
 class PermitReply(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A permit, and the snapshot where the gateway's is not the current one."""
+    """A permit, and those parts of the snapshot that the gateway has not, by number: a snapshot.Part each, as bytes."""
 
     signed: SignedPermit
-    snapshot: Snapshot | None = None
+    parts: dict[int, msgspec.Raw] = {}
 
 
 # --- controller → simulator ---

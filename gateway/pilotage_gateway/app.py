@@ -7,12 +7,10 @@ from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 
-import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 
 from pilotage_core.errors import PilotageError
-from pilotage_core.wire import Snapshot
 from pilotage_gateway import queries, writes
 from pilotage_gateway.credentials import Callers
 from pilotage_gateway.metrics import Metrics
@@ -34,19 +32,19 @@ async def open_turns(database: str, controller: str, keys: Path, token: Path | N
     async def remember_epoch(domain: str, epoch: int) -> None:
         await store.write(partial(writes.write_epoch, domain=domain, epoch=epoch, seen_at=time.time()))
 
-    async def remember_snapshot(snapshot: Snapshot) -> None:
-        await store.write(partial(writes.write_snapshot, body=msgspec.json.encode(snapshot)))
+    async def remember_parts(parts: dict[int, bytes]) -> None:
+        await store.write(partial(writes.write_parts, parts=parts))
 
     permits = Permits(
         controller,
         Keys(keys),
         remember_epoch=remember_epoch,
-        remember_snapshot=remember_snapshot,
-        on_snapshot=metrics.create,
+        remember_parts=remember_parts,
+        on_leaves=metrics.create,
         token=token,
     )
     metrics.restore(await store.read(lambda connection: list(queries.read_counts(connection))))
-    permits.restore(await store.read(queries.read_epochs), await store.read(queries.read_snapshot))
+    permits.restore(await store.read(queries.read_epochs), await store.read(queries.read_parts))
     turns = Turns(store, permits, models, metrics, await store.read(queries.read_suspended))
     polling = asyncio.create_task(permits.run())
     try:

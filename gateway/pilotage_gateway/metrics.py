@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disa
 from pilotage_core.actions import DEFAULT_STRATA, Tool
 from pilotage_core.events import Outcome, Verdict
 from pilotage_core.stage import Stage
-from pilotage_core.wire import Leave, Snapshot
+from pilotage_core.wire import Leave
 
 PAIR = ("process_cluster", "pair")
 COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -73,9 +73,9 @@ class Metrics:
         for name, labels, n in counts:
             self.counters[name].labels(**labels).inc(n)
 
-    def create(self, snapshot: Snapshot) -> None:
-        """Make every counter of the snapshot's process clusters and pairs exist."""
-        for leave in snapshot.leaves:
+    def create(self, leaves: Iterable[Leave]) -> None:
+        """Make every counter of these process clusters and their pairs exist."""
+        for leave in leaves:
             for pair in {"", leave.pair.revision if leave.pair else ""}:
                 self._create_pair(leave, pair)
 

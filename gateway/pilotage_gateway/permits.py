@@ -10,7 +10,7 @@ import math
 import secrets
 import socket
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,9 +21,20 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from pilotage_core.boot_clock import boot_seconds
-from pilotage_core.errors import PermitError, PilotageError
+from pilotage_core.errors import PermitError, PilotageError, UnavailableError
 from pilotage_core.permit import Permit, PermitFacts, find_permit_fault, remaining_ms, signing_input
-from pilotage_core.wire import Leave, PermitReply, PermitRequest, SignedPermit, Snapshot
+from pilotage_core.snapshot import (
+    DECODE_PART,
+    PARTS,
+    Part,
+    Snapshot,
+    assemble,
+    digest_part,
+    digest_snapshot,
+    find_leave,
+)
+from pilotage_core.source import Source
+from pilotage_core.wire import Leave, PermitReply, PermitRequest, SignedPermit
 
 log = logging.getLogger(__name__)
 DECODE_REPLY = msgspec.json.Decoder(PermitReply).decode
@@ -81,6 +92,15 @@ class Keys:
                 log.warning("%s has %d bytes, a key has 32: left out", path, len(raw))
 
 
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """A snapshot as a reply makes it: `new` parts as they came, by number, among those held before."""
+
+    parts: list[Part]
+    digests: tuple[str, ...]
+    new: dict[int, bytes]
+
+
 async def find_addresses(controller: yarl.URL) -> list[str]:
     """The addresses behind a controller's name: of a headless Service those of all replicas. Raises OSError."""
     loop = asyncio.get_running_loop()
@@ -115,8 +135,8 @@ class Permits:
         keys: Keys,
         *,
         remember_epoch: Callable[[str, int], Awaitable[None]],
-        remember_snapshot: Callable[[Snapshot], Awaitable[None]],
-        on_snapshot: Callable[[Snapshot], None],
+        remember_parts: Callable[[dict[int, bytes]], Awaitable[None]],
+        on_leaves: Callable[[Iterable[Leave]], None],
         token: Path | None = None,
     ) -> None:
         self._token = token
@@ -125,22 +145,34 @@ class Permits:
         self._addresses: list[str] = []
         self._keys = keys
         self._remember_epoch = remember_epoch
-        self._remember_snapshot = remember_snapshot
-        self._on_snapshot = on_snapshot
+        self._remember_parts = remember_parts
+        self._on_leaves = on_leaves
         self._gateway = f"{socket.gethostname()}-{secrets.token_hex(4)}"
         self._held: HeldPermit | None = None
         self._leaves: dict[str, Leave] = {}
+        self._parts: list[Part] = []
+        self._digests: tuple[str, ...] = ()
         self._tightened = False
         self.snapshot: Snapshot | None = None
         self.snapshot_digest = ""
         self.highest_epoch = 0
         self.domain = ""
 
-    def restore(self, epochs: dict[str, int], snapshot: Snapshot | None) -> None:
+    def restore(self, epochs: dict[str, int], parts: dict[int, bytes]) -> None:
         """Take up what the records remember. No permit comes back: at most proposals, until the controller answers."""
         self.domain, self.highest_epoch = next(iter(epochs.items()), ("", 0))
-        if snapshot is not None:
-            self._hold(snapshot)
+        if parts:
+            self._hold(self._hear(parts))
+
+    def find_leave(self, metadata: dict[str, str], source: Source) -> Leave | None:
+        """What a new session may do. Raises UnavailableError before any snapshot was seen."""
+        if self.snapshot is None:
+            raise UnavailableError(
+                "no snapshot was ever seen: which process cluster this is cannot be told",
+                where="controller",
+                remedy="keep the events and send them again; see that the gateway reaches the controller",
+            )
+        return find_leave(self.snapshot, metadata, source)
 
     def leave_of(self, process_cluster: str) -> Leave | None:
         """What the last snapshot says of a process cluster, by key."""
@@ -201,9 +233,9 @@ class Permits:
         """Ask one controller. Both clocks are read before the nonce exists: a permit is never younger than we think."""
         sent, wall_sent = boot_seconds(), time.time()
         nonce = secrets.token_hex(16)
-        held_digest = "" if self._tightened else self.snapshot_digest
+        held = () if self._tightened else self._digests
         wait = self._wait_seconds()
-        request = PermitRequest(self._gateway, nonce, self.highest_epoch, held_digest, wait)
+        request = PermitRequest(self._gateway, nonce, self.highest_epoch, held, wait)
         token = self._read_token()
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         url, timeout = self._controller.with_host(address) / "v1/permits", aiohttp.ClientTimeout(wait + ANSWER_SECONDS)
@@ -222,37 +254,52 @@ class Permits:
 
     async def take(self, reply: PermitReply, nonce: str, sent: float, wall_sent: float) -> None:
         """Use one answer to `nonce`. Raises PermitError where it gives no leave; what it lowers is lowered even so."""
+        heard = self._hear({number: bytes(body) for number, body in reply.parts.items()})
         try:
             permit = self._keys.verify(reply.signed)
-            digest = reply.snapshot.digest if reply.snapshot is not None else self.snapshot_digest
+            digest = digest_snapshot(heard.digests)
             fault = find_permit_fault(permit, self._facts(nonce, sent, wall_sent, boot_seconds(), digest))
             if fault is not None:
                 raise PermitError(f"the permit gives no leave: {fault}", where="permit")
         except PermitError:
-            self._tighten_by(reply.snapshot)
+            self._tighten_by(heard)
             raise
-        if reply.snapshot is not None:
-            self._hold(reply.snapshot)  # at once: the permit held until now is of another snapshot and counts no more
+        if heard.new:
+            self._hold(heard)  # at once: the permit held until now is of another snapshot and counts no more
             self._tightened = False
         if permit.epoch > self.highest_epoch or not self.domain:
             await self._remember_epoch(permit.domain, permit.epoch)
             self.domain, self.highest_epoch = permit.domain, permit.epoch
         self._held = HeldPermit(permit, nonce, sent, wall_sent)
-        if reply.snapshot is not None:
-            await self._remember_snapshot(reply.snapshot)
+        if heard.new:
+            await self._remember_parts(heard.new)
 
-    def _tighten_by(self, heard: Snapshot | None) -> None:
-        if heard is None or self.snapshot is None:
+    def _hear(self, new: dict[int, bytes]) -> Heard:
+        """The parts held, with `new` ones in their places. Raises PermitError where one cannot be read."""
+        parts = [*self._parts, *[Part()] * (PARTS - len(self._parts))]
+        digests = [*self._digests, *[""] * (PARTS - len(self._digests))]
+        for number, body in new.items():
+            try:
+                if not 0 <= number < PARTS:
+                    raise PermitError(f"there is no part {number}, {PARTS} are known", where="parts")
+                parts[number], digests[number] = DECODE_PART(body), digest_part(body)
+            except msgspec.MsgspecError as error:
+                raise PermitError(f"is no part of a snapshot: {error}", where=f"parts.{number}") from error
+        return Heard(parts, tuple(digests), new)
+
+    def _tighten_by(self, heard: Heard) -> None:
+        if not heard.new or self.snapshot is None:
             return
-        tightened = tighten(self.snapshot, heard)
+        tightened = tighten(self.snapshot, Snapshot(tuple(leave for n in heard.new for leave in heard.parts[n].leaves)))
         if tightened != self.snapshot:
             self._leaves = {leave.key: leave for leave in tightened.leaves}
             self.snapshot, self._tightened = tightened, True
 
-    def _hold(self, snapshot: Snapshot) -> None:
-        self.snapshot, self.snapshot_digest = snapshot, snapshot.digest
-        self._leaves = {leave.key: leave for leave in snapshot.leaves}
-        self._on_snapshot(snapshot)
+    def _hold(self, heard: Heard) -> None:
+        self._parts, self._digests = heard.parts, heard.digests
+        self.snapshot, self.snapshot_digest = assemble(heard.parts), digest_snapshot(heard.digests)
+        self._leaves = {leave.key: leave for leave in self.snapshot.leaves}
+        self._on_leaves(leave for number in heard.new for leave in heard.parts[number].leaves)
 
     def _facts(self, nonce: str, sent: float, wall_sent: float, now: float, digest: str | None = None) -> PermitFacts:
         return PermitFacts(

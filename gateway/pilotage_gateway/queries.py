@@ -11,7 +11,7 @@ from pilotage_core.events import Event, FeedbackGiven, Outcome, ScreenShown
 from pilotage_core.gate import Decision
 from pilotage_core.record import PROPOSED, DecisionRecord, Label, ProposalRecord, SessionRecord, blind
 from pilotage_core.stage import Stage
-from pilotage_core.wire import BY_PERMIT, Snapshot
+from pilotage_core.wire import BY_PERMIT
 from pilotage_gateway import tables as t
 from pilotage_gateway.sessions import EventKey, Intent, StoredSession
 
@@ -242,10 +242,10 @@ def read_epochs(connection: Connection) -> dict[str, int]:
     return {row.domain: row.epoch for row in connection.execute(select(c.domain, c.epoch).order_by(c.seen_at))}
 
 
-def read_snapshot(connection: Connection) -> Snapshot | None:
-    """The last snapshot seen, or None."""
-    body = connection.execute(select(t.snapshots.c.body)).scalar()
-    return None if body is None else msgspec.json.decode(body, type=Snapshot)
+def read_parts(connection: Connection) -> dict[int, bytes]:
+    """The parts of the last snapshot seen, by number; empty where there never was one."""
+    c = t.snapshots.c
+    return {row.slot: row.body for row in connection.execute(select(c.slot, c.body))}
 
 
 Count = tuple[str, dict[str, str], int]

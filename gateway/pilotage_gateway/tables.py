@@ -188,6 +188,6 @@ epochs = Table(
 snapshots = Table(
     "snapshots",
     metadata,
-    Column("slot", Integer, primary_key=True),  # always 1: the last one seen
-    Column("body", LargeBinary, nullable=False),  # wire.Snapshot as JSON
+    Column("slot", Integer, primary_key=True),  # the number of the part
+    Column("body", LargeBinary, nullable=False),  # snapshot.Part as JSON
 )

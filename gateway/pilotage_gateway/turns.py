@@ -18,7 +18,7 @@ from pilotage_core.gate import Decision, GateFacts, GateVerdict, Reason, decide_
 from pilotage_core.record import PROPOSED
 from pilotage_core.source import ANYONE, Source, session_of
 from pilotage_core.walk import SessionWalk, is_decision_point
-from pilotage_core.wire import BY_PERMIT, Leave, Order, PairRef, PostEvents, ProposalCard, Turn, find_leave
+from pilotage_core.wire import BY_PERMIT, Leave, Order, PairRef, PostEvents, ProposalCard, Turn
 from pilotage_gateway import asking, writes
 from pilotage_gateway.checks import check_events, digest_event, split_repeated
 from pilotage_gateway.intake import read_screens
@@ -84,14 +84,8 @@ class Turns:
             raise UnknownError(
                 f"session {session_of(session_id)} is unknown", where="session_id", remedy="begin with session_opened"
             )
-        if self.permits.snapshot is None:
-            raise UnavailableError(
-                "no snapshot was ever seen: which process cluster this is cannot be told",
-                where="controller",
-                remedy="keep the events and send them again; see that the gateway reaches the controller",
-            )
         metadata = first.data.metadata if isinstance(first.data, SessionOpened) else {}
-        leave = find_leave(self.permits.snapshot, metadata, source)
+        leave = self.permits.find_leave(metadata, source)
         walk = SessionWalk(asking.find_form(leave))
         return self.live.keep(LiveSession(session_id, leave.key if leave else "", writes.utc_now(), walk))
 

@@ -3,7 +3,7 @@ the one clock.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -212,10 +212,11 @@ def write_epoch(connection: Connection, domain: str, epoch: int, seen_at: float)
         connection.execute(update(t.epochs).where(t.epochs.c.domain == domain).values(epoch=epoch, seen_at=seen_at))
 
 
-def write_snapshot(connection: Connection, body: bytes) -> None:
-    """Remember the last snapshot, so that sessions can be opened after a restart without a controller."""
-    if connection.execute(update(t.snapshots).where(t.snapshots.c.slot == 1).values(body=body)).rowcount == 0:
-        connection.execute(insert(t.snapshots).values(slot=1, body=body))
+def write_parts(connection: Connection, parts: Mapping[int, bytes]) -> None:
+    """Remember parts of the last snapshot, so that sessions can be opened after a restart without a controller."""
+    for slot, body in parts.items():
+        if connection.execute(update(t.snapshots).where(t.snapshots.c.slot == slot).values(body=body)).rowcount == 0:
+            connection.execute(insert(t.snapshots).values(slot=slot, body=body))
 
 
 def _session_row(post: PostWrite) -> dict[str, object]:

@@ -16,7 +16,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pilotage_core.boot_clock import boot_seconds
 from pilotage_core.errors import InvalidInputError, UnavailableError
 from pilotage_core.permit import Permit, signing_input
-from pilotage_core.wire import PermitReply, PermitRequest, SignedPermit, Snapshot
+from pilotage_core.snapshot import DECODE_PART, PARTS, Parts, Snapshot, assemble
+from pilotage_core.wire import PermitReply, PermitRequest, SignedPermit
 
 DEFAULT_TTL_SECONDS = 10.0
 LONGEST_WAIT_SECONDS = 20.0
@@ -56,8 +57,9 @@ class Authority:
         self.domain = domain
         self.epoch = epoch
         self.ttl_seconds = ttl_seconds
-        self.snapshot: Snapshot | None = None
         self.digest = ""
+        self.digests: tuple[str, ...] = ()
+        self._bodies: tuple[bytes, ...] = ()
         self._key = key
         self._remember_epoch = remember_epoch
         self._clock = clock
@@ -90,16 +92,22 @@ class Authority:
         return self._lease_left() > 0.0
 
     def _forget(self) -> None:
-        self.snapshot, self.digest, self._fresh_at = None, "", float("-inf")
+        self.digests, self._bodies, self.digest, self._fresh_at = (), (), "", float("-inf")
         self._changed.set()
         self._changed = asyncio.Event()
 
-    def publish(self, snapshot: Snapshot) -> None:
-        """Make `snapshot` what permits are signed for; gateways that wait are answered at once where it is another."""
-        digest = snapshot.digest
+    @property
+    def snapshot(self) -> Snapshot | None:
+        """What permits are signed for, read again from its parts; None before anything was published."""
+        return assemble(map(DECODE_PART, self._bodies)) if self._bodies else None
+
+    def publish(self, parts: Parts) -> None:
+        """Make `parts` what permits are signed for; gateways that wait are answered at once where it is another."""
+        parts.settle()
+        digest = parts.digest
         if digest == self.digest:
             return
-        self.snapshot, self.digest = snapshot, digest
+        self.digests, self._bodies, self.digest = tuple(parts.digests), tuple(parts.bodies), digest
         self._changed.set()
         self._changed = asyncio.Event()
 
@@ -131,14 +139,15 @@ class Authority:
         self._require_term()
         if request.highest_epoch > self.epoch:
             await self._raise_epoch(request.highest_epoch)
-        if request.held_digest == self.digest:
+        if request.held == self.digests:
             await self._wait(min(max(request.wait_seconds, 0.0), LONGEST_WAIT_SECONDS))
             self._require_term()
-        snapshot = self.snapshot if request.held_digest != self.digest else None
-        return PermitReply(self._sign(request.nonce), snapshot)
+        held = request.held if len(request.held) == PARTS else ("",) * PARTS
+        new = {n: msgspec.Raw(self._bodies[n]) for n, digest in enumerate(self.digests) if digest != held[n]}
+        return PermitReply(self._sign(request.nonce), new)
 
     def _require_term(self) -> None:
-        if self.snapshot is None or self._lease_left() <= 0.0:
+        if not self.digests or self._lease_left() <= 0.0:
             raise UnavailableError(
                 "no full sweep yet, or another one leads", where="controller", remedy="ask the others, and again"
             )

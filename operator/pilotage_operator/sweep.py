@@ -13,11 +13,12 @@ import msgspec
 
 from pilotage_core.boot_clock import boot_seconds
 from pilotage_core.errors import InvalidInputError, PilotageError, UnavailableError
+from pilotage_core.snapshot import Parts
 from pilotage_core.wire import Leave, Pace
 from pilotage_operator.api.pipeline import Phase
 from pilotage_operator.api.reading import Object
 from pilotage_operator.api.status import ProcessClusterStatus, read_status
-from pilotage_operator.decide.leave import build_quarantined_leave, build_snapshot, build_watching_leave
+from pilotage_operator.decide.leave import build_quarantined_leave, build_watching_leave
 from pilotage_operator.decide.lifecycle import decide_faulty, decide_lifecycle
 from pilotage_operator.decide.pipeline import JOB_WANTED
 from pilotage_operator.facts import Bundle, Facts, LifecycleDecision, MonitorFact
@@ -300,7 +301,7 @@ class Sweeper:
             self._clusters[key].leave = build_quarantined_leave(held) if held is not None else None
         clusters = self._clusters.values()
         leaves_held = [c.leave for c in clusters if c.leave is not None]
-        self._authority.publish(build_snapshot([*leaves_held, *self._strays.values()]))
+        self._authority.publish(Parts([*leaves_held, *self._strays.values()]))
 
     def _shorten(self, bundle: Bundle | None, leave: Leave) -> Leave:
         """`leave` that ends as its own gate says, where that is sooner than the fleet's permits do."""

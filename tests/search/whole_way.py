@@ -35,7 +35,7 @@ from search.scene import (
     seconds,
     situations,
 )
-from stubs.gateway import build_certificate
+from stubs.gateway import build_certificate, build_parts
 
 from pilotage_core.actions import Action, Tool
 from pilotage_core.errors import PilotageError, UnavailableError
@@ -54,8 +54,9 @@ from pilotage_core.events import (
     Verdict,
 )
 from pilotage_core.permit import FenceFacts, Permit, find_fence_fault, signing_input
+from pilotage_core.snapshot import Snapshot
 from pilotage_core.stage import Stage
-from pilotage_core.wire import Leave, PairRef, PermitReply, PostEvents, SignedPermit, Snapshot, Turn
+from pilotage_core.wire import Leave, PairRef, PermitReply, PostEvents, SignedPermit, Turn
 from pilotage_gateway import app as app_module
 from pilotage_gateway import permits as permits_module
 from pilotage_gateway import turns as turns_module
@@ -141,12 +142,10 @@ class WholeWay(Judging, RuleBasedStateMachine):
 
     # --- the controller ---
     def snapshot(self) -> Snapshot:
-        s = self.settings
+        s, strata = self.settings, ("procedure", "message", "finalizing")
         pair = PairRef(s.get("pair", "r1"), "p1", "c1", "http://127.0.0.1:9", "http://127.0.0.1:9")
         tau = s.get("tau", TAU)
-        certificates = {} if tau is None else {
-            stratum: build_certificate(tau, stratum=stratum) for stratum in ("procedure", "message", "finalizing")
-        }  # fmt: skip
+        certificates = {} if tau is None else {each: build_certificate(tau, stratum=each) for each in strata}
         return Snapshot(
             (
                 Leave(
@@ -165,7 +164,7 @@ class WholeWay(Judging, RuleBasedStateMachine):
         nonce = f"poll-{self.numbers}"
         permit = Permit("test/pilotage-system", self.epoch, nonce, int(TTL_SECONDS * 1000), snapshot.digest)
         signed = SignedPermit(msgspec.json.encode(permit), self.key.sign(signing_input(permit)), "k1")
-        await self.turns.permits.take(PermitReply(signed, snapshot), nonce, self.clock, self.clock)
+        await self.turns.permits.take(PermitReply(signed, build_parts(snapshot)), nonce, self.clock, self.clock)
         self.held, self.leave_until = dict(self.settings), self.clock + TTL_SECONDS
 
     async def interfere(self, place: str, job: str = "") -> None:

@@ -40,6 +40,7 @@ from pilotage_core.events import (
 )
 from pilotage_core.permit import Permit, signing_input
 from pilotage_core.screen import Control, ControlKind, Screen, ScreenSchema
+from pilotage_core.snapshot import Parts, Snapshot
 from pilotage_core.stage import Stage
 from pilotage_core.wire import (
     Leave,
@@ -49,7 +50,6 @@ from pilotage_core.wire import (
     PermitRequest,
     PostEvents,
     SignedPermit,
-    Snapshot,
     Turn,
 )
 from pilotage_gateway.app import build_app
@@ -170,12 +170,12 @@ class StubController:
         self.polls.append(asked)
         if self.down:
             return web.Response(status=503)
-        if asked.held_digest == self.snapshot.digest:
+        parts = Parts(self.snapshot.leaves)
+        if asked.held == tuple(parts.digests):
             with suppress(TimeoutError):
                 await asyncio.wait_for(self.changed.wait(), asked.wait_seconds)
         self.changed.clear()
-        known = asked.held_digest == self.snapshot.digest
-        reply = self.bend(asked, PermitReply(self.sign(asked.nonce), None if known else self.snapshot))
+        reply = self.bend(asked, PermitReply(self.sign(asked.nonce), build_parts(self.snapshot, asked.held)))
         return web.Response(body=msgspec.json.encode(reply)) if reply is not None else web.Response(status=503)
 
 
@@ -361,6 +361,13 @@ class Case:
 
 
 LONG_TAIL = Leave(name="long-tail", namespace="star", stage=Stage.LOGGING, rules=RULES)
+
+
+def build_parts(snapshot: Snapshot, held: tuple[str, ...] = ()) -> dict[int, msgspec.Raw]:
+    """The parts of `snapshot` that are not `held`, as a reply has them."""
+    parts = Parts(snapshot.leaves)
+    known = dict(enumerate(held))
+    return {n: msgspec.Raw(body) for n, body in enumerate(parts.bodies) if known.get(n) != parts.digests[n]}
 
 
 def build_snapshot(*leaves: Leave) -> Snapshot:

@@ -1,13 +1,12 @@
-"""The snapshot gateways act on: one Leave for each process cluster, in the order sessions are matched."""
+"""What a process cluster may do, as gateways are told: its Leave."""
 
-from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 
 from pilotage_core.certificate import Certificate
 from pilotage_core.stage import UNATTENDED, Stage
-from pilotage_core.wire import Leave, PairRef, Snapshot
+from pilotage_core.wire import Leave, PairRef
 from pilotage_operator.api.automation_gate import FinalizationMode
 from pilotage_operator.api.process_cluster import ProcessClusterSpec
 from pilotage_operator.api.reading import read_spec
@@ -80,8 +79,3 @@ def build_pair_ref(pair: PairStatus) -> PairRef:
         dialog=pair.dialog.form,
         score=pair.score.rule,
     )
-
-
-def build_snapshot(leaves: Iterable[Leave]) -> Snapshot:
-    """All leaves, highest priority first, then by name."""
-    return Snapshot(leaves=tuple(sorted(leaves, key=lambda leave: (-leave.priority, leave.key))))

@@ -5,7 +5,7 @@ import time
 import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from stubs.gateway import LONG_TAIL, STAR, Case, StubController, build_leave, build_snapshot, run_gateway
+from stubs.gateway import LONG_TAIL, STAR, Case, StubController, build_leave, build_parts, build_snapshot, run_gateway
 
 from pilotage_core.boot_clock import boot_seconds
 from pilotage_core.errors import PermitError
@@ -27,8 +27,8 @@ class Seat:
             "http://controller",
             Keys(folder),
             remember_epoch=self.remember,
-            remember_snapshot=self.remember,
-            on_snapshot=lambda snapshot: None,
+            remember_parts=self.remember,
+            on_leaves=list,
         )
 
     async def remember(self, *values):
@@ -36,7 +36,7 @@ class Seat:
 
     async def take(self, signed=None, *, nonce="mine", age=0.0, snapshot=SNAPSHOT, wall=None):
         now = boot_seconds()
-        reply = PermitReply(signed or self.controller.sign("mine"), snapshot)
+        reply = PermitReply(signed or self.controller.sign("mine"), build_parts(snapshot))
         await self.permits.take(reply, nonce, now - age, time.time() - age if wall is None else wall)
 
 

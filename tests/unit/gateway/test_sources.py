@@ -9,9 +9,10 @@ from stubs.gateway import FORM, Case, build_leave, build_snapshot, run_gateway, 
 
 from pilotage_core.errors import InvalidInputError, UnavailableError
 from pilotage_core.events import Author, MessagePosted
+from pilotage_core.snapshot import Snapshot, find_leave
 from pilotage_core.source import ANYONE, Source
 from pilotage_core.stage import Stage
-from pilotage_core.wire import Leave, Snapshot, find_leave
+from pilotage_core.wire import Leave
 from pilotage_gateway.credentials import Callers, SecretFile, TokenReviews, UnauthorizedError
 from pilotage_gateway.main import build_callers, main
 
@@ -131,7 +132,7 @@ def test_beyond_loopback_a_gateway_starts_only_where_it_is_said_who_may_post(tmp
 
 async def test_a_gates_ttl_shortens_the_leave_of_its_own_process_clusters_alone(world):
     short = msgspec.structs.replace(build_leave(Stage.CALIBRATION, world.models.url), longest_ms=1)
-    other = msgspec.structs.replace(build_leave(Stage.CALIBRATION, world.models.url), name="other")
+    other = msgspec.structs.replace(build_leave(Stage.CALIBRATION, world.models.url), name="other", priority=1)
     world.controller.publish(build_snapshot(other, short))
     async with world.gateway() as gateway:
         turns = gateway.app.state.turns

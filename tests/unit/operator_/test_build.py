@@ -13,13 +13,13 @@ from facts import make_bundle, make_certificate
 from pilotage_core.dialog import DEFAULT_FORMAT, DialogFormat, SnapshotKind
 from pilotage_core.job_exit import list_final
 from pilotage_core.score import CONFIDENCE_ALONE, CRITIC_ALONE, ScoreRule
+from pilotage_core.snapshot import DECODE_PART, Parts, assemble, find_leave
 from pilotage_core.stage import Stage
-from pilotage_core.wire import Leave, find_leave
-from pilotage_core.wire import Snapshot as WireSnapshot
+from pilotage_core.wire import Leave
 from pilotage_operator.api.digests import digest_actions
 from pilotage_operator.api.policy_critic import PolicyCriticSpec
 from pilotage_operator.api.status import DialogStatus, PairStatus, ScoreStatus
-from pilotage_operator.decide.leave import build_leave, build_pair_ref, build_snapshot
+from pilotage_operator.decide.leave import build_leave, build_pair_ref
 from pilotage_operator.facts import Bundle, JobPhase, WantedEndpoint, WantedJob
 from pilotage_operator.manifests.inference_service import build_inference_service
 from pilotage_operator.manifests.job import (
@@ -276,9 +276,9 @@ def test_format_and_score_come_through_status_and_snapshot_as_they_were(form, ru
     ]
     assert len({msgspec.json.encode(pair) for pair in pairs}) == 1
     assert (pairs[0].dialog, pairs[0].score) == (form, rule)
-    snapshot = WireSnapshot((Leave("a", "star", Stage.COPILOT, pair=pairs[0]),))
-    received = msgspec.json.decode(msgspec.json.encode(snapshot), type=WireSnapshot)
-    assert received.digest == snapshot.digest
+    sent = Parts((Leave("a", "star", Stage.COPILOT, pair=pairs[0]),))
+    received = assemble(map(DECODE_PART, sent.bodies))
+    assert received.digest == sent.digest
     assert received.leaves[0].pair.dialog.digest == form.digest
     assert received.leaves[0].pair.score == rule
 
@@ -298,7 +298,7 @@ def test_the_snapshot_matches_the_higher_priority_first_and_then_by_name():
         Leave("b", "star", Stage.LOGGING, priority=5),
         Leave("a", "star", Stage.LOGGING, priority=5),
     ]
-    snapshot = build_snapshot(leaves)
+    snapshot = assemble(map(DECODE_PART, Parts(leaves).bodies))
     assert [leave.name for leave in snapshot.leaves] == ["a", "b", "tail"]
     assert find_leave(snapshot, {}).name == "a"
-    assert build_snapshot(reversed(leaves)).digest == snapshot.digest
+    assert Parts(reversed(leaves)).digest == snapshot.digest

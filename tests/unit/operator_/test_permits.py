@@ -8,8 +8,9 @@ from cryptography.exceptions import InvalidSignature
 
 from pilotage_core.errors import InvalidInputError, UnavailableError
 from pilotage_core.permit import Permit, PermitFacts, find_permit_fault, signing_input
+from pilotage_core.snapshot import DECODE_PART, Parts, Snapshot, assemble
 from pilotage_core.stage import Stage
-from pilotage_core.wire import Leave, PermitRequest, Snapshot
+from pilotage_core.wire import Leave, PermitReply, PermitRequest
 from pilotage_operator.keys import decode_key, load_local_key, make_key, read_local_epoch
 from pilotage_operator.permits import BLIND_SECONDS, LARGEST_EPOCH, LARGEST_JUMP, Authority
 
@@ -27,8 +28,8 @@ class Remembered(list):
         self.append(epoch)
 
 
-def snapshot(stage: Stage = Stage.COPILOT) -> Snapshot:
-    return Snapshot((Leave("one", "star", stage),))
+def snapshot(stage: Stage = Stage.COPILOT) -> Parts:
+    return Parts((Leave("one", "star", stage),))
 
 
 def make_authority(clock: Clock, epoch: int = 5, remembered: Remembered | None = None) -> Authority:
@@ -46,6 +47,10 @@ def ask(nonce: str = "n1", **fields: object) -> PermitRequest:
     return PermitRequest("gateway-1", nonce, **fields)
 
 
+def told(reply: PermitReply) -> Snapshot:
+    return assemble(DECODE_PART(body) for body in reply.parts.values())
+
+
 def read(reply) -> Permit:
     return msgspec.json.decode(reply.signed.permit, type=Permit)
 
@@ -55,7 +60,7 @@ async def test_a_permit_answers_its_nonce_and_verifies():
     reply = await authority.answer(ask())
     permit = read(reply)
     assert (permit.nonce, permit.epoch, permit.domain) == ("n1", 5, "cluster/ns")
-    assert permit.snapshot_digest == reply.snapshot.digest == authority.digest
+    assert permit.snapshot_digest == told(reply).digest == authority.digest
     authority._key.private.public_key().verify(reply.signed.signature, signing_input(permit))
 
 
@@ -102,32 +107,32 @@ async def test_a_clock_that_ran_backwards_gives_no_validity():
 
 async def test_an_unchanged_snapshot_is_not_sent_again():
     authority = ready(Clock())
-    assert (await authority.answer(ask(held_digest=authority.digest))).snapshot is None
-    assert (await authority.answer(ask(held_digest="other"))).snapshot is not None
+    assert (await authority.answer(ask(held=authority.digests))).parts == {}
+    assert (await authority.answer(ask(held=("other",)))).parts != {}
 
 
 async def test_a_waiting_gateway_is_answered_at_once_when_leave_is_taken_back():
     authority = ready(Clock())
     authority.publish(snapshot(Stage.AUTOMATION))
-    waiting = asyncio.ensure_future(authority.answer(ask(held_digest=authority.digest, wait_seconds=10)))
+    waiting = asyncio.ensure_future(authority.answer(ask(held=authority.digests, wait_seconds=10)))
     await asyncio.sleep(0)
     assert not waiting.done()
     authority.publish(snapshot(Stage.COPILOT))
     reply = await asyncio.wait_for(waiting, 1)
-    assert reply.snapshot.leaves[0].stage is Stage.COPILOT
-    assert read(reply).snapshot_digest == reply.snapshot.digest
+    assert told(reply).leaves[0].stage is Stage.COPILOT
+    assert read(reply).snapshot_digest == told(reply).digest
 
 
 async def test_a_waiting_gateway_is_answered_after_its_wait_with_a_permit_for_what_it_holds():
     authority = ready(Clock())
-    reply = await asyncio.wait_for(authority.answer(ask(held_digest=authority.digest, wait_seconds=0.01)), 1)
-    assert reply.snapshot is None
+    reply = await asyncio.wait_for(authority.answer(ask(held=authority.digests, wait_seconds=0.01)), 1)
+    assert reply.parts == {}
     assert read(reply).snapshot_digest == authority.digest
 
 
 async def test_publishing_the_same_again_wakes_nobody():
     authority = ready(Clock())
-    waiting = asyncio.ensure_future(authority.answer(ask(held_digest=authority.digest, wait_seconds=0.05)))
+    waiting = asyncio.ensure_future(authority.answer(ask(held=authority.digests, wait_seconds=0.05)))
     await asyncio.sleep(0)
     authority.publish(snapshot())
     await asyncio.sleep(0)
@@ -255,7 +260,7 @@ def test_a_term_that_sees_nothing_for_long_is_not_at_work():
 
 async def test_between_terms_nothing_is_signed_and_who_waits_is_told():
     authority = ready(Clock())
-    waiting = asyncio.ensure_future(authority.answer(ask(held_digest=authority.digest, wait_seconds=20.0)))
+    waiting = asyncio.ensure_future(authority.answer(ask(held=authority.digests, wait_seconds=20.0)))
     await asyncio.sleep(0)
     authority.end_term()
     with pytest.raises(UnavailableError, match="another one leads"):

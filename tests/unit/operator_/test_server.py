@@ -5,8 +5,9 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from pilotage_core.boot_clock import boot_seconds
+from pilotage_core.snapshot import DECODE_PART, Parts, assemble
 from pilotage_core.stage import Stage
-from pilotage_core.wire import Leave, Pace, PermitReply, PermitRequest, Problem, Snapshot
+from pilotage_core.wire import Leave, Pace, PermitReply, PermitRequest, Problem
 from pilotage_operator.callers import SharedSecret
 from pilotage_operator.keys import make_key
 from pilotage_operator.permits import Authority
@@ -41,10 +42,10 @@ async def test_before_the_first_sweep_it_is_not_ready_and_says_when_to_come_back
 
 
 async def test_a_permit_and_its_snapshot_are_given(client):
-    client.authority.publish(Snapshot((Leave("one", "star", Stage.COPILOT),)))
+    client.authority.publish(Parts((Leave("one", "star", Stage.COPILOT),)))
     answer = await client.post("/v1/permits", data=body())
     reply = msgspec.json.decode(await answer.read(), type=PermitReply)
-    assert reply.snapshot.leaves[0].key == "star/one"
+    assert assemble(DECODE_PART(body) for body in reply.parts.values()).leaves[0].key == "star/one"
     assert (await client.get("/readyz")).status == 503, "what is signed now gives no leave"
     client.authority.confirm(boot_seconds())
     assert await (await client.get("/readyz")).text() == "ok, leading"
@@ -75,7 +76,7 @@ async def test_a_standby_is_ready_once_it_has_seen_all_that_a_leader_has_to_know
     ],
 )
 async def test_a_malformed_request_gets_a_problem_that_names_its_field(client, data, status, where):
-    client.authority.publish(Snapshot(()))
+    client.authority.publish(Parts(()))
     answer = await client.post("/v1/permits", data=data)
     problem = msgspec.json.decode(await answer.read(), type=Problem)
     assert (answer.status, problem.where) == (status, where)
@@ -105,7 +106,7 @@ async def test_pace_and_metrics_can_be_read(client):
 
 @pytest.mark.parametrize("header", [None, "", "Bearer", "Bearer wrong", f"Basic {SECRET}", f"Bearer {SECRET}x"])
 async def test_nobody_but_a_gateway_gets_permits_or_is_believed_an_epoch(client, header):
-    client.authority.publish(Snapshot((Leave("one", "star", Stage.COPILOT),)))
+    client.authority.publish(Parts((Leave("one", "star", Stage.COPILOT),)))
     headers = {} if header is None else {"Authorization": header}
     client.session.headers.pop("Authorization")
     answer = await client.post("/v1/permits", data=body(highest_epoch=2**52), headers=headers)

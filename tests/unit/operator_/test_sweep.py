@@ -76,11 +76,11 @@ class Labels:
 class Diarist(Authority):
     diary: list[str]
 
-    def publish(self, snapshot) -> None:
+    def publish(self, parts) -> None:
         before = self.digest
-        super().publish(snapshot)
+        super().publish(parts)
         if before != self.digest:
-            self.diary.append(f"publish {snapshot.leaves[0].stage}")
+            self.diary.append(f"publish {self.snapshot.leaves[0].stage}")
 
     def has_waited(self) -> bool:
         return True
