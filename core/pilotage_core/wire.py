@@ -303,8 +303,12 @@ class Suspend(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     why: str
 
 
-class LabelPage(msgspec.Struct, frozen=True):
-    """`GET /v1/labels`: labels in label order, and the number to ask after next."""
+class LabelPage(msgspec.Struct, frozen=True, omit_defaults=True):
+    """`GET /v1/labels`: labels in label order with their `numbers`, the number to ask after next, and the newest there
+    is.
+    """
 
     next: int
     labels: tuple[Label, ...]
+    numbers: tuple[int, ...] = ()
+    newest: int = 0

@@ -11,7 +11,7 @@ from pilotage_core.events import Event, FeedbackGiven, Outcome, ScreenShown
 from pilotage_core.gate import Decision
 from pilotage_core.record import PROPOSED, DecisionRecord, Label, ProposalRecord, SessionRecord, blind
 from pilotage_core.stage import Stage
-from pilotage_core.wire import BY_PERMIT
+from pilotage_core.wire import BY_PERMIT, LabelPage
 from pilotage_gateway import tables as t
 from pilotage_gateway.sessions import EventKey, Intent, StoredSession
 
@@ -185,16 +185,18 @@ def read_open(connection: Connection, process_cluster: str, after: str, limit: i
     return [msgspec.structs.replace(r, proposals=_blind_waiting(r.proposals, answered)) for r in exported]
 
 
-def read_labels_after(
-    connection: Connection, process_cluster: str, pair: str, after: int, limit: int
-) -> tuple[int, list[Label]]:
-    """Labels in label order with a number above `after`, and the number of the last one (or `after`)."""
+def read_labels_after(connection: Connection, process_cluster: str, pair: str, after: int, limit: int) -> LabelPage:
+    """Labels in label order with a number above `after`: of one process cluster, or of all where none is named."""
     c = t.labels.c
-    wanted = [c.process_cluster == process_cluster, c.number > after]
+    wanted = [c.number > after]
+    if process_cluster:
+        wanted.append(c.process_cluster == process_cluster)
     if pair:
         wanted.append(c.pair == pair)
     rows = connection.execute(select(c.number, c.body).where(*wanted).order_by(c.number).limit(limit)).all()
-    return (rows[-1].number if rows else after), [DECODE_LABEL(row.body) for row in rows]
+    numbers = tuple(row.number for row in rows)
+    newest = connection.execute(select(func.max(c.number))).scalar() or 0
+    return LabelPage(max(numbers, default=after), tuple(DECODE_LABEL(row.body) for row in rows), numbers, newest)
 
 
 def read_decision(connection: Connection, proposal_id: str) -> tuple[DecisionRecord, str, str] | None:

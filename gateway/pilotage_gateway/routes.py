@@ -11,7 +11,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from pilotage_core.errors import InvalidInputError
-from pilotage_core.wire import GatewayStatus, LabelPage, ProcessClusterWork, Suspend
+from pilotage_core.wire import GatewayStatus, ProcessClusterWork, Suspend
 from pilotage_gateway import writes
 from pilotage_gateway.asking import effective_stage
 from pilotage_gateway.export import compress, read_time, stream_closed, stream_open
@@ -83,18 +83,17 @@ async def get_export(request: Request) -> Response:
 
 
 async def get_labels(request: Request) -> Response:
-    """`GET /v1/labels?process_cluster=&pair=&after=&limit=`: LabelPage."""
+    """`GET /v1/labels?process_cluster=&pair=&after=&limit=`: LabelPage, of all process clusters where none is named."""
     after = _number(request, "after", 0, 1 << 62)
     limit = max(1, _number(request, "limit", LABELS_AT_ONCE, MAX_LABELS))
     job = partial(
         read_labels_after,
-        process_cluster=_process_cluster(request),
+        process_cluster=request.query_params.get("process_cluster", ""),
         pair=request.query_params.get("pair", ""),
         after=after,
         limit=limit,
     )
-    last, labels = await _turns(request).store.read(job)
-    return _json(LabelPage(last, tuple(labels)))
+    return _json(await _turns(request).store.read(job))
 
 
 def _process_cluster(request: Request) -> str:

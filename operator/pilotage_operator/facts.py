@@ -3,6 +3,7 @@
 The same for Kubernetes and local processes: only observe/ and apply/ know which of the two it is.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -123,8 +124,8 @@ class Facts:
     counts: CounterFacts | None = None
     readings: dict[str, Reading] = field(default_factory=dict)
     monitor: MonitorFact | None = None
-    jobs: dict[str, JobFact] = field(default_factory=dict)
-    endpoints: dict[str, EndpointFact] = field(default_factory=dict)
+    jobs: Mapping[str, JobFact] = field(default_factory=dict)
+    endpoints: Mapping[str, EndpointFact] = field(default_factory=dict)
     authority: bool = True
     admission: bool = True
     clock_skew_seconds: float = 0.0

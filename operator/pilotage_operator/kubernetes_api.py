@@ -23,8 +23,11 @@ Object = dict[str, Any]
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 TIMEOUT = aiohttp.ClientTimeout(total=5.0)
 TOKEN_SECONDS = 60.0
-WATCH_SECONDS = 240
+WATCH_SECONDS = 20
+"""A watch ends after so long and goes on from where it was: one that hangs is noticed by then."""
+PAGE = 500
 GONE = 410
+METADATA_ONLY = "application/json;as=PartialObjectMetadata%s;g=meta.k8s.io;v=v1"
 
 
 @dataclass(slots=True)
@@ -69,6 +72,18 @@ class ForbiddenError(UnavailableError):
     """The API server answers, and will not have it: rights, a quota, an admission policy."""
 
 
+class MissingError(UnavailableError):
+    """Nothing is at that path."""
+
+
+class GoneError(UnavailableError):
+    """The version asked from is not known to the API server any more."""
+
+
+class _Listed(msgspec.Struct):
+    metadata: dict[str, Any]
+
+
 class KubernetesApi:
     """Requests by path. Every method raises UnavailableError where the server does not answer or is too busy."""
 
@@ -106,21 +121,36 @@ class KubernetesApi:
         """Delete what is at `path`, and what it owns, in the background."""
         await self._request("DELETE", path, {"propagationPolicy": "Background"}, missing_is_none=True)
 
-    async def watch(self, path: str, version: str, selector: str = "") -> AsyncIterator[Object]:
-        """Events after `version`, until the server ends the watch or `version` is too old (an ERROR event)."""
+    async def list_pages(self, path: str, selector: str = "", *, as_metadata: bool = False) -> AsyncIterator[bytes]:
+        """The list at `path` as it comes, page by page, all of one version."""
+        query = {"limit": str(PAGE)} | ({"labelSelector": selector} if selector else {})
+        accept = METADATA_ONLY % "List" if as_metadata else "application/json"
+        while True:
+            body = await self._ask("GET", path, query, accept=accept)
+            yield body
+            token = msgspec.json.decode(body, type=_Listed).metadata.get("continue")
+            if not token:
+                return
+            query["continue"] = str(token)
+
+    async def watch(
+        self, path: str, version: str, selector: str = "", *, as_metadata: bool = False
+    ) -> AsyncIterator[bytes]:
+        """Events after `version`, one line each, until the server ends the watch. Raises GoneError for one too old."""
         query = {
             "watch": "1",
             "resourceVersion": version,
             "allowWatchBookmarks": "true",
             "timeoutSeconds": str(WATCH_SECONDS),
         } | ({"labelSelector": selector} if selector else {})
-        timeout = aiohttp.ClientTimeout(total=None, sock_read=WATCH_SECONDS + 30)
+        timeout = aiohttp.ClientTimeout(total=None, sock_read=WATCH_SECONDS + 5)
         try:
             async with self._client.get(
                 self._credentials.server + path,
                 params=query,
                 ssl=self._credentials.tls,
-                headers=self._credentials.headers(),
+                headers=self._credentials.headers()
+                | {"Accept": METADATA_ONLY % "" if as_metadata else "application/json"},
                 timeout=timeout,
                 read_bufsize=4 << 20,
             ) as response:
@@ -128,7 +158,7 @@ class KubernetesApi:
                     raise _error(response.status, await response.read(), path)
                 async for line in response.content:
                     if line.strip():
-                        yield msgspec.json.decode(line)
+                        yield line
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             raise UnavailableError(f"the watch broke: {type(error).__name__} {error}", where=path) from error
 
@@ -142,25 +172,39 @@ class KubernetesApi:
         missing_is_none: bool = False,
     ) -> Object | None:
         try:
+            found: Object = msgspec.json.decode(await self._ask(method, path, query, body, content_type))
+        except MissingError:
+            if not missing_is_none:
+                raise
+            return None
+        return found
+
+    async def _ask(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        body: Object | None = None,
+        content_type: str = "application/json",
+        accept: str = "application/json",
+    ) -> bytes:
+        try:
             async with self._client.request(
                 method,
                 self._credentials.server + path,
                 params=query,
                 data=msgspec.json.encode(body) if body is not None else None,
                 ssl=self._credentials.tls,
-                headers=self._credentials.headers() | {"Content-Type": content_type},
+                headers=self._credentials.headers() | {"Content-Type": content_type, "Accept": accept},
                 timeout=TIMEOUT,
             ) as response:
                 answer = await response.read()
                 status = response.status
         except (aiohttp.ClientError, TimeoutError) as error:
             raise UnavailableError(f"the API server: {type(error).__name__} {error}", where=path) from error
-        if status == 404 and missing_is_none:
-            return None
         if status >= 300:
             raise _error(status, answer, path)
-        found: Object = msgspec.json.decode(answer)
-        return found
+        return answer
 
 
 def _error(status: int, answer: bytes, path: str) -> ConflictError | UnavailableError | InvalidInputError:
@@ -172,6 +216,10 @@ def _error(status: int, answer: bytes, path: str) -> ConflictError | Unavailable
         return ConflictError(message, where=path)
     if status == 403:
         return ForbiddenError(f"HTTP 403: {message}", where=path)
-    if status in (401, 404, 408, 429) or status >= 500 or status == GONE:
+    if status == 404:
+        return MissingError(f"HTTP 404: {message}", where=path)
+    if status == GONE:
+        return GoneError(f"HTTP 410: {message}", where=path)
+    if status in (401, 408, 429) or status >= 500:
         return UnavailableError(f"HTTP {status}: {message}", where=path)
     return InvalidInputError(f"HTTP {status}: {message}", where=path)

@@ -5,6 +5,7 @@ Not here: the Lease (lease.py), what a leader does (sweep.py), what it may sign 
 
 import asyncio
 import logging
+import signal
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
@@ -49,6 +50,21 @@ async def _hold_term(lease: Lease, term: Coroutine[Any, Any, None], is_at_work: 
             task.result()
     finally:
         await end_tasks(tasks)
+
+
+async def run_until_stopped(*work: Coroutine[Any, Any, None]) -> None:
+    """Run all of `work` until SIGTERM or SIGINT; what one of them raises before is raised here."""
+    stopped = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    tasks = [asyncio.ensure_future(each) for each in work]
+    waiter = asyncio.ensure_future(stopped.wait())
+    try:
+        done, _ = await asyncio.wait([*tasks, waiter], return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        await end_tasks([*tasks, waiter])
 
 
 async def end_tasks(tasks: Sequence[asyncio.Future[Any]]) -> None:

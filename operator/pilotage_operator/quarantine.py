@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeVar
 
-from pilotage_operator.server import Metrics
+from pilotage_operator.metrics import Metrics
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -80,13 +80,13 @@ class Quarantine:
             log.error("%s is quarantined, %s failed: %s", key, part, what)
             self._metrics.quarantines.labels(part.value).inc()
         self.faults[key] = Fault(part, what, tries, self._clock() + pause)
-        self._metrics.quarantined.labels(key).set(1)
+        self._metrics.quarantined.show(key, "")
 
     def lift(self, key: str) -> None:
         """`key` went through again."""
         if self.faults.pop(key, None) is not None:
             log.info("%s is quarantined no more", key)
-            self._metrics.quarantined.labels(key).set(0)
+            self._metrics.quarantined.hide(key)
 
     def forget(self, key: str) -> None:
         """`key` is gone."""

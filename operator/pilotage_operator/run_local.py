@@ -1,11 +1,7 @@
 """The controller's life as a local process: manifests from files, Jobs and model servers as processes."""
 
 import argparse
-import asyncio
-import signal
-from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 
@@ -14,6 +10,8 @@ from pilotage_operator.apply.local import LocalWorld
 from pilotage_operator.callers import SharedSecret
 from pilotage_operator.files import write_file
 from pilotage_operator.keys import load_local_key, read_local_epoch
+from pilotage_operator.leading import run_until_stopped
+from pilotage_operator.metrics import Metrics
 from pilotage_operator.observe.bundle import build_bundle
 from pilotage_operator.observe.figures import FigureSource
 from pilotage_operator.observe.gateway_metrics import GatewayMetrics
@@ -21,7 +19,7 @@ from pilotage_operator.observe.labels import LabelFollower
 from pilotage_operator.observe.manifests import read_manifests
 from pilotage_operator.observe.prometheus import Prometheus
 from pilotage_operator.permits import Authority
-from pilotage_operator.server import Metrics, build_app, start_server
+from pilotage_operator.server import build_app, start_server
 from pilotage_operator.sweep import Sweeper, sweep_for_ever
 
 
@@ -65,24 +63,8 @@ async def run_local(options: argparse.Namespace) -> None:
         host, port = options.listen.rsplit(":", 1)
         runner = await start_server(build_app(authority, metrics, sweeper.list_paces, callers), host, int(port))
         try:
-            await _until_stopped(sweep_for_ever(sweeper, options.sweep_seconds))
+            await run_until_stopped(sweep_for_ever(sweeper, options.sweep_seconds))
         finally:
             await runner.cleanup()
             if not options.keep_processes:
                 world.stop()
-
-
-async def _until_stopped(work: Coroutine[Any, Any, None]) -> None:
-    """Run `work` until SIGTERM or SIGINT; what it raises before is raised here."""
-    stopped = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopped.set)
-    task = asyncio.ensure_future(work)
-    waiter = asyncio.ensure_future(stopped.wait())
-    await asyncio.wait({task, waiter}, return_when=asyncio.FIRST_COMPLETED)
-    if task.done():
-        waiter.cancel()
-        task.result()
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)

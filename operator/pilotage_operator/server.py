@@ -5,115 +5,20 @@ Not here: what a permit rests on (permits.py), what the numbers mean (sweep.py f
 
 import logging
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 
 import msgspec
 from aiohttp import web
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client import generate_latest
 
 from pilotage_core.errors import InvalidInputError, UnavailableError
-from pilotage_core.stage import Stage
 from pilotage_core.wire import Pace, PermitRequest, Problem
-from pilotage_operator.api.pipeline import PhaseState
-from pilotage_operator.api.status import ProcessClusterStatus
 from pilotage_operator.callers import Callers
+from pilotage_operator.metrics import Metrics
 from pilotage_operator.permits import Authority
 
 log = logging.getLogger(__name__)
 LARGEST_BODY = 16_384
 DECODE_REQUEST = msgspec.json.Decoder(PermitRequest).decode
-
-
-class OneOf:
-    """A gauge with at most one series for each process cluster: what is the matter with it now."""
-
-    def __init__(self, gauge: Gauge) -> None:
-        self._gauge = gauge
-        self._shown: dict[str, str] = {}
-
-    def show(self, process_cluster: str, value: str) -> None:
-        """`value` from now on; empty: nothing."""
-        before = self._shown.pop(process_cluster, "")
-        if before and before != value:
-            self._gauge.remove(process_cluster, before)
-        if value:
-            self._gauge.labels(process_cluster, value).set(1)
-            self._shown[process_cluster] = value
-
-    def clear(self) -> None:
-        """Nothing of any."""
-        self._gauge.clear()
-        self._shown.clear()
-
-
-class Metrics:
-    """What the controller says of itself."""
-
-    def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        ProcessCollector(registry=self.registry)
-        labels = ("process_cluster",)
-        self.stage = self._gauge("pilotage_stage", "1 for the current stage", (*labels, "stage"))
-        self.monitor_r = self._gauge("pilotage_monitor_r", "Shiryaev-Roberts R of the current pair", (*labels, "pair"))
-        self.monitor_k = self._gauge("pilotage_monitor_k", "Capital for a looser threshold", (*labels, "pair"))
-        self.leading = Gauge("pilotage_controller_leading", "1 while this replica leads", registry=self.registry)
-        self.epoch = Gauge("pilotage_controller_epoch", "Epoch permits are signed in", registry=self.registry)
-        self.breaches = Counter("pilotage_breaches", "Rollbacks", (*labels, "guardrail"), registry=self.registry)
-        self.sweep_seconds = self._histogram("pilotage_sweep_seconds", "One sweep: observe, decide, apply")
-        self.rollback_seconds = self._histogram(
-            "pilotage_rollback_seconds", "From the answer that showed a breach to the revoked snapshot"
-        )
-        self.latched = OneOf(self._gauge("pilotage_latched", "1 while a rollback is latched", (*labels, "guardrail")))
-        self.held = OneOf(self._gauge("pilotage_held", "1 while held below what it has earned", (*labels, "cap")))
-        self.stalled = OneOf(self._gauge("pilotage_stalled", "1 while no Job goes on by itself", (*labels, "phase")))
-        self.last_sweep = Gauge(
-            "pilotage_last_sweep_timestamp_seconds", "When the last whole sweep ended", registry=self.registry
-        )
-        self.quarantined = self._gauge("pilotage_quarantined", "1 while something of it fails", labels)
-        self.quarantines = Counter(
-            "pilotage_quarantines", "Process clusters set apart", ("part",), registry=self.registry
-        )
-        self.refusals = Counter("pilotage_permit_refusals", "Requests of no gateway's", registry=self.registry)
-        self.failures = Counter("pilotage_sweep_failures", "Sweeps cut short", ("part",), registry=self.registry)
-
-    def _gauge(self, name: str, text: str, labels: tuple[str, ...]) -> Gauge:
-        return Gauge(name, text, labels, registry=self.registry)
-
-    def _histogram(self, name: str, text: str) -> Histogram:
-        return Histogram(
-            name, text, buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5), registry=self.registry
-        )
-
-    def end_term(self) -> None:
-        """Say nothing more of process clusters: another replica does."""
-        self.leading.set(0)
-        for gauge in (self.stage, self.monitor_r, self.monitor_k, self.quarantined):
-            gauge.clear()
-        for one in (self.latched, self.held, self.stalled):
-            one.clear()
-
-    def forget(self, process_cluster: str) -> None:
-        """Show nothing more of a process cluster that is gone."""
-        with suppress(KeyError):
-            self.quarantined.remove(process_cluster)
-        for stage in Stage:
-            with suppress(KeyError):
-                self.stage.remove(process_cluster, stage.value)
-        for one in (self.latched, self.held, self.stalled):
-            one.show(process_cluster, "")
-
-    def show_troubles(self, process_cluster: str, status: ProcessClusterStatus) -> None:
-        """What is the matter with it: a latched rollback, a cap, a Job that nobody but a person can mend."""
-        rollback, pipeline = status.rollback, status.pipeline
-        self.latched.show(process_cluster, rollback.guardrail if rollback is not None and rollback.latched else "")
-        self.held.show(process_cluster, status.held_by)
-        stalled = pipeline is not None and pipeline.state is PhaseState.STALLED
-        self.stalled.show(process_cluster, pipeline.phase.value if stalled and pipeline is not None else "")
-
-    def set_stage(self, process_cluster: str, stage: Stage) -> None:
-        """Show `stage` as the current one."""
-        for each in Stage:
-            self.stage.labels(process_cluster, each.value).set(each is stage)
 
 
 def build_app(

@@ -111,7 +111,7 @@ async def playing(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         await replica.start()
     keys = folder / "keys"
     keys.mkdir(exist_ok=True)
-    options = {"remember_epoch": remember, "remember_snapshot": remember, "on_snapshot": lambda snapshot: None}
+    options = {"remember_epoch": remember, "remember_parts": remember, "on_leaves": list}
     client = Watched(f"http://pilotage-controllers:{port}", Keys(keys), token=folder / "token", **options)
     tasks = []
     try:

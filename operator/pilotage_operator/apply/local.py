@@ -26,7 +26,7 @@ from pilotage_operator.files import write_file
 from pilotage_operator.manifests.inference_service import build_serve_command
 from pilotage_operator.manifests.job import build_train_command, count_threads
 from pilotage_operator.observe.manifests import list_files, read_manifests
-from pilotage_operator.observe.world import Sighting
+from pilotage_operator.observe.world import Sighting, Workloads
 
 PROBE_TIMEOUT = aiohttp.ClientTimeout(total=1.0)
 RESTART_SECONDS = 2.0
@@ -45,6 +45,7 @@ class LocalWorld:
         self._objects: Lookup = {}
         self._files: list[Path] = []
         self._stamp: tuple[tuple[str, int], ...] = ()
+        self._endpoints: dict[str, dict[str, EndpointFact]] = {}
         self._since: dict[str, tuple[bool, float]] = {}
         (self._folder / "artefacts").mkdir(parents=True, exist_ok=True)
 
@@ -58,8 +59,12 @@ class LocalWorld:
                 stored = self._status_path(namespace, name)
                 status = msgspec.json.decode(stored.read_bytes()).get("status", {}) if stored.exists() else {}
                 clusters[f"{namespace}/{name}"] = item | {"status": status}
-        endpoints = await self._observe_servers()
-        return Sighting(clusters, self._objects, self._observe_jobs(), endpoints)
+        self._endpoints = await self._observe_servers()
+        return Sighting(clusters, self._objects)
+
+    async def observe_workloads(self, namespace: str, name: str, job: str) -> Workloads:
+        """Jobs and servers of the namespace, as the last look at the world found servers."""
+        return Workloads(self._observe_jobs(namespace), self._endpoints.get(namespace, {}))
 
     def _read_manifests(self) -> None:
         try:
@@ -70,13 +75,9 @@ class LocalWorld:
             self._objects, self._files = read_manifests(self._manifests), list_files(self._manifests)
             self._stamp = tuple((str(path), path.stat().st_mtime_ns) for path in self._files)
 
-    def _observe_jobs(self) -> dict[str, dict[str, JobFact]]:
-        jobs: dict[str, dict[str, JobFact]] = {}
-        for folder in sorted(self._folder.glob("jobs/*/*")):
-            process = find_process(folder)
-            if process is not None:
-                jobs.setdefault(folder.parent.name, {})[folder.name] = read_job(process)
-        return jobs
+    def _observe_jobs(self, namespace: str) -> dict[str, JobFact]:
+        found = ((folder.name, find_process(folder)) for folder in sorted(self._folder.glob(f"jobs/{namespace}/*")))
+        return {name: read_job(process) for name, process in found if process is not None}
 
     async def _observe_servers(self) -> dict[str, dict[str, EndpointFact]]:
         folders = sorted(self._folder.glob("servers/*/*"))

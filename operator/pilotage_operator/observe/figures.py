@@ -4,16 +4,17 @@ The gateway's counters are restored from its records, so a count here is a count
 increases over a window. No network here: prometheus.py and gateway_metrics.py ask.
 """
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from pilotage_core.guardrail import Reading
 from pilotage_core.stage import UNATTENDED
-from pilotage_operator.api.automation_gate import BuiltIn
+from pilotage_operator.api.automation_gate import AutomationGateSpec, BuiltIn
 from pilotage_operator.facts import Bundle, CounterFacts, MonitorFact, PairCounts
 
-NAN = float("nan")
+NAN = math.nan
 STALE_AFTER_SECONDS = 10.0
 """Of what is scraped every second: by ourselves, where no Prometheus is."""
 UNKNOWN_SCRAPE_SECONDS = 60.0
@@ -66,11 +67,28 @@ Series = tuple[str, str]
 """(process cluster, pair)."""
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Bounds:
+    """Within which a figure breaches nothing: from `lower` to `upper`."""
+
+    upper: float = math.inf
+    lower: float = -math.inf
+
+    def tighter(self, other: "Bounds") -> "Bounds":
+        """What is within both."""
+        return Bounds(min(self.upper, other.upper), max(self.lower, other.lower))
+
+
+Limits = tuple[tuple[Window, Bounds], ...]
+"""The figures that one gate asks for."""
+
+
 @dataclass(frozen=True, slots=True)
 class Figures:
     """One look at the fleet. `fault` says why nothing could be read; then `counts` is None and `readings` empty.
 
-    `faults` are those of single windows: what one gate asks for costs no other gate its readings.
+    `faults` are those of single windows: what one gate asks for costs no other gate its readings. `changed` are the
+    process clusters of which something else is known than at the last look (None: nobody can tell).
     """
 
     counts: dict[str, CounterFacts] | None = None
@@ -78,24 +96,35 @@ class Figures:
     fault: str = ""
     clock_skew_seconds: float = 0.0
     faults: dict[Window, str] = field(default_factory=dict)
+    changed: frozenset[str] | None = None
 
 
 class FigureSource(Protocol):
     """Where figures come from."""
 
-    async def observe_figures(self, windows: frozenset[Window]) -> Figures:
-        """Counts of all process clusters, and each of `windows` for all of them."""
+    async def observe_figures(self, windows: Mapping[Window, Bounds]) -> Figures:
+        """Counts of all process clusters, and each of `windows` for all of them; soonest what is out of its bounds."""
         ...
 
 
-def find_windows(bundles: Iterable[Bundle]) -> frozenset[Window]:
-    """The figures that the gates of `bundles` ask for: one query each for the whole fleet."""
-    return frozenset(
-        (guardrail.builtin, guardrail.window_seconds)
-        for bundle in bundles
-        for guardrail in bundle.gate.guardrails
-        if guardrail.builtin in RATIOS
-    )
+def find_limits(gate: AutomationGateSpec) -> Limits:
+    """The figures that `gate` asks for, each with the limits that its guardrails set to it."""
+    found: dict[Window, Bounds] = {}
+    for guardrail in gate.guardrails:
+        if guardrail.builtin in RATIOS:
+            window, threshold = (guardrail.builtin, guardrail.window_seconds), float(guardrail.threshold)
+            bounds = Bounds(upper=threshold) if guardrail.comparator.value.startswith(">") else Bounds(lower=threshold)
+            found[window] = found.get(window, Bounds()).tighter(bounds)
+    return tuple(sorted(found.items()))
+
+
+def merge_limits(of: Iterable[Limits]) -> dict[Window, Bounds]:
+    """The narrowest bounds of each window: what is within them breaches no gate's."""
+    merged: dict[Window, Bounds] = {}
+    for limits in {id(each): each for each in of}.values():
+        for window, bounds in limits:
+            merged[window] = merged.get(window, Bounds()).tighter(bounds)
+    return merged
 
 
 def read_counts(samples: Iterable[Sample]) -> dict[str, CounterFacts]:

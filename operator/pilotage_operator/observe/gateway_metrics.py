@@ -6,7 +6,7 @@ look: fewer samples, never more.
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from urllib.parse import urlencode
 
 import aiohttp
@@ -18,6 +18,7 @@ from pilotage_operator.observe.figures import (
     NAN,
     RATIOS,
     STALE_AFTER_SECONDS,
+    Bounds,
     Figures,
     Sample,
     Series,
@@ -46,7 +47,7 @@ class GatewayMetrics:
         self._last: Figures | None = None
         self._last_at = 0.0
 
-    async def observe_figures(self, windows: frozenset[Window]) -> Figures:
+    async def observe_figures(self, windows: Mapping[Window, Bounds]) -> Figures:
         """Counts now, and increases over `windows`."""
         now = time.monotonic()
         try:

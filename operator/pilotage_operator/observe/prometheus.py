@@ -1,27 +1,31 @@
 """Figures from Prometheus: one vector query for all counts, and one for each built-in guardrail and window.
 
-Each guardrail query answers three parts for every process cluster and pair at once: the value, its samples, and when
-its counter was last scraped. What is stale, doubled or not a number is a fault, which makes a guardrail Missing.
+Each guardrail query answers its parts for every process cluster and pair at once: the value, its samples, and when its
+counter was last scraped. What is stale, doubled or not a number is a fault, which makes a guardrail Missing. Where a
+look at everything takes long, it is taken less often, and in between only what is out of bounds is asked for.
 """
 
 import logging
 import math
+import re
 import statistics
 import time
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any
 
 import aiohttp
 import msgspec
 
 from pilotage_core.guardrail import Reading
 from pilotage_operator.api.automation_gate import BuiltIn
+from pilotage_operator.facts import CounterFacts
 from pilotage_operator.observe.figures import (
     COUNTED,
     NAN,
     RATIOS,
     UNKNOWN_SCRAPE_SECONDS,
+    Bounds,
     Figures,
     Sample,
     Series,
@@ -36,6 +40,10 @@ BY = "by (process_cluster, pair)"
 SKEW_SECONDS = 5.0
 INTERVAL_SECONDS = 60.0
 SCRAPES_KEPT = 6
+REST = 20.0
+"""A look at everything is taken so much less often than it takes: it costs a twentieth of a core at most."""
+SUSPECTS = 200
+"""Process clusters asked for by name in one query; beyond that everything is looked at."""
 INTERVAL_QUERY = "pilotage_permit_epoch[10m]"
 """A gauge that every gateway has: the times of its scrapes are those of all its series."""
 
@@ -44,11 +52,39 @@ class PrometheusFault(Exception):
     """Prometheus did not answer, or answered something that cannot be trusted."""
 
 
+class Labels(msgspec.Struct, frozen=True, gc=False):
+    """The labels that are read of a series."""
+
+    process_cluster: str = ""
+    pair: str = ""
+    stage: str = ""
+    part: str = ""
+    name: str = msgspec.field(default="", name="__name__")
+
+
+class Point(msgspec.Struct, frozen=True, gc=False):
+    """One series of an instant vector; its value as (when it was evaluated, text)."""
+
+    metric: Labels
+    value: tuple[float, str]
+
+    @property
+    def number(self) -> float:
+        """The value. Raises ValueError where it is none."""
+        return float(self.value[1])
+
+
+class Scrapes(msgspec.Struct, frozen=True, gc=False):
+    """One series of a matrix."""
+
+    values: tuple[tuple[float, str], ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Vector:
-    """An instant vector: `samples` of (labels, value), evaluated at `at` by Prometheus' clock (0: empty vector)."""
+    """An instant vector, evaluated at `at` by Prometheus' clock (0: empty vector)."""
 
-    samples: tuple[tuple[dict[str, str], float], ...]
+    samples: tuple[Point, ...]
     at: float
 
 
@@ -58,14 +94,13 @@ def build_counts_query() -> str:
     return f'max by (__name__, process_cluster, pair, stage) ({{__name__=~"pilotage_({names})_total"}})'
 
 
-def build_guardrail_query(builtin: BuiltIn, window_seconds: int) -> str:
-    """The figure for the whole fleet, told apart by the label `part`.
+def build_guardrail_query(builtin: BuiltIn, window_seconds: int, keys: Iterable[str] = ()) -> str:
+    """The figure for the whole fleet, or for process clusters `keys`, told apart by the label `part`.
 
     `value` and `samples`, `at` (its last scrape), `resets` (how often its counter went back), and `up`: 0 where a
     gateway that had it lately is scraped no more. A part that is not there says nothing.
     """
-    ratio = RATIOS[builtin]
-    over, under = (f"pilotage_{name}_total" for name in (ratio.numerator, ratio.denominator))
+    over, under = _find_counters(builtin, keys)
     increase = f"sum {BY} (increase({under}[{window_seconds}s]))"
     parts = {
         "value": f"sum {BY} (increase({over}[{window_seconds}s])) / {increase}",
@@ -77,21 +112,43 @@ def build_guardrail_query(builtin: BuiltIn, window_seconds: int) -> str:
     return " or ".join(f'label_replace({text}, "part", "{part}", "", "")' for part, text in parts.items())
 
 
+def build_bounds_query(builtin: BuiltIn, window_seconds: int, bounds: Bounds) -> str:
+    """Where the figure is out of `bounds`: nearly nowhere, so that it may be asked each second."""
+    over, under = _find_counters(builtin)
+    value, of = (f"sum {BY} (increase({counter}[{window_seconds}s]))" for counter in (over, under))
+    sides = ((">=", bounds.upper), ("<=", bounds.lower))
+    return " or ".join(f"{value} / {of} {sign} {limit!r}" for sign, limit in sides if math.isfinite(limit))
+
+
+def _find_counters(builtin: BuiltIn, keys: Iterable[str] = ()) -> tuple[str, str]:
+    wanted = "|".join(re.escape(key).replace("\\", "\\\\") for key in sorted(keys))
+    of = f'{{process_cluster=~"{wanted}"}}' if wanted else ""
+    ratio = RATIOS[builtin]
+    return f"pilotage_{ratio.numerator}_total{of}", f"pilotage_{ratio.denominator}_total{of}"
+
+
+DECODE_FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+DECODE_POINTS = msgspec.json.Decoder(tuple[Point, ...]).decode
+DECODE_SCRAPES = msgspec.json.Decoder(tuple[Scrapes, ...]).decode
 PARTIAL = ("isPartial", "partial", "partialResponse", "errors", "error")
 """How backends that speak Prometheus' API say that something is missing from an answer."""
 
 
 def read_vector(body: bytes) -> Vector:
     """An answer of /api/v1/query. Raises PrometheusFault unless it is a complete instant vector."""
-    data = _read_data(body, "vector")
     try:
-        samples = tuple((dict(item["metric"]), float(item["value"][1])) for item in data["result"])
-        times = {float(item["value"][0]) for item in data["result"]}
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise PrometheusFault(f"the answer is no instant vector: {error!r}") from error
+        points = DECODE_POINTS(_read_result(body, "vector"))
+    except msgspec.MsgspecError as error:
+        raise PrometheusFault(f"the answer is no instant vector: {error}") from error
+    times = {point.value[0] for point in points}
     if len(times) > 1:
         raise PrometheusFault(f"evaluated at {len(times)} different times")
-    return Vector(samples, times.pop() if times else 0.0)
+    try:
+        for point in points:
+            point.number  # noqa: B018  what is none is no answer
+    except ValueError as error:
+        raise PrometheusFault(f"the answer is no instant vector: {error}") from error
+    return Vector(points, times.pop() if times else 0.0)
 
 
 def read_scrape_seconds(body: bytes) -> float | None:
@@ -99,63 +156,55 @@ def read_scrape_seconds(body: bytes) -> float | None:
 
     Of each the median: a scrape that was missed doubles one time and not the others. None where it cannot be told.
     """
-    data = _read_data(body, "matrix")
-    found = []
     try:
-        for series in data["result"]:
-            at = [float(value[0]) for value in series["values"]]
-            steps = [later - earlier for earlier, later in pairwise(at)]
-            found += [statistics.median(steps)] if steps else []
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise PrometheusFault(f"the answer is no matrix: {error!r}") from error
-    return max(found, default=None)
+        found = DECODE_SCRAPES(_read_result(body, "matrix"))
+    except msgspec.MsgspecError as error:
+        raise PrometheusFault(f"the answer is no matrix: {error}") from error
+    steps = ([later - earlier for (earlier, _), (later, _) in pairwise(series.values)] for series in found)
+    return max((statistics.median(each) for each in steps if each), default=None)
 
 
-def _read_data(body: bytes, kind: str) -> Any:
+def _read_result(body: bytes, kind: str) -> msgspec.Raw:
+    """What an answer holds, still as JSON. Raises PrometheusFault unless it is of `kind` and complete."""
     try:
-        answer: Any = msgspec.json.decode(body)
+        answer = DECODE_FIELDS(body)
+        status = msgspec.json.decode(answer.get("status", b"null"))
+        if status != "success":
+            raise PrometheusFault(f"query failed: {bytes(answer.get('error', body[:200]))[:200]!r}")
+        data = DECODE_FIELDS(answer.get("data", b"null"))
+        for told in (answer, data):
+            for name in PARTIAL:
+                value = msgspec.json.decode(told.get(name, b"null"))
+                if value not in (None, False, "", "false", [], {}):
+                    raise PrometheusFault(f"incomplete: {name} is {str(value)[:100]}")
+        is_kind = msgspec.json.decode(data.get("resultType", b"null")) in (None, kind)
+        warnings = msgspec.json.decode(answer.get("warnings", b"null")) or []
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise PrometheusFault(f"the answer is no JSON: {error}") from error
-    if not isinstance(answer, dict) or answer.get("status") != "success":
-        raise PrometheusFault(
-            f"query failed: {answer.get('error', body[:200]) if isinstance(answer, dict) else body[:200]!r}"
-        )
-    data = answer.get("data")
-    if not isinstance(data, dict) or data.get("resultType", kind) != kind or not isinstance(data.get("result"), list):
+        raise PrometheusFault(f"the answer is not what Prometheus says: {error}") from error
+    if not is_kind or "result" not in data:
         raise PrometheusFault(f"the answer is no {kind}")
-    for told in (answer, data):
-        for name in PARTIAL:
-            if told.get(name) not in (None, False, "", "false", [], {}):
-                raise PrometheusFault(f"incomplete: {name} is {str(told[name])[:100]}")
-    warnings = answer.get("warnings") or []
     # Before they had a field of their own, remarks on a query came among its warnings.
     real = [each for each in warnings if not str(each).startswith("PromQL info")] if isinstance(warnings, list) else [1]
     if real:
         raise PrometheusFault(f"incomplete: {real[0]}")
-    return data
+    return data["result"]
 
 
-def read_samples(vector: Vector) -> list[Sample]:
+def read_samples(vector: Vector) -> Iterator[Sample]:
     """The counters in an answer to `build_counts_query`."""
-    return [
-        Sample(
-            labels.get("__name__", "").removeprefix("pilotage_").removesuffix("_total"),
-            labels.get("process_cluster", ""),
-            labels.get("pair", ""),
-            labels.get("stage", ""),
-            value,
-        )
-        for labels, value in vector.samples
-        if math.isfinite(value)
-    ]
+    for point in vector.samples:
+        if math.isfinite(point.number):
+            of = point.metric
+            name = of.name.removeprefix("pilotage_").removesuffix("_total")
+            yield Sample(name, of.process_cluster, of.pair, of.stage, point.number)
 
 
 def read_guardrail(vector: Vector, *, scrape_seconds: float, window_seconds: float) -> dict[Series, Reading]:
     """One reading for each process cluster and pair from an answer to `build_guardrail_query`."""
     parts: dict[Series, dict[str, list[float]]] = {}
-    for labels, value in vector.samples:
-        series = (labels.get("process_cluster", ""), labels.get("pair", ""))
-        parts.setdefault(series, {}).setdefault(labels.get("part", ""), []).append(value)
+    for point in vector.samples:
+        of = point.metric
+        parts.setdefault((of.process_cluster, of.pair), {}).setdefault(of.part, []).append(point.number)
     return {
         series: _read_parts(found, vector.at, scrape_seconds, window_seconds)
         for series, found in parts.items()
@@ -194,6 +243,34 @@ def _fault(what: str) -> Reading:
     return Reading(NAN, 0.0, what)
 
 
+def find_changed(
+    before: Figures, counts: Mapping[str, CounterFacts] | None, readings: Mapping[Window, Mapping[Series, Reading]]
+) -> frozenset[str]:
+    """The process clusters of which something else is known now."""
+    old, new = before.counts or {}, counts or {}
+    changed = {key for key in old.keys() | new.keys() if old.get(key) != new.get(key)}
+    for window, found in readings.items():
+        known = before.readings.get(window, {})
+        changed |= {
+            series[0] for series in known.keys() | found.keys() if not _is_same(known.get(series), found.get(series))
+        }
+    return frozenset(changed)
+
+
+def _is_same(one: Reading | None, other: Reading | None) -> bool:
+    """Whether two readings say the same: that there is no value yet is as good as that there still is none."""
+    if one is None or other is None:
+        return one is other
+    values = one.value == other.value or (math.isnan(one.value) and math.isnan(other.value))
+    return values and one.samples == other.samples and one.fault == other.fault
+
+
+def _find_faulty(before: Figures, faults: Mapping[Window, str]) -> frozenset[str]:
+    """The process clusters that had a reading of a window that cannot be read any more."""
+    lost = (before.readings.get(window, {}) for window in faults)
+    return frozenset(series[0] for known in lost for series in known)
+
+
 class Prometheus:
     """Figures from the Prometheus at `url`. `scrape_seconds` 0: how often gateways are scraped is found out."""
 
@@ -204,30 +281,82 @@ class Prometheus:
         self._told = scrape_seconds > 0.0
         self._asked_at = float("-inf")
         self._scrapes: set[float] = set()
+        self._last = Figures(fault="not asked yet")
+        self._looked_at = float("-inf")
+        self._cost_seconds = 0.0
 
-    async def observe_figures(self, windows: frozenset[Window]) -> Figures:
-        """Counts now, and each of `windows`, for all process clusters."""
+    async def observe_figures(self, windows: Mapping[Window, Bounds]) -> Figures:
+        """Counts, and each of `windows`, for all process clusters; between two looks what is out of bounds alone."""
+        is_rested = time.monotonic() - self._looked_at >= REST * self._cost_seconds
+        if self._last.fault or is_rested or windows.keys() != self._last.readings.keys() | self._last.faults.keys():
+            figures = await self._look_at_all(windows)
+        else:
+            figures = await self._look_out(windows)
+        if not figures.fault:
+            self._last = figures
+        return figures
+
+    async def _look_at_all(self, windows: Mapping[Window, Bounds]) -> Figures:
+        began, before = time.monotonic(), self._last
         try:
             counts = await self._query(build_counts_query())
             scrape_seconds = await self._find_scrape_seconds()
         except PrometheusFault as fault:
-            return Figures(fault=f"Prometheus: {fault}")
+            return Figures(fault=f"Prometheus: {fault}", changed=frozenset())
+        used = time.thread_time()
+        found = read_counts(read_samples(counts)) if counts.samples else None
+        skew = time.time() - counts.at if counts.at else 0.0
+        cost = time.thread_time() - used
         readings: dict[Window, dict[Series, Reading]] = {}
         faults: dict[Window, str] = {}
         for window in sorted(windows):
             try:
-                vector = await self._query(build_guardrail_query(*window))
-                if vector.samples and abs(time.time() - vector.at) > SKEW_SECONDS:
-                    raise PrometheusFault(f"an answer of {time.time() - vector.at:.0f} s ago")
-                self._note_scrapes(vector)
+                vector = await self._ask_for(window)
+                used = time.thread_time()
                 readings[window] = read_guardrail(
                     vector, scrape_seconds=scrape_seconds, window_seconds=float(window[1])
                 )
+                cost += time.thread_time() - used
             except PrometheusFault as fault:
                 faults[window] = f"Prometheus: {fault}"
-        skew = time.time() - counts.at if counts.at else 0.0
-        found = read_counts(read_samples(counts)) if counts.samples else None
-        return Figures(found, readings, "", skew, faults)
+        self._cost_seconds, self._looked_at = cost, began
+        changed = None if before.fault else find_changed(before, found, readings) | _find_faulty(before, faults)
+        return Figures(found, readings, "", skew, faults, changed)
+
+    async def _look_out(self, windows: Mapping[Window, Bounds]) -> Figures:
+        """What was known last, with what is out of bounds as it is now."""
+        before, changed = self._last, set()
+        readings = dict(before.readings)
+        for window, bounds in sorted(windows.items()):
+            try:
+                vector = await self._query(build_bounds_query(*window, bounds))
+                known = before.readings.get(window, {})
+                keys = {
+                    point.metric.process_cluster
+                    for point in vector.samples
+                    if (at := known.get((point.metric.process_cluster, point.metric.pair))) is None
+                    or at.value != point.number
+                }
+                if len(keys) > SUSPECTS:
+                    return await self._look_at_all(windows)
+                if keys:
+                    found = read_guardrail(
+                        await self._ask_for(window, keys),
+                        scrape_seconds=await self._find_scrape_seconds(),
+                        window_seconds=float(window[1]),
+                    )
+                    readings[window] = known | found
+                    changed |= keys
+            except PrometheusFault as fault:
+                return Figures(fault=f"Prometheus: {fault}", changed=frozenset())
+        return replace(before, readings=readings, changed=frozenset(changed))
+
+    async def _ask_for(self, window: Window, keys: Iterable[str] = ()) -> Vector:
+        vector = await self._query(build_guardrail_query(*window, keys))
+        if vector.samples and abs(time.time() - vector.at) > SKEW_SECONDS:
+            raise PrometheusFault(f"an answer of {time.time() - vector.at:.0f} s ago")
+        self._note_scrapes(vector)
+        return vector
 
     async def _find_scrape_seconds(self) -> float:
         """How often gateways are scraped: as told, as Prometheus has it (once a minute), as it is seen, seldom."""
@@ -244,7 +373,8 @@ class Prometheus:
 
     def _note_scrapes(self, vector: Vector) -> None:
         """Remember when something was last scraped: the time between two such times is seen."""
-        found = {value for labels, value in vector.samples if labels.get("part") == "at" and math.isfinite(value)}
+        at = (point.number for point in vector.samples if point.metric.part == "at")
+        found = {value for value in at if math.isfinite(value)}
         self._scrapes = set(sorted(self._scrapes | found)[-SCRAPES_KEPT:])
 
     async def _query(self, query: str) -> Vector:

@@ -1,70 +1,248 @@
-"""A raw watch over one kind of object: listed, then followed; plain dicts by (namespace, name).
+"""A raw watch over one kind of object: listed in pages, then followed. Objects are kept as bytes, without what nobody
+here reads; most are never looked at again before they change.
 
-kopf follows what people write (custom_resources.py); this follows what is made for it, by label, at a tenth of the
-cost.
+A watch ends every few seconds and goes on from the version it has reached, so that one that hangs is noticed. Nothing
+is listed again while that version is known to the server: no list overwrites what an event told since.
 """
 
 import asyncio
 import logging
-from typing import Any
+import time
+from collections.abc import Callable
+
+import msgspec
 
 from pilotage_core.errors import PilotageError
-from pilotage_operator.kubernetes_api import KubernetesApi, Object
+from pilotage_operator.kubernetes_api import GoneError, KubernetesApi, Object
 
 log = logging.getLogger(__name__)
 RETRY_SECONDS = 1.0
+FRESH_SECONDS = 45.0
+"""After so long without a word of a watch, what it told is not what is there: two of its lives and a little more."""
+Key = tuple[str, str]
+"""(namespace, name)."""
+
+
+class Noted(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The annotation that is read here, of all there may be."""
+
+    applied: str = msgspec.field(default="", name="pilotage.dev/applied")
+
+
+class Metadata(msgspec.Struct, rename="camel", omit_defaults=True):
+    """What is kept of an object's metadata: not who manages which field, which is half of what is sent."""
+
+    name: str
+    namespace: str = ""
+    uid: str = ""
+    resource_version: str = ""
+    generation: int = 1
+    labels: dict[str, str] = {}
+    annotations: Noted = Noted()
+    deletion_timestamp: str = ""
+
+
+class Item(msgspec.Struct, omit_defaults=True):
+    """What is kept of an object. `spec` and `status` stay as they came."""
+
+    metadata: Metadata
+    kind: str = ""
+    spec: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    status: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+    @property
+    def key(self) -> Key:
+        """(namespace, name)."""
+        return self.metadata.namespace, self.metadata.name
+
+
+class Suspension(msgspec.Struct):
+    """What is kept of the spec of a Job."""
+
+    suspend: bool | None = None
+
+
+class ListMetadata(msgspec.Struct, rename="camel"):
+    """Of which version a list is, and where its next page begins."""
+
+    resource_version: str = ""
+    next_page: str = msgspec.field(default="", name="continue")
+
+
+class Page(msgspec.Struct):
+    """One page of a list."""
+
+    metadata: ListMetadata
+    items: list[Item] | None = None
+
+
+class WatchEvent(msgspec.Struct):
+    """One line of a watch."""
+
+    type: str
+    object: msgspec.Raw
+
+
+DECODE_PAGE = msgspec.json.Decoder(Page).decode
+DECODE_ITEM = msgspec.json.Decoder(Item).decode
+DECODE_EVENT = msgspec.json.Decoder(WatchEvent).decode
 
 
 class Store:
-    """Objects of one kind by (namespace, name); `is_whole` once all of them have been seen."""
+    """Objects of one kind. `owner_label` names the process cluster that one was made for: `owned` finds them by it.
 
-    def __init__(self) -> None:
-        self.items: dict[tuple[str, str], Object] = {}
-        self.is_whole = False
+    `is_made_here`: of their spec, which this controller wrote, only `suspend` is kept.
+    """
 
-    def take(self, kind: str | None, item: Object) -> None:
-        """One watch event: what it says replaces what was known."""
-        key = key_of(item)
-        if kind == "DELETED":
-            self.items.pop(key, None)
-        else:
-            self.items[key] = item
+    def __init__(self, kind: str = "", owner_label: str = "", *, is_made_here: bool = False) -> None:
+        self.items: dict[Key, bytes] = {}
+        self.changed: set[Key] = set()
+        self._kind = kind
+        self._owner_label = owner_label
+        self._is_made_here = is_made_here
+        self._owned: dict[Key, set[str]] = {}
 
-    def replace(self, items: list[Object]) -> None:
-        """A whole list: what is not in it is gone."""
-        self.items = {key_of(item): item for item in items}
-        self.is_whole = True
+    def get(self, key: Key) -> Object | None:
+        """The object as the API server gave it, less what is not kept; None where there is none."""
+        body = self.items.get(key)
+        return None if body is None else msgspec.json.decode(body)
+
+    def owned(self, namespace: str, owner: str) -> dict[str, Object]:
+        """The objects made for the process cluster `owner`, by name."""
+        names = self._owned.get((namespace, owner), ())
+        return {name: item for name in names if (item := self.get((namespace, name))) is not None}
+
+    def owner_of(self, key: Key) -> str:
+        """The key of the process cluster that an object was made for; empty where it is not known."""
+        body = self.items.get(key)
+        owner = "" if body is None else DECODE_ITEM(body).metadata.labels.get(self._owner_label, "")
+        return f"{key[0]}/{owner}" if owner else ""
+
+    def put(self, item: Item) -> None:
+        """Keep `item` as it is now."""
+        item.kind = self._kind
+        if self._is_made_here:
+            item.spec = _keep_suspension(item.spec)
+        body = msgspec.json.encode(item)
+        if self.items.get(item.key) == body:
+            return
+        self.items[item.key] = body
+        self.changed.add(item.key)
+        owner = item.metadata.labels.get(self._owner_label)
+        if owner:
+            self._owned.setdefault((item.metadata.namespace, owner), set()).add(item.metadata.name)
+
+    def drop(self, key: Key) -> str:
+        """Forget an object that is gone. Gives whose it was, as `owner_of`."""
+        owner = self.owner_of(key)
+        if self.items.pop(key, None) is not None:
+            self.changed.add(key)
+        of = self._owned.get((key[0], owner.partition("/")[2]))
+        if of is not None:
+            of.discard(key[1])
+            if not of:
+                del self._owned[key[0], owner.partition("/")[2]]
+        return owner
+
+
+def _keep_suspension(spec: msgspec.Raw | msgspec.UnsetType) -> msgspec.Raw | msgspec.UnsetType:
+    is_suspended = isinstance(spec, msgspec.Raw) and msgspec.json.decode(spec, type=Suspension).suspend
+    return msgspec.Raw(b'{"suspend":true}') if is_suspended else msgspec.UNSET
 
 
 class RawWatch:
-    """Keeps a Store like the API server's, for objects at `path` that match `selector`."""
+    """Keeps a Store like the API server's, for objects at `path` that match `selector`.
 
-    def __init__(self, api: KubernetesApi, path: str, selector: str) -> None:
-        self.store = Store()
+    `on_owner` is told the process cluster (namespace/name) of each object that changed. `as_metadata`: of objects
+    nothing else is sent.
+    """
+
+    def __init__(
+        self,
+        api: KubernetesApi,
+        path: str,
+        store: Store,
+        selector: str = "",
+        as_metadata: bool = False,
+        on_owner: Callable[[str], None] = lambda owner: None,
+    ) -> None:
+        self.store = store
         self._api = api
         self._path = path
         self._selector = selector
+        self._as_metadata = as_metadata
+        self._on_owner = on_owner
+        self._listed = asyncio.Event()
+        self._version = ""
+        self._heard_at = float("-inf")
+        self._following: asyncio.Task[None] | None = None
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether everything was listed, and the server was heard of since, lately."""
+        return self._listed.is_set() and time.monotonic() - self._heard_at < FRESH_SECONDS
+
+    async def wait(self) -> None:
+        """Until everything has been listed."""
+        await self._listed.wait()
+
+    def begin_again(self) -> None:
+        """List everything once more, as of now: what a watch has told may be late."""
+        self._listed.clear()
+        self._version = ""
+        if self._following is not None:
+            self._following.cancel()
 
     async def run(self) -> None:
-        """Follow for ever. A watch that breaks is begun again from a list."""
+        """Follow for ever."""
         while True:
+            self._following = asyncio.create_task(self._follow())
             try:
-                await self._follow()
-            except PilotageError as error:
-                log.warning("watch of %s begins again: %s", self._path, error)
+                await asyncio.wait([self._following])
+            finally:
+                self._following.cancel()
+            if self._following.cancelled():
+                continue  # asked to begin again
+            try:
+                self._following.result()
+            except GoneError:
+                self._version = ""  # too old for the server: it is listed again
+            except (PilotageError, msgspec.MsgspecError) as error:
+                log.warning("watch of %s goes on in a moment: %s", self._path, error)
                 await asyncio.sleep(RETRY_SECONDS)
 
     async def _follow(self) -> None:
-        listed = await self._api.list(self._path, self._selector)
-        self.store.replace(listed["items"])
-        version = str(listed["metadata"].get("resourceVersion", ""))
-        async for event in self._api.watch(self._path, version, self._selector):
-            if event["type"] == "ERROR":
-                return
-            if event["type"] != "BOOKMARK":
-                self.store.take(event["type"], event["object"])
+        if not self._version:
+            self._version = await self._list()
+            self._heard_at = time.monotonic()
+            self._listed.set()
+        async for line in self._api.watch(self._path, self._version, self._selector, as_metadata=self._as_metadata):
+            self._take(DECODE_EVENT(line))
+            self._heard_at = time.monotonic()
+        self._heard_at = time.monotonic()
 
+    def _take(self, event: WatchEvent) -> None:
+        if event.type == "ERROR":
+            raise GoneError("the watch's version is too old", where=self._path)
+        item = DECODE_ITEM(event.object)
+        self._version = item.metadata.resource_version
+        if event.type == "DELETED":
+            self._on_owner(self.store.drop(item.key))
+        elif event.type != "BOOKMARK":
+            self.store.put(item)
+            self._on_owner(self.store.owner_of(item.key))
 
-def key_of(item: dict[str, Any]) -> tuple[str, str]:
-    """(namespace, name) of an object."""
-    return item["metadata"].get("namespace", ""), item["metadata"]["name"]
+    async def _list(self) -> str:
+        """Every object there is, page by page; what is in none of them is gone. Gives the version of the list."""
+        seen: set[Key] = set()
+        version = ""
+        async for body in self._api.list_pages(self._path, self._selector, as_metadata=self._as_metadata):
+            page = DECODE_PAGE(body)
+            version = version or page.metadata.resource_version
+            for item in page.items or ():
+                seen.add(item.key)
+                self.store.put(item)
+                self._on_owner(self.store.owner_of(item.key))
+        for key in self.store.items.keys() - seen:
+            self._on_owner(self.store.drop(key))
+        return version

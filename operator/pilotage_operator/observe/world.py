@@ -1,5 +1,6 @@
 """What an installation gives and takes, be it Kubernetes or local processes; the rest sees no more of it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -17,16 +18,24 @@ class TermOverError(UnavailableError):
 class Sighting:
     """One look at everything. `clusters` are ProcessClusters as plain objects by key, `objects` what they refer to.
 
-    `jobs` and `endpoints` by namespace, then name. `admission`: the policies that guard status and promotion are there.
-    `faults`: what could not be seen of one process cluster, by key; it costs no other one anything.
+    `admission`: the policies that guard status and promotion are there. `faults`: what could not be seen of one process
+    cluster, by key; it costs no other one anything. `changed` are the keys that something happened to since the last
+    look (None: nobody can tell, any may be).
     """
 
-    clusters: dict[str, Object]
+    clusters: Mapping[str, Object]
     objects: Lookup
-    jobs: dict[str, dict[str, JobFact]] = field(default_factory=dict)
-    endpoints: dict[str, dict[str, EndpointFact]] = field(default_factory=dict)
     admission: bool = True
-    faults: dict[str, str] = field(default_factory=dict)
+    faults: Mapping[str, str] = field(default_factory=dict)
+    changed: frozenset[str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Workloads:
+    """What runs for one process cluster, by name: Jobs, among them the one it waits for, and model servers."""
+
+    jobs: Mapping[str, JobFact] = field(default_factory=dict)
+    endpoints: Mapping[str, EndpointFact] = field(default_factory=dict)
 
 
 class World(Protocol):
@@ -36,6 +45,10 @@ class World(Protocol):
 
     async def observe_world(self) -> Sighting:
         """Everything, as of now. Raises UnavailableError where it cannot be seen, TermOverError where another leads."""
+        ...
+
+    async def observe_workloads(self, namespace: str, name: str, job: str) -> Workloads:
+        """What runs for a process cluster that waits for `job` (empty: for none). Raises UnavailableError."""
         ...
 
     async def apply_workloads(self, bundle: Bundle, decision: LifecycleDecision) -> None:

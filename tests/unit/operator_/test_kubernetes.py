@@ -13,11 +13,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from pilotage_core.errors import InvalidInputError
-from pilotage_operator.apply.kubernetes import without_counts
+from pilotage_operator.decide.waking import without_counts
 from pilotage_operator.facts import JobFact, JobState
 from pilotage_operator.kubernetes_api import find_credentials
 from pilotage_operator.observe.kubernetes import needs_pod, read_endpoint, read_job, read_refusal
-from pilotage_operator.observe.watch import Store
 
 PASSED = json.dumps({"phase": "policy", "revision": "r1", "passed": True, "digests": {"policy": "d"}})
 REFUSED = json.dumps({"phase": "policy", "revision": "r1", "passed": False, "reason": "3 sessions are too few"})
@@ -124,18 +123,6 @@ def test_counts_are_no_change_and_everything_a_decision_rests_on_is():
     assert without_counts(counted) == without_counts(status)
     for path, value in (("stage", "Logging"), ("pipeline", {"phase": "Critic"}), ("rollback", {"id": "x"})):
         assert without_counts(counted | {path: value}) != without_counts(status)
-
-
-def test_a_store_forgets_what_is_deleted_and_what_a_list_does_not_name():
-    store = Store()
-    one, two = ({"metadata": {"namespace": "star", "name": name}} for name in ("one", "two"))
-    store.take("ADDED", one)
-    store.take(None, two)
-    store.take("DELETED", one)
-    assert list(store.items) == [("star", "two")]
-    store.replace([one])
-    assert list(store.items) == [("star", "one")]
-    assert store.is_whole
 
 
 # --- kubeconfigs ------------------------------------------------------------------------------------------------------

@@ -1,5 +1,8 @@
 """Labels into monitors: which count, from where on, and what a restart or a new pair means."""
 
+import asyncio
+import time
+
 import msgspec
 import pytest
 from aiohttp import ClientSession, web
@@ -12,6 +15,7 @@ from pilotage_core.stage import Stage
 from pilotage_core.wire import LabelPage
 from pilotage_operator.api.certificates import encode_certificates
 from pilotage_operator.api.status import Baseline, PairStatus, ProcessClusterStatus
+from pilotage_operator.facts import MonitorFact
 from pilotage_operator.observe.labels import LabelFollower
 from pilotage_operator.observe.track import Track
 
@@ -35,13 +39,16 @@ def status(earned: Stage = Stage.AUTOMATION, revision: str = "r1", cursor: int =
 @pytest.fixture
 async def gateway():
     """A gateway whose labels are a list; its place in the list is its cursor."""
-    state = {"labels": [], "status": 200, "asked": []}
+    state = {"labels": [], "status": 200, "asked": [], "hangs": ()}
 
     async def labels(request: web.Request) -> web.Response:
         after = int(request.query["after"])
-        state["asked"].append((request.query["pair"], after))
+        if request.query.get("process_cluster", "") in state["hangs"]:
+            await asyncio.sleep(60)
+        state["asked"].append((request.query.get("pair", ""), after))
         found = state["labels"][after : after + int(request.query["limit"])]
-        page = LabelPage(after + len(found), tuple(found))
+        numbers = tuple(range(after + 1, after + len(found) + 1))
+        page = LabelPage(after + len(found), tuple(found), numbers, len(state["labels"]))
         return web.Response(body=msgspec.json.encode(page), status=state["status"])
 
     app = web.Application()
@@ -52,15 +59,21 @@ async def gateway():
         yield state
 
 
+async def look(follower: LabelFollower, status: ProcessClusterStatus) -> MonitorFact | None:
+    follower.follow("star/one", status)
+    await follower.listen()
+    return follower.read("star/one")
+
+
 async def test_wrong_actions_raise_the_alarm_and_right_ones_calm_it(gateway):
     gateway["labels"] = [label(True)] * 50
-    calm = await gateway["follower"].observe_labels("star/one", status())
+    calm = await look(gateway["follower"], status())
     gateway["labels"] += [label(False)] * 15
-    alarmed = await gateway["follower"].observe_labels("star/one", status())
+    alarmed = await look(gateway["follower"], status())
     assert calm.r < 100 < 10_000 < alarmed.r == alarmed.r_peak
     assert (alarmed.labels, alarmed.cursor, alarmed.audits_all) == (65, 65, True)
     gateway["labels"] += [label(True)] * 100
-    later = await gateway["follower"].observe_labels("star/one", status())
+    later = await look(gateway["follower"], status())
     assert later.r == later.r_peak, "an alarm that was raised stays"
 
 
@@ -78,7 +91,7 @@ async def test_wrong_actions_raise_the_alarm_and_right_ones_calm_it(gateway):
 )
 async def test_only_critical_labels_at_or_above_the_threshold_in_force_count(gateway, ignored):
     gateway["labels"] = [ignored] * 100
-    fact = await gateway["follower"].observe_labels("star/one", status())
+    fact = await look(gateway["follower"], status())
     assert (fact.r, fact.labels, fact.cursor) == (0.0, 0, 100)
 
 
@@ -131,39 +144,95 @@ def test_what_one_review_says_of_a_stratum_is_one_label(gateway):
 
 async def test_copilots_labels_are_followed_but_never_pooled_with_those_of_automation(gateway):
     gateway["labels"] = [label(False)] * 30
-    fact = await gateway["follower"].observe_labels("star/one", status(Stage.COPILOT))
+    fact = await look(gateway["follower"], status(Stage.COPILOT))
     assert (fact.r, fact.cursor) == (0.0, 30)
     gateway["labels"] += [label(True)] * 5
-    fact = await gateway["follower"].observe_labels("star/one", status(Stage.CALIBRATION, cursor=30))
+    fact = await look(gateway["follower"], status(Stage.CALIBRATION, cursor=30))
     assert fact.labels == 5
 
 
 async def test_a_restart_replays_from_where_calibration_began_to_the_same_numbers(gateway):
     gateway["labels"] = [label(False)] * 30 + [label(n % 7 != 0) for n in range(60)]
-    before = await gateway["follower"].observe_labels("star/one", status(cursor=30))
-    assert await gateway["again"]().observe_labels("star/one", status(cursor=30)) == before
-    assert gateway["asked"][-1] == ("r1", 30)
+    before = await look(gateway["follower"], status(cursor=30))
+    assert await look(gateway["again"](), status(cursor=30)) == before
+    assert ("r1", 30) in gateway["asked"]
 
 
 async def test_a_new_pair_starts_a_new_monitor(gateway):
     gateway["labels"] = [label(False)] * 30
-    await gateway["follower"].observe_labels("star/one", status())
-    fact = await gateway["follower"].observe_labels("star/one", status(revision="r2", cursor=30))
+    await look(gateway["follower"], status())
+    fact = await look(gateway["follower"], status(revision="r2", cursor=30))
     assert (fact.r, fact.labels) == (0.0, 0)
 
 
 async def test_many_pages_are_read_in_one_look(gateway):
     gateway["labels"] = [label(True)] * 4500
-    assert (await gateway["follower"].observe_labels("star/one", status())).labels == 4500
+    assert (await look(gateway["follower"], status())).labels == 4500
 
 
 async def test_a_gateway_that_does_not_answer_gives_nothing_rather_than_calm(gateway):
     gateway["status"] = 500
-    assert await gateway["follower"].observe_labels("star/one", status()) is None
+    assert await look(gateway["follower"], status()) is None
     gateway["status"], gateway["labels"] = 200, [label(True)]
-    assert (await gateway["follower"].observe_labels("star/one", status())).labels == 1
+    assert (await look(gateway["follower"], status())).labels == 1
 
 
-async def test_without_a_pair_nobody_is_asked(gateway):
-    assert (await gateway["follower"].observe_labels("star/one", ProcessClusterStatus())).labels == 0
-    assert gateway["asked"] == []
+async def test_without_a_pair_nothing_is_known_to_be_wrong(gateway):
+    assert (await look(gateway["follower"], ProcessClusterStatus())).labels == 0
+
+
+async def test_the_fleet_costs_one_request_a_look_and_only_what_changed_is_told(gateway):
+    follower = gateway["follower"]
+    for n in range(50):
+        follower.follow(f"star/{n}", status())
+    follower.follow("star/one", status())
+    await follower.listen()
+    gateway["asked"].clear()
+    gateway["labels"] = [label(False)] * 3
+    assert await follower.listen() == {"star/one"}
+    assert len(gateway["asked"]) == 1
+    assert [follower.read(key).labels for key in ("star/one", "star/7")] == [3, 0]
+
+
+@pytest.mark.parametrize("cut", [0, 1, 5, 40])
+async def test_what_came_before_one_listens_and_after_is_taken_once_and_in_order(gateway, cut):
+    labels = [label(n % 3 != 0) for n in range(60)]
+    gateway["labels"] = labels[:cut]
+    follower = gateway["follower"]
+    await follower.listen()
+    gateway["labels"] = labels
+    follower.follow("star/one", status())
+    await follower.listen()
+    whole = await look(gateway["again"](), status())
+    assert follower.read("star/one") == whole
+    assert whole.labels == 60
+
+
+async def test_one_look_may_fail_and_after_ten_seconds_nothing_is_known_of_any(gateway):
+    follower, now = gateway["follower"], [0.0]
+    follower._clock = lambda: now[0]
+    await look(follower, status())
+    gateway["status"], now[0] = 500, 9.0
+    assert await follower.listen() == set()
+    assert follower.read("star/one") is not None
+    now[0] = 11.0
+    assert await follower.listen() == {"star/one"}
+    assert follower.read("star/one") is None
+    gateway["status"] = 200
+    assert await follower.listen() == {"star/one"}
+    assert follower.read("star/one") is not None
+
+
+@pytest.mark.parametrize("hangs", ["", "star/7"])
+async def test_a_gateway_that_hangs_costs_a_sweep_half_a_second_and_what_is_not_known_is_not_told_as_calm(
+    gateway, hangs
+):
+    follower = gateway["follower"]
+    await follower.listen()
+    gateway["labels"], gateway["hangs"] = [label(False)] * 3, (hangs,)
+    follower.follow("star/7", status(cursor=2))
+    began = time.monotonic()
+    await follower.listen()
+    assert time.monotonic() - began < 2.0
+    assert hangs == "" or follower.read("star/7") is None
+    await follower.close()

@@ -12,7 +12,7 @@ from pilotage_core.guardrail import GuardrailVerdict, Reading, decide_verdict
 from pilotage_operator.api.automation_gate import BuiltIn
 from pilotage_operator.decide.guardrails import rule_of
 from pilotage_operator.facts import MonitorFact
-from pilotage_operator.observe.figures import Figures, Sample, find_windows, read_counts, select_readings
+from pilotage_operator.observe.figures import Figures, Sample, find_limits, read_counts, select_readings
 from pilotage_operator.observe.gateway_metrics import GatewayMetrics, parse_samples
 from pilotage_operator.observe.prometheus import (
     Prometheus,
@@ -196,7 +196,7 @@ def test_counts_come_from_prometheus_by_metric_name():
         "pair": "",
         "stage": "Logging",
     }
-    assert read_samples(read_vector(answer((labels, "12"), (labels, "NaN")))) == [
+    assert list(read_samples(read_vector(answer((labels, "12"), (labels, "NaN"))))) == [
         Sample("sessions_closed", "star/one", "", "Logging", 12.0)
     ]
 
@@ -247,8 +247,8 @@ async def gateway():
 
 
 async def test_a_gateways_increases_are_counted_over_the_window(gateway):
-    windows = find_windows([make_bundle()])
-    assert windows == {(RATE, 30)}
+    windows = dict(find_limits(make_bundle().gate))
+    assert windows.keys() == {(RATE, 30)}
     await gateway["source"].observe_figures(windows)
     gateway["text"] = TEXT % (40, 10)
     figures = await gateway["source"].observe_figures(windows)
@@ -257,7 +257,7 @@ async def test_a_gateways_increases_are_counted_over_the_window(gateway):
 
 
 async def test_a_counter_that_goes_back_is_a_fault_and_one_failed_scrape_is_not(gateway):
-    windows = find_windows([make_bundle()])
+    windows = dict(find_limits(make_bundle().gate))
     gateway["text"] = TEXT % (40, 10)
     good = await gateway["source"].observe_figures(windows)
     gateway["status"] = 500
@@ -272,7 +272,7 @@ async def test_a_counter_that_goes_back_is_a_fault_and_one_failed_scrape_is_not(
 
 async def test_a_gateway_that_never_answered_is_a_fault():
     async with ClientSession() as client:
-        figures = await GatewayMetrics("http://127.0.0.1:9", client).observe_figures(frozenset())
+        figures = await GatewayMetrics("http://127.0.0.1:9", client).observe_figures({})
         assert figures.fault
         assert figures.counts is None
-        assert (await Prometheus("http://127.0.0.1:9", client).observe_figures(frozenset())).fault
+        assert (await Prometheus("http://127.0.0.1:9", client).observe_figures({})).fault

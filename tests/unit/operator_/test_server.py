@@ -10,8 +10,9 @@ from pilotage_core.stage import Stage
 from pilotage_core.wire import Leave, Pace, PermitReply, PermitRequest, Problem
 from pilotage_operator.callers import SharedSecret
 from pilotage_operator.keys import make_key
+from pilotage_operator.metrics import Metrics
 from pilotage_operator.permits import Authority
-from pilotage_operator.server import Metrics, build_app
+from pilotage_operator.server import build_app
 
 SECRET = "a-secret-of-gateways"
 
@@ -100,7 +101,7 @@ async def test_pace_and_metrics_can_be_read(client):
     ]
     text = await (await client.get("/metrics")).text()
     assert 'pilotage_stage{process_cluster="star/one",stage="Copilot"} 1.0' in text
-    assert 'pilotage_stage{process_cluster="star/one",stage="Automation"} 0.0' in text
+    assert text.count('pilotage_stage{process_cluster="star/one"') == 1
     assert (await client.get("/healthz")).status == 200
 
 

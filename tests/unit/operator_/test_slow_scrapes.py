@@ -13,7 +13,7 @@ from pilotage_operator.api.status import GuardrailReading
 from pilotage_operator.decide.guardrails import decide_findings, find_breaches, has_missing_data, readings_of
 from pilotage_operator.facts import MonitorFact
 from pilotage_operator.observe import prometheus as module
-from pilotage_operator.observe.figures import find_windows, select_readings
+from pilotage_operator.observe.figures import find_limits, select_readings
 from pilotage_operator.observe.prometheus import Prometheus
 
 START = 1_800_000_000.0
@@ -79,7 +79,7 @@ async def play(monkeypatch):
                 if second == restart_at:
                     source = Prometheus(str(server.make_url("")).rstrip("/"), client)
                     status = tuple(GuardrailReading.model_validate(r.to_json()) for r in status)
-                figures = await source.observe_figures(find_windows([bundle]))
+                figures = await source.observe_figures(dict(find_limits(bundle.gate)))
                 readings = select_readings(bundle, "r1", figures, MonitorFact())
                 findings = decide_findings(bundle.gate, readings, status, fake.now)
                 status = readings_of(bundle.gate, findings)

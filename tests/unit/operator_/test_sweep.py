@@ -11,10 +11,10 @@ from pilotage_core.stage import Stage
 from pilotage_operator.api.status import ProcessClusterStatus, RollbackStatus, write_time
 from pilotage_operator.facts import MonitorFact
 from pilotage_operator.keys import make_key
+from pilotage_operator.metrics import Metrics
 from pilotage_operator.observe.figures import Figures
-from pilotage_operator.observe.world import Sighting, TermOverError
+from pilotage_operator.observe.world import Sighting, TermOverError, Workloads
 from pilotage_operator.permits import Authority
-from pilotage_operator.server import Metrics
 from pilotage_operator.sweep import Sweeper, sweep_for_ever
 
 WINDOW = (make_bundle().gate.guardrails[0].builtin, 30)
@@ -42,8 +42,11 @@ class World:
             raise UnavailableError("no API server")
         metadata = {"namespace": "star", "name": "one", "uid": "u1", "generation": 1}
         cluster = {"metadata": metadata, "spec": SPEC, "status": self.status.to_json()}
+        return Sighting({"star/one": cluster}, self.objects)
+
+    async def observe_workloads(self, namespace: str, name: str, job: str) -> Workloads:
         facts = self.memory.facts
-        return Sighting({"star/one": cluster}, self.objects, {"star": facts.jobs}, {"star": facts.endpoints})
+        return Workloads(facts.jobs, facts.endpoints) if namespace == "star" else Workloads()
 
     async def tell_quarantine(self, cluster, fault: str) -> None:
         self.diary.append(f"quarantine {cluster['metadata']['name']}: {fault}")
@@ -69,7 +72,19 @@ class FiguresNow:
 
 
 class Labels:
-    async def observe_labels(self, key, status) -> MonitorFact:
+    def follow(self, key, status) -> None:
+        return
+
+    def forget(self, key) -> None:
+        return
+
+    async def listen(self) -> set[str]:
+        return set()
+
+    async def close(self) -> None:
+        return
+
+    def read(self, key) -> MonitorFact:
         return MonitorFact()
 
 
@@ -105,10 +120,10 @@ def breach(memory: MemoryWorld) -> None:
     memory.facts = replace(memory.facts, readings={"corrections": Reading(0.6, 40)})
 
 
-async def test_a_quiet_sweep_writes_the_same_and_confirms_what_it_saw(parts):
+async def test_a_quiet_sweep_writes_nothing_and_confirms_what_it_saw(parts):
     _, sweeper, authority, _, diary = parts
     await sweeper.sweep()
-    assert diary == ["publish Automation", "write Automation", "workloads"]
+    assert diary == ["publish Automation", "workloads"]
     assert authority.validity_ms() > 0
 
 

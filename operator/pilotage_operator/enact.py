@@ -1,0 +1,193 @@
+"""Decisions carried out: leave is taken away at once, statuses, Jobs and servers are written, leave is given then.
+
+What one process cluster may do follows from what is written down of it; what it may do no more follows from what was
+decided, be it written or not.
+"""
+
+import logging
+import time
+from dataclasses import dataclass, replace
+
+import msgspec
+
+from pilotage_core.errors import PilotageError
+from pilotage_core.wire import Leave
+from pilotage_operator.api.status import ProcessClusterStatus
+from pilotage_operator.decide.leave import build_quarantined_leave
+from pilotage_operator.facts import Bundle, LifecycleDecision
+from pilotage_operator.held import Cluster, Document, Holdings
+from pilotage_operator.metrics import Metrics
+from pilotage_operator.observe.world import Sighting, World
+from pilotage_operator.permits import Authority
+from pilotage_operator.quarantine import Part, Quarantine
+from pilotage_operator.writing import Writer
+
+log = logging.getLogger(__name__)
+COUNTERS_SECONDS, COUNTERS_A_SECOND = 5.0, 50
+"""Counts in status change all the time: they are written as often as the fleet's size lets them be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """What was decided of one process cluster. Without a `bundle`, which it never had, it only watches.
+
+    `moves` is the cluster's count of what was adopted by then.
+    """
+
+    status: ProcessClusterStatus
+    document: Document
+    moves: int
+    bundle: Bundle | None = None
+    decision: LifecycleDecision | None = None
+    leave: Leave | None = None
+
+    @property
+    def revokes(self) -> bool:
+        """Whether leave is taken back."""
+        return self.decision is not None and self.decision.revoked
+
+
+class Enactor:
+    """Carries out what is decided of `holdings`. What cannot be written is decided, and tried, again."""
+
+    def __init__(
+        self, holdings: Holdings, world: World, authority: Authority, metrics: Metrics, quarantine: Quarantine
+    ) -> None:
+        self._holdings = holdings
+        self._world = world
+        self._authority = authority
+        self._metrics = metrics
+        self._quarantine = quarantine
+        self._writer: Writer[tuple[Sighting, Decided]] = Writer(self._write)
+        self._told: dict[str, str] = {}
+        self._said: dict[str, str] = {}
+
+    def enact(self, key: str, decided: Decided, sighting: Sighting, *, whole: bool, answered: float) -> None:
+        """Publish what takes leave away, adopt it, and have the rest written down; not where the world is not `whole`.
+
+        `answered` is when the figures that it rests on came (perf_counter seconds).
+        """
+        cluster = self._holdings.clusters[key]
+        if decided.leave is not None:
+            self._put_cautious(key, cluster, decided.leave)
+        if self._writer.is_busy(key) and not decided.revokes:
+            self._holdings.dirty.add(key)  # what is being written comes first
+            return
+        self._count(key, cluster, decided, answered)
+        if decided.revokes or decided.status.earned.rank < cluster.earned.rank:
+            self._holdings.hold(key, decided.status)  # it counts whether or not it can be written down now
+            cluster.moves += 1
+            decided = replace(decided, moves=cluster.moves)
+        if not whole:
+            self._holdings.dirty.add(key)
+            return
+        if self._is_for_later(cluster, decided):
+            cluster.wake = min(cluster.wake, time.time() + cluster.at + self._find_pace() - time.monotonic())
+        self._writer.put(key, (sighting, decided))
+
+    def publish(self) -> None:
+        """Let gateways know what changed; what is in quarantine has at most Copilot's leave."""
+        for key in self._quarantine.faults.keys() & self._holdings.clusters.keys():
+            held = self._holdings.parts.read(key)
+            if held is not None:
+                self._holdings.put(key, build_quarantined_leave(held))
+        self._authority.publish(self._holdings.parts)
+
+    async def settle(self, seconds: float) -> None:
+        """Wait until everything is written, but no longer than that; the rest goes on beside what comes next."""
+        await self._writer.settle(seconds)
+
+    async def close(self) -> None:
+        """Write nothing more."""
+        await self._writer.close()
+
+    def _put_cautious(self, key: str, cluster: Cluster, leave: Leave) -> None:
+        """Publish `leave` where it allows no more than what is published now; else that goes on."""
+        written = cluster.published if cluster.published is not None else cluster.stage
+        if leave.stage.rank <= written.rank:
+            self._holdings.put(key, leave)
+        elif cluster.published is None:  # the first sweep of a term: what is written down, and no more
+            self._holdings.put(key, msgspec.structs.replace(leave, stage=written))
+
+    def _is_for_later(self, cluster: Cluster, decided: Decided) -> bool:
+        """Whether merely counts differ from what is written down, and were written a moment ago."""
+        is_same = decided.document.major == cluster.written.major and decided.document != cluster.written
+        return is_same and time.monotonic() - cluster.at < self._find_pace()
+
+    def _find_pace(self) -> float:
+        return max(COUNTERS_SECONDS, len(self._holdings.clusters) / COUNTERS_A_SECOND)
+
+    async def _write(self, key: str, given: tuple[Sighting, Decided]) -> None:
+        """Write a status where it differs, then Jobs and model servers."""
+        sighting, decided = given
+        cluster, item = self._holdings.clusters.get(key), sighting.clusters.get(key)
+        if cluster is None or item is None or not self._authority.may_act():
+            return  # gone, or another's to do
+        is_done = False
+        with self._quarantine.boundary(key, Part.APPLY):
+            try:
+                if decided.document != cluster.written and not self._is_for_later(cluster, decided):
+                    await self._world.apply_status(item, decided.status)
+                    cluster.written, cluster.at = decided.document, time.monotonic()
+                self._said.pop(key, None)
+                self._take_effect(key, cluster, decided)
+                if decided.bundle is not None and decided.decision is not None:
+                    await self._world.apply_workloads(decided.bundle, decided.decision)
+                is_done = True
+            except PilotageError as error:
+                self.warn(key, f"{key} is not as decided yet: {error}")
+                self._metrics.failures.labels("apply").inc()
+        if not is_done:
+            self._holdings.dirty.add(key)
+
+    def _take_effect(self, key: str, cluster: Cluster, decided: Decided) -> None:
+        """What is written down counts from now on, unless leave was taken back since it was decided."""
+        if cluster.moves != decided.moves or self._holdings.clusters.get(key) is not cluster:
+            self._holdings.dirty.add(key)
+            return
+        if cluster.document.major != decided.document.major:
+            self._holdings.dirty.add(key)  # one step follows the other
+        self._holdings.hold(key, decided.status)
+        if decided.leave is not None:
+            self._holdings.put(key, decided.leave)
+
+    def _count(self, key: str, cluster: Cluster, decided: Decided, answered: float) -> None:
+        """Show what was decided, beside what was before."""
+        status = decided.status
+        self._metrics.epoch.set(self._authority.epoch)
+        self._metrics.set_stage(key, status.stage)
+        self._metrics.show_troubles(key, status)
+        if status.rollback is not None and status.rollback.latched and cluster.earned is not status.earned:
+            self._metrics.breaches.labels(key, status.rollback.guardrail).inc()
+            self._metrics.rollback_seconds.observe(time.perf_counter() - answered)
+        if status.stage is not cluster.stage:
+            log.info("%s: %s → %s (%s)", key, cluster.stage, status.stage, _why(status))
+
+    async def tell_quarantines(self, sighting: Sighting) -> None:
+        """What is set apart, and what no more, on the objects themselves: where that fails, it is tried again."""
+        told = {key: fault.what for key, fault in self._quarantine.faults.items() if key in sighting.clusters}
+        for key in told.keys() | self._told.keys():
+            what = told.get(key, "")
+            if self._told.get(key, "") == what or key not in sighting.clusters:
+                continue
+            try:
+                await self._world.tell_quarantine(sighting.clusters[key], what)
+                self._told[key] = what
+            except PilotageError as error:
+                self.warn(f"{key} told", f"{key}: that it is quarantined is not written down yet: {error}")
+        self._told = {key: what for key, what in self._told.items() if what and key in sighting.clusters}
+
+    def warn(self, key: str, text: str) -> None:
+        """Say it once, not once a second; nothing more of what is empty."""
+        if text and self._said.get(key) != text:
+            log.warning("%s", text)
+        self._said[key] = text
+
+    def forget(self, key: str) -> None:
+        """`key` is gone."""
+        self._said.pop(key, None)
+        self._quarantine.forget(key)
+
+
+def _why(status: ProcessClusterStatus) -> str:
+    return status.transitions[-1].reason if status.transitions else ""
