@@ -25,7 +25,7 @@ from pilotage_operator.public import (
 
 NEEDS_IN_WORDS: dict[Need, str] = {
     Need.DEMONSTRATIONS: "recorded sessions in which operators did the work",
-    Need.MINIMUM_CYCLE: "seconds since supervision began",
+    Need.MINIMUM_CYCLE: "long enough under supervision",
     Need.POLICY_EVALUATION: "a policy that passed its evaluation",
     Need.POLICY_ENDPOINT: "the policy's model server",
     Need.FEEDBACK: "sessions with operators' verdicts on this policy's proposals",
@@ -33,7 +33,7 @@ NEEDS_IN_WORDS: dict[Need, str] = {
     Need.CRITIC_ENDPOINT: "the critic's model server",
     Need.CERTIFICATE: "strata with a certified threshold τ",
     Need.FRESH_EVIDENCE: "evidence newer than the rollback",
-    Need.COOLDOWN: "seconds since the rollback",
+    Need.COOLDOWN: "long enough since the rollback",
     Need.FLAP_BUDGET: "rollbacks lately",
     Need.NO_BREACH: "no guardrail breached",
     Need.CALIBRATION_SESSIONS: "sessions closed in Calibration",

@@ -5,6 +5,7 @@ is earned, and latches. Facts come from the controller's observe step; nothing h
 """
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from enum import StrEnum
 
 import msgspec
@@ -259,6 +260,12 @@ def _decision(
     )
 
 
+def _after(need: Need, now: float, passed: float, wanted: float) -> Unmet | None:
+    """Told as the moment it is reached, which does not change while nothing happens."""
+    at = datetime.fromtimestamp(round(now - passed + wanted), UTC)
+    return None if passed >= wanted else Unmet(need, f"not before {at:%Y-%m-%dT%H:%M:%SZ}", f"{wanted:g} s")
+
+
 def _at_least(need: Need, have: float, wanted: float) -> Unmet | None:
     return None if have >= wanted else Unmet(need, f"{have:g}", f"at least {wanted:g}")
 
@@ -287,7 +294,7 @@ def _fresh_evidence(facts: StageFacts) -> Unmet | None:
 def _cooldown(facts: StageFacts) -> Unmet | None:
     if facts.rollback is None:
         return None
-    return _at_least(Need.COOLDOWN, round(facts.now - facts.rollback.at, 1), facts.cooldown_seconds)
+    return _after(Need.COOLDOWN, facts.now, facts.now - facts.rollback.at, facts.cooldown_seconds)
 
 
 def _flap_budget(facts: StageFacts) -> Unmet | None:
@@ -302,7 +309,7 @@ def _flap_budget(facts: StageFacts) -> Unmet | None:
 
 _CHECKS: dict[Need, Callable[[StageFacts, Edge], Unmet | None]] = {
     Need.DEMONSTRATIONS: lambda f, e: _at_least(Need.DEMONSTRATIONS, f.demonstrations, f.min_demonstrations),
-    Need.MINIMUM_CYCLE: lambda f, e: _at_least(Need.MINIMUM_CYCLE, round(f.cycle_seconds, 1), f.min_cycle_seconds),
+    Need.MINIMUM_CYCLE: lambda f, e: _after(Need.MINIMUM_CYCLE, f.now, f.cycle_seconds, f.min_cycle_seconds),
     Need.POLICY_EVALUATION: lambda f, e: _holds(
         Need.POLICY_EVALUATION, f.policy_passed, "no revision has passed", "a policy revision that passed evaluation"
     ),

@@ -107,7 +107,8 @@ def _wait_for_demonstrations(bundle: Bundle, making: Making, counts: CounterFact
         return _waiting(making, f"{counts.demonstrations} of {supervision.min_demonstrations} demonstrations")
     seen_for = now - read_time(making.pipeline.since)
     if making.pipeline.attempt == 1 and seen_for < supervision.minimum_cycle_seconds:
-        return _waiting(making, f"{seen_for:.0f} of {supervision.minimum_cycle_seconds} seconds of demonstrations")
+        until = write_time(read_time(making.pipeline.since) + supervision.minimum_cycle_seconds)
+        return _waiting(making, f"demonstrations until {until}")
     if making.pipeline.attempt > 1 and not _has_fresh(bundle, making, counts):
         return _waiting(making, _fresh_text(bundle, making, counts))
     return _start_job(bundle, making, Phase.POLICY, now, since="")
