@@ -8,7 +8,7 @@ DATA ?= $(if $(STAR)$(filter transformers,$(BACKEND)),star,desk)
 export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help check setup setup-transformers demo demo-local demo-faults test test-long verify format generate bench bench-star bench-desk bench-ablations bench-mfu cluster-up cluster-down clean lock
+.PHONY: help check setup setup-transformers demo demo-local demo-faults test test-long verify format generate bench bench-star bench-desk bench-operator bench-ablations bench-mfu cluster-up cluster-down clean lock
 
 help: ## what there is
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,10 +57,14 @@ generate: setup ## crds/ from operator/pilotage_operator/api
 	@$(PY) -m pilotage_operator.api.generate
 
 bench: setup-transformers ## figures into bench/results
-	@for b in $(filter-out bench/provenance.py bench/ablations.py bench/desk.py,$(wildcard bench/*.py)); do $(STEP) "$$b" $(PY) $$b || exit 1; done
+	@for b in $(filter-out bench/provenance.py bench/ablations.py bench/desk.py bench/controller.py bench/controller_fleet.py,$(wildcard bench/*.py)); do $(STEP) "$$b" $(PY) $$b || exit 1; done
 
 bench-star: setup-transformers ## STAR's published benchmark: ten minutes of training on two cores, beside the count models
 	@$(STEP) "bench/star.py" $(PY) bench/star.py $(if $(STAR),--star "$(STAR)") $(if $(WHOLE),--whole)
+
+bench-operator: check setup ## what the controller costs for 100, 1,000 and 10,000 process clusters on a real API server: half an hour (CLUSTERS="300": only those)
+	@hack/cluster/up.sh
+	@eval "$$(hack/cluster/up.sh --print-env)" && $(STEP) "bench/controller.py" $(PY) bench/controller.py $(if $(CLUSTERS),--clusters $(CLUSTERS))
 
 bench-desk: setup ## sessions that run by themselves at the desk: half an hour on two quiet cores
 	@$(STEP) "bench/desk.py" $(PY) bench/desk.py $(if $(SGD),--sgd "$(SGD)")

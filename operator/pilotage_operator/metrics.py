@@ -35,6 +35,10 @@ class Table(Collector):
         """Nothing of any."""
         self._rows.clear()
 
+    def describe(self) -> Iterator[GaugeMetricFamily]:
+        """What it is called."""
+        yield GaugeMetricFamily(self._name, self._text, labels=self._labels)
+
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """What a scrape is given."""
         family = GaugeMetricFamily(self._name, self._text, labels=self._labels)

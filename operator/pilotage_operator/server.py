@@ -53,7 +53,9 @@ def build_app(
         return _json(list(list_paces()))
 
     async def show_metrics(request: web.Request) -> web.Response:
-        return web.Response(body=generate_latest(metrics.registry), content_type="text/plain", charset="utf-8")
+        names = request.query.getall("name[]", [])
+        registry = metrics.registry.restricted_registry(names) if names else metrics.registry
+        return web.Response(body=generate_latest(registry), content_type="text/plain", charset="utf-8")
 
     async def healthz(request: web.Request) -> web.Response:
         return web.Response(text="ok")

@@ -72,20 +72,23 @@ class Sweeper:
         if self._sighting is None:
             return
         sighting = self._sighting
-        self._find_due(sighting)
+        await self._find_due(sighting)
         windows = merge_limits(cluster.limits for cluster in self._holdings.clusters.values())
         figures, heard = await asyncio.gather(self._figures.observe_figures(windows), self._labels.listen())
         answered = time.perf_counter()
         self._mark(figures, heard, sighting)
         asked = frozenset(windows)
         for part in self._take_due():
+            await asyncio.sleep(0)  # gateways that ask are answered in between
             found = dict(zip(part, await asyncio.gather(*(self._observe(key, sighting) for key in part)), strict=True))
+            revokes = False
             for key, seen in found.items():
                 if seen is not None:
                     with self._quarantine.boundary(key, Part.DECIDE):
-                        self._decide_and_enact(key, seen, sighting, figures, asked, whole, answered)
-            self._enactor.publish()
-            await asyncio.sleep(0)  # gateways that ask are answered in between
+                        revokes |= self._decide_and_enact(key, seen, sighting, figures, asked, whole, answered)
+            if revokes:
+                self._enactor.publish()
+        self._enactor.publish()
         await self._enactor.settle(WRITE_SECONDS)
         self._enactor.publish()
         if whole:
@@ -129,13 +132,15 @@ class Sweeper:
             self._enactor.forget(key)
         return True
 
-    def _find_due(self, sighting: Sighting) -> None:
+    async def _find_due(self, sighting: Sighting) -> None:
         """Add what time may have changed, and what failed. Manifests are read, to know which figures to ask for."""
         now, holdings = time.time(), self._holdings
         holdings.dirty |= {key for key, cluster in holdings.clusters.items() if cluster.wake <= now}
-        holdings.dirty |= self._quarantine.faults.keys() & (holdings.clusters.keys() | holdings.strays)
+        holdings.dirty |= {key for key in self._quarantine.faults if key in sighting.clusters}
         self._bundles.clear()
-        for key in holdings.dirty:
+        for n, key in enumerate(list(holdings.dirty)):
+            if n % SLICE == SLICE - 1:
+                await asyncio.sleep(0)
             bundle = None if self._is_paused(key) else self._quarantine.attempt(partial(self._read, key, sighting))
             if bundle is not None and len(self._bundles) < BUNDLES_KEPT:
                 self._bundles[key] = bundle
@@ -223,15 +228,17 @@ class Sweeper:
         asked: frozenset[object],
         whole: bool,
         answered: float,
-    ) -> None:
+    ) -> bool:
+        """Whether leave is taken back by it."""
         cluster = self._holdings.clusters[key]
         if not asked.issuperset(window for window, _ in cluster.limits):
             self._holdings.dirty.add(key)  # its gate changed since figures were asked for
-            return
+            return False
         bundle, workloads = seen
         decided = self._decide(key, cluster, bundle, workloads, sighting, figures)
         cluster.decided = True
         self._enactor.enact(key, decided, sighting, whole=whole, answered=answered)
+        return decided.revokes
 
     def _decide(
         self,

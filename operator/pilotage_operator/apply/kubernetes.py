@@ -195,7 +195,7 @@ class KubernetesWorld:
 
     async def _apply_service(self, item: Object, there: Object | None) -> None:
         """Apply `item`, unless what is there was applied as the same: a restart touches none of them."""
-        digest = hashlib.blake2b(msgspec.json.encode(item), digest_size=16).hexdigest()
+        digest = digest_of(item)
         if there is not None and there["metadata"].get("annotations", {}).get(APPLIED) == digest:
             return
         metadata = item["metadata"]
@@ -248,6 +248,11 @@ class KubernetesWorld:
         patched = await self._api.apply(path, item, manager)
         if patched is not None:
             self._versions[key] = int(patched["metadata"]["resourceVersion"])
+
+
+def digest_of(item: Object) -> str:
+    """What an object is applied as, 32 hex digits."""
+    return hashlib.blake2b(msgspec.json.encode(item), digest_size=16).hexdigest()
 
 
 def _is_going(item: Object) -> bool:

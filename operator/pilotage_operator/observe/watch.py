@@ -32,7 +32,7 @@ class Noted(msgspec.Struct, frozen=True, omit_defaults=True):
 class Metadata(msgspec.Struct, rename="camel", omit_defaults=True):
     """What is kept of an object's metadata: not who manages which field, which is half of what is sent."""
 
-    name: str
+    name: str = ""  # a bookmark has none
     namespace: str = ""
     uid: str = ""
     resource_version: str = ""

@@ -92,7 +92,7 @@ class Server:
                     await asyncio.wait_for(self.changed.wait(), left)
             except TimeoutError:
                 break
-        await say("BOOKMARK", {"metadata": {"name": "", "resourceVersion": str(self.version)}})
+        await say("BOOKMARK", {"metadata": {"resourceVersion": str(self.version), "creationTimestamp": None}})
         return response
 
 

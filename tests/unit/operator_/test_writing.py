@@ -1,0 +1,137 @@
+"""Writes beside the sweep: the newest of each, in order, a few at once; and a breach waits for none of them."""
+
+import asyncio
+from dataclasses import replace
+
+from facts import MemoryWorld, climb_to, healthy, make_bundle
+from test_sweep import Diarist, FiguresNow, Labels, World, breach
+
+from pilotage_core.stage import Stage
+from pilotage_operator.keys import make_key
+from pilotage_operator.metrics import Metrics
+from pilotage_operator.sweep import Sweeper
+from pilotage_operator.writing import AT_ONCE, Writer
+
+
+async def test_of_each_the_newest_is_written_after_what_is_being_written_and_others_beside_it():
+    gate, done, most = asyncio.Event(), [], []
+
+    async def write(key: str, what: int) -> None:
+        most.append(sum(1 for each in running if each))
+        running.append(key)
+        await gate.wait()
+        running.remove(key)
+        done.append((key, what))
+
+    running: list[str] = []
+    writer: Writer[int] = Writer(write)
+    for n in range(3):
+        writer.put("a", n)
+        await asyncio.sleep(0)
+    for n in range(3 * AT_ONCE):
+        writer.put(f"b{n}", 0)
+    await asyncio.sleep(0)
+    await writer.settle(0.01)
+    assert writer.is_busy("a")
+    assert len(running) == AT_ONCE
+    gate.set()
+    await writer.settle(5)
+    assert [what for key, what in done if key == "a"] == [0, 2]
+    assert len(done) == 2 + 3 * AT_ONCE
+    assert not writer.is_busy("a")
+
+
+async def test_closed_it_writes_nothing_more():
+    begun, done = [], []
+
+    async def write(key: str, what: int) -> None:
+        begun.append(what)
+        await asyncio.sleep(60)
+        done.append(what)
+
+    writer: Writer[int] = Writer(write)
+    writer.put("a", 1)
+    await asyncio.sleep(0)
+    writer.put("a", 2)
+    await writer.close()
+    assert (begun, done) == ([1], [])
+
+
+class SlowWorld(World):
+    """Writing waits until it is let go."""
+
+    def __init__(self, memory, diary) -> None:
+        super().__init__(memory, diary)
+        self.go = asyncio.Event()
+        self.go.set()
+
+    async def apply_status(self, cluster, status) -> None:
+        await self.go.wait()
+        await super().apply_status(cluster, status)
+
+
+def make_parts(stage: str):
+    memory, diary = climb_to(MemoryWorld(make_bundle()), stage), []
+
+    async def remember(epoch: int) -> None:
+        return
+
+    authority = Diarist("d", 1, make_key(), remember)
+    authority.diary = diary
+    world = SlowWorld(memory, diary)
+    return world, Sweeper(world, FiguresNow(memory), Labels(), authority, Metrics()), authority, memory, diary
+
+
+async def test_a_breach_while_a_promotion_is_being_written_is_published_at_once_and_written_last():
+    world, sweeper, authority, memory, diary = make_parts("Calibration")
+    await sweeper.sweep()
+    memory.count_pair("r1", calibration_sessions=200, reviewed=200, rejected=2, executed=400, corrections=3)
+    memory.facts = replace(memory.facts, readings=healthy())
+    world.go.clear()
+    await sweeper.sweep()
+    assert authority.snapshot.leaves[0].stage is Stage.CALIBRATION, "not written yet"
+    breach(memory)
+    await sweeper.sweep()
+    assert authority.snapshot.leaves[0].stage is Stage.COPILOT
+    world.go.set()
+    await sweeper.sweep()
+    await sweeper.sweep()
+    written = [line for line in diary if line.startswith("write")]
+    assert written[0] == "write Automation"
+    assert written[-1] == "write Copilot"
+    assert "publish Automation" not in diary
+    assert world.status.rollback.latched
+    assert authority.snapshot.leaves[0].stage is Stage.COPILOT
+    await sweeper.close()
+
+
+async def test_a_write_that_hangs_costs_no_sweep_more_than_a_second_and_permits_go_on():
+    world, sweeper, authority, memory, _ = make_parts("Calibration")
+    await sweeper.sweep()
+    memory.count(sessions=999)
+    memory.facts = replace(memory.facts, readings=healthy())
+    memory.count_pair("r1", calibration_sessions=200, reviewed=200, rejected=2, executed=400, corrections=3)
+    world.go.clear()
+    began = asyncio.get_running_loop().time()
+    await sweeper.sweep()
+    await sweeper.sweep()
+    assert asyncio.get_running_loop().time() - began < 4.0
+    assert authority.validity_ms() > 8_000
+    await sweeper.close()
+
+
+async def test_counts_alone_are_written_seldom_and_then_all_of_them(monkeypatch):
+    world, sweeper, _, memory, diary = make_parts("Copilot")
+    await sweeper.sweep()
+    memory.count(sessions=200)
+    await sweeper.sweep()
+    before = diary.count("write Copilot")
+    for sessions in (201, 202, 203):
+        memory.count(sessions=sessions)
+        await sweeper.sweep()
+    assert diary.count("write Copilot") == before
+    monkeypatch.setattr("pilotage_operator.enact.COUNTERS_SECONDS", 0.0)
+    monkeypatch.setattr("pilotage_operator.enact.COUNTERS_A_SECOND", 10**9)
+    await sweeper.sweep()
+    assert world.status.supervision.sessions == 203
+    await sweeper.close()
