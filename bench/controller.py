@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import msgspec
 from controller_fleet import SYSTEM, Counting, Fleet, ask_prometheus, install, kubectl
 from provenance import describe_run
 
@@ -244,7 +245,7 @@ async def measure_breaches(
 async def measure(size: int, folder: Path, seconds: float, breaches: int, scrape: str) -> dict[str, object]:
     """One fleet, from nothing to nothing."""
     kubeconfig = install(folder)
-    fleet, counting = Fleet(size), None
+    fleet, counting = Fleet(size, folder.name), None
     runner = prometheus = controller = None
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as client:
         try:
@@ -260,7 +261,7 @@ async def measure(size: int, folder: Path, seconds: float, breaches: int, scrape
             prometheus = start_prometheus(folder, scrape)
 
             async def has_series() -> bool:
-                with contextlib.suppress(aiohttp.ClientError):
+                with contextlib.suppress(aiohttp.ClientError, msgspec.DecodeError):  # not up yet
                     found = await ask_prometheus(
                         client, f"http://127.0.0.1:{PROMETHEUS}",
                         "count(count_over_time(pilotage_executed_critical_total[5m]) >= 3)",

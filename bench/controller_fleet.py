@@ -6,7 +6,9 @@ servers are there and Ready, with nothing behind them: KServe's controller is pu
 
 import asyncio
 import json
+import math
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -56,7 +58,7 @@ def install(folder: Path) -> Path:
     for name in ("pilotage-controller", "pilotage-gateway"):
         made = kubectl("create", "serviceaccount", name, "-n", SYSTEM, "--dry-run=client", "-o", "yaml")
         kubectl("apply", "-f", "-", stdin=made)
-    kubectl("scale", "deployment", "-n", "kserve", "--all", "--replicas=0")
+    rest_kserve(rests=True)
     token = kubectl("create", "token", "pilotage-controller", "-n", SYSTEM, "--duration=3h").strip()
     found = yaml.safe_load(Path(os.environ["KUBECONFIG"]).read_text())
     found["users"] = [{"name": user["name"], "user": {"token": token}} for user in found["users"]]
@@ -65,11 +67,21 @@ def install(folder: Path) -> Path:
     return path
 
 
-class Fleet:
-    """`size` process clusters, spread over namespaces that share their screens."""
+def rest_kserve(*, rests: bool) -> None:
+    """Put KServe's controller to sleep, or wake it: a Deployment where kind runs it, else a process beside the node."""
+    if kubectl("get", "deployment", "-n", "kserve", "-o", "name", "--ignore-not-found"):
+        kubectl("scale", "deployment", "-n", "kserve", "--all", f"--replicas={0 if rests else 1}")
+        return
+    found = subprocess.run(["pgrep", "-f", "bin/kserve-manager-"], text=True, capture_output=True, check=False)
+    for process in found.stdout.split():
+        os.kill(int(process), signal.SIGSTOP if rests else signal.SIGCONT)
 
-    def __init__(self, size: int) -> None:
-        self.names = [(f"fleet-{n % NAMESPACES:02d}", f"n{n:05d}") for n in range(size)]
+
+class Fleet:
+    """`size` process clusters, spread over namespaces that share their screens; `name` is part of the namespaces'."""
+
+    def __init__(self, size: int, name: str) -> None:
+        self.names = [(f"fleet-{name}-{n % NAMESPACES:02d}", f"n{n:05d}") for n in range(size)]
         self.keys = [f"{namespace}/{name}" for namespace, name in self.names]
         self._objects = read_manifests(ROOT / "examples/star")
         self._status = self._climb()
@@ -83,9 +95,9 @@ class Fleet:
         world.count(feedback_sessions=SESSIONS)
         world.steps(12)
         world.count_pair("r1", calibration_sessions=SESSIONS, reviewed=REVIEWED, executed=EXECUTED)
-        calm = healthy()["corrections"]
-        names = ("corrective-interventions", "finalization-rejections")
-        world.steps(4, readings=dict.fromkeys(names, calm) | {"precision-alarm": Reading(0.0, 10)})
+        names, alarm = ("corrective-interventions", "finalization-rejections"), "precision-alarm"
+        world.steps(4, readings=dict.fromkeys(names, healthy()["corrections"]) | {alarm: Reading(0.0, 40)})
+        world.steps(2, readings=dict.fromkeys(names, Reading(math.nan, 0)) | {alarm: Reading(0.0, 0)})
         if world.status.stage != "Automation":
             raise AssertionError(f"{world.stages}: {world.status.unmet}")
         return json.dumps(world.status.to_json())
@@ -112,7 +124,7 @@ class Fleet:
             await _make(api, namespace, kind, name, spec)
         spec = dict(self._objects["ProcessCluster", "star", "information"]["spec"])
         spec |= {"policyCriticRef": {"name": name}, "gateRef": {"name": name}}
-        spec["selector"] = {"matchExpressions": [{"key": "fleet", "operator": "In", "values": [name]}]}
+        spec["selector"] = [{"key": "fleet", "operator": "In", "values": [name]}]
         made = await _make(api, namespace, "ProcessCluster", name, spec)
         metadata = made["metadata"]
         objects = dict(self._objects) | {
@@ -143,7 +155,7 @@ class Fleet:
         """Take everything away again, and wake KServe's controller."""
         namespaces = sorted({namespace for namespace, _ in self.names})
         kubectl("delete", "namespace", *namespaces, "--wait=false", "--ignore-not-found")
-        kubectl("scale", "deployment", "-n", "kserve", "--all", "--replicas=1")
+        rest_kserve(rests=False)
 
 
 async def _make(api: KubernetesApi, namespace: str, kind: str, name: str, spec: Object) -> Object:

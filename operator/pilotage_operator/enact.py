@@ -70,7 +70,7 @@ class Enactor:
         cluster = self._holdings.clusters[key]
         if decided.leave is not None:
             self._put_cautious(key, cluster, decided.leave)
-        if self._writer.is_busy(key) and not decided.revokes:
+        if (self._writer.is_busy(key) or self._writer.is_full) and not decided.revokes:
             self._holdings.dirty.add(key)  # what is being written comes first
             return
         self._count(key, cluster, decided, answered)

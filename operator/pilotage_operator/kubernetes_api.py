@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-import kopf
 import msgspec
 import yaml
 
@@ -25,7 +24,7 @@ TIMEOUT = aiohttp.ClientTimeout(total=5.0)
 TOKEN_SECONDS = 60.0
 WATCH_SECONDS = 20
 """A watch ends after so long and goes on from where it was: one that hangs is noticed by then."""
-PAGE = 500
+PAGE = 100
 GONE = 410
 METADATA_ONLY = "application/json;as=PartialObjectMetadata%s;g=meta.k8s.io;v=v1"
 
@@ -54,6 +53,12 @@ def find_credentials() -> Credentials:
         port = os.environ.get("KUBERNETES_SERVICE_PORT", "443")
         tls = ssl.create_default_context(cafile=str(SERVICE_ACCOUNT / "ca.crt"))
         return Credentials(f"https://{host}:{port}", tls, SERVICE_ACCOUNT / "token")
+    return _read_kubeconfig()
+
+
+def _read_kubeconfig() -> Credentials:
+    import kopf  # 20 to 50 MB that no pod needs
+
     try:
         found = kopf.login_with_kubeconfig(settings=kopf.OperatorSettings())
     except (OSError, yaml.YAMLError, kopf.LoginError, KeyError, AttributeError, TypeError) as error:

@@ -40,10 +40,10 @@ from pilotage_operator.quarantine import Part, Quarantine
 log = logging.getLogger(__name__)
 SLICE = 64
 """Process clusters that are decided before gateways that ask are answered again."""
-BUNDLES_KEPT = 512
+BUNDLES_KEPT = 128
 """From when manifests are read until they are decided; more are read once more, which costs less than holding them."""
-WRITE_SECONDS = 1.0
-"""How long a sweep waits for what it decided to be written down."""
+BETWEEN_SECONDS, WRITE_SECONDS = 0.02, 1.0
+"""How long a sweep waits for what it decided to be written down: between two slices, and at its end."""
 PHASES_FED_BY_SESSIONS = frozenset({Phase.DEMONSTRATIONS, Phase.FEEDBACK, Phase.FRESH, Phase.CERTIFIED})
 
 
@@ -79,7 +79,7 @@ class Sweeper:
         self._mark(figures, heard, sighting)
         asked = frozenset(windows)
         for part in self._take_due():
-            await asyncio.sleep(0)  # gateways that ask are answered in between
+            await self._enactor.settle(BETWEEN_SECONDS)  # gateways that ask are answered in between, too
             found = dict(zip(part, await asyncio.gather(*(self._observe(key, sighting) for key in part)), strict=True))
             revokes = False
             for key, seen in found.items():

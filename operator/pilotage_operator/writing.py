@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
-AT_ONCE = 16
+AT_ONCE, MOST = 16, 256
 T = TypeVar("T")
 
 
@@ -30,10 +30,17 @@ class Writer(Generic[T]):
         """Whether something of `key` is being written, or waits to be."""
         return key in self._tasks
 
+    @property
+    def is_full(self) -> bool:
+        """Whether so much waits that more had better wait elsewhere: what is put takes memory."""
+        return len(self._tasks) >= MOST
+
     async def settle(self, seconds: float) -> None:
         """Wait until everything is written, but no longer than that; the rest goes on."""
         if self._tasks:
             await asyncio.wait(list(self._tasks.values()), timeout=seconds)
+        else:
+            await asyncio.sleep(0)
 
     async def close(self) -> None:
         """Write nothing more."""
