@@ -135,9 +135,12 @@ def count_writes() -> int:
 
 
 async def watch_sweeps(controller: Controller, client: aiohttp.ClientSession, seconds: float) -> dict[str, float | int]:
-    """What sweeps take in the next `seconds`, and the process beside them."""
+    """What the process takes in the next `seconds`, and then, asked all the time, what each sweep does."""
     before, cpu, began = await controller.sweeps(client), controller.cpu_seconds(), time.monotonic()
-    last, walls, costs, used = before, [], [], cpu
+    await asyncio.sleep(seconds)
+    cores = (controller.cpu_seconds() - cpu) / (time.monotonic() - began)
+    last, walls, costs = await controller.sweeps(client), [], []
+    used, began = controller.cpu_seconds(), time.monotonic()
     while time.monotonic() - began < seconds:
         await asyncio.sleep(0.1)
         now, spent = await controller.sweeps(client), controller.cpu_seconds()
@@ -146,11 +149,10 @@ async def watch_sweeps(controller: Controller, client: aiohttp.ClientSession, se
             costs.append(spent - used)
         if now["pilotage_sweep_seconds_count"] != last["pilotage_sweep_seconds_count"]:
             last, used = now, spent
-    passed = time.monotonic() - began
     assert walls, "no sweep was seen"
     return {
-        "seconds": round(passed, 1),
-        "cores": round((controller.cpu_seconds() - cpu) / passed, 4),
+        "seconds": 2 * seconds,
+        "cores": round(cores, 4),
         "sweeps": len(walls),
         "decided": int(last["pilotage_decisions_total"] - before["pilotage_decisions_total"]),
         "sweep_p50_seconds": round(statistics.median(walls), 4),

@@ -7,6 +7,7 @@ All are e-processes: looking at every label costs no certainty. Not here: which 
 import math
 from collections.abc import Iterable
 from enum import StrEnum
+from functools import lru_cache
 
 import msgspec
 from scipy.special import betainc, betaln
@@ -161,6 +162,7 @@ def log_evidence_within(limit: float, events: int, trials: int) -> float:
     return likelihood_below - events * math.log(limit) - others * math.log1p(-limit)
 
 
+@lru_cache(maxsize=4096)
 def share_bound(delta: float, events: int, trials: int) -> float:
     """The smallest limit, to 1e-6, that `is_share_within` would certify now; 1 where it would certify none below."""
     low, high = (events / trials if trials else 0.0), 1.0

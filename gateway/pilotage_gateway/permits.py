@@ -161,8 +161,11 @@ class Permits:
     def restore(self, epochs: dict[str, int], parts: dict[int, bytes]) -> None:
         """Take up what the records remember. No permit comes back: at most proposals, until the controller answers."""
         self.domain, self.highest_epoch = next(iter(epochs.items()), ("", 0))
-        if parts:
-            self._hold(self._hear(parts))
+        try:
+            if parts:
+                self._hold(self._hear(parts))
+        except PermitError as error:
+            log.warning("the snapshot in the records cannot be read, the controller gives another: %s", error)
 
     def find_leave(self, metadata: dict[str, str], source: Source) -> Leave | None:
         """What a new session may do. Raises UnavailableError before any snapshot was seen."""

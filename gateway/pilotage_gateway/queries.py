@@ -247,7 +247,9 @@ def read_epochs(connection: Connection) -> dict[str, int]:
 def read_parts(connection: Connection) -> dict[int, bytes]:
     """The parts of the last snapshot seen, by number; empty where there never was one."""
     c = t.snapshots.c
-    return {row.slot: row.body for row in connection.execute(select(c.slot, c.body))}
+    found = {row.slot: row.body for row in connection.execute(select(c.slot, c.body))}
+    parts = {slot - t.FIRST_SLOT: body for slot, body in found.items() if slot >= t.FIRST_SLOT}
+    return parts or {slot - 1: body for slot, body in found.items()}  # an earlier release kept it whole, in slot 1
 
 
 Count = tuple[str, dict[str, str], int]

@@ -185,9 +185,11 @@ epochs = Table(
     Column("seen_at", Float, nullable=False),  # Unix seconds
 )
 
+FIRST_SLOT = 2
+"""Slot 1 is an earlier release's, which reads that one alone: it can be gone back to."""
 snapshots = Table(
     "snapshots",
     metadata,
-    Column("slot", Integer, primary_key=True),  # the number of the part
+    Column("slot", Integer, primary_key=True),  # the number of the part + FIRST_SLOT
     Column("body", LargeBinary, nullable=False),  # snapshot.Part as JSON
 )

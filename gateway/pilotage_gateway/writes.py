@@ -214,7 +214,8 @@ def write_epoch(connection: Connection, domain: str, epoch: int, seen_at: float)
 
 def write_parts(connection: Connection, parts: Mapping[int, bytes]) -> None:
     """Remember parts of the last snapshot, so that sessions can be opened after a restart without a controller."""
-    for slot, body in parts.items():
+    for number, body in parts.items():
+        slot = number + t.FIRST_SLOT
         if connection.execute(update(t.snapshots).where(t.snapshots.c.slot == slot).values(body=body)).rowcount == 0:
             connection.execute(insert(t.snapshots).values(slot=slot, body=body))
 

@@ -34,6 +34,7 @@ class Decided:
     `moves` is the cluster's count of what was adopted by then.
     """
 
+    cluster: Cluster
     status: ProcessClusterStatus
     document: Document
     moves: int
@@ -43,8 +44,9 @@ class Decided:
 
     @property
     def revokes(self) -> bool:
-        """Whether leave is taken back."""
-        return self.decision is not None and self.decision.revoked
+        """Whether leave is taken back, or what was earned is lost: that counts whether or not it can be written."""
+        is_lost = self.status.earned.rank < self.cluster.earned.rank
+        return is_lost or (self.decision is not None and self.decision.revoked)
 
 
 class Enactor:
@@ -59,6 +61,7 @@ class Enactor:
         self._metrics = metrics
         self._quarantine = quarantine
         self._writer: Writer[tuple[Sighting, Decided]] = Writer(self._write)
+        self._teller: Writer[tuple[Sighting, str]] = Writer(self._tell)
         self._told: dict[str, str] = {}
         self._said: dict[str, str] = {}
 
@@ -71,11 +74,13 @@ class Enactor:
         if decided.leave is not None:
             self._put_cautious(key, cluster, decided.leave)
         if (self._writer.is_busy(key) or self._writer.is_full) and not decided.revokes:
-            self._holdings.dirty.add(key)  # what is being written comes first
+            cluster.superseded |= cluster.pending is not None and decided.leave != cluster.pending
+            # What is being written comes first; what only waits for room is decided again when there is some.
+            (self._holdings.dirty if self._writer.is_busy(key) else self._holdings.waiting).add(key)
             return
         self._count(key, cluster, decided, answered)
-        if decided.revokes or decided.status.earned.rank < cluster.earned.rank:
-            self._holdings.hold(key, decided.status)  # it counts whether or not it can be written down now
+        if decided.revokes:
+            self._holdings.hold(key, decided.status)
             cluster.moves += 1
             decided = replace(decided, moves=cluster.moves)
         if not whole:
@@ -83,7 +88,14 @@ class Enactor:
             return
         if self._is_for_later(cluster, decided):
             cluster.wake = min(cluster.wake, time.time() + cluster.at + self._find_pace() - time.monotonic())
+        cluster.pending, cluster.superseded = decided.leave, False
         self._writer.put(key, (sighting, decided))
+
+    def call_waiting(self) -> None:
+        """Have as many decided again as there is room to write, of those that wait for nothing else."""
+        for _ in range(self._writer.room):
+            if self._holdings.waiting:
+                self._holdings.dirty.add(self._holdings.waiting.pop())
 
     def publish(self) -> None:
         """Let gateways know what changed; what is in quarantine has at most Copilot's leave."""
@@ -97,9 +109,14 @@ class Enactor:
         """Wait until everything is written, but no longer than that; the rest goes on beside what comes next."""
         await self._writer.settle(seconds)
 
+    async def settle_quarantines(self, seconds: float) -> None:
+        """The same of what is said of quarantines."""
+        await self._teller.settle(seconds)
+
     async def close(self) -> None:
         """Write nothing more."""
         await self._writer.close()
+        await self._teller.close()
 
     def _put_cautious(self, key: str, cluster: Cluster, leave: Leave) -> None:
         """Publish `leave` where it allows no more than what is published now; else that goes on."""
@@ -120,9 +137,10 @@ class Enactor:
     async def _write(self, key: str, given: tuple[Sighting, Decided]) -> None:
         """Write a status where it differs, then Jobs and model servers."""
         sighting, decided = given
-        cluster, item = self._holdings.clusters.get(key), sighting.clusters.get(key)
-        if cluster is None or item is None or not self._authority.may_act():
-            return  # gone, or another's to do
+        cluster, item = decided.cluster, sighting.clusters.get(key)
+        is_there = item is not None and item["metadata"].get("uid", "") == cluster.uid
+        if item is None or not is_there or not self._is_held(key, cluster) or not self._authority.may_act():
+            return  # gone, another of that name, or another controller's to do
         is_done = False
         with self._quarantine.boundary(key, Part.APPLY):
             try:
@@ -142,14 +160,22 @@ class Enactor:
 
     def _take_effect(self, key: str, cluster: Cluster, decided: Decided) -> None:
         """What is written down counts from now on, unless leave was taken back since it was decided."""
-        if cluster.moves != decided.moves or self._holdings.clusters.get(key) is not cluster:
+        if not self._is_held(key, cluster):
+            return
+        if cluster.moves != decided.moves:
             self._holdings.dirty.add(key)
             return
         if cluster.document.major != decided.document.major:
             self._holdings.dirty.add(key)  # one step follows the other
         self._holdings.hold(key, decided.status)
-        if decided.leave is not None:
+        if cluster.superseded:
+            self._holdings.dirty.add(key)  # what was published since stands until it is decided again
+        elif decided.leave is not None:
             self._holdings.put(key, decided.leave)
+        cluster.pending, cluster.superseded = None, False
+
+    def _is_held(self, key: str, cluster: Cluster) -> bool:
+        return self._holdings.clusters.get(key) is cluster
 
     def _count(self, key: str, cluster: Cluster, decided: Decided, answered: float) -> None:
         """Show what was decided, beside what was before."""
@@ -163,19 +189,27 @@ class Enactor:
         if status.stage is not cluster.stage:
             log.info("%s: %s → %s (%s)", key, cluster.stage, status.stage, _why(status))
 
-    async def tell_quarantines(self, sighting: Sighting) -> None:
-        """What is set apart, and what no more, on the objects themselves: where that fails, it is tried again."""
+    def tell_quarantines(self, sighting: Sighting) -> None:
+        """Have it said on the objects themselves what is set apart, and what no more; a sweep does not wait for it."""
         told = {key: fault.what for key, fault in self._quarantine.faults.items() if key in sighting.clusters}
         for key in told.keys() | self._told.keys():
-            what = told.get(key, "")
-            if self._told.get(key, "") == what or key not in sighting.clusters:
-                continue
-            try:
-                await self._world.tell_quarantine(sighting.clusters[key], what)
-                self._told[key] = what
-            except PilotageError as error:
-                self.warn(f"{key} told", f"{key}: that it is quarantined is not written down yet: {error}")
-        self._told = {key: what for key, what in self._told.items() if what and key in sighting.clusters}
+            if self._told.get(key, "") != told.get(key, "") and not self._teller.is_busy(key):
+                self._teller.put(key, (sighting, told.get(key, "")))
+
+    async def _tell(self, key: str, given: tuple[Sighting, str]) -> None:
+        """Where that fails, it is tried again by the next sweep."""
+        sighting, what = given
+        item = sighting.clusters.get(key)
+        if item is None or not self._authority.may_act():
+            self._told.pop(key, None)
+            return
+        try:
+            await self._world.tell_quarantine(item, what)
+            self._told[key] = what
+            if not what:
+                del self._told[key]
+        except PilotageError as error:
+            self.warn(f"{key} told", f"{key}: that it is quarantined is not written down yet: {error}")
 
     def warn(self, key: str, text: str) -> None:
         """Say it once, not once a second; nothing more of what is empty."""

@@ -15,6 +15,7 @@ from pilotage_core.screen import ScreenSchema
 from pilotage_core.snapshot import Parts
 from pilotage_core.stage import Stage
 from pilotage_core.wire import Leave
+from pilotage_operator.api.process_cluster import ProcessClusterSpec
 from pilotage_operator.api.reading import Lookup, Object
 from pilotage_operator.api.status import ProcessClusterStatus
 from pilotage_operator.decide.waking import without_counts
@@ -47,11 +48,13 @@ class Cluster:
     """One process cluster. `body` is its status as it counts now, `document` what that says; `written` what is written
     down of it, since `at` (monotonic seconds).
 
+    `pending` is the leave that is given once what is being written is; `superseded`: a later decision gave another one.
     `whole` holds the manifests of the last bundle that was whole, `fault` why there is none now. `published` is the
     stage of its leave. `moves` counts what was adopted before it was written. `wake` is when it has to be decided again
     (seconds since the epoch). `decided`: what is held may know more than what is written down.
     """
 
+    uid: str
     written: Document
     document: Document
     body: bytes = b""
@@ -65,14 +68,16 @@ class Cluster:
     fault: str = ""
     limits: Limits = ()
     published: Stage | None = None
+    pending: Leave | None = None
+    superseded: bool = False
     moves: int = 0
     wake: float = 0.0
     decided: bool = False
 
     @staticmethod
-    def of(status: ProcessClusterStatus, written: Object) -> "Cluster":
+    def of(uid: str, status: ProcessClusterStatus, written: Object) -> "Cluster":
         """A process cluster whose status counts as `status` and stands on the object as `written`."""
-        cluster = Cluster(Document.of(written), Document.of(written))
+        cluster = Cluster(uid, Document.of(written), Document.of(written))
         cluster.hold(status)
         return cluster
 
@@ -99,13 +104,24 @@ class Cluster:
         self.screens = bundle.screens
         self.limits = share_limits(find_limits(bundle.gate))
 
-    def rebuild(self, serving_image: str) -> Bundle:
-        """The last bundle that was whole."""
+    def rebuild(self, serving_image: str, now: Any) -> Bundle:
+        """The last bundle that was whole, held back as the spec that is there `now` says: that counts at once."""
         cluster, referred = msgspec.json.decode(self.whole)
         namespace, screens = cluster["metadata"]["namespace"], cluster["spec"]["screens"]["configMap"]
         objects = {(kind, namespace, name): {"spec": spec} for kind, name, spec in referred}
         objects["ConfigMap", namespace, screens] = {}
-        return replace(build_bundle(cluster, objects, serving_image), screens=self.screens)
+        bundle = build_bundle(cluster, objects, serving_image)
+        return replace(bundle, screens=self.screens, cluster=_hold_back(bundle.cluster, now))
+
+
+def _hold_back(spec: ProcessClusterSpec, now: Any) -> ProcessClusterSpec:
+    said = now if isinstance(now, dict) else {}
+    stages = [spec.max_stage, *(stage for stage in Stage if stage.value == said.get("maxStage"))]
+    update = {
+        "suspend": spec.suspend or said.get("suspend") is True,
+        "max_stage": min(stages, key=lambda stage: stage.rank),
+    }
+    return spec.model_copy(update=update)
 
 
 @lru_cache(maxsize=1024)
@@ -117,19 +133,21 @@ def share_limits(limits: Limits) -> Limits:
 class Holdings:
     """All of them, by key, with the leaves that are published of them.
 
-    `dirty` are those to be decided in the next sweep. `strays` were never read, and have a leave that only watches.
+    `dirty` are those to be decided in the next sweep; `waiting` those that were, and wait for room to be written.
+    `strays` were never read, and have a leave that only watches.
     """
 
     def __init__(self, labels: LabelFollower) -> None:
         self.clusters: dict[str, Cluster] = {}
         self.strays: set[str] = set()
         self.dirty: set[str] = set()
+        self.waiting: set[str] = set()
         self.parts = Parts()
         self.labels = labels
 
-    def begin(self, key: str, status: ProcessClusterStatus, written: Object) -> Cluster:
+    def begin(self, key: str, uid: str, status: ProcessClusterStatus, written: Object) -> Cluster:
         """Hold a process cluster whose status counts as `status`, and stands on the object as `written`."""
-        cluster = self.clusters[key] = Cluster.of(status, written)
+        cluster = self.clusters[key] = Cluster.of(uid, status, written)
         self.labels.follow(key, status)
         self.strays.discard(key)
         return cluster
@@ -154,5 +172,6 @@ class Holdings:
         self.clusters.pop(key, None)
         self.strays.discard(key)
         self.dirty.discard(key)
+        self.waiting.discard(key)
         self.parts.drop(key)
         self.labels.forget(key)

@@ -67,7 +67,7 @@ class Authority:
         self.leads = False
         self._began = clock()
         self._rises_at = clock() + ttl_seconds
-        self._fresh_at = float("-inf")
+        self._fresh_at = self._sighted_at = float("-inf")
         self._changed = asyncio.Event()
         self._raising = asyncio.Lock()
         self._raised_at = float("-inf")
@@ -85,7 +85,7 @@ class Authority:
 
     def is_at_work(self) -> bool:
         """Whether this term has seen a whole world lately: one that has not should be another's."""
-        return self._clock() - max(self._began, self._fresh_at) < BLIND_SECONDS
+        return self._clock() - max(self._began, self._sighted_at) < BLIND_SECONDS
 
     def may_act(self) -> bool:
         """Whether this process leads at this moment."""
@@ -110,6 +110,10 @@ class Authority:
         self.digests, self._bodies, self.digest = tuple(parts.digests), tuple(parts.bodies), digest
         self._changed.set()
         self._changed = asyncio.Event()
+
+    def note_sight(self) -> None:
+        """The world was seen, whatever becomes of it: this term is at work."""
+        self._sighted_at = self._clock()
 
     def confirm(self, seen_at: float) -> None:
         """Everything the snapshot rests on was seen again by a sweep that began at `seen_at` (boot seconds)."""

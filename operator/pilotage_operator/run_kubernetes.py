@@ -33,6 +33,7 @@ from pilotage_operator.sweep import Sweeper, build_pace, sweep_for_ever
 log = logging.getLogger(__name__)
 NAMESPACE = "pilotage-system"
 GATEWAY = "http://pilotage-gateway.pilotage-system.svc.cluster.local:8080"
+STAND_BY_SECONDS = 15.0
 START = secrets.token_hex(4)
 PROMETHEUS = "http://prometheus.monitoring.svc.cluster.local:9090"
 
@@ -79,7 +80,7 @@ async def _run(options: argparse.Namespace, namespace: str) -> None:
         log.info("%s, key of domain %s", name_replica(), authority.domain)
         try:
             leading = lead_for_ever(lease, leader.lead, is_synced, authority.is_at_work)
-            await run_until_stopped(*(watch.run() for watch in world.fleet.watches), leading)
+            await run_until_stopped(*(watch.run() for watch in world.fleet.watches), leading, leader.stand_by())
         finally:
             await runner.cleanup()
 
@@ -122,6 +123,13 @@ class Leader:
             self._authority.end_term()
             self._metrics.end_term()
             self._sweeper = None
+
+    async def stand_by(self) -> None:
+        """While another one leads, let nothing pile up of what watches tell. For ever."""
+        while True:
+            await asyncio.sleep(STAND_BY_SECONDS)
+            if self._sweeper is None:
+                self._world.fleet.spread()
 
     def list_paces(self) -> list[Pace]:
         """Process clusters: as decided last, or, of a standby, as written down."""

@@ -40,6 +40,8 @@ from pilotage_operator.quarantine import Part, Quarantine
 log = logging.getLogger(__name__)
 SLICE = 64
 """Process clusters that are decided before gateways that ask are answered again."""
+MOST_A_SWEEP = 2000
+"""What is about all is spread over sweeps from here on: a sweep that outlasts a permit costs the fleet its leave."""
 BUNDLES_KEPT = 128
 """From when manifests are read until they are decided; more are read once more, which costs less than holding them."""
 BETWEEN_SECONDS, WRITE_SECONDS = 0.02, 1.0
@@ -62,6 +64,7 @@ class Sweeper:
         self._holdings = Holdings(labels)
         self._enactor = Enactor(self._holdings, world, authority, metrics, self._quarantine)
         self._bundles: dict[str, Bundle] = {}
+        self._later: set[str] = set()
         self._flags: tuple[object, ...] = ()
         self._sighting: Sighting | None = None
 
@@ -71,6 +74,7 @@ class Sweeper:
         whole = await self._look()
         if self._sighting is None:
             return
+        is_first = not self._authority.digest
         sighting = self._sighting
         await self._find_due(sighting)
         windows = merge_limits(cluster.limits for cluster in self._holdings.clusters.values())
@@ -81,18 +85,18 @@ class Sweeper:
         for part in self._take_due():
             await self._enactor.settle(BETWEEN_SECONDS)  # gateways that ask are answered in between, too
             found = dict(zip(part, await asyncio.gather(*(self._observe(key, sighting) for key in part)), strict=True))
-            revokes = False
             for key, seen in found.items():
                 if seen is not None:
                     with self._quarantine.boundary(key, Part.DECIDE):
-                        revokes |= self._decide_and_enact(key, seen, sighting, figures, asked, whole, answered)
-            if revokes:
+                        self._decide_and_enact(key, seen, sighting, figures, asked, whole, answered)
+            if not is_first:  # a part of a fleet is nothing to publish
                 self._enactor.publish()
         self._enactor.publish()
         await self._enactor.settle(WRITE_SECONDS)
         self._enactor.publish()
         if whole:
-            await self._enactor.tell_quarantines(sighting)
+            self._enactor.tell_quarantines(sighting)
+            await self._enactor.settle_quarantines(BETWEEN_SECONDS)
             self._authority.confirm(began)
             self._metrics.last_sweep.set(time.time())
         self._metrics.sweep_seconds.observe(time.perf_counter() - clock)
@@ -122,15 +126,19 @@ class Sweeper:
             self._metrics.failures.labels("observe").inc()
             return False
         self._sighting = sighting
+        self._authority.note_sight()
         self._enactor.warn("", "")
         known = self._holdings.clusters.keys() | self._holdings.strays
         changed = known | sighting.clusters.keys() if sighting.changed is None else sighting.changed
         gone = {key for key in changed if key not in sighting.clusters}
         self._holdings.dirty |= changed - gone
         for key in gone & known:
-            self._holdings.forget(key)
-            self._enactor.forget(key)
+            self._forget(key)
         return True
+
+    def _forget(self, key: str) -> None:
+        self._holdings.forget(key)
+        self._enactor.forget(key)
 
     async def _find_due(self, sighting: Sighting) -> None:
         """Add what time may have changed, and what failed. Manifests are read, to know which figures to ask for."""
@@ -155,12 +163,16 @@ class Sweeper:
         skewed = abs(figures.clock_skew_seconds) > LARGEST_CLOCK_SKEW_SECONDS
         flags = (sighting.admission, self._authority.has_waited(), skewed, bool(figures.fault), bool(figures.faults))
         clusters = self._holdings.clusters.keys()
-        is_about_all = figures.changed is None or flags != self._flags
-        self._holdings.dirty |= clusters if is_about_all else ((figures.changed or set()) | heard) & clusters
+        self._holdings.dirty |= ((figures.changed or set()) | heard) & clusters
+        if figures.changed is None or flags != self._flags:
+            self._later |= clusters - self._holdings.dirty
         self._flags = flags
+        while self._later and len(self._holdings.dirty) < MOST_A_SWEEP:
+            self._holdings.dirty.add(self._later.pop())
 
     def _take_due(self) -> Iterable[list[str]]:
         """What is dirty, what may lose most first, a slice at a time; dirty no more, until it is found to be again."""
+        self._enactor.call_waiting()
         due = [key for key in self._holdings.dirty if not self._is_paused(key)]
         self._holdings.dirty.difference_update(due)
         clusters = self._holdings.clusters
@@ -190,8 +202,12 @@ class Sweeper:
         cluster = sighting.clusters[key]
         given = cluster.get("status") or {}
         held = self._holdings.clusters.get(key)
+        uid = cluster["metadata"].get("uid", "")
+        if held is not None and held.uid != uid:
+            self._forget(key)  # another one of that name: nothing of the first is its own
+            held = None
         if held is None or (not held.decided and key in self._quarantine.faults):
-            held = self._holdings.begin(key, read_status(given), given)
+            held = self._holdings.begin(key, uid, read_status(given), given)
         self._adopt_rollback(key, held, given)
         try:
             bundle = build_bundle(cluster, sighting.objects, self._world.serving_image)
@@ -202,7 +218,7 @@ class Sweeper:
             self._enactor.warn(key, str(error))
             held.fault = str(error)
         if held.whole:
-            return held.rebuild(self._world.serving_image)
+            return held.rebuild(self._world.serving_image, cluster.get("spec"))
         self._holdings.put(key, build_watching_leave(cluster))
         return None
 
@@ -228,17 +244,15 @@ class Sweeper:
         asked: frozenset[object],
         whole: bool,
         answered: float,
-    ) -> bool:
-        """Whether leave is taken back by it."""
+    ) -> None:
         cluster = self._holdings.clusters[key]
         if not asked.issuperset(window for window, _ in cluster.limits):
             self._holdings.dirty.add(key)  # its gate changed since figures were asked for
-            return False
+            return
         bundle, workloads = seen
         decided = self._decide(key, cluster, bundle, workloads, sighting, figures)
         cluster.decided = True
         self._enactor.enact(key, decided, sighting, whole=whole, answered=answered)
-        return decided.revokes
 
     def _decide(
         self,
@@ -253,7 +267,7 @@ class Sweeper:
         if bundle is None:
             status = decide_faulty(before, cluster.fault, now)
             cluster.wake = float("inf")
-            return Decided(status, Document.of(status.to_json()), cluster.moves)
+            return Decided(cluster, status, Document.of(status.to_json()), cluster.moves)
         monitor = self._labels.read(key)
         facts = Facts(
             counts=(figures.counts or {}).get(key),
@@ -277,7 +291,7 @@ class Sweeper:
         cluster.wake = find_wake(bundle, status, workloads.endpoints, now)
         longest = int(float(bundle.gate.permit.ttl_seconds) * 1000)
         leave = msgspec.structs.replace(decision.leave, longest_ms=longest)
-        return Decided(status, Document.of(status.to_json()), cluster.moves, bundle, decision, leave)
+        return Decided(cluster, status, Document.of(status.to_json()), cluster.moves, bundle, decision, leave)
 
 
 def build_pace(key: str, status: ProcessClusterStatus) -> Pace:

@@ -31,9 +31,14 @@ class Writer(Generic[T]):
         return key in self._tasks
 
     @property
+    def room(self) -> int:
+        """How much more may be put before it had better wait elsewhere: what is put takes memory."""
+        return max(0, MOST - len(self._tasks))
+
+    @property
     def is_full(self) -> bool:
-        """Whether so much waits that more had better wait elsewhere: what is put takes memory."""
-        return len(self._tasks) >= MOST
+        """Whether there is no room."""
+        return self.room == 0
 
     async def settle(self, seconds: float) -> None:
         """Wait until everything is written, but no longer than that; the rest goes on."""

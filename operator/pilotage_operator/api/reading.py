@@ -26,7 +26,10 @@ def read_spec(kind: type[M], given: Any, where: str) -> tuple[M, tuple[str, ...]
 
     Raises InvalidInputError naming the field, also for an unknown field that may be a restriction.
     """
-    known, unknown = _split(kind, given, "spec")
+    try:
+        return kind.model_validate(given), ()  # nearly always: models refuse what they do not know
+    except ValidationError:
+        known, unknown = _split(kind, given, "spec")
     for path in unknown:
         if path.split(".")[1].partition("[")[0] in RESTRICTING:
             raise InvalidInputError(

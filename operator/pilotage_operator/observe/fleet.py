@@ -109,6 +109,7 @@ class Fleet:
         self._versions = Store("ConfigMap")
         self._screens: dict[Key, tuple[str, Object]] = {}
         self._refs: dict[Key, tuple[str, str, str]] = {}
+        self._named: dict[Key, set[Key]] = {}
         self._ended: dict[Key, tuple[str, JobFact]] = {}
         self._without_pod: dict[Key, tuple[float, JobFact | None]] = {}
         self.watches = [RawWatch(api, f"{CUSTOM}/{KINDS[kind]}", store) for kind, store in self.stores.items()]
@@ -123,7 +124,7 @@ class Fleet:
 
     def begin_again(self) -> None:
         """List everything once more; forget what was read of Jobs."""
-        for known in (self._ended, self._without_pod, self._screens):
+        for known in (self._ended, self._without_pod):
             known.clear()
         for watch in self.watches:
             watch.begin_again()
@@ -136,7 +137,7 @@ class Fleet:
             raise UnavailableError("not everything has been listed yet", where="watches") from error
         if not self.is_synced:
             raise UnavailableError("a watch has told nothing for too long", where="watches")
-        self._spread()
+        self.spread()
         await self._read_screens()
 
     def take_changed(self) -> set[str]:
@@ -152,24 +153,35 @@ class Fleet:
         if owner:
             self.changed.add(owner)
 
-    def _spread(self) -> None:
+    def spread(self) -> None:
         """From what changed to the process clusters that it touches."""
         clusters = self.stores["ProcessCluster"]
         for key in clusters.changed:
             self.changed.add("/".join(key))
-            self._refs.pop(key, None)
-            if key in clusters.items:
-                self._refs[key] = self._read_refs(key)
-        others = (self.stores["PolicyCritic"], self.stores["AutomationGate"], self._versions)
+            self._note_refs(key)
+        for name in self._versions.changed & self._named.keys():
+            self.changed.update("/".join(key) for key in self._named[name])
+        others = (self.stores["PolicyCritic"], self.stores["AutomationGate"])
         if any(store.changed for store in others):
             for key, refs in self._refs.items():
-                if any((key[0], name) in store.changed for name, store in zip(refs, others, strict=True)):
+                if any((key[0], name) in store.changed for name, store in zip(refs, others, strict=False)):
                     self.changed.add("/".join(key))
         for key in self.jobs.changed - self.jobs.items.keys():
             self._ended.pop(key, None)
             self._without_pod.pop(key, None)
-        for store in (clusters, *others, self.jobs, self.services):
+        for store in (clusters, *others, self._versions, self.jobs, self.services):
             store.changed.clear()
+
+    def _note_refs(self, key: Key) -> None:
+        before = self._refs.pop(key, None)
+        if before is not None:
+            named = self._named[key[0], before[2]]
+            named.discard(key)
+            if not named:
+                del self._named[key[0], before[2]]
+        if key in self.stores["ProcessCluster"].items:
+            refs = self._refs[key] = self._read_refs(key)
+            self._named.setdefault((key[0], refs[2]), set()).add(key)
 
     def _read_refs(self, key: Key) -> tuple[str, str, str]:
         spec = (self.stores["ProcessCluster"].get(key) or {}).get("spec")
@@ -188,13 +200,12 @@ class Fleet:
         faults = await gather((name, self._read_config_map(name)) for name in stale)
         if not stale and not self.faults:
             return
-        used = {(key[0], refs[2]) for key, refs in self._refs.items()}
-        for name in self._screens.keys() - used:
+        for name in self._screens.keys() - self._named.keys():
             del self._screens[name]
         self.faults = {
-            "/".join(key): f"its screens cannot be read: {faults[key[0], refs[2]]}"
-            for key, refs in self._refs.items()
-            if (key[0], refs[2]) in faults
+            "/".join(key): f"its screens cannot be read: {fault}"
+            for name, fault in faults.items()
+            for key in self._named.get(name, ())
         }
 
     def _version_of(self, name: Key) -> str:

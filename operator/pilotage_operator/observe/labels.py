@@ -26,10 +26,10 @@ TIMEOUT = aiohttp.ClientTimeout(total=3.0)
 PAGE = 2000
 PAGES_A_LOOK = 10
 AT_ONCE = 16
-LISTEN_SECONDS, CATCH_UP_SECONDS = 0.5, 2.0
-"""What listening may take of a sweep, for which revocations wait; and what catching up may take of a look."""
+LISTEN_SECONDS = 0.5
+"""What listening may take of a sweep: revocations wait for it."""
 DEAF_SECONDS = 10.0
-"""One look may fail; after so long nothing is known of the labels that came in between."""
+"""One look may fail; after so long without an answer nothing is known of the labels that came in between."""
 FAULTS = (aiohttp.ClientError, TimeoutError, msgspec.MsgspecError)
 DECODE_PAGE = msgspec.json.Decoder(LabelPage).decode
 
@@ -44,9 +44,11 @@ class LabelFollower:
         self._tracks: dict[str, Track] = {}
         self._behind: set[str] = set()
         self._position: int | None = None
-        self._heard_at = float("-inf")
+        self._silent_since: float | None = float("-inf")
         self._fault, self._is_deaf = "", True
-        self._listening: asyncio.Task[set[str]] | None = None
+        self._changed: set[str] = set()
+        self._listening: asyncio.Task[None] | None = None
+        self._catching_up: asyncio.Task[None] | None = None
 
     def follow(self, key: str, status: ProcessClusterStatus) -> None:
         """Follow the pair of `status` from where its Calibration began, by the certificates that it has in force."""
@@ -72,6 +74,8 @@ class LabelFollower:
             return MonitorFact()
         if key in self._behind or self._is_deaf:
             return None
+        if self._position is not None and track.start > self._position:
+            return None  # the records that it began in are gone
         if self._position is not None:
             track.cursor = max(track.cursor, self._position)
         return track.read()
@@ -79,40 +83,45 @@ class LabelFollower:
     async def listen(self) -> set[str]:
         """Take in what came since the last look. Gives the keys of which something else is known now.
 
-        A gateway that takes long is not waited for: what it says then is told by the next call.
+        A gateway that takes long is not waited for: what it says then is told by a later call.
         """
-        if self._listening is None:
+        if self._listening is None or self._listening.done():
+            if self._silent_since is None:
+                self._silent_since = self._clock()
             self._listening = asyncio.create_task(self._listen())
-        await asyncio.wait([self._listening], timeout=LISTEN_SECONDS)
-        if not self._listening.done():
-            return self._find_turned()
-        listened, self._listening = self._listening, None
-        return listened.result() | self._find_turned()
+        if self._behind and (self._catching_up is None or self._catching_up.done()):
+            self._catching_up = asyncio.create_task(self._catch_up())
+        await asyncio.wait(self._tasks(), timeout=LISTEN_SECONDS)
+        changed, self._changed = self._changed, set()
+        return changed | self._find_turned()
 
     async def close(self) -> None:
         """Listen no more."""
-        if self._listening is not None:
-            self._listening.cancel()
-            await asyncio.gather(self._listening, return_exceptions=True)
+        for task in self._tasks():
+            task.cancel()
+        await asyncio.gather(*self._tasks(), return_exceptions=True)
+
+    def _tasks(self) -> list[asyncio.Task[None]]:
+        return [task for task in (self._listening, self._catching_up) if task is not None]
 
     def _find_turned(self) -> set[str]:
         """All keys, where from now on nothing is known of any, or something is again."""
-        was_deaf, self._is_deaf = self._is_deaf, self._clock() - self._heard_at > DEAF_SECONDS
+        since = self._silent_since
+        was_deaf, self._is_deaf = self._is_deaf, since is not None and self._clock() - since > DEAF_SECONDS
         return set(self._tracks) if was_deaf != self._is_deaf else set()
 
-    async def _listen(self) -> set[str]:
+    async def _listen(self) -> None:
         try:
-            changed = await self._listen_to_all()
-            self._heard_at, self._fault = self._clock(), ""
+            await self._read_stream()
+            self._silent_since, self._fault = None, ""
         except FAULTS as error:
             self._warn(error)
-            return set()
-        return changed | await self._catch_up()
 
-    async def _listen_to_all(self) -> set[str]:
-        changed: set[str] = set()
+    async def _read_stream(self) -> None:
+        """Fold page by page into the tracks."""
         if self._position is None:
             self._position = (await self._read_page(after=0, limit=1)).newest
+            self._behind = {key for key in self._behind if self._tracks[key].start != self._position}
         for _ in range(PAGES_A_LOOK):
             page = await self._read_page(after=self._position)
             for number, label in zip(page.numbers, page.labels, strict=True):
@@ -120,41 +129,36 @@ class LabelFollower:
                 track = self._tracks.get(key)
                 if track is not None and track.pair == label.pair and key not in self._behind:
                     _take(track, number, label)
-                    changed.add(key)
+                    self._changed.add(key)
             self._position = max(self._position, page.next)
+            if page.newest < self._position:
+                log.error("labels end at %d, %d were read: other records are there", page.newest, self._position)
+                self._position = page.newest
+                self._changed.update(self._tracks)
             if len(page.labels) < PAGE:
                 break
-        return changed
 
-    async def _catch_up(self) -> set[str]:
-        """Read what monitors are behind the stream, a few at once: one gateway that hangs is waited for once."""
-        slots, done = asyncio.Semaphore(AT_ONCE), set()
+    async def _catch_up(self) -> None:
+        """Read what monitors are behind the stream, a few at once: one that takes long holds up no other."""
+        slots = asyncio.Semaphore(AT_ONCE)
 
         async def catch_up(key: str, track: Track) -> None:
             async with slots:
                 try:
-                    for _ in range(PAGES_A_LOOK):
+                    while self._tracks.get(key) is track:
                         page = await self._read_page(
                             process_cluster=key, pair=track.pair, after=track.cursor, limit=PAGE
                         )
                         for number, label in zip(page.numbers, page.labels, strict=True):
                             _take(track, number, label)
-                        if len(page.labels) < PAGE:
-                            done.add(key)
-                            break
+                        if len(page.labels) < PAGE and self._tracks.get(key) is track:
+                            self._behind.discard(key)
+                            self._changed.add(key)
+                            return
                 except FAULTS as error:
                     self._warn(error)
 
-        asking = [asyncio.create_task(catch_up(key, self._tracks[key])) for key in self._behind]
-        try:
-            if asking:
-                await asyncio.wait(asking, timeout=CATCH_UP_SECONDS)
-        finally:  # late, or the term is over: none reads on
-            for task in asking:
-                task.cancel()
-            await asyncio.gather(*asking, return_exceptions=True)
-        self._behind -= done
-        return done
+        await asyncio.gather(*(catch_up(key, self._tracks[key]) for key in list(self._behind)))
 
     def _warn(self, error: Exception) -> None:
         fault = f"{type(error).__name__} {error}"

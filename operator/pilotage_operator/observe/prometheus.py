@@ -265,6 +265,10 @@ def _is_same(one: Reading | None, other: Reading | None) -> bool:
     return values and one.samples == other.samples and one.fault == other.fault
 
 
+def _is_out(reading: Reading, bounds: Bounds) -> bool:
+    return not reading.fault and (reading.value >= bounds.upper or reading.value <= bounds.lower)
+
+
 def _find_faulty(before: Figures, faults: Mapping[Window, str]) -> frozenset[str]:
     """The process clusters that had a reading of a window that cannot be read any more."""
     lost = (before.readings.get(window, {}) for window in faults)
@@ -283,7 +287,7 @@ class Prometheus:
         self._scrapes: set[float] = set()
         self._last = Figures(fault="not asked yet")
         self._looked_at = float("-inf")
-        self._cost_seconds = 0.0
+        self._cost_seconds = self._spent = 0.0
 
     async def observe_figures(self, windows: Mapping[Window, Bounds]) -> Figures:
         """Counts, and each of `windows`, for all process clusters; between two looks what is out of bounds alone."""
@@ -298,15 +302,16 @@ class Prometheus:
 
     async def _look_at_all(self, windows: Mapping[Window, Bounds]) -> Figures:
         began, before = time.monotonic(), self._last
+        self._spent = 0.0
         try:
             counts = await self._query(build_counts_query())
             scrape_seconds = await self._find_scrape_seconds()
         except PrometheusFault as fault:
             return Figures(fault=f"Prometheus: {fault}", changed=frozenset())
+        skew = time.time() - counts.at if counts.at else 0.0
         used = time.thread_time()
         found = read_counts(read_samples(counts)) if counts.samples else None
-        skew = time.time() - counts.at if counts.at else 0.0
-        cost = time.thread_time() - used
+        self._spent += time.thread_time() - used
         readings: dict[Window, dict[Series, Reading]] = {}
         faults: dict[Window, str] = {}
         for window in sorted(windows):
@@ -316,27 +321,26 @@ class Prometheus:
                 readings[window] = read_guardrail(
                     vector, scrape_seconds=scrape_seconds, window_seconds=float(window[1])
                 )
-                cost += time.thread_time() - used
+                self._spent += time.thread_time() - used
             except PrometheusFault as fault:
                 faults[window] = f"Prometheus: {fault}"
-        self._cost_seconds, self._looked_at = cost, began
+        used = time.thread_time()
         changed = None if before.fault else find_changed(before, found, readings) | _find_faulty(before, faults)
+        self._cost_seconds, self._looked_at = self._spent + time.thread_time() - used, began
         return Figures(found, readings, "", skew, faults, changed)
 
     async def _look_out(self, windows: Mapping[Window, Bounds]) -> Figures:
         """What was known last, with what is out of bounds as it is now."""
         before, changed = self._last, set()
-        readings = dict(before.readings)
+        readings, faults = dict(before.readings), dict(before.faults)
         for window, bounds in sorted(windows.items()):
+            if window in faults:
+                continue  # until everything is looked at again
             try:
                 vector = await self._query(build_bounds_query(*window, bounds))
                 known = before.readings.get(window, {})
-                keys = {
-                    point.metric.process_cluster
-                    for point in vector.samples
-                    if (at := known.get((point.metric.process_cluster, point.metric.pair))) is None
-                    or at.value != point.number
-                }
+                keys = {point.metric.process_cluster for point in vector.samples}
+                keys |= {series[0] for series, reading in known.items() if _is_out(reading, bounds)}
                 if len(keys) > SUSPECTS:
                     return await self._look_at_all(windows)
                 if keys:
@@ -346,10 +350,14 @@ class Prometheus:
                         window_seconds=float(window[1]),
                     )
                     readings[window] = known | found
-                    changed |= keys
+                    changed |= {s[0] for s, reading in found.items() if not _is_same(known.get(s), reading)}
             except PrometheusFault as fault:
-                return Figures(fault=f"Prometheus: {fault}", changed=frozenset())
-        return replace(before, readings=readings, changed=frozenset(changed))
+                faults[window] = f"Prometheus: {fault}"
+                readings.pop(window, None)
+                changed |= {series[0] for series in before.readings.get(window, {})}
+        if len(faults) == len(windows) > 0:
+            return Figures(fault=next(iter(faults.values())), changed=frozenset())
+        return replace(before, readings=readings, faults=faults, changed=frozenset(changed))
 
     async def _ask_for(self, window: Window, keys: Iterable[str] = ()) -> Vector:
         vector = await self._query(build_guardrail_query(*window, keys))
@@ -378,7 +386,10 @@ class Prometheus:
         self._scrapes = set(sorted(self._scrapes | found)[-SCRAPES_KEPT:])
 
     async def _query(self, query: str) -> Vector:
-        return read_vector(await self._ask(query))
+        body, used = await self._ask(query), time.thread_time()
+        vector = read_vector(body)
+        self._spent += time.thread_time() - used
+        return vector
 
     async def _ask(self, query: str) -> bytes:
         try:

@@ -12,8 +12,8 @@ from collections.abc import Callable
 
 import msgspec
 
-from pilotage_core.errors import PilotageError
-from pilotage_operator.kubernetes_api import GoneError, KubernetesApi, Object
+from pilotage_core.errors import PilotageError, UnavailableError
+from pilotage_operator.kubernetes_api import GONE, GoneError, KubernetesApi, Object
 
 log = logging.getLogger(__name__)
 RETRY_SECONDS = 1.0
@@ -76,6 +76,12 @@ class Page(msgspec.Struct):
     items: list[Item] | None = None
 
 
+class Failure(msgspec.Struct):
+    """What the object of an ERROR is."""
+
+    code: int = 0
+
+
 class WatchEvent(msgspec.Struct):
     """One line of a watch."""
 
@@ -126,6 +132,8 @@ class Store:
         body = msgspec.json.encode(item)
         if self.items.get(item.key) == body:
             return
+        if self._owner_label and item.key in self.items:
+            self._disown(item.key, self.owner_of(item.key))
         self.items[item.key] = body
         self.changed.add(item.key)
         owner = item.metadata.labels.get(self._owner_label)
@@ -137,12 +145,15 @@ class Store:
         owner = self.owner_of(key)
         if self.items.pop(key, None) is not None:
             self.changed.add(key)
+        self._disown(key, owner)
+        return owner
+
+    def _disown(self, key: Key, owner: str) -> None:
         of = self._owned.get((key[0], owner.partition("/")[2]))
         if of is not None:
             of.discard(key[1])
             if not of:
                 del self._owned[key[0], owner.partition("/")[2]]
-        return owner
 
 
 def _keep_suspension(spec: msgspec.Raw | msgspec.UnsetType) -> msgspec.Raw | msgspec.UnsetType:
@@ -206,7 +217,8 @@ class RawWatch:
             try:
                 self._following.result()
             except GoneError:
-                self._version = ""  # too old for the server: it is listed again
+                self._version = ""  # too old for the server: it is listed again, in a moment
+                await asyncio.sleep(RETRY_SECONDS)
             except (PilotageError, msgspec.MsgspecError) as error:
                 log.warning("watch of %s goes on in a moment: %s", self._path, error)
                 await asyncio.sleep(RETRY_SECONDS)
@@ -216,19 +228,25 @@ class RawWatch:
             self._version = await self._list()
             self._heard_at = time.monotonic()
             self._listed.set()
+        began = time.monotonic()
         async for line in self._api.watch(self._path, self._version, self._selector, as_metadata=self._as_metadata):
             self._take(DECODE_EVENT(line))
             self._heard_at = time.monotonic()
+        if time.monotonic() - began < RETRY_SECONDS:
+            raise UnavailableError("it ended as soon as it had begun", where=self._path)
         self._heard_at = time.monotonic()
 
     def _take(self, event: WatchEvent) -> None:
         if event.type == "ERROR":
-            raise GoneError("the watch's version is too old", where=self._path)
+            what = bytes(event.object)[:200].decode(errors="replace")
+            is_gone = msgspec.json.decode(event.object, type=Failure).code == GONE
+            raise (GoneError if is_gone else UnavailableError)(what, where=self._path)
         item = DECODE_ITEM(event.object)
         self._version = item.metadata.resource_version
         if event.type == "DELETED":
             self._on_owner(self.store.drop(item.key))
         elif event.type != "BOOKMARK":
+            self._on_owner(self.store.owner_of(item.key))  # whose it was, should it be another's now
             self.store.put(item)
             self._on_owner(self.store.owner_of(item.key))
 

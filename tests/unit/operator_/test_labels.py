@@ -215,7 +215,7 @@ async def test_one_look_may_fail_and_after_ten_seconds_nothing_is_known_of_any(g
     gateway["status"], now[0] = 500, 9.0
     assert await follower.listen() == set()
     assert follower.read("star/one") is not None
-    now[0] = 11.0
+    now[0] = 20.0
     assert await follower.listen() == {"star/one"}
     assert follower.read("star/one") is None
     gateway["status"] = 200
@@ -236,3 +236,53 @@ async def test_a_gateway_that_hangs_costs_a_sweep_half_a_second_and_what_is_not_
     assert time.monotonic() - began < 2.0
     assert hangs == "" or follower.read("star/7") is None
     await follower.close()
+
+
+async def test_what_was_read_before_a_page_failed_is_told(gateway):
+    follower = gateway["follower"]
+    await look(follower, status())
+    real, pages = follower._read_page, iter([True, False])
+
+    async def read_page(**query):
+        if not next(pages, True):
+            raise TimeoutError
+        return await real(**query)
+
+    gateway["labels"] = [label(True)] * 2500
+    follower._read_page = read_page
+    assert await follower.listen() == {"star/one"}
+    assert follower.read("star/one").labels == 2000
+
+
+async def test_catching_up_with_what_is_not_followed_any_more_makes_nothing_of_what_is(gateway):
+    follower, waits = gateway["follower"], asyncio.Event()
+    await follower.listen()
+    gateway["labels"] = [label(False)] * 20
+    real = follower._read_page
+
+    async def read_page(**query):
+        page = await real(**query)
+        if "process_cluster" in query:
+            await waits.wait()
+        return page
+
+    await follower.listen()
+    follower._read_page = read_page
+    follower.follow("star/one", status(cursor=0))
+    listening = asyncio.create_task(follower.listen())
+    await asyncio.sleep(0.1)
+    follower.follow("star/one", status(cursor=5))
+    waits.set()
+    await listening
+    while follower.read("star/one") is None:
+        await follower.listen()
+    assert follower.read("star/one").labels == 15
+
+
+async def test_where_other_records_are_there_nothing_is_known_rather_than_calm(gateway):
+    follower = gateway["follower"]
+    gateway["labels"] = [label(True)] * 50
+    assert (await look(follower, status(cursor=40))).labels == 10
+    gateway["labels"] = [label(False)] * 5
+    assert await follower.listen() == {"star/one"}
+    assert follower.read("star/one") is None

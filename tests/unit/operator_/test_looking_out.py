@@ -23,12 +23,12 @@ class Fake:
         self.values = dict.fromkeys(KEYS, 0.01)
         self.sessions = dict.fromkeys(KEYS, 5)
         self.asked: list[str] = []
-        self.gone = False
+        self.gone, self.samples, self.refuses = False, 40, "nothing"
 
     async def query(self, request: web.Request) -> web.Response:
         query = (await request.post())["query"]
         self.asked.append(query)
-        if self.gone:
+        if self.gone or self.refuses in query:
             return web.Response(status=503)
         kind = "matrix" if query.endswith("[10m]") else "vector"
         return web.Response(
@@ -48,7 +48,13 @@ class Fake:
                 if value >= BOUNDS.upper:
                     yield {"metric": labels, "value": [now, str(value)]}
             elif "process_cluster=~" not in query or key in query:
-                for part, said in {"value": value, "samples": 40, "at": now - 1, "resets": 0, "up": 1}.items():
+                for part, said in {
+                    "value": value,
+                    "samples": self.samples,
+                    "at": now - 1,
+                    "resets": 0,
+                    "up": 1,
+                }.items():
                     yield {"metric": labels | {"part": part}, "value": [now, str(said)]}
 
 
@@ -89,8 +95,27 @@ async def test_a_breach_is_seen_at_once_and_asked_for_by_name_while_it_moves(see
     assert found.readings[WINDOW][KEYS[8], "r1"].value == 0.01
     assert fake.asked[-1] == build_guardrail_query(*WINDOW, [KEYS[7]])
     assert (await look(source)).changed == frozenset(), "known already"
-    fake.values[KEYS[7]] = 0.6
-    assert (await look(source)).changed == {KEYS[7]}
+    fake.samples = 4000
+    assert (await look(source)).changed == {KEYS[7]}, "the same rate, of more"
+    fake.values[KEYS[7]] = 0.01
+    found = await look(source)
+    assert found.changed == {KEYS[7]}, "it has recovered"
+    assert found.readings[WINDOW][KEYS[7], "r1"].value == 0.01
+
+
+async def test_a_window_that_cannot_be_read_costs_no_other_its_readings(seen):
+    fake, source = seen
+    wide = (WINDOW[0], 86_400)
+    wanted = {WINDOW: BOUNDS, wide: BOUNDS}
+    fake.refuses = "[86400s]"
+    found = await source.observe_figures(wanted)
+    assert not found.fault
+    assert found.faults.keys() == {wide}
+    for _ in range(3):
+        found = await source.observe_figures(wanted)
+        assert not found.fault
+        assert (found.faults.keys(), found.readings.keys()) == ({wide}, {WINDOW})
+        assert found.changed == frozenset()
 
 
 async def test_where_many_are_out_of_bounds_everything_is_looked_at(seen):

@@ -251,7 +251,7 @@ def test_a_term_that_sees_nothing_for_long_is_not_at_work():
     authority.begin_term(6, waits=False)
     clock.now += BLIND_SECONDS - 1
     assert authority.is_at_work()
-    authority.confirm(clock.now)
+    authority.note_sight()
     clock.now += BLIND_SECONDS - 1
     assert authority.is_at_work()
     clock.now += 1

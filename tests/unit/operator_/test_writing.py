@@ -3,12 +3,17 @@
 import asyncio
 from dataclasses import replace
 
-from facts import MemoryWorld, climb_to, healthy, make_bundle
+import msgspec
+from facts import SPEC, MemoryWorld, climb_to, healthy, make_bundle
 from test_sweep import Diarist, FiguresNow, Labels, World, breach
 
 from pilotage_core.stage import Stage
+from pilotage_operator.api.status import ProcessClusterStatus
+from pilotage_operator.enact import Decided
+from pilotage_operator.held import Document
 from pilotage_operator.keys import make_key
 from pilotage_operator.metrics import Metrics
+from pilotage_operator.observe.world import Sighting
 from pilotage_operator.sweep import Sweeper
 from pilotage_operator.writing import AT_ONCE, Writer
 
@@ -58,7 +63,14 @@ async def test_closed_it_writes_nothing_more():
 
 
 class SlowWorld(World):
-    """Writing waits until it is let go."""
+    """Writing waits until it is let go. `spec` and `uid` are the object's."""
+
+    spec, uid = SPEC, "u1"
+
+    async def observe_world(self) -> Sighting:
+        metadata = {"namespace": "star", "name": "one", "uid": self.uid, "generation": 1}
+        cluster = {"metadata": metadata, "spec": self.spec, "status": self.status.to_json()}
+        return Sighting({"star/one": cluster}, self.objects)
 
     def __init__(self, memory, diary) -> None:
         super().__init__(memory, diary)
@@ -134,4 +146,113 @@ async def test_counts_alone_are_written_seldom_and_then_all_of_them(monkeypatch)
     monkeypatch.setattr("pilotage_operator.enact.COUNTERS_A_SECOND", 10**9)
     await sweeper.sweep()
     assert world.status.supervision.sessions == 203
+    await sweeper.close()
+
+
+async def test_what_was_published_while_a_promotion_was_written_is_not_put_back_by_it():
+    """Out of Copilot, where nothing is revoked, a suspension comes while the promotion is on its way."""
+    world, sweeper, authority, memory, _ = make_parts("Copilot")
+    await sweeper.sweep()
+    enactor, holdings, sighting = sweeper._enactor, sweeper._holdings, sweeper._sighting
+    cluster, leave = holdings.clusters["star/one"], memory.last.leave
+    promoted = cluster.status.model_copy(update={"stage": Stage.CALIBRATION, "earned": Stage.CALIBRATION})
+    world.go.clear()
+    for status, given in (
+        (promoted, msgspec.structs.replace(leave, stage=Stage.CALIBRATION)),
+        (cluster.status, msgspec.structs.replace(leave, stage=Stage.LOGGING, suspended=True)),
+    ):
+        decided = Decided(cluster, status, Document.of(status.to_json()), cluster.moves, leave=given)
+        enactor.enact("star/one", decided, sighting, whole=True, answered=0.0)
+        await asyncio.sleep(0)
+    world.go.set()
+    await enactor.settle(1.0)
+    enactor.publish()
+    assert world.status.earned is Stage.CALIBRATION, "it was on its way"
+    assert (authority.snapshot.leaves[0].stage, authority.snapshot.leaves[0].suspended) == (Stage.LOGGING, True)
+    assert "star/one" in holdings.dirty
+    await sweeper.close()
+
+
+async def test_a_decision_that_waits_is_not_written_onto_another_one_of_that_name():
+    world, sweeper, authority, memory, diary = make_parts("Calibration")
+    await sweeper.sweep()
+    memory.count_pair("r1", calibration_sessions=200, reviewed=200, rejected=2, executed=400, corrections=3)
+    memory.facts = replace(memory.facts, readings=healthy())
+    slots = [await sweeper._enactor._writer._slots.acquire() for _ in range(AT_ONCE)]
+    await sweeper.sweep()
+    assert sweeper._enactor._writer.is_busy("star/one"), "it waits for a slot"
+    world.uid, world.status = "u2", ProcessClusterStatus()
+    memory.facts = replace(memory.facts, counts=None, readings={}, jobs={}, endpoints={})
+    await sweeper.sweep()
+    for _ in slots:
+        sweeper._enactor._writer._slots.release()
+    await sweeper.sweep()
+    await sweeper.sweep()
+    assert world.status.earned is Stage.LOGGING
+    assert authority.snapshot.leaves[0].stage is Stage.LOGGING
+    assert "write Automation" not in diary
+    await sweeper.close()
+
+
+async def test_one_that_was_made_anew_between_two_looks_has_nothing_of_the_first():
+    world, sweeper, authority, memory, _ = make_parts("Automation")
+    await sweeper.sweep()
+    assert authority.snapshot.leaves[0].stage is Stage.AUTOMATION
+    world.uid, world.status = "u2", ProcessClusterStatus()
+    memory.facts = replace(memory.facts, counts=None, readings={}, jobs={}, endpoints={})
+    await sweeper.sweep()
+    await sweeper.sweep()
+    assert authority.snapshot.leaves[0].stage is Stage.LOGGING
+    assert world.status.first_seen
+    await sweeper.close()
+
+
+async def test_suspending_counts_while_what_it_names_is_not_there():
+    world, sweeper, authority, _, _ = make_parts("Automation")
+    await sweeper.sweep()
+    del world.objects[("ConfigMap", "star", "screens")]
+    await sweeper.sweep()
+    assert authority.snapshot.leaves[0].stage is Stage.AUTOMATION
+    world.spec = SPEC | {"suspend": True}
+    await sweeper.sweep()
+    leave = authority.snapshot.leaves[0]
+    assert (leave.stage, leave.suspended) == (Stage.LOGGING, True)
+    world.spec = SPEC | {"maxStage": "Copilot"}
+    await sweeper.sweep()
+    await sweeper.sweep()
+    assert authority.snapshot.leaves[0].stage is Stage.COPILOT
+    await sweeper.close()
+
+
+async def test_a_breach_is_remembered_whatever_waits_to_be_written(monkeypatch):
+    world, sweeper, _, memory, _ = make_parts("Automation")
+    await sweeper.sweep()
+    world.spec = SPEC | {"maxStage": "Copilot"}
+    await sweeper.sweep()
+    await sweeper.sweep()
+    monkeypatch.setattr("pilotage_operator.writing.MOST", 0)
+    breach(memory)
+    await sweeper.sweep()
+    monkeypatch.setattr("pilotage_operator.writing.MOST", 256)
+    memory.facts = replace(memory.facts, readings=healthy())
+    world.spec = SPEC
+    await sweeper.sweep()
+    await sweeper.sweep()
+    assert world.status.earned is Stage.COPILOT
+    assert world.status.rollback.latched
+    await sweeper.close()
+
+
+async def test_what_waits_for_room_is_decided_again_when_there_is_some(monkeypatch):
+    _, sweeper, authority, memory, _ = make_parts("Calibration")
+    await sweeper.sweep()
+    monkeypatch.setattr("pilotage_operator.writing.MOST", 0)
+    memory.count_pair("r1", calibration_sessions=200, reviewed=200, rejected=2, executed=400, corrections=3)
+    memory.facts = replace(memory.facts, readings=healthy())
+    await sweeper.sweep()
+    assert sweeper._holdings.waiting == {"star/one"}
+    assert authority.snapshot.leaves[0].stage is Stage.CALIBRATION
+    monkeypatch.setattr("pilotage_operator.writing.MOST", 256)
+    await sweeper.sweep()
+    assert authority.snapshot.leaves[0].stage is Stage.AUTOMATION
     await sweeper.close()
