@@ -24,7 +24,7 @@ TIMEOUT = aiohttp.ClientTimeout(total=5.0)
 TOKEN_SECONDS = 60.0
 WATCH_SECONDS = 20
 """A watch ends after so long and goes on from where it was: one that hangs is noticed by then."""
-PAGE = 100
+PAGE = 500
 GONE = 410
 METADATA_ONLY = "application/json;as=PartialObjectMetadata%s;g=meta.k8s.io;v=v1"
 

@@ -32,7 +32,7 @@ from pilotage_operator.held import Cluster, Document, Holdings
 from pilotage_operator.metrics import Metrics
 from pilotage_operator.observe.bundle import build_bundle
 from pilotage_operator.observe.figures import Figures, FigureSource, merge_limits, select_readings
-from pilotage_operator.observe.labels import LabelFollower
+from pilotage_operator.observe.labels import FIRST_SECONDS, LISTEN_SECONDS, LabelFollower
 from pilotage_operator.observe.world import Sighting, TermOverError, Workloads, World
 from pilotage_operator.permits import Authority
 from pilotage_operator.quarantine import Part, Quarantine
@@ -78,7 +78,8 @@ class Sweeper:
         sighting = self._sighting
         await self._find_due(sighting)
         windows = merge_limits(cluster.limits for cluster in self._holdings.clusters.values())
-        figures, heard = await asyncio.gather(self._figures.observe_figures(windows), self._labels.listen())
+        patience = FIRST_SECONDS if is_first else LISTEN_SECONDS
+        figures, heard = await asyncio.gather(self._figures.observe_figures(windows), self._labels.listen(patience))
         answered = time.perf_counter()
         self._mark(figures, heard, sighting)
         asked = frozenset(windows)

@@ -26,8 +26,10 @@ TIMEOUT = aiohttp.ClientTimeout(total=3.0)
 PAGE = 2000
 PAGES_A_LOOK = 10
 AT_ONCE = 16
-LISTEN_SECONDS = 0.5
-"""What listening may take of a sweep: revocations wait for it."""
+LISTEN_SECONDS, FIRST_SECONDS = 0.5, 3.0
+"""What listening may take of a sweep, for revocations wait for it; and of the first one of a term, which knows nothing
+yet.
+"""
 DEAF_SECONDS = 10.0
 """One look may fail; after so long without an answer nothing is known of the labels that came in between."""
 FAULTS = (aiohttp.ClientError, TimeoutError, msgspec.MsgspecError)
@@ -80,18 +82,20 @@ class LabelFollower:
             track.cursor = max(track.cursor, self._position)
         return track.read()
 
-    async def listen(self) -> set[str]:
+    async def listen(self, seconds: float = LISTEN_SECONDS) -> set[str]:
         """Take in what came since the last look. Gives the keys of which something else is known now.
 
-        A gateway that takes long is not waited for: what it says then is told by a later call.
+        A gateway that takes longer than `seconds` is not waited for: what it says then is told by a later call.
         """
         if self._listening is None or self._listening.done():
             if self._silent_since is None:
                 self._silent_since = self._clock()
             self._listening = asyncio.create_task(self._listen())
+            if self._position is None:  # who is behind what is known only then
+                await asyncio.wait([self._listening], timeout=seconds)
         if self._behind and (self._catching_up is None or self._catching_up.done()):
             self._catching_up = asyncio.create_task(self._catch_up())
-        await asyncio.wait(self._tasks(), timeout=LISTEN_SECONDS)
+        await asyncio.wait(self._tasks(), timeout=seconds)
         changed, self._changed = self._changed, set()
         return changed | self._find_turned()
 

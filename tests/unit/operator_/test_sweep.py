@@ -78,7 +78,7 @@ class Labels:
     def forget(self, key) -> None:
         return
 
-    async def listen(self) -> set[str]:
+    async def listen(self, seconds: float) -> set[str]:
         return set()
 
     async def close(self) -> None:

@@ -10,7 +10,7 @@ from test_sweep import Diarist, FiguresNow, Labels, World, breach
 from pilotage_core.stage import Stage
 from pilotage_operator.api.status import ProcessClusterStatus
 from pilotage_operator.enact import Decided
-from pilotage_operator.held import Document
+from pilotage_operator.held import Cluster, Document
 from pilotage_operator.keys import make_key
 from pilotage_operator.metrics import Metrics
 from pilotage_operator.observe.world import Sighting
@@ -256,3 +256,14 @@ async def test_what_waits_for_room_is_decided_again_when_there_is_some(monkeypat
     await sweeper.sweep()
     assert authority.snapshot.leaves[0].stage is Stage.AUTOMATION
     await sweeper.close()
+
+
+async def test_numbers_that_the_api_server_writes_otherwise_are_no_reason_to_write():
+    memory = climb_to(MemoryWorld(make_bundle()), "Automation")
+    told = memory.status.to_json()
+    certificate = told["certificates"][0]
+    assert certificate["median_session_actions"] == 2.0
+    cluster = Cluster.of("u1", memory.status, told | {"certificates": [certificate | {"median_session_actions": 2}]})
+    assert cluster.written == cluster.document
+    assert Cluster.of("u1", memory.status, told | {"permitEpoch": 77}).written == cluster.document
+    assert Cluster.of("u1", memory.status, told | {"stage": "Copilot"}).written != cluster.document
