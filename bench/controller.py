@@ -57,6 +57,7 @@ class Controller:
             "--listen", f"127.0.0.1:{CONTROLLER}", "--gateway", f"http://127.0.0.1:{GATEWAY}",
             "--prometheus", f"http://127.0.0.1:{PROMETHEUS}",
         ]  # fmt: skip
+        self.log = log
         with log.open("w") as told:
             self.process = subprocess.Popen(command, env=environment, stdout=told, stderr=told)
 
@@ -215,7 +216,7 @@ async def measure_breaches(
         while True:
             for labels, _ in await ask_prometheus(client, f"http://127.0.0.1:{PROMETHEUS}", query):
                 shown.setdefault(labels["process_cluster"], time.monotonic())
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.1)
 
     tasks.append(asyncio.create_task(watch_prometheus()))
     chosen = random.Random(1).sample(fleet.keys, n)
@@ -295,6 +296,10 @@ async def measure(size: int, folder: Path, seconds: float, breaches: int, scrape
                 result["busy"] = await _measure_busy(fleet, counting, controller, client, seconds)
             result["memory_peak_mb"] = controller.memory_mb("VmHWM")
             return result
+        except AssertionError:
+            if controller is not None:
+                print("".join(controller.log.read_text().splitlines(keepends=True)[-30:]), file=sys.stderr)
+            raise
         finally:
             if controller is not None:
                 controller.end()
