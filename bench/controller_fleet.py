@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -174,9 +175,13 @@ class Counting:
         self.executed = dict.fromkeys(keys, EXECUTED)
         self.corrections = dict.fromkeys(keys, 0)
         self.series = 0
+        self.awaited: set[str] = set()
+        self.scraped_at: dict[str, float] = {}
 
     def expose(self) -> bytes:
-        """All of it in the text format."""
+        """All of it in the text format. What is awaited in it is noted: from now on Prometheus can show it."""
+        self.scraped_at |= dict.fromkeys(self.awaited, time.monotonic())
+        self.awaited.clear()
         lines = ["pilotage_permit_epoch 1"]
         for key, executed in self.executed.items():
             of = f'process_cluster="{key}",pair="r1"'
