@@ -10,6 +10,7 @@ from pilotage_core.errors import ConflictError
 from pilotage_core.events import Event, FeedbackGiven, Outcome, ScreenShown
 from pilotage_core.gate import Decision
 from pilotage_core.record import PROPOSED, DecisionRecord, Label, ProposalRecord, SessionRecord, blind
+from pilotage_core.snapshot import PARTS
 from pilotage_core.stage import Stage
 from pilotage_core.wire import BY_PERMIT, LabelPage
 from pilotage_gateway import tables as t
@@ -249,7 +250,8 @@ def read_parts(connection: Connection) -> dict[int, bytes]:
     c = t.snapshots.c
     found = {row.slot: row.body for row in connection.execute(select(c.slot, c.body))}
     parts = {slot - t.FIRST_SLOT: body for slot, body in found.items() if slot >= t.FIRST_SLOT}
-    return parts or {slot - 1: body for slot, body in found.items()}  # an earlier release kept it whole, in slot 1
+    # An earlier release kept it whole, in slot 1.
+    return {0: found[1]} if 1 in found and len(parts) < PARTS else parts
 
 
 Count = tuple[str, dict[str, str], int]

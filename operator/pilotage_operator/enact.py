@@ -44,8 +44,9 @@ class Decided:
 
     @property
     def revokes(self) -> bool:
-        """Whether leave is taken back, or what was earned is lost: that counts whether or not it can be written."""
+        """Whether leave is taken back, earned is lost or a τ tightened: it counts whether or not it can be written."""
         is_lost = self.status.earned.rank < self.cluster.earned.rank
+        is_lost |= bool(set(self.status.tightened) - set(self.cluster.tightened))
         return is_lost or (self.decision is not None and self.decision.revoked)
 
 
@@ -139,8 +140,11 @@ class Enactor:
         sighting, decided = given
         cluster, item = decided.cluster, sighting.clusters.get(key)
         is_there = item is not None and item["metadata"].get("uid", "") == cluster.uid
-        if item is None or not is_there or not self._is_held(key, cluster) or not self._authority.may_act():
-            return  # gone, another of that name, or another controller's to do
+        if item is None or not is_there or not self._is_held(key, cluster):
+            return  # gone, or another of that name
+        if cluster.moves != decided.moves or not self._authority.may_act():
+            self._holdings.dirty.add(key)  # leave was taken back since, or it is another controller's to do
+            return
         is_done = False
         with self._quarantine.boundary(key, Part.APPLY):
             try:

@@ -64,6 +64,7 @@ class Cluster:
     stage: Stage = Stage.LOGGING
     earned: Stage = Stage.LOGGING
     pair: str = ""
+    tightened: tuple[str, ...] = ()
     job: str = ""
     at: float = float("-inf")
     whole: bytes = b""
@@ -95,6 +96,7 @@ class Cluster:
         self.body, self.document = msgspec.json.encode(document), Document.of(document)
         self.stage, self.earned = status.stage, status.earned
         self.pair = status.pair.revision if status.pair else ""
+        self.tightened = status.tightened
         self.job = status.pipeline.job if status.pipeline else ""
 
     def note_whole(self, bundle: Bundle, cluster: Object, objects: Lookup) -> None:

@@ -8,7 +8,7 @@ a decision changes nothing any more. What follows from a decision is enact.py's.
 import asyncio
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 
@@ -164,22 +164,29 @@ class Sweeper:
         skewed = abs(figures.clock_skew_seconds) > LARGEST_CLOCK_SKEW_SECONDS
         flags = (sighting.admission, self._authority.has_waited(), skewed, bool(figures.fault), bool(figures.faults))
         clusters = self._holdings.clusters.keys()
-        self._holdings.dirty |= ((figures.changed or set()) | heard) & clusters
-        if figures.changed is None or flags != self._flags:
-            self._later |= clusters - self._holdings.dirty
+        is_about_all = figures.changed is None or flags != self._flags
+        marked = set(clusters) if is_about_all else ((figures.changed or set()) | heard) & clusters
+        lowers = any(now and not was for now, was in zip(_find_caps(flags), _find_caps(self._flags), strict=True))
         self._flags = flags
-        while self._later and len(self._holdings.dirty) < MOST_A_SWEEP:
+        if lowers or len(marked) <= MOST_A_SWEEP:
+            self._holdings.dirty |= marked
+        else:
+            self._later |= marked
+        free = MOST_A_SWEEP - sum(not self._is_paused(key) for key in self._holdings.dirty)
+        for _ in range(min(max(free, SLICE), len(self._later))):
             self._holdings.dirty.add(self._later.pop())
 
-    def _take_due(self) -> Iterable[list[str]]:
+    def _take_due(self) -> Iterator[list[str]]:
         """What is dirty, what may lose most first, a slice at a time; dirty no more, until it is found to be again."""
         self._enactor.call_waiting()
         due = [key for key in self._holdings.dirty if not self._is_paused(key)]
-        self._holdings.dirty.difference_update(due)
         clusters = self._holdings.clusters
         due.sort(key=lambda key: (key not in clusters or clusters[key].earned not in UNATTENDED, key))
         self._metrics.decisions.inc(len(due))
-        return (due[start : start + SLICE] for start in range(0, len(due), SLICE))
+        for start in range(0, len(due), SLICE):
+            part = due[start : start + SLICE]
+            self._holdings.dirty.difference_update(part)  # not before: a sweep may be cut short
+            yield part
 
     # --- observe -----------------------------------------------------------------------------------------------------
     async def _observe(self, key: str, sighting: Sighting) -> tuple[Bundle | None, Workloads] | None:
@@ -209,6 +216,7 @@ class Sweeper:
             held = None
         if held is None or (not held.decided and key in self._quarantine.faults):
             held = self._holdings.begin(key, uid, read_status(given), given)
+            self._holdings.dirty.add(key)
         self._adopt_rollback(key, held, given)
         try:
             bundle = build_bundle(cluster, sighting.objects, self._world.serving_image)
@@ -293,6 +301,12 @@ class Sweeper:
         longest = int(float(bundle.gate.permit.ttl_seconds) * 1000)
         leave = msgspec.structs.replace(decision.leave, longest_ms=longest)
         return Decided(cluster, status, Document.of(status.to_json()), cluster.moves, bundle, decision, leave)
+
+
+def _find_caps(flags: tuple[object, ...]) -> tuple[bool, bool, bool]:
+    """What holds all of the fleet at Copilot, of what a sweep marks all for: nothing of it is spread over sweeps."""
+    admission, has_waited, skewed = flags[:3] or (True, True, False)
+    return not admission, not has_waited, bool(skewed)
 
 
 def build_pace(key: str, status: ProcessClusterStatus) -> Pace:

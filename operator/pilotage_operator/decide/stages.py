@@ -3,6 +3,7 @@
 The machine itself is core/stage.py: nothing here decides a stage.
 """
 
+import math
 from collections.abc import Sequence
 
 from pilotage_core.certificate import Certificate, find_attempt_share
@@ -86,7 +87,7 @@ def _find_alarm(bundle: Bundle, status: ProcessClusterStatus, facts: Facts) -> f
     alarm would else hold a process cluster in Calibration for ever.
     """
     if facts.monitor is None:
-        return 0.0
+        return math.inf if status.earned is Stage.CALIBRATION else 0.0  # what is not known is no calm
     anew = bundle.gate.calibration.certify is Certify.FRESH and bool(status.tightened)
     return facts.monitor.r if anew else facts.monitor.r_peak
 

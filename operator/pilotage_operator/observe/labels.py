@@ -93,7 +93,8 @@ class LabelFollower:
             self._listening = asyncio.create_task(self._listen())
             if self._position is None:  # who is behind what is known only then
                 await asyncio.wait([self._listening], timeout=seconds)
-        if self._behind and (self._catching_up is None or self._catching_up.done()):
+        is_placed = self._position is not None
+        if is_placed and self._behind and (self._catching_up is None or self._catching_up.done()):
             self._catching_up = asyncio.create_task(self._catch_up())
         await asyncio.wait(self._tasks(), timeout=seconds)
         changed, self._changed = self._changed, set()
@@ -138,9 +139,17 @@ class LabelFollower:
             if page.newest < self._position:
                 log.error("labels end at %d, %d were read: other records are there", page.newest, self._position)
                 self._position = page.newest
-                self._changed.update(self._tracks)
+                self._begin_again()
             if len(page.labels) < PAGE:
                 break
+
+    def _begin_again(self) -> None:
+        """Forget what was read of records that are not there any more."""
+        for key, track in self._tracks.items():
+            self._tracks[key] = Track(track.pair, track.start, track.certificates, cursor=track.start)
+            if track.certificates:
+                self._behind.add(key)
+        self._changed.update(self._tracks)
 
     async def _catch_up(self) -> None:
         """Read what monitors are behind the stream, a few at once: one that takes long holds up no other."""
@@ -150,19 +159,25 @@ class LabelFollower:
             async with slots:
                 try:
                     while self._tracks.get(key) is track:
+                        at = self._position
                         page = await self._read_page(
                             process_cluster=key, pair=track.pair, after=track.cursor, limit=PAGE
                         )
                         for number, label in zip(page.numbers, page.labels, strict=True):
                             _take(track, number, label)
-                        if len(page.labels) < PAGE and self._tracks.get(key) is track:
+                        # What the stream has passed over meanwhile is read here once more.
+                        is_level = len(page.labels) < PAGE and self._position == at
+                        if is_level and self._tracks.get(key) is track:
                             self._behind.discard(key)
                             self._changed.add(key)
                             return
                 except FAULTS as error:
                     self._warn(error)
 
-        await asyncio.gather(*(catch_up(key, self._tracks[key]) for key in list(self._behind)))
+        asked = (catch_up(key, self._tracks[key]) for key in list(self._behind))
+        for told in await asyncio.gather(*asked, return_exceptions=True):
+            if isinstance(told, Exception):
+                self._warn(told)
 
     def _warn(self, error: Exception) -> None:
         fault = f"{type(error).__name__} {error}"

@@ -42,8 +42,8 @@ INTERVAL_SECONDS = 60.0
 SCRAPES_KEPT = 6
 REST = 20.0
 """A look at everything is taken so much less often than it takes: it costs a twentieth of a core at most."""
-SUSPECTS = 200
-"""Process clusters asked for by name in one query; beyond that everything is looked at."""
+SUSPECTS, MOST_SUSPECTS = 200, 1000
+"""Process clusters asked for by name in one query, and in all; beyond that everything is looked at."""
 INTERVAL_QUERY = "pilotage_permit_epoch[10m]"
 """A gauge that every gateway has: the times of its scrapes are those of all its series."""
 
@@ -243,6 +243,11 @@ def _fault(what: str) -> Reading:
     return Reading(NAN, 0.0, what)
 
 
+def batched(keys: list[str], size: int) -> Iterator[list[str]]:
+    """`keys` in their order, `size` at a time."""
+    return (keys[start : start + size] for start in range(0, len(keys), size))
+
+
 def find_changed(
     before: Figures, counts: Mapping[str, CounterFacts] | None, readings: Mapping[Window, Mapping[Series, Reading]]
 ) -> frozenset[str]:
@@ -341,18 +346,20 @@ class Prometheus:
                 known = before.readings.get(window, {})
                 keys = {point.metric.process_cluster for point in vector.samples}
                 keys |= {series[0] for series, reading in known.items() if _is_out(reading, bounds)}
-                if len(keys) > SUSPECTS:
+                if len(keys) > MOST_SUSPECTS:
                     return await self._look_at_all(windows)
-                if keys:
+                scrape_seconds = await self._find_scrape_seconds()
+                for some in batched(sorted(keys), SUSPECTS):
                     found = read_guardrail(
-                        await self._ask_for(window, keys),
-                        scrape_seconds=await self._find_scrape_seconds(),
+                        await self._ask_for(window, some),
+                        scrape_seconds=scrape_seconds,
                         window_seconds=float(window[1]),
                     )
-                    readings[window] = known | found
+                    readings[window] = readings[window] | found
                     changed |= {s[0] for s, reading in found.items() if not _is_same(known.get(s), reading)}
             except PrometheusFault as fault:
                 faults[window] = f"Prometheus: {fault}"
+                self._looked_at = float("-inf")  # everything is looked at next: this one may have been a moment's
                 readings.pop(window, None)
                 changed |= {series[0] for series in before.readings.get(window, {})}
         if len(faults) == len(windows) > 0:

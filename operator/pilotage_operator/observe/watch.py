@@ -221,6 +221,8 @@ class RawWatch:
                 await asyncio.sleep(RETRY_SECONDS)
             except (PilotageError, msgspec.MsgspecError) as error:
                 log.warning("watch of %s goes on in a moment: %s", self._path, error)
+                if not self.is_fresh:
+                    self._version = ""  # it may be this version that cannot be gone on from
                 await asyncio.sleep(RETRY_SECONDS)
 
     async def _follow(self) -> None:

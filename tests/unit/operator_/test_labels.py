@@ -286,3 +286,54 @@ async def test_where_other_records_are_there_nothing_is_known_rather_than_calm(g
     gateway["labels"] = [label(False)] * 5
     assert await follower.listen() == {"star/one"}
     assert follower.read("star/one") is None
+
+
+async def test_a_label_that_the_stream_passes_while_one_catches_up_is_not_lost(gateway):
+    follower, waits = gateway["follower"], asyncio.Event()
+    gateway["labels"] = [label(True)] * 20
+    await follower.listen()
+    real = follower._read_page
+
+    async def read_page(**query):
+        page = await real(**query)
+        if "process_cluster" in query:
+            await waits.wait()
+        return page
+
+    follower._read_page = read_page
+    follower.follow("star/one", status())
+    catching = asyncio.create_task(follower.listen())
+    await asyncio.sleep(0.1)
+    gateway["labels"] = gateway["labels"] + [label(False)] * 5
+    await catching
+    await follower.listen()  # the stream has them, and passes them over
+    waits.set()
+    while follower.read("star/one") is None:
+        await follower.listen()
+    assert follower.read("star/one").labels == 25
+
+
+async def test_nobody_catches_up_before_it_is_known_where_the_stream_stands(gateway):
+    follower = gateway["follower"]
+    gateway["labels"], gateway["status"] = [label(True)] * 20, 500
+    follower.follow("star/one", status())
+    await follower.listen()
+    gateway["status"] = 200
+    gateway["labels"] = [label(True)] * 30
+    while follower.read("star/one") is None:
+        await follower.listen()
+    assert follower.read("star/one").labels == 30
+
+
+async def test_records_that_went_back_are_read_from_their_beginning(gateway):
+    follower = gateway["follower"]
+    gateway["labels"] = [label(True)] * 50
+    assert (await look(follower, status(cursor=10))).labels == 40
+    gateway["labels"] = [label(True)] * 30
+    await follower.listen()
+    gateway["labels"] = [label(True)] * 30 + [label(False)] * 6
+    await follower.listen()
+    while follower.read("star/one") is None:
+        await follower.listen()
+    fact = follower.read("star/one")
+    assert (fact.labels, fact.r > 0) == (26, True)

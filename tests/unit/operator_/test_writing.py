@@ -267,3 +267,34 @@ async def test_numbers_that_the_api_server_writes_otherwise_are_no_reason_to_wri
     assert cluster.written == cluster.document
     assert Cluster.of("u1", memory.status, told | {"permitEpoch": 77}).written == cluster.document
     assert Cluster.of("u1", memory.status, told | {"stage": "Copilot"}).written != cluster.document
+
+
+async def test_a_promotion_that_waits_is_not_written_once_leave_was_taken_back():
+    world, sweeper, _, memory, _ = make_parts("Copilot")
+    await sweeper.sweep()
+    enactor, holdings, sighting = sweeper._enactor, sweeper._holdings, sweeper._sighting
+    cluster = holdings.clusters["star/one"]
+    promoted = cluster.status.model_copy(update={"stage": Stage.CALIBRATION, "earned": Stage.CALIBRATION})
+    slots = [await enactor._writer._slots.acquire() for _ in range(AT_ONCE)]
+    decided = Decided(cluster, promoted, Document.of(promoted.to_json()), cluster.moves, leave=memory.last.leave)
+    enactor.enact("star/one", decided, sighting, whole=True, answered=0.0)
+    await asyncio.sleep(0)
+    cluster.moves += 1
+    for _ in slots:
+        enactor._writer._slots.release()
+    await enactor.settle(1.0)
+    assert world.status.earned is Stage.COPILOT
+    assert "star/one" in holdings.dirty
+    await sweeper.close()
+
+
+async def test_a_tau_that_is_tightened_counts_whether_or_not_it_can_be_written():
+    world, sweeper, _, _, _ = make_parts("Automation")
+    await sweeper.sweep()
+    cluster, sighting = sweeper._holdings.clusters["star/one"], sweeper._sighting
+    world.go.clear()
+    tightened = cluster.status.model_copy(update={"tightened": ("procedure",)})
+    decided = Decided(cluster, tightened, Document.of(tightened.to_json()), cluster.moves)
+    sweeper._enactor.enact("star/one", decided, sighting, whole=True, answered=0.0)
+    assert cluster.status.tightened == ("procedure",)
+    await sweeper.close()
