@@ -167,6 +167,39 @@ def read_counts(samples: Iterable[Sample]) -> dict[str, CounterFacts]:
     }
 
 
+def find_changed(
+    before: Figures, counts: Mapping[str, CounterFacts] | None, readings: Mapping[Window, Mapping[Series, Reading]]
+) -> frozenset[str]:
+    """The process clusters of which something else is known now."""
+    old, new = before.counts or {}, counts or {}
+    changed = {key for key in old.keys() | new.keys() if old.get(key) != new.get(key)}
+    for window, found in readings.items():
+        known = before.readings.get(window, {})
+        changed |= {
+            series[0] for series in known.keys() | found.keys() if not is_same(known.get(series), found.get(series))
+        }
+    return frozenset(changed)
+
+
+def is_same(one: Reading | None, other: Reading | None) -> bool:
+    """Whether two readings say the same: that there is no value yet is as good as that there still is none."""
+    if one is None or other is None:
+        return one is other
+    values = one.value == other.value or (math.isnan(one.value) and math.isnan(other.value))
+    return values and one.samples == other.samples and one.fault == other.fault
+
+
+def is_out(reading: Reading, bounds: Bounds) -> bool:
+    """Whether a reading that can be trusted is out of `bounds`."""
+    return not reading.fault and (reading.value >= bounds.upper or reading.value <= bounds.lower)
+
+
+def find_faulty(before: Figures, faults: Mapping[Window, str]) -> frozenset[str]:
+    """The process clusters that had a reading of a window that cannot be read any more."""
+    lost = (before.readings.get(window, {}) for window in faults)
+    return frozenset(series[0] for known in lost for series in known)
+
+
 def read_ratio(increase: float, of: float) -> Reading:
     """The reading of a rate: NaN where nothing was counted (its samples then say so)."""
     return Reading(value=increase / of if of > 0 else NAN, samples=round(of))

@@ -19,7 +19,6 @@ import msgspec
 
 from pilotage_core.guardrail import Reading
 from pilotage_operator.api.automation_gate import BuiltIn
-from pilotage_operator.facts import CounterFacts
 from pilotage_operator.observe.figures import (
     COUNTED,
     NAN,
@@ -30,6 +29,10 @@ from pilotage_operator.observe.figures import (
     Sample,
     Series,
     Window,
+    find_changed,
+    find_faulty,
+    is_out,
+    is_same,
     read_counts,
     stale_after,
 )
@@ -248,38 +251,6 @@ def batched(keys: list[str], size: int) -> Iterator[list[str]]:
     return (keys[start : start + size] for start in range(0, len(keys), size))
 
 
-def find_changed(
-    before: Figures, counts: Mapping[str, CounterFacts] | None, readings: Mapping[Window, Mapping[Series, Reading]]
-) -> frozenset[str]:
-    """The process clusters of which something else is known now."""
-    old, new = before.counts or {}, counts or {}
-    changed = {key for key in old.keys() | new.keys() if old.get(key) != new.get(key)}
-    for window, found in readings.items():
-        known = before.readings.get(window, {})
-        changed |= {
-            series[0] for series in known.keys() | found.keys() if not _is_same(known.get(series), found.get(series))
-        }
-    return frozenset(changed)
-
-
-def _is_same(one: Reading | None, other: Reading | None) -> bool:
-    """Whether two readings say the same: that there is no value yet is as good as that there still is none."""
-    if one is None or other is None:
-        return one is other
-    values = one.value == other.value or (math.isnan(one.value) and math.isnan(other.value))
-    return values and one.samples == other.samples and one.fault == other.fault
-
-
-def _is_out(reading: Reading, bounds: Bounds) -> bool:
-    return not reading.fault and (reading.value >= bounds.upper or reading.value <= bounds.lower)
-
-
-def _find_faulty(before: Figures, faults: Mapping[Window, str]) -> frozenset[str]:
-    """The process clusters that had a reading of a window that cannot be read any more."""
-    lost = (before.readings.get(window, {}) for window in faults)
-    return frozenset(series[0] for known in lost for series in known)
-
-
 class Prometheus:
     """Figures from the Prometheus at `url`. `scrape_seconds` 0: how often gateways are scraped is found out."""
 
@@ -330,7 +301,7 @@ class Prometheus:
             except PrometheusFault as fault:
                 faults[window] = f"Prometheus: {fault}"
         used = time.thread_time()
-        changed = None if before.fault else find_changed(before, found, readings) | _find_faulty(before, faults)
+        changed = None if before.fault else find_changed(before, found, readings) | find_faulty(before, faults)
         self._cost_seconds, self._looked_at = self._spent + time.thread_time() - used, began
         return Figures(found, readings, "", skew, faults, changed)
 
@@ -345,7 +316,7 @@ class Prometheus:
                 vector = await self._query(build_bounds_query(*window, bounds))
                 known = before.readings.get(window, {})
                 keys = {point.metric.process_cluster for point in vector.samples}
-                keys |= {series[0] for series, reading in known.items() if _is_out(reading, bounds)}
+                keys |= {series[0] for series, reading in known.items() if is_out(reading, bounds)}
                 if len(keys) > MOST_SUSPECTS:
                     return await self._look_at_all(windows)
                 scrape_seconds = await self._find_scrape_seconds()
@@ -356,7 +327,7 @@ class Prometheus:
                         window_seconds=float(window[1]),
                     )
                     readings[window] = readings[window] | found
-                    changed |= {s[0] for s, reading in found.items() if not _is_same(known.get(s), reading)}
+                    changed |= {s[0] for s, reading in found.items() if not is_same(known.get(s), reading)}
             except PrometheusFault as fault:
                 faults[window] = f"Prometheus: {fault}"
                 self._looked_at = float("-inf")  # everything is looked at next: this one may have been a moment's
