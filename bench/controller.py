@@ -331,9 +331,11 @@ def main() -> None:
         folder = Path(made)
         for name in (*map(str, options.clusters), "breach"):
             (folder / name).mkdir()
-        result["sizes"] = [
-            asyncio.run(measure(size, folder / str(size), options.seconds, 0, "15s")) for size in options.clusters
-        ]
+        sizes: list[dict[str, object]] = []
+        result["sizes"] = sizes
+        for size in options.clusters:
+            sizes.append(asyncio.run(measure(size, folder / str(size), options.seconds, 0, "15s")))
+            options.output.write_text(json.dumps(result, indent=2) + "\n")
         if options.breaches:
             result["breach"] = asyncio.run(
                 measure(options.breach_clusters, folder / "breach", 20.0, options.breaches, "1s")

@@ -105,7 +105,8 @@ async def find_addresses(controller: yarl.URL) -> list[str]:
     """The addresses behind a controller's name: of a headless Service those of all replicas. Raises OSError."""
     loop = asyncio.get_running_loop()
     asking = loop.getaddrinfo(controller.host, controller.port, type=socket.SOCK_STREAM)
-    found = await asyncio.wait_for(asking, RESOLVE_SECONDS)
+    async with asyncio.timeout(RESOLVE_SECONDS):  # wait_for swallows a cancellation that comes with the answer
+        found = await asking
     return list(dict.fromkeys(str(address[0]) for *_, address in found))
 
 
