@@ -81,7 +81,8 @@ class Cluster:
     @staticmethod
     def of(uid: str, status: ProcessClusterStatus, written: Object) -> "Cluster":
         """A process cluster whose status counts as `status` and stands on the object as `written`."""
-        cluster = Cluster(uid, Document.of(written), Document.of(written))
+        told = Document.of(written)
+        cluster = Cluster(uid, told, told)
         cluster.hold(status)
         return cluster
 

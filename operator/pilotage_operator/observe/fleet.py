@@ -132,7 +132,9 @@ class Fleet:
     async def catch_up(self) -> None:
         """Wait until everything is listed, and read the screens that changed. Raises UnavailableError."""
         try:
-            await asyncio.wait_for(asyncio.gather(*(watch.wait() for watch in self.watches)), LIST_SECONDS)
+            async with asyncio.timeout(LIST_SECONDS):  # wait_for may swallow the end of a term
+                for watch in self.watches:
+                    await watch.wait()
         except TimeoutError as error:
             raise UnavailableError("not everything has been listed yet", where="watches") from error
         if not self.is_synced:

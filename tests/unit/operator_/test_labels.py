@@ -254,10 +254,8 @@ async def test_what_was_read_before_a_page_failed_is_told(gateway):
     assert follower.read("star/one").labels == 2000
 
 
-async def test_catching_up_with_what_is_not_followed_any_more_makes_nothing_of_what_is(gateway):
-    follower, waits = gateway["follower"], asyncio.Event()
-    await follower.listen()
-    gateway["labels"] = [label(False)] * 20
+def hold_up(follower: LabelFollower, waits: asyncio.Event) -> None:
+    """Have what is caught up with come late: read at once, told once `waits` is set."""
     real = follower._read_page
 
     async def read_page(**query):
@@ -266,8 +264,15 @@ async def test_catching_up_with_what_is_not_followed_any_more_makes_nothing_of_w
             await waits.wait()
         return page
 
-    await follower.listen()
     follower._read_page = read_page
+
+
+async def test_catching_up_with_what_is_not_followed_any_more_makes_nothing_of_what_is(gateway):
+    follower, waits = gateway["follower"], asyncio.Event()
+    await follower.listen()
+    gateway["labels"] = [label(False)] * 20
+    await follower.listen()
+    hold_up(follower, waits)
     follower.follow("star/one", status(cursor=0))
     listening = asyncio.create_task(follower.listen())
     await asyncio.sleep(0.1)
@@ -292,15 +297,7 @@ async def test_a_label_that_the_stream_passes_while_one_catches_up_is_not_lost(g
     follower, waits = gateway["follower"], asyncio.Event()
     gateway["labels"] = [label(True)] * 20
     await follower.listen()
-    real = follower._read_page
-
-    async def read_page(**query):
-        page = await real(**query)
-        if "process_cluster" in query:
-            await waits.wait()
-        return page
-
-    follower._read_page = read_page
+    hold_up(follower, waits)
     follower.follow("star/one", status())
     catching = asyncio.create_task(follower.listen())
     await asyncio.sleep(0.1)
