@@ -71,6 +71,7 @@ settings() {
   fill pods.conflist >/run/cni/10-pods.conflist
   fill kubelet.yaml >/run/node/kubelet.yaml
   fill Corefile >/run/node/Corefile
+  fill audit.yaml >/run/node/audit.yaml
 }
 
 # supervise NAME COMMAND…: runs it for as long as the node lives, and writes $STATE/log/NAME.log.
@@ -115,7 +116,8 @@ control_plane() {
     --kubelet-client-certificate "$PKI/admin.crt" --kubelet-client-key "$PKI/admin.key" \
     --kubelet-preferred-address-types InternalIP --authorization-mode Node,RBAC --allow-privileged \
     --service-account-issuer https://kubernetes.default.svc.cluster.local --service-cluster-ip-range 10.96.0.0/16 \
-    --service-account-signing-key-file "$PKI/sa.key" --service-account-key-file "$PKI/sa.pub" --profiling=false
+    --service-account-signing-key-file "$PKI/sa.key" --service-account-key-file "$PKI/sa.pub" --profiling=false \
+    --audit-policy-file /run/node/audit.yaml --audit-log-path "$STATE/log/audit.log" --audit-log-maxsize 0
   await 60 "the API server" kubectl_ get --raw /readyz
   supervise kube-controller-manager "$BIN/kube-controller-manager-$version" --kubeconfig "$KUBECONFIG_FILE" \
     --leader-elect=false --use-service-account-credentials --root-ca-file "$PKI/ca.crt" \

@@ -13,6 +13,7 @@ print_env() {
   address=$(KUBECONFIG=$1 "$(kubectl_program)" --request-timeout=5s get nodes \
     -o 'jsonpath={.items[0].status.addresses[?(@.type=="InternalIP")].address}') || die "no cluster is up"
   printf 'export KUBECONFIG=%q\nexport PILOTAGE_NODE_IP=%q\n' "$1" "$address"
+  [[ -e $STATE/log/audit.log ]] && printf 'export PILOTAGE_AUDIT_LOG=%q\n' "$STATE/log/audit.log"
   # shellcheck disable=SC2016
   { command -v kubectl && command -v promtool; } >/dev/null || printf 'export PATH=%q:$PATH\n' "$BIN/path"
 }

@@ -14,6 +14,7 @@ from pilotage_core.errors import PilotageError
 from pilotage_core.wire import Leave
 from pilotage_operator.api.status import ProcessClusterStatus
 from pilotage_operator.decide.leave import build_quarantined_leave
+from pilotage_operator.decide.telling import Happening
 from pilotage_operator.facts import Bundle, LifecycleDecision
 from pilotage_operator.held import Cluster, Document, Holdings
 from pilotage_operator.metrics import Metrics
@@ -41,6 +42,7 @@ class Decided:
     bundle: Bundle | None = None
     decision: LifecycleDecision | None = None
     leave: Leave | None = None
+    happenings: tuple[Happening, ...] = ()
 
     @property
     def revokes(self) -> bool:
@@ -63,6 +65,7 @@ class Enactor:
         self._quarantine = quarantine
         self._writer: Writer[tuple[Sighting, Decided]] = Writer(self._write)
         self._teller: Writer[tuple[Sighting, str]] = Writer(self._tell)
+        self._events: Writer[tuple[Sighting, str, Happening]] = Writer(self._tell_happening)
         self._told: dict[str, str] = {}
         self._said: dict[str, str] = {}
 
@@ -83,7 +86,8 @@ class Enactor:
         if decided.revokes:
             self._holdings.hold(key, decided.status)
             cluster.moves += 1
-            decided = replace(decided, moves=cluster.moves)
+            self._tell_happenings(key, decided, sighting)
+            decided = replace(decided, moves=cluster.moves, happenings=())
         if not whole:
             self._holdings.dirty.add(key)
             return
@@ -118,6 +122,7 @@ class Enactor:
         """Write nothing more."""
         await self._writer.close()
         await self._teller.close()
+        await self._events.close()
 
     def _put_cautious(self, key: str, cluster: Cluster, leave: Leave) -> None:
         """Publish `leave` where it allows no more than what is published now; else that goes on."""
@@ -153,6 +158,7 @@ class Enactor:
                     cluster.written, cluster.at = decided.document, time.monotonic()
                 self._said.pop(key, None)
                 self._take_effect(key, cluster, decided)
+                self._tell_happenings(key, decided, sighting)
                 if decided.bundle is not None and decided.decision is not None:
                     await self._world.apply_workloads(decided.bundle, decided.decision)
                 is_done = True
@@ -214,6 +220,22 @@ class Enactor:
                 del self._told[key]
         except PilotageError as error:
             self.warn(f"{key} told", f"{key}: that it is quarantined is not written down yet: {error}")
+
+    def _tell_happenings(self, key: str, decided: Decided, sighting: Sighting) -> None:
+        """Each once; where too many wait, what is left out stands in the status all the same."""
+        for happening in decided.happenings:
+            if not self._events.is_full:
+                self._events.put(f"{key} {happening.reason} {happening.message}", (sighting, key, happening))
+
+    async def _tell_happening(self, name: str, given: tuple[Sighting, str, Happening]) -> None:
+        sighting, key, happening = given
+        item = sighting.clusters.get(key)
+        if item is None or not self._authority.may_act():
+            return
+        try:
+            await self._world.tell_happening(item, happening)
+        except PilotageError as error:
+            log.warning("%s: an event is lost: %s (%s)", key, happening.reason, error)
 
     def warn(self, key: str, text: str) -> None:
         """Say it once, not once a second; nothing more of what is empty."""

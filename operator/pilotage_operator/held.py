@@ -140,7 +140,7 @@ class Holdings:
     """All of them, by key, with the leaves that are published of them.
 
     `dirty` are those to be decided in the next sweep; `waiting` those that were, and wait for room to be written.
-    `strays` were never read, and have a leave that only watches.
+    `strays` were never read, and have a leave that only watches. `moved` are those of which more than counts changed.
     """
 
     def __init__(self, labels: LabelFollower) -> None:
@@ -148,6 +148,7 @@ class Holdings:
         self.strays: set[str] = set()
         self.dirty: set[str] = set()
         self.waiting: set[str] = set()
+        self.moved: set[str] = set()
         self.parts = Parts()
         self.labels = labels
 
@@ -156,11 +157,15 @@ class Holdings:
         cluster = self.clusters[key] = Cluster.of(uid, status, written)
         self.labels.follow(key, status)
         self.strays.discard(key)
+        self.moved.add(key)
         return cluster
 
     def hold(self, key: str, status: ProcessClusterStatus) -> None:
         """Let `status` count from now on."""
+        before = self.clusters[key].document.major
         self.clusters[key].hold(status)
+        if self.clusters[key].document.major != before:
+            self.moved.add(key)
         self.labels.follow(key, status)
 
     def put(self, key: str, leave: Leave) -> None:
@@ -179,5 +184,6 @@ class Holdings:
         self.strays.discard(key)
         self.dirty.discard(key)
         self.waiting.discard(key)
+        self.moved.discard(key)
         self.parts.drop(key)
         self.labels.forget(key)

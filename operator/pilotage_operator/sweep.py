@@ -25,6 +25,7 @@ from pilotage_operator.decide.leave import build_watching_leave
 from pilotage_operator.decide.lifecycle import decide_faulty, decide_lifecycle
 from pilotage_operator.decide.pipeline import JOB_WANTED
 from pilotage_operator.decide.stages import LARGEST_CLOCK_SKEW_SECONDS
+from pilotage_operator.decide.telling import list_happenings
 from pilotage_operator.decide.waking import find_wake
 from pilotage_operator.enact import Decided, Enactor
 from pilotage_operator.facts import Bundle, Facts
@@ -36,6 +37,7 @@ from pilotage_operator.observe.labels import FIRST_SECONDS, LISTEN_SECONDS, Labe
 from pilotage_operator.observe.world import Sighting, TermOverError, Workloads, World
 from pilotage_operator.permits import Authority
 from pilotage_operator.quarantine import Part, Quarantine
+from pilotage_operator.referred import Referred
 
 log = logging.getLogger(__name__)
 SLICE = 64
@@ -62,6 +64,7 @@ class Sweeper:
         self._metrics = metrics
         self._quarantine = Quarantine(metrics)
         self._holdings = Holdings(labels)
+        self._referred = Referred(self._holdings, world, authority)
         self._enactor = Enactor(self._holdings, world, authority, metrics, self._quarantine)
         self._bundles: dict[str, Bundle] = {}
         self._later: set[str] = set()
@@ -98,6 +101,8 @@ class Sweeper:
         if whole:
             self._enactor.tell_quarantines(sighting)
             await self._enactor.settle_quarantines(BETWEEN_SECONDS)
+            self._referred.tell(sighting)
+            await self._referred.settle(BETWEEN_SECONDS)
             self._authority.confirm(began)
             self._metrics.last_sweep.set(time.time())
         self._metrics.sweep_seconds.observe(time.perf_counter() - clock)
@@ -105,6 +110,7 @@ class Sweeper:
     async def close(self) -> None:
         """Write nothing more: the term is over."""
         await self._enactor.close()
+        await self._referred.close()
         await self._labels.close()
 
     def list_paces(self) -> list[Pace]:
@@ -140,6 +146,7 @@ class Sweeper:
     def _forget(self, key: str) -> None:
         self._holdings.forget(key)
         self._enactor.forget(key)
+        self._referred.forget(key)
 
     async def _find_due(self, sighting: Sighting) -> None:
         """Add what time may have changed, and what failed. Manifests are read, to know which figures to ask for."""
@@ -273,10 +280,11 @@ class Sweeper:
         figures: Figures,
     ) -> Decided:
         now, before = time.time(), cluster.status
+        generation = sighting.clusters[key]["metadata"].get("generation", 1)
         if bundle is None:
-            status = decide_faulty(before, cluster.fault, now)
-            cluster.wake = float("inf")
+            status, cluster.wake = decide_faulty(before, cluster.fault, generation, now)
             return Decided(cluster, status, Document.of(status.to_json()), cluster.moves)
+        self._referred.note(bundle)
         monitor = self._labels.read(key)
         facts = Facts(
             counts=(figures.counts or {}).get(key),
@@ -290,17 +298,20 @@ class Sweeper:
             permit_epoch=self._authority.epoch,
         )
         decision = decide_lifecycle(bundle, before, facts, now)
-        status = decision.status
+        status, faulty_until = decision.status, float("inf")
         if cluster.fault:
             # What it names is not there any more: the last whole bundle goes on counting, and people are told.
-            status = decide_faulty(status.model_copy(update={"conditions": before.conditions}), cluster.fault, now)
+            status = status.model_copy(update={"conditions": before.conditions})
+            status, faulty_until = decide_faulty(status, cluster.fault, generation, now)
             decision = replace(decision, status=status)
         if monitor is not None and status.pair is not None:
             self._metrics.show_monitor(key, status.pair.revision, monitor.r, monitor.k)
-        cluster.wake = find_wake(bundle, status, workloads.endpoints, now)
+        cluster.wake = min(find_wake(bundle, status, workloads.endpoints, now), faulty_until)
         longest = int(float(bundle.gate.permit.ttl_seconds) * 1000)
         leave = msgspec.structs.replace(decision.leave, longest_ms=longest)
-        return Decided(cluster, status, Document.of(status.to_json()), cluster.moves, bundle, decision, leave)
+        happenings = list_happenings(before, status)
+        document = Document.of(status.to_json())
+        return Decided(cluster, status, document, cluster.moves, bundle, decision, leave, happenings)
 
 
 def _find_caps(flags: tuple[object, ...]) -> tuple[bool, bool, bool]:

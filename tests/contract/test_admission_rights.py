@@ -83,7 +83,13 @@ def cluster() -> None:
     """The same process cluster and gate before each test, as an all-powerful account makes them."""
     gate = read_example("AutomationGate")
     gate["metadata"] = {"name": "star", "namespace": NAMESPACE}
-    for item in (make_cluster(), gate):
+    pair = {
+        "apiVersion": "pilotage.dev/v1alpha1",
+        "kind": "PolicyCritic",
+        "metadata": {"name": "pair", "namespace": NAMESPACE},
+        "spec": {"backend": "counts", "evaluation": {"minActionAccuracy": "0.5"}},
+    }
+    for item in (make_cluster(), gate, pair):
         kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=item, check=True)
     patch("processcluster/one", '{"spec": {"suspend": true, "maxStage": "Copilot"}}', "", must=True)
 
@@ -120,6 +126,11 @@ LOOSER = [
     ("automationgate/star", {"rollback": {"cooldownSeconds": 0}}, "spec.rollback"),
     ("automationgate/star", {"permit": {"ttlSeconds": 60}}, "spec.permit"),
     ("automationgate/star", {"strata": [{"name": "procedure"}]}, "spec.strata"),
+    ("policycritic/pair", {"training": {"image": "registry.example/mine"}}, "spec.training.image: changing it"),
+    ("policycritic/pair", {"serving": {"image": "registry.example/mine"}}, "spec.serving.image: changing it"),
+    ("policycritic/pair", {"backend": "copier"}, "spec.backend: changing it"),
+    ("policycritic/pair", {"evaluation": {"minActionAccuracy": "0.4"}}, "spec.evaluation.minActionAccuracy: lowering"),
+    ("policycritic/pair", {"evaluation": None}, "spec.evaluation.minActionAccuracy: lowering"),
 ]
 
 
@@ -139,6 +150,8 @@ def test_an_editor_may_not_loosen_and_a_promoter_may(what, spec, said):
         ("processcluster/one", {"suspend": True, "maxStage": "Logging"}),
         ("automationgate/star", {"precisionTarget": "0.95"}),
         ("automationgate/star", {"delta": "0.01"}),
+        ("policycritic/pair", {"evaluation": {"minActionAccuracy": "0.6"}}),
+        ("policycritic/pair", {"counts": {"policy": {"iterations": 30}}, "training": {"memory": "3Gi"}}),
     ],
 )
 def test_an_editor_may_always_make_it_safer(what, spec):
@@ -164,6 +177,18 @@ def test_an_editor_may_not_make_a_gate_again_after_deleting_it():
     kubectl("-n", NAMESPACE, "delete", "automationgate", "star", f"--as={EDITOR}", check=True)
     done = kubectl("create", f"--as={EDITOR}", "-f", "-", stdin=gate)
     assert "creating a gate needs the verb promote" in done.stderr
+
+
+def test_an_editor_may_not_make_a_policy_critic_again_after_deleting_it():
+    kubectl("-n", NAMESPACE, "delete", "policycritic", "pair", f"--as={EDITOR}", check=True)
+    pair = {
+        "apiVersion": "pilotage.dev/v1alpha1",
+        "kind": "PolicyCritic",
+        "metadata": {"name": "pair", "namespace": NAMESPACE},
+        "spec": {"backend": "counts"},
+    }
+    done = kubectl("create", f"--as={EDITOR}", "-f", "-", stdin=pair)
+    assert "creating a PolicyCritic needs the verb promote" in done.stderr
 
 
 def test_an_editor_has_no_right_to_status_at_all():

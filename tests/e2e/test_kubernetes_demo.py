@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from prometheus_api_client import PrometheusConnect
 
 pytestmark = pytest.mark.kubernetes
@@ -17,6 +18,12 @@ ROOT = Path(__file__).resolve().parents[2]
 LIMIT_SECONDS = 1500
 PLAY_SECONDS = 1080
 """More than the demo needs: it ends by itself once the whole walk is done."""
+CONTROLLER = "system:serviceaccount:pilotage-system:pilotage-controller"
+ONLY_SOMETIMES = {
+    ("", "events", "list"),  # a Job that gets no pod
+    ("", "configmaps", "patch"),  # keys that are published again
+}
+"""Rights that a run without trouble need not use."""
 WITH_IT_SECONDS = 30.0
 """What falls within that of a breach may have fallen with it; what it took with it would within a few."""
 
@@ -100,9 +107,56 @@ def test_the_report_has_every_figure(clusters):
 def test_an_sre_sees_all_at_a_glance():
     lines = kubectl("-n", "star", "get", "processclusters").splitlines()
     assert lines[0].split("  ")[0] == "NAME"
-    for column in ("STAGE", "CEILING", "TAU", "PRECISION", "COVERAGE", "HELD BY", "AGE"):
+    for column in ("READY", "STAGE", "CEILING", "TAU", "PRECISION", "ENDS", "HELD BY", "ROLLBACK", "AGE"):
         assert column in lines[0]
     assert len(lines) == 4
+    assert all(line.split()[1] in ("True", "False") for line in lines[1:])
+
+
+@pytest.mark.usefixtures("folder")
+def test_what_process_clusters_refer_to_says_who_uses_it_and_what_came_of_it():
+    gate = json.loads(kubectl("-n", "star", "get", "automationgate", "star", "-o", "json"))["status"]
+    assert (gate["processClusters"], sum(gate["stages"].values())) == (3, 3)
+    assert {row["processCluster"] for row in gate["certificates"]} >= {"information"}
+    pair = json.loads(kubectl("-n", "star", "get", "policycritic", "information", "-o", "json"))["status"]
+    assert {row["processCluster"] for row in pair["revisions"] if row["phase"] == "InService"} >= {"information"}
+    for status in (gate, pair):
+        assert next(c for c in status["conditions"] if c["type"] == "Ready")["status"] == "True"
+
+
+@pytest.mark.usefixtures("folder")
+def test_describe_tells_of_the_climb_and_of_the_fall():
+    found = json.loads(kubectl("-n", "star", "get", "events", "-o", "json"))["items"]
+    told = [event for event in found if event["involvedObject"]["name"] == "information"]
+    types = {event["reason"]: event["type"] for event in told}
+    assert {"JobStarted", "Promoted", "PairSwitched", "Certified", "LatchLifted"} <= types.keys()
+    assert (types["RolledBack"], types["GuardrailBreached"]) == ("Warning", "Warning")
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.skipif("PILOTAGE_AUDIT_LOG" not in os.environ, reason="no audit log of this API server")
+def test_the_controller_is_refused_nothing_and_has_no_right_that_it_does_not_use():
+    asked, refused = set(), []
+    for line in Path(os.environ["PILOTAGE_AUDIT_LOG"]).read_text().splitlines():
+        event = json.loads(line)
+        if event["user"]["username"] != CONTROLLER or "objectRef" not in event:
+            continue
+        ref = event["objectRef"]
+        what = "/".join(filter(None, (ref.get("resource"), ref.get("subresource"))))
+        asked.add((ref.get("apiGroup", ""), what, event["verb"]))
+        if event.get("responseStatus", {}).get("code") == 403:
+            refused.append((what, event["verb"], ref.get("name", "")))
+    assert refused == []
+    rights = {
+        (group, resource, verb)
+        for document in yaml.safe_load_all((ROOT / "config/default/rbac.yaml").read_text())
+        if document["kind"] in ("ClusterRole", "Role") and document["metadata"]["name"] == "pilotage-controller"
+        for rule in document["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+    assert rights - asked - ONLY_SOMETIMES == set()
 
 
 @pytest.mark.usefixtures("folder")

@@ -279,6 +279,8 @@ class ProcessClusterStatus(StatusModel):
     """The highest stage that people allow."""
     held_by: str = ""
     """What holds it below what it has earned."""
+    rolled_back_by: str = ""
+    """The guardrail whose breach holds it at Copilot; empty where nothing is latched."""
     observed_generation: int = 0
     """The generation of the spec that this is of."""
     rollback: RollbackStatus | None = None

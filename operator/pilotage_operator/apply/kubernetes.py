@@ -10,9 +10,10 @@ import time
 import msgspec
 
 from pilotage_core.errors import ConflictError, InvalidInputError, UnavailableError
-from pilotage_operator.api.fields import API_VERSION
+from pilotage_operator.api.fields import API_VERSION, KINDS
 from pilotage_operator.api.reading import Object
 from pilotage_operator.api.status import ProcessClusterStatus, write_time
+from pilotage_operator.decide.telling import Happening
 from pilotage_operator.facts import Bundle, JobFact, JobState, LifecycleDecision, WantedJob
 from pilotage_operator.keys import decode_key, make_key
 from pilotage_operator.kubernetes_api import ForbiddenError, KubernetesApi
@@ -26,7 +27,7 @@ from pilotage_operator.observe.world import Sighting, TermOverError, Workloads
 from pilotage_operator.permits import SigningKey
 
 POLICIES = "/apis/admissionregistration.k8s.io/v1"
-ADMISSION = ("pilotage-promotion", "pilotage-status", "pilotage-gate")
+ADMISSION = ("pilotage-promotion", "pilotage-status", "pilotage-gate", "pilotage-pair")
 ADMISSION_SECONDS = 15.0
 REFUSED_SECONDS, FORGET_REFUSED_SECONDS = 10.0, 120.0
 ROLLBACK_MANAGER = "pilotage-rollback"
@@ -132,13 +133,14 @@ class KubernetesWorld:
         if time.monotonic() - self._asked_at > ADMISSION_SECONDS:
             await self._look_for_policies()
         await self.fleet.catch_up()
-        changed = frozenset(self.fleet.take_changed())
+        changed, referred = frozenset(self.fleet.take_changed()), frozenset(self.fleet.take_referred())
         sighting = Sighting(
             clusters=self.fleet.clusters,
             objects=self.fleet.objects(),
             admission=self._admission,
             faults=self.fleet.faults,
             changed=None if self._is_first_look else changed,
+            referred=None if self._is_first_look else referred,
         )
         self._is_first_look = False
         return sighting
@@ -221,13 +223,21 @@ class KubernetesWorld:
             "message": fault or "everything of it goes through again",
             "lastTransitionTime": write_time(time.time()),
         }
-        metadata = cluster["metadata"]
         await self._patch_status(cluster, {"conditions": [condition]}, QUARANTINE_MANAGER)
         reason = "Quarantined" if fault else "QuarantineLifted"
-        await self._api.create(
-            f"/api/v1/namespaces/{metadata['namespace']}/events",
-            build_event(cluster, reason, condition["message"], warning=bool(fault), now=time.time()),
-        )
+        await self.tell_happening(cluster, Happening(reason, condition["message"], is_warning=bool(fault)))
+
+    async def tell_happening(self, cluster: Object, happening: Happening) -> None:
+        """As an Event."""
+        event = build_event(cluster, happening.reason, happening.message, warning=happening.is_warning, now=time.time())
+        await self._api.create(f"/api/v1/namespaces/{cluster['metadata']['namespace']}/events", event)
+
+    async def apply_referred(self, kind: str, item: Object, status: Object) -> None:
+        """Server-side apply of the status alone, whatever version the object is of: nobody else writes it."""
+        metadata = item["metadata"]
+        path = f"{CUSTOM}/namespaces/{metadata['namespace']}/{KINDS[kind]}/{metadata['name']}/status"
+        named = {name: metadata[name] for name in ("name", "namespace", "uid")}
+        await self._api.apply(path, {"apiVersion": API_VERSION, "kind": kind, "metadata": named, "status": status})
 
     async def _patch_status(self, cluster: Object, status: Object, manager: str) -> None:
         metadata = cluster["metadata"]

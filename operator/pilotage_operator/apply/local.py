@@ -21,6 +21,7 @@ from pilotage_core.wire import read_result
 from pilotage_operator.api.reading import Lookup, Object
 from pilotage_operator.api.status import ProcessClusterStatus
 from pilotage_operator.apply.processes import Process, find_process, start_process, stop_process
+from pilotage_operator.decide.telling import Happening
 from pilotage_operator.facts import Bundle, EndpointFact, JobFact, JobState, LifecycleDecision, WantedEndpoint
 from pilotage_operator.files import write_file
 from pilotage_operator.manifests.inference_service import build_serve_command
@@ -161,6 +162,12 @@ class LocalWorld:
             return start_process(folder, command, port, threads)
         except OSError as error:
             raise UnavailableError(f"cannot be started: {error}", where=command[0]) from error
+
+    async def tell_happening(self, cluster: Object, happening: Happening) -> None:
+        """Nothing: the log tells."""
+
+    async def apply_referred(self, kind: str, item: Object, status: Object) -> None:
+        """Nothing: manifests here are files, and people's."""
 
     async def tell_quarantine(self, cluster: Object, fault: str) -> None:
         """Nothing: the log and the metrics tell, and the status is left as it is."""

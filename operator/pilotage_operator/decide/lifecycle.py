@@ -18,6 +18,7 @@ from pilotage_operator.api.status import (
     SupervisionStatus,
     Transition,
     UnmetStatus,
+    read_time,
     write_time,
 )
 from pilotage_operator.decide.guardrails import decide_findings, readings_of
@@ -25,7 +26,7 @@ from pilotage_operator.decide.leave import build_leave
 from pilotage_operator.decide.pipeline import Making, decide_making, restart_making, start_making, wanted_job
 from pilotage_operator.decide.sessions import describe_sessions
 from pilotage_operator.decide.stages import counts_of_pair, read_stage_facts
-from pilotage_operator.decide.summary import describe_tau, least, list_conditions, summarize_tau
+from pilotage_operator.decide.summary import INVALID_SECONDS, describe_tau, least, list_conditions, summarize_tau
 from pilotage_operator.decide.tightening import certificates_in_force, find_tightened
 from pilotage_operator.decide.workloads import kept_revisions, retiring_endpoints, wanted_endpoints
 from pilotage_operator.facts import Bundle, CounterFacts, Facts, LifecycleDecision, PairCounts
@@ -82,13 +83,21 @@ def decide_lifecycle(bundle: Bundle, before: ProcessClusterStatus, facts: Facts,
     )
 
 
-def decide_faulty(before: ProcessClusterStatus, fault: str, now: float) -> ProcessClusterStatus:
-    """The status of a process cluster that names something that is not there: everything else stays as it is."""
+def decide_faulty(
+    before: ProcessClusterStatus, fault: str, generation: int, now: float
+) -> tuple[ProcessClusterStatus, float]:
+    """The status of a process cluster whose manifests do not go together, everything else as it is; and when to look
+    again: what is applied in any order does for a moment, and is a person's to mend after INVALID_SECONDS.
+    """
     old = next((c for c in before.conditions if c.type == "Ready"), None)
     since = old.last_transition_time if old is not None and old.status == "False" else write_time(now)
     ready = Condition(type="Ready", status="False", reason="Invalid", message=fault, last_transition_time=since)
-    others = tuple(condition for condition in before.conditions if condition.type != "Ready")
-    return before.model_copy(update={"conditions": (ready, *others)})
+    others = tuple(c for c in before.conditions if c.type not in ("Ready", "Reconciling", "Stalled"))
+    late_at = read_time(since) + INVALID_SECONDS
+    kind = "Stalled" if now >= late_at else "Reconciling"
+    told = Condition(type=kind, status="True", reason="Invalid", message=fault, last_transition_time=since)
+    update = {"conditions": (ready, told, *others), "observed_generation": generation}
+    return before.model_copy(update=update), late_at if now < late_at else float("inf")
 
 
 def _decide_stage(moment: Moment, making: Making, findings: tuple[Finding, ...]) -> StageDecision:
@@ -198,6 +207,7 @@ def _write_status(
             "held_by": decision.held_by.value if decision.held_by else "",
             "observed_generation": moment.bundle.generation,
             "rollback": _rollback(before, making, decision),
+            "rolled_back_by": decision.rollback.guardrail if decision.rollback else "",
             "rollbacks": _rollbacks(before, decision),
             "supervision": _supervision(moment, making),
             "baseline": making.baseline,

@@ -4,12 +4,14 @@ from collections.abc import Iterable, Iterator
 
 from pilotage_core.certificate import Certificate, ScoreSource, tighten
 from pilotage_core.score import format_score
-from pilotage_core.stage import StageDecision
+from pilotage_core.stage import Cap, StageDecision
 from pilotage_operator.api.pipeline import Phase, PhaseState
 from pilotage_operator.api.status import Condition, ProcessClusterStatus, TauStatus, read_time, write_time
-from pilotage_operator.decide.pipeline import Making
+from pilotage_operator.decide.pipeline import JOB_PHASES, Making
 
-STALLED_AFTER_SECONDS = 300.0
+STALLED_AFTER_SECONDS, INVALID_SECONDS = 300.0, 30.0
+"""From when on a person has to look: a model server that does not come up, manifests that do not go together."""
+STALLS = {PhaseState.STALLED: "JobFailed", PhaseState.REFUSED: "JobRefused"}
 
 
 def describe_tau(certificate: Certificate, *, is_tightened: bool) -> TauStatus:
@@ -63,22 +65,41 @@ def list_conditions(
 
 
 def _find_conditions(making: Making, decision: StageDecision, now: float) -> Iterator[tuple[str, str, str, str]]:
-    """Ready always; the others only while they hold."""
+    """Ready always; the others only while they hold, and never Reconciling beside Stalled.
+
+    Read as kstatus and Argo CD do: who waits for evidence, trains for hours, is suspended by people or rolled back is
+    Ready, so that a roll-out over an empty installation ends; only what ends within minutes is Reconciling.
+    """
     pipeline = making.pipeline
     waits_for_endpoint = pipeline.phase in (Phase.POLICY_ENDPOINT, Phase.CRITIC_ENDPOINT)
     late = waits_for_endpoint and now - read_time(pipeline.since) > STALLED_AFTER_SECONDS
-    stalled, retrying = pipeline.state is PhaseState.STALLED, pipeline.state is PhaseState.FAILED
-    refused = pipeline.state is PhaseState.REFUSED
-    if decision.held_by is not None:
-        yield "Ready", "False", decision.held_by.value, ""
-    elif stalled or retrying:
-        yield "Ready", "False", "JobFailed", pipeline.reason
-    else:
-        yield "Ready", "True", "Working", ""
+    yield _find_ready(making, decision, late)
     if decision.rollback is not None:
         yield "RolledBack", "True", "Latched", decision.rollback.reason
-    if pipeline.state is PhaseState.RUNNING or refused or waits_for_endpoint or retrying:
-        yield "Reconciling", "True", "JobRetried" if retrying else pipeline.phase.value, pipeline.reason
-    if stalled or refused or late:
-        why = "JobFailed" if stalled else "JobRefused" if refused else "EndpointNotReady"
-        yield "Stalled", "True", why, pipeline.reason
+    if pipeline.state in STALLS:
+        yield "Stalled", "True", STALLS[pipeline.state], pipeline.reason
+    elif late:
+        yield "Stalled", "True", "EndpointNotReady", pipeline.reason
+    elif pipeline.state is PhaseState.FAILED:
+        yield "Reconciling", "True", "JobRetried", pipeline.reason
+    elif waits_for_endpoint:
+        yield "Reconciling", "True", pipeline.phase.value, pipeline.reason
+
+
+def _find_ready(making: Making, decision: StageDecision, late: bool) -> tuple[str, str, str, str]:
+    pipeline = making.pipeline
+    if decision.held_by is not None and decision.held_by is not Cap.SUSPENDED:
+        return "Ready", "False", decision.held_by.value, ""
+    if pipeline.state is PhaseState.FAILED or pipeline.state in STALLS:
+        return "Ready", "False", STALLS.get(pipeline.state, "JobFailed"), pipeline.reason
+    if late:
+        return "Ready", "False", "EndpointNotReady", pipeline.reason
+    if decision.held_by is not None:
+        return "Ready", "True", decision.held_by.value, "people suspended it"
+    if decision.rollback is not None:
+        return "Ready", "True", "RolledBack", decision.rollback.reason
+    if pipeline.phase in JOB_PHASES:
+        return "Ready", "True", "Training", pipeline.reason
+    if pipeline.phase is Phase.CERTIFIED:
+        return "Ready", "True", "InService", ""
+    return "Ready", "True", "CollectingEvidence", pipeline.reason

@@ -99,11 +99,12 @@ class Fleet:
     """The stores and their watches. `changed` are process clusters (namespace/name) that something happened to."""
 
     def __init__(self, api: KubernetesApi) -> None:
-        self.stores = {kind: Store(kind) for kind in KINDS}
+        self.stores = {kind: Store(kind, is_by_spec=kind != "ProcessCluster") for kind in KINDS}
         self.jobs = Store("Job", LABEL_PROCESS_CLUSTER, is_made_here=True)
         self.services = Store("InferenceService", LABEL_PROCESS_CLUSTER, is_made_here=True)
         self.clusters = Clusters(self.stores["ProcessCluster"])
         self.changed: set[str] = set()
+        self.referred: set[tuple[str, str, str]] = set()
         self.faults: dict[str, str] = {}
         self._api = api
         self._versions = Store("ConfigMap")
@@ -147,6 +148,11 @@ class Fleet:
         changed, self.changed = self.changed, set()
         return changed
 
+    def take_referred(self) -> set[tuple[str, str, str]]:
+        """The PolicyCritics and gates whose spec changed since this was last asked, by kind, namespace and name."""
+        referred, self.referred = self.referred, set()
+        return referred
+
     def objects(self) -> Objects:
         """What process clusters refer to."""
         return Objects(self.stores, self._screens)
@@ -164,6 +170,8 @@ class Fleet:
         for name in self._versions.changed & self._named.keys():
             self.changed.update("/".join(key) for key in self._named[name])
         others = (self.stores["PolicyCritic"], self.stores["AutomationGate"])
+        for kind in ("PolicyCritic", "AutomationGate"):
+            self.referred.update((kind, *key) for key in self.stores[kind].changed)
         if any(store.changed for store in others):
             for key, refs in self._refs.items():
                 if any((key[0], name) in store.changed for name, store in zip(refs, others, strict=False)):

@@ -97,15 +97,19 @@ DECODE_EVENT = msgspec.json.Decoder(WatchEvent).decode
 class Store:
     """Objects of one kind. `owner_label` names the process cluster that one was made for: `owned` finds them by it.
 
-    `is_made_here`: of their spec, which this controller wrote, only `suspend` is kept.
+    `is_made_here`: of their spec, which this controller wrote, only `suspend` is kept. `is_by_spec`: only another spec
+    is a change.
     """
 
-    def __init__(self, kind: str = "", owner_label: str = "", *, is_made_here: bool = False) -> None:
+    def __init__(
+        self, kind: str = "", owner_label: str = "", *, is_made_here: bool = False, is_by_spec: bool = False
+    ) -> None:
         self.items: dict[Key, bytes] = {}
         self.changed: set[Key] = set()
         self._kind = kind
         self._owner_label = owner_label
         self._is_made_here = is_made_here
+        self._is_by_spec = is_by_spec
         self._owned: dict[Key, set[str]] = {}
 
     def get(self, key: Key) -> Object | None:
@@ -134,11 +138,18 @@ class Store:
             return
         if self._owner_label and item.key in self.items:
             self._disown(item.key, self.owner_of(item.key))
+        if not self._is_by_spec or self._spec_of(item.key) != (item.metadata.uid, item.metadata.generation):
+            self.changed.add(item.key)
         self.items[item.key] = body
-        self.changed.add(item.key)
         owner = item.metadata.labels.get(self._owner_label)
         if owner:
             self._owned.setdefault((item.metadata.namespace, owner), set()).add(item.metadata.name)
+
+    def _spec_of(self, key: Key) -> tuple[str, int]:
+        """Which object, and which generation of its spec, is held."""
+        body = self.items.get(key)
+        metadata = Metadata() if body is None else DECODE_ITEM(body).metadata
+        return metadata.uid, metadata.generation
 
     def drop(self, key: Key) -> str:
         """Forget an object that is gone. Gives whose it was, as `owner_of`."""

@@ -7,7 +7,11 @@ from typing import Protocol
 from pilotage_core.errors import UnavailableError
 from pilotage_operator.api.reading import Lookup, Object
 from pilotage_operator.api.status import ProcessClusterStatus
+from pilotage_operator.decide.telling import Happening
 from pilotage_operator.facts import Bundle, EndpointFact, JobFact, LifecycleDecision
+
+Ref = tuple[str, str, str]
+"""(kind, namespace, name) of what process clusters refer to."""
 
 
 class TermOverError(UnavailableError):
@@ -20,7 +24,7 @@ class Sighting:
 
     `admission`: the policies that guard status and promotion are there. `faults`: what could not be seen of one process
     cluster, by key; it costs no other one anything. `changed` are the keys that something happened to since the last
-    look (None: nobody can tell, any may be).
+    look (None: nobody can tell, any may be), `referred` the PolicyCritics and gates whose spec did.
     """
 
     clusters: Mapping[str, Object]
@@ -28,6 +32,7 @@ class Sighting:
     admission: bool = True
     faults: Mapping[str, str] = field(default_factory=dict)
     changed: frozenset[str] | None = None
+    referred: frozenset[Ref] | None = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +58,14 @@ class World(Protocol):
 
     async def apply_workloads(self, bundle: Bundle, decision: LifecycleDecision) -> None:
         """Make Jobs and model servers be as decided. Raises UnavailableError."""
+        ...
+
+    async def tell_happening(self, cluster: Object, happening: Happening) -> None:
+        """Say beside the object what happened to it. Raises UnavailableError."""
+        ...
+
+    async def apply_referred(self, kind: str, item: Object, status: Object) -> None:
+        """Write `status` of a PolicyCritic or gate down. Raises UnavailableError."""
         ...
 
     async def tell_quarantine(self, cluster: Object, fault: str) -> None:

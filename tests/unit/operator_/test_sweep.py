@@ -36,6 +36,8 @@ class World:
         self.blind = False
         self.objects = dict(OBJECTS)
         self.status = memory.status
+        self.happenings: list = []
+        self.referred: dict[str, dict] = {}
 
     async def observe_world(self) -> Sighting:
         if self.blind:
@@ -47,6 +49,12 @@ class World:
     async def observe_workloads(self, namespace: str, name: str, job: str) -> Workloads:
         facts = self.memory.facts
         return Workloads(facts.jobs, facts.endpoints) if namespace == "star" else Workloads()
+
+    async def tell_happening(self, cluster, happening) -> None:
+        self.happenings.append(happening)
+
+    async def apply_referred(self, kind: str, item, status) -> None:
+        self.referred[kind] = status
 
     async def tell_quarantine(self, cluster, fault: str) -> None:
         self.diary.append(f"quarantine {cluster['metadata']['name']}: {fault}")

@@ -38,7 +38,9 @@ class Server:
         known = self.objects.setdefault(path, {})
         what = "DELETED" if item is None else "MODIFIED" if name in known else "ADDED"
         told = known.get(name, {}) if item is None else dict(item)
-        told["metadata"] = told.get("metadata", {}) | metadata | {
+        before = known.get(name, {})
+        generation = before.get("metadata", {}).get("generation", 0) + (before.get("spec") != told.get("spec"))
+        told["metadata"] = {"generation": generation} | told.get("metadata", {}) | metadata | {
             "namespace": namespace, "name": name, "uid": f"uid-{name}", "resourceVersion": str(self.version),
             "managedFields": [{"manager": "x" * 500}],
         }  # fmt: skip
@@ -241,6 +243,18 @@ async def test_a_change_touches_those_it_is_about(server, fleet, path, name, wan
     assert await touched(fleet) == wanted
     await server.put(path, name, None)
     assert await touched(fleet) == wanted
+
+
+async def test_another_status_of_what_a_fleet_refers_to_touches_nobody(server, fleet):
+    path = f"{CUSTOM}/automationgates"
+    spec = server.objects[path]["gate-2"]["spec"]
+    fleet.take_referred()
+    await server.put(path, "gate-2", {"spec": spec, "status": {"processClusters": 1}})
+    await until(lambda: (fleet.stores["AutomationGate"].get(("star", "gate-2")) or {}).get("status"))
+    assert (await touched(fleet), fleet.take_referred()) == (set(), set())
+    await server.put(path, "gate-2", {"spec": spec | {"delta": "0.01"}, "status": {"processClusters": 1}})
+    assert await touched(fleet) == {"star/n2"}
+    assert fleet.take_referred() == {("AutomationGate", "star", "gate-2")}
 
 
 async def test_screens_are_read_once_and_again_only_where_they_changed(server, fleet):
