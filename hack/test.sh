@@ -26,6 +26,7 @@ if [ "$cluster" -ne 0 ]; then
   exit
 fi
 $step "Kubernetes" hack/cluster/up.sh || exit 1
+hack/cluster/binaries.sh helm || exit 1
 eval "$(hack/cluster/up.sh --print-env)"
 $step "contract tests, Kubernetes" .venv/bin/python -m pytest -q tests/contract -m kubernetes || exit 1
 $step "e2e, Kubernetes" .venv/bin/python -m pytest -q tests/e2e -m kubernetes || exit 1

@@ -4,7 +4,7 @@ Each does its work in a module of its own, imported when it is called: `pilotage
 """
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
@@ -38,6 +38,10 @@ OUT_LOCAL, OUT_KUBERNETES = Path("out/demo-local"), Path("out/demo")
 Local = Annotated[bool, typer.Option("--local", help="the run of `demo --local`, not Kubernetes")]
 RunFolder = Annotated[Path | None, typer.Option("--run", help="folder of a run (default: out/demo or out/demo-local)")]
 GatewayUrl = Annotated[str, typer.Option("--gateway", envvar="PILOTAGE_GATEWAY", help="URL of the gateway")]
+GatewayUrls = Annotated[
+    list[str] | None,
+    typer.Option("--gateway", envvar="PILOTAGE_GATEWAY", help="URL of a gateway; one for each replica"),
+]
 Who = Annotated[str, typer.Option(envvar="USER", help="who says so: kept in the records")]
 Why = Annotated[str, typer.Option(help="why: kept in the records")]
 NO_REASON = "no reason given"
@@ -86,18 +90,24 @@ def resume(
     why: Why = NO_REASON,
     local: Local = False,
     run: RunFolder = None,
-    gateway: GatewayUrl = "",
+    gateway: GatewayUrls = None,
 ) -> None:
     """Lift a suspend or a stop-all. A stage that was lost meanwhile has to be earned again."""
-    _suspend(local, run, gateway, name, False, who, why)
+    if name == "*":
+        _suspend_everything(local, run, gateway, False, who, why)
+    for url in gateway or [""]:
+        _suspend(local, run, url, name, False, who, why)
 
 
 @app.command(name="stop-all")
 def stop_all(
-    who: Who, why: Why = NO_REASON, local: Local = False, run: RunFolder = None, gateway: GatewayUrl = ""
+    who: Who, why: Why = NO_REASON, local: Local = False, run: RunFolder = None, gateway: GatewayUrls = None
 ) -> None:
-    """Stop every process cluster at once. `resume` lifts it."""
-    _suspend(local, run, gateway, "*", True, who, why)
+    """Stop every process cluster at every replica of the gateway, at once; `resume` lifts it.
+
+    Prints how long it took until the last one refused. Ends with 1 where a replica was not reached.
+    """
+    _suspend_everything(local, run, gateway, True, who, why)
 
 
 @app.command()
@@ -209,12 +219,24 @@ def demo(
     raise typer.Exit(demo_command(local, folder, dialogues, faults, plan, manifests, limit_seconds))
 
 
+def _suspend_everything(
+    local: bool, run: Path | None, gateway: list[str] | None, suspended: bool, who: str, why: str
+) -> NoReturn:
+    from pilotage.place import find_place
+    from pilotage.stop import suspend_everything
+
+    urls = gateway or ([find_place(local, _folder(local, run)).gateway().url] if local else [])
+    lines, is_whole = suspend_everything(urls, suspended, who, why)
+    typer.echo("\n".join(lines))
+    raise typer.Exit(0 if is_whole else 1)
+
+
 def _suspend(local: bool, run: Path | None, gateway: str, name: str, suspended: bool, who: str, why: str) -> None:
     from pilotage.place import find_place
 
     place = find_place(local, _folder(local, run), gateway)
     place.gateway().suspend(name, suspended, who, why)
-    typer.echo(f"{'stopped' if suspended else 'let go on'}: {'every process cluster' if name == '*' else name}")
+    typer.echo(f"{'stopped' if suspended else 'let go on'}: {name}")
 
 
 def _folder(local: bool, run: Path | None) -> Path:

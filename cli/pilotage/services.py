@@ -49,14 +49,17 @@ class GatewayApi:
 
     def suspend(self, process_cluster: str, suspended: bool, who: str, why: str) -> None:
         """Stop (or let go on) one process cluster, or all of them with "*": checked with every intent."""
-        body = Suspend(process_cluster=process_cluster, suspended=suspended, who=who, why=why)
+        self.send_suspend(Suspend(process_cluster=process_cluster, suspended=suspended, who=who, why=why))
+
+    def send_suspend(self, body: Suspend, timeout: float = TIMEOUT_SECONDS) -> bytes:
+        """The same, answered within `timeout` seconds; gives the answer."""
         request = urllib.request.Request(
             f"{self.url}/v1/suspend",
             data=msgspec.json.encode(body),
             headers={"content-type": "application/json"},
             method="POST",
         )
-        _read(request, TIMEOUT_SECONDS)
+        return _read(request, timeout)
 
     def export(self, process_cluster: str, *, closed: bool) -> Iterator[bytes]:
         """Sessions of one process cluster, one JSON line each: the closed ones, or those still open."""

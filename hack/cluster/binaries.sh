@@ -2,6 +2,7 @@
 # Builds the programs of a Kubernetes node from their Go modules, each once, into $PILOTAGE_CACHE/bin/<name>-<version>.
 # From source because a machine without a container registry mostly has no release archives either, but a Go proxy.
 #   binaries.sh [node] [kubectl] [coredns] [crds] [kserve] [prometheus]      none named: all
+#   binaries.sh helm      for tests of the chart; onto the PATH that up.sh prints
 # What is missing is built in one graph (kubernetes/go.mod): what programs share is compiled once, and what Go has
 # compiled stays in its own cache when a build is interrupted.
 set -euo pipefail
@@ -36,6 +37,7 @@ programs_of() {
     kserve) echo "kserve-manager-$KSERVE_VERSION" ;;
     prometheus) printf '%s\n' "promtool-$PROMETHEUS_VERSION" "prometheus-$PROMETHEUS_VERSION" ;;
     crds) echo "kubectl-$KUBERNETES_VERSION" ;; # renders them
+    helm) ;; # by itself: build_helm
     *) die "no recipe for $1" ;;
   esac
 }
@@ -101,6 +103,15 @@ build() {
   done
 }
 
+# Helm wants other releases of what it shares with the rest.
+build_helm() {
+  mkdir -p "$OUT"
+  GOBIN=$OUT go install -ldflags "-s -w -X helm.sh/helm/v3/internal/version.version=$HELM_VERSION" \
+    "helm.sh/helm/v3/cmd/helm@$HELM_VERSION"
+  mv -f "$OUT/helm" "$BIN/helm-$HELM_VERSION"
+  mkdir -p "$BIN/path" && ln -sfn "../helm-$HELM_VERSION" "$BIN/path/helm"
+}
+
 render_crds() {
   local file=$BIN/kserve-crds-$KSERVE_VERSION.yaml
   "$BIN/kubectl-$KUBERNETES_VERSION" kustomize "$(source_of "github.com/kserve/kserve@$KSERVE_VERSION")/config/crd" >"$file.new"
@@ -114,11 +125,15 @@ main() {
   (($#)) || set -- node coredns crds kserve prometheus
   for part; do
     words=$(programs_of "$part")
+    [[ -n $words ]] || continue
     mapfile -t -O "${#programs[@]}" programs <<<"$words"
   done
   build "${programs[@]}"
   if [[ " $* " == *' crds '* && ! -e $BIN/kserve-crds-$KSERVE_VERSION.yaml ]]; then
     step "render KServe's CRDs" -- render_crds
+  fi
+  if [[ " $* " == *' helm '* && ! -x $BIN/helm-$HELM_VERSION ]]; then
+    step "build Helm" -- build_helm
   fi
   rm -rf "$CACHE/build"
 }

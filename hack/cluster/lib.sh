@@ -8,6 +8,7 @@ COREDNS_VERSION=v1.13.1
 KSERVE_VERSION=v0.17.0
 KIND_VERSION=v0.30.0
 PAUSE_VERSION=v1
+HELM_VERSION=v3.22.0
 PROMETHEUS_VERSION=v3.8.1     # Debian's is built without discovery in Kubernetes
 DEBIAN_SUITE=bookworm        # of the base image, not of the host
 

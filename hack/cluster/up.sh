@@ -15,7 +15,7 @@ print_env() {
   printf 'export KUBECONFIG=%q\nexport PILOTAGE_NODE_IP=%q\n' "$1" "$address"
   [[ -e $STATE/log/audit.log ]] && printf 'export PILOTAGE_AUDIT_LOG=%q\n' "$STATE/log/audit.log"
   # shellcheck disable=SC2016
-  { command -v kubectl && command -v promtool; } >/dev/null || printf 'export PATH=%q:$PATH\n' "$BIN/path"
+  { command -v kubectl && command -v promtool && { command -v helm || [[ ! -e $BIN/path/helm ]]; }; } >/dev/null || printf 'export PATH=%q:$PATH\n' "$BIN/path"
 }
 
 kubectl_program() { if [[ -x $BIN/path/kubectl ]]; then echo "$BIN/path/kubectl"; else command -v kubectl; fi; }

@@ -35,6 +35,12 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--scrape-seconds", type=float, default=0.0, help="how often Prometheus scrapes gateways (0: find it out)"
     )
+    parser.add_argument(
+        "--namespaces",
+        type=lambda text: tuple(name for name in text.split(",") if name),
+        default=(),
+        help="with --kubernetes: process clusters of these alone (a,b); none: of all namespaces",
+    )
     parser.add_argument("--keep-processes", action="store_true", help="with --local: leave what was started running")
     options = parser.parse_args(arguments)
     if options.local and options.manifests is None:

@@ -59,7 +59,7 @@ async def _run(options: argparse.Namespace, namespace: str) -> None:
     # A connection for each watch stays open all the time; requests must not wait for them.
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as client:
         api = KubernetesApi(find_credentials(), client)
-        world = KubernetesWorld(api, namespace, await find_image(api, namespace), gateway)
+        world = KubernetesWorld(api, namespace, await find_image(api, namespace), gateway, options.namespaces)
         lease = Lease(name_replica(), KubernetesLease(api, namespace))
         authority = Authority(
             await world.load_domain(), 0, await world.load_key(), world.remember_epoch,

@@ -37,11 +37,14 @@ APPLIED = "pilotage.dev/applied"
 
 
 class KubernetesWorld:
-    """The world of `pilotage-controller --kubernetes`. `image` is what Jobs and model servers run."""
+    """The world of `pilotage-controller --kubernetes`. `image` is what Jobs and model servers run.
+    Process clusters of `namespaces` alone; none: of all."""
 
-    def __init__(self, api: KubernetesApi, namespace: str, image: str, gateway: str) -> None:
+    def __init__(
+        self, api: KubernetesApi, namespace: str, image: str, gateway: str, namespaces: tuple[str, ...] = ()
+    ) -> None:
         self.serving_image = image
-        self.fleet = Fleet(api)
+        self.fleet = Fleet(api, namespaces)
         self.epoch = 0
         self._api = api
         self._namespace = namespace

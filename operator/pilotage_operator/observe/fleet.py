@@ -21,8 +21,7 @@ from pilotage_operator.observe.watch import Key, RawWatch, Store
 from pilotage_operator.observe.world import Workloads
 
 CUSTOM = f"/apis/{GROUP}/{VERSION}"
-JOBS, SERVICES = "/apis/batch/v1", "/apis/serving.kserve.io/v1beta1"
-CONFIG_MAPS = "/api/v1/configmaps"
+JOBS, SERVICES, CORE = "/apis/batch/v1", "/apis/serving.kserve.io/v1beta1", "/api/v1"
 LIST_SECONDS = 60.0
 AT_ONCE = 16
 REFUSED_SECONDS = 10.0
@@ -96,9 +95,12 @@ class Clusters(Mapping[str, Object]):
 
 
 class Fleet:
-    """The stores and their watches. `changed` are process clusters (namespace/name) that something happened to."""
+    """The stores and their watches. `changed` are process clusters (namespace/name) that something happened to.
 
-    def __init__(self, api: KubernetesApi) -> None:
+    `namespaces` are those that are looked at; none: all.
+    """
+
+    def __init__(self, api: KubernetesApi, namespaces: Iterable[str] = ()) -> None:
         self.stores = {kind: Store(kind, is_by_spec=kind != "ProcessCluster") for kind in KINDS}
         self.jobs = Store("Job", LABEL_PROCESS_CLUSTER, is_made_here=True)
         self.services = Store("InferenceService", LABEL_PROCESS_CLUSTER, is_made_here=True)
@@ -113,10 +115,15 @@ class Fleet:
         self._named: dict[Key, set[Key]] = {}
         self._ended: dict[Key, tuple[str, JobFact]] = {}
         self._without_pod: dict[Key, tuple[float, JobFact | None]] = {}
-        self.watches = [RawWatch(api, f"{CUSTOM}/{KINDS[kind]}", store) for kind, store in self.stores.items()]
-        self.watches.append(RawWatch(api, CONFIG_MAPS, self._versions, as_metadata=True))
-        for path, store in ((f"{JOBS}/jobs", self.jobs), (f"{SERVICES}/inferenceservices", self.services)):
-            self.watches.append(RawWatch(api, path, store, LABEL_PROCESS_CLUSTER, on_owner=self._touch))
+        self.watches = [watch for name in tuple(namespaces) or ("",) for watch in self._watch(name)]
+
+    def _watch(self, namespace: str) -> Iterator[RawWatch]:
+        at = f"/namespaces/{namespace}" if namespace else ""
+        for kind, store in self.stores.items():
+            yield RawWatch(self._api, f"{CUSTOM}{at}/{KINDS[kind]}", store, namespace=namespace)
+        yield RawWatch(self._api, f"{CORE}{at}/configmaps", self._versions, as_metadata=True, namespace=namespace)
+        for path, store in ((f"{JOBS}{at}/jobs", self.jobs), (f"{SERVICES}{at}/inferenceservices", self.services)):
+            yield RawWatch(self._api, path, store, LABEL_PROCESS_CLUSTER, on_owner=self._touch, namespace=namespace)
 
     @property
     def is_synced(self) -> bool:

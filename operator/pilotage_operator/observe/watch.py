@@ -176,7 +176,7 @@ class RawWatch:
     """Keeps a Store like the API server's, for objects at `path` that match `selector`.
 
     `on_owner` is told the process cluster (namespace/name) of each object that changed. `as_metadata`: of objects
-    nothing else is sent.
+    nothing else is sent. `namespace` is the one that `path` is of, where it is of one: the store may hold others too.
     """
 
     def __init__(
@@ -187,6 +187,7 @@ class RawWatch:
         selector: str = "",
         as_metadata: bool = False,
         on_owner: Callable[[str], None] = lambda owner: None,
+        namespace: str = "",
     ) -> None:
         self.store = store
         self._api = api
@@ -194,6 +195,7 @@ class RawWatch:
         self._selector = selector
         self._as_metadata = as_metadata
         self._on_owner = on_owner
+        self._namespace = namespace
         self._listed = asyncio.Event()
         self._version = ""
         self._heard_at = float("-inf")
@@ -275,5 +277,6 @@ class RawWatch:
                 self.store.put(item)
                 self._on_owner(self.store.owner_of(item.key))
         for key in self.store.items.keys() - seen:
-            self._on_owner(self.store.drop(key))
+            if self._namespace in ("", key[0]):
+                self._on_owner(self.store.drop(key))
         return version

@@ -220,6 +220,25 @@ async def fleet(server):
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
+async def test_of_some_namespaces_each_is_listed_by_itself_and_takes_nothing_from_the_others(server):
+    at = f"{CUSTOM}/namespaces/%s/processclusters"
+    for namespace in ("a", "b", "c"):
+        await server.put(at % namespace, "one", {"spec": SPEC}, namespace=namespace)
+    found = Fleet(server.api, ("a", "b"))
+    tasks = [asyncio.create_task(watch.run()) for watch in found.watches]
+    await found.catch_up()
+    assert set(found.clusters) == {"a/one", "b/one"}
+    server.oldest = server.version + 1  # each is listed again
+    await server.put(at % "a", "one", None, namespace="a")
+    await until(lambda: set(found.clusters) == {"b/one"})
+    asked = {path for path, _ in server.asked}
+    assert asked >= {"/apis/batch/v1/namespaces/a/jobs", "/api/v1/namespaces/b/configmaps"}
+    assert all("/namespaces/" in path for path in asked)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
 async def touched(fleet: Fleet) -> set[str]:
     await asyncio.sleep(0.1)
     await fleet.catch_up()
