@@ -161,6 +161,22 @@ def forecast(
     run_forecast(logs, process_cluster, tuple(target or ()), delta, config, out, json)
 
 
+@app.command()
+def diff(
+    manifests: Annotated[str, typer.Argument(help="a kustomize folder, a YAML file, or - for standard input")],
+    against: Annotated[str, typer.Option(help="other manifests, in place of what the current Kubernetes has")] = "",
+) -> None:
+    """What manifests would change, and what that would do to each process cluster, with the evidence.
+
+    Ends with 0 where nothing would change, with 1 where something would.
+    """
+    from pilotage.diff import run_diff
+
+    lines, differs = run_diff(manifests, against)
+    typer.echo("\n".join(lines))
+    raise typer.Exit(1 if differs else 0)
+
+
 screen = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Pages, as the gateway reads them.")
 app.add_typer(screen, name="screen")
 

@@ -110,6 +110,19 @@ class Kubernetes:
         """All process clusters: metadata, spec, status."""
         return self.list_objects("processclusters")
 
+    def config_map(self, namespace: str, name: str) -> ApiObject | None:
+        """A ConfigMap's name and data; None where there is none. Raises UnavailableError."""
+        from kubernetes.client.exceptions import ApiException
+        from urllib3.exceptions import HTTPError
+
+        try:
+            found = self._core.read_namespaced_config_map(name, namespace, _request_timeout=TIMEOUT_SECONDS)
+        except (ApiException, HTTPError) as error:
+            if isinstance(error, ApiException) and error.status == 404:
+                return None
+            raise UnavailableError(f"the API server does not show it: {error}", where=f"ConfigMap {name}") from error
+        return {"metadata": {"namespace": namespace, "name": name}, "data": found.data or {}}
+
     def node_port_url(self, service_name: str) -> str:
         """Where a Service of ours is reached from outside, by its NodePort. Raises UnavailableError without one."""
         from kubernetes.client.exceptions import ApiException

@@ -5,6 +5,7 @@ One run serves all tests here; it takes minutes. Prometheus, the KServe controll
 
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -122,6 +123,22 @@ def test_what_process_clusters_refer_to_says_who_uses_it_and_what_came_of_it():
     assert {row["processCluster"] for row in pair["revisions"] if row["phase"] == "InService"} >= {"information"}
     for status in (gate, pair):
         assert next(c for c in status["conditions"] if c["type"] == "Ready")["status"] == "True"
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_whole_life_makes_no_difference_to_what_was_applied():
+    """Nothing that the controller does, and no default, is a diff to those who keep manifests in Git."""
+    done = subprocess.run(
+        ("kubectl", "diff", "-k", "examples/star"), cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "")
+    pilotage = f"{ROOT}/.venv/bin/pilotage"
+    said = subprocess.run((pilotage, "diff", "examples/star"), cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (said.returncode, said.stdout) == (0, "no difference\n"), said.stderr
+    wanted = kubectl("kustomize", str(ROOT / "examples/gitops/overlays/production"))
+    said = subprocess.run((pilotage, "diff", "-"), input=wanted, capture_output=True, text=True, check=False)
+    assert "spec.maxStage: Automation → Copilot" in said.stdout, said.stderr
+    assert re.search("→ (Automation|Calibration) now, Copilot then; it has earned ", said.stdout)
 
 
 @pytest.mark.usefixtures("folder")

@@ -85,16 +85,27 @@ def _read_patch(folder: Path, patch: dict[str, Any]) -> dict[str, Any]:
     return change
 
 
+def read_stream(text: str, where: str) -> dict[tuple[str, str, str], Object]:
+    """Every object of a YAML stream, by (kind, namespace, name). Raises InvalidInputError."""
+    return {_key(item): item for item in _read_documents(text, where, "")}
+
+
 def _read_objects(path: Path, namespace: str) -> list[Object]:
     try:
-        documents = [item for item in yaml.safe_load_all(path.read_text()) if item]
+        text = path.read_text()
     except OSError as error:
         raise InvalidInputError(f"cannot be read: {error.strerror}", where=str(path)) from error
+    return _read_documents(text, str(path), namespace)
+
+
+def _read_documents(text: str, where: str, namespace: str) -> list[Object]:
+    try:
+        documents = [item for item in yaml.safe_load_all(text) if item]
     except yaml.YAMLError as error:
-        raise InvalidInputError(f"is no YAML: {error}", where=str(path)) from error
+        raise InvalidInputError(f"is no YAML: {error}", where=where) from error
     for document in documents:
         if not isinstance(document, dict) or not document.get("kind") or not document.get("metadata", {}).get("name"):
-            raise InvalidInputError("an object needs kind and metadata.name", where=str(path))
+            raise InvalidInputError("an object needs kind and metadata.name", where=where)
         if document["kind"] not in CLUSTER_SCOPED:
             document["metadata"]["namespace"] = namespace or document["metadata"].get("namespace", "default")
     return documents

@@ -85,22 +85,23 @@ def roll_back() -> MemoryWorld:
     return world
 
 
-@pytest.mark.parametrize(
-    ("made", "reason", "read"),
-    [
-        (begin, "CollectingEvidence", "Current"),
-        (train, "Training", "Current"),
-        (lambda: bring_up(20), "CollectingEvidence", "InProgress"),
-        (lambda: bring_up(320), "EndpointNotReady", "Failed"),
-        (lambda: fail(JobExit.UNREACHABLE), "JobFailed", "InProgress"),
-        (lambda: fail(JobExit.USAGE), "JobFailed", "Failed"),
-        (refuse, "JobRefused", "Failed"),
-        (lambda: climb_to(MemoryWorld(make_bundle()), "Automation"), "InService", "Current"),
-        (suspend, "Suspended", "Current"),
-        (lose_authority, "NoPermitAuthority", "InProgress"),
-        (roll_back, "RolledBack", "Current"),
-    ],
-)
+MADE = [
+    (begin, "CollectingEvidence", "Current"),
+    (train, "Training", "Current"),
+    (lambda: bring_up(20), "CollectingEvidence", "InProgress"),
+    (lambda: bring_up(320), "EndpointNotReady", "Failed"),
+    (lambda: fail(JobExit.UNREACHABLE), "JobFailed", "InProgress"),
+    (lambda: fail(JobExit.USAGE), "JobFailed", "Failed"),
+    (refuse, "JobRefused", "Failed"),
+    (lambda: climb_to(MemoryWorld(make_bundle()), "Automation"), "InService", "Current"),
+    (suspend, "Suspended", "Current"),
+    (lose_authority, "NoPermitAuthority", "InProgress"),
+    (roll_back, "RolledBack", "Current"),
+]
+"""How a process cluster came to where it is, the reason of its Ready, and what kstatus makes of it."""
+
+
+@pytest.mark.parametrize(("made", "reason", "read"), MADE)
 def test_only_what_ends_in_minutes_holds_up_a_roll_out_and_only_what_a_person_mends_fails_it(made, reason, read):
     document = made().status.to_json()
     ready = next(c for c in document["conditions"] if c["type"] == "Ready")
