@@ -145,6 +145,7 @@ class Leave(msgspec.Struct, frozen=True, omit_defaults=True):
     `review_share` of the endings are put to an operator for ever, where they are not all (`finalizing_by_human`).
     `whole_sessions`: leave is for sessions that nobody was asked about; once somebody was, all that is critical is.
     `screens_digest` stands for `screens` where they travel apart (snapshot.py).
+    `always_calibrating` is the share of sessions that stays in Calibration where others are in Automation.
     `longest_ms` after a permit was asked for its leave ends (0: with the permit): a gate's ttl is for its own alone.
     """
 
@@ -164,6 +165,7 @@ class Leave(msgspec.Struct, frozen=True, omit_defaults=True):
     longest_ms: int = 0
     review_share: float = 1.0
     whole_sessions: bool = False
+    always_calibrating: float = 0.0
 
     @property
     def key(self) -> str:

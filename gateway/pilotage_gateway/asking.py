@@ -3,6 +3,7 @@
 The gate itself is core's; the audit draw is made here, since its propensity has to be stored with the decision.
 """
 
+import hashlib
 import logging
 import random
 import time
@@ -53,6 +54,19 @@ def effective_stage(leave: Leave | None, permit_fresh: bool) -> Stage:
     if leave is None:
         return Stage.LOGGING
     return Stage.COPILOT if leave.stage in UNATTENDED and not permit_fresh else leave.stage
+
+
+def hold_in_calibration(leave: Leave | None, session_id: str) -> Leave | None:
+    """`leave` as it is for one session: a share of them stays in Calibration where the others are in Automation.
+
+    Which ones follows from their ids, so every replica, and a restart, finds the same.
+    """
+    if leave is None or leave.stage is not Stage.AUTOMATION or not leave.always_calibrating:
+        return leave
+    drawn = hashlib.blake2b(f"{leave.key}\0{session_id}".encode(), digest_size=8).digest()
+    if int.from_bytes(drawn, "big") / 2**64 >= leave.always_calibrating:
+        return leave
+    return msgspec.structs.replace(leave, stage=Stage.CALIBRATION, finalizing_by_human=True)
 
 
 def find_form(leave: Leave | None) -> DialogFormat:

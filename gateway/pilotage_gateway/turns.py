@@ -94,7 +94,7 @@ class Turns:
         self, session: LiveSession, post: PostEvents, new: tuple[Event, ...], repeated: int, remaining: int
     ) -> Turn:
         """Store new events, then answer them."""
-        leave = self.permits.leave_of(session.process_cluster)
+        leave = self._leave_of(session)
         stored = known = False
         try:
             at = writes.utc_now()
@@ -139,7 +139,7 @@ class Turns:
 
     async def _repeat(self, session: LiveSession, post: PostEvents, remaining: int) -> Turn:
         """Answer a post whose events are all stored: the same answer, the same order if it may still run."""
-        leave = self.permits.leave_of(session.process_cluster)
+        leave = self._leave_of(session)
         intent = session.open_intent()
         last = session.last_turn
         if intent is None:
@@ -185,7 +185,7 @@ class Turns:
         One that lost its leave is taken back, and the records say so; where they cannot, its outcome stays unknown and
         an operator will look, although nothing left.
         """
-        leave = self.permits.leave_of(session.process_cluster)
+        leave = self._leave_of(session)
         verdict = self._judge(session, leave, intent, self.permits.remaining_of(leave))
         if verdict.decision is Decision.EXECUTE:
             return self._order(session, intent, nonce), verdict
@@ -204,12 +204,16 @@ class Turns:
         self.metrics.count("outcomes", process_cluster=session.process_cluster, outcome=Outcome.WITHDRAWN.value)
         return None, verdict
 
+    def _leave_of(self, session: LiveSession) -> Leave | None:
+        """What its process cluster may do in this very session."""
+        return asking.hold_in_calibration(self.permits.leave_of(session.process_cluster), session.session_id)
+
     def _is_suspended(self, leave: Leave) -> bool:
         return leave.suspended or leave.key in self.suspended or writes.ALL in self.suspended
 
     # --- deciding ----------------------------------------------------------------------------------------------------
     async def _decide(self, session: LiveSession, post: PostEvents, remaining: int) -> Turn:
-        leave = self.permits.leave_of(session.process_cluster)
+        leave = self._leave_of(session)
         if leave is None:
             return self._turn(
                 session, leave, Decision.OBSERVE, Reason.STAGE_LOGGING, "no process cluster in the snapshot"
@@ -279,7 +283,7 @@ class Turns:
 
     async def _gate(self, session: LiveSession, asked: asking.Asked, nonce: str, remaining: int) -> Turn:
         """Gate what the models said by what holds now: the snapshot may have changed while they were asked."""
-        leave = self.permits.leave_of(session.process_cluster)
+        leave = self._leave_of(session)
         if leave is None:
             return self._turn(session, leave, Decision.OBSERVE, Reason.STAGE_LOGGING, "the process cluster is gone")
         remaining = min(remaining, self.permits.remaining_of(leave))
@@ -353,21 +357,21 @@ class Turns:
     # --- answering ---------------------------------------------------------------------------------------------------
     async def _accepted(self, session: LiveSession, intent: Intent, nonce: str, allowed: bool) -> Turn:
         if not allowed:
-            leave = self.permits.leave_of(session.process_cluster)
+            leave = self._leave_of(session)
             return self._turn(session, leave, Decision.OBSERVE, Reason.SUSPENDED, NOT_ORDERED)
         return await self._ordered(session, intent, nonce)
 
     async def _ordered(self, session: LiveSession, intent: Intent, nonce: str) -> Turn:
         """The answer that carries an order, or says why it was taken back."""
         order, verdict = await self._send(session, intent, nonce)
-        leave = self.permits.leave_of(session.process_cluster)
+        leave = self._leave_of(session)
         if order is None:
             detail = f"{WITHDRAWN}: {verdict.detail}" if verdict.detail else WITHDRAWN
             return self._turn(session, leave, Decision.OBSERVE, verdict.reason, detail)
         return self._turn(session, leave, verdict.decision, verdict.reason, verdict.detail, order=order)
 
     def _order(self, session: LiveSession, intent: Intent, nonce: str) -> Order:
-        leave = self.permits.leave_of(session.process_cluster)
+        leave = self._leave_of(session)
         return build_order(session.proposals[intent.proposal_id], intent, nonce, self.permits.remaining_of(leave))
 
     def _turn(

@@ -48,6 +48,12 @@ class BuiltIn(StrEnum):
     FINALIZATION_REJECTION_RATE = "FinalizationRejectionRate"
     UNASKED_WRONG_RATE = "UnaskedWrongRate"
     PRECISION_ALARM = "PrecisionAlarm"
+    REJECTION_RATE = "RejectionRate"  # operators' verdicts that are no unedited accept
+    DEFERRAL_RATE = "DeferralRate"  # decisions that an operator is asked about, or gets the wheel by
+    HAND_OFF_RATE = "HandOffRate"  # decisions that give an operator the wheel
+    INVALID_STATE_RATE = "InvalidStateRate"  # decisions in which a screen failed its schema
+    LOOP_RATE = "LoopRate"  # decisions that broke a loop off
+    MODEL_ERROR_RATE = "ModelErrorRate"  # failed calls of a policy or critic, by decision
 
 
 class GateStratum(ApiModel):
@@ -84,7 +90,9 @@ class Calibration(ApiModel):
     audit_share: InnerShare = "0.1"
     """Share of certified actions that are proposed all the same, blind."""
     always_calibrating: Share = "0.0"
-    """Share of sessions that stays in Calibration for ever. Not acted on yet."""
+    """Share of sessions that stays in Calibration where the others are in Automation, for ever: each of their endings
+    is reviewed, a share of their actions audited before they run, so that evidence never dries up.
+    """
 
 
 class FinalizationMode(StrEnum):

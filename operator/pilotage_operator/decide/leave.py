@@ -41,6 +41,7 @@ def build_leave(
         screens=bundle.screens,
         review_share=float(bundle.gate.finalization.review_share),
         whole_sessions=bundle.gate.finalization.mode is FinalizationMode.AUTO,
+        always_calibrating=float(bundle.gate.calibration.always_calibrating),
     )
 
 

@@ -16,6 +16,7 @@ from pilotage_core.guardrail import Reading
 from pilotage_operator.observe.figures import (
     COUNTED,
     NAN,
+    RATED,
     RATIOS,
     STALE_AFTER_SECONDS,
     Bounds,
@@ -30,6 +31,8 @@ from pilotage_operator.observe.figures import (
 Values = dict[tuple[str, str, str], float]
 """(counter, process cluster, pair) → value, over all stages."""
 LOOKS_KEPT = 600
+PARTS = {name: [ratio for ratio in RATIOS.values() if ratio.label and ratio.numerator == name] for name in RATED}
+"""Of which counters parts are counted."""
 TIMEOUT = aiohttp.ClientTimeout(total=2.0)
 
 
@@ -37,7 +40,7 @@ class GatewayMetrics:
     """Figures from the gateway at `url`."""
 
     def __init__(self, url: str, client: aiohttp.ClientSession) -> None:
-        names = urlencode([("name[]", f"pilotage_{name}_total") for name in sorted(COUNTED)])
+        names = urlencode([("name[]", f"pilotage_{name}_total") for name in sorted({*COUNTED, *RATED})])
         self._url = f"{url.rstrip('/')}/metrics?{names}"
         self._client = client
         self._history: deque[tuple[float, Values]] = deque()
@@ -76,11 +79,11 @@ class GatewayMetrics:
         readings = {}
         for name, key, pair in values:
             if name == ratio.denominator and pair:
-                if self._went_back & {(ratio.numerator, key, pair), (ratio.denominator, key, pair)}:
+                if self._went_back & {(ratio.part, key, pair), (ratio.denominator, key, pair)}:
                     readings[(key, pair)] = Reading(NAN, 0.0, "a counter went back: its records are gone")
                     continue
                 counted = (
-                    _increase(values, before, (counter, key, pair)) for counter in (ratio.numerator, ratio.denominator)
+                    _increase(values, before, (counter, key, pair)) for counter in (ratio.part, ratio.denominator)
                 )
                 readings[(key, pair)] = read_ratio(*counted)
         return readings
@@ -105,17 +108,14 @@ def parse_samples(text: str) -> Iterator[Sample]:
     """The counters that are counted, from the text format. Raises ValueError where it is not that format."""
     for family in text_string_to_metric_families(text):
         name = family.name.removeprefix("pilotage_")
-        if name in COUNTED:
-            for sample in family.samples:
-                if sample.name.endswith("_total"):
-                    labels = sample.labels
-                    yield Sample(
-                        name,
-                        labels.get("process_cluster", ""),
-                        labels.get("pair", ""),
-                        labels.get("stage", ""),
-                        sample.value,
-                    )
+        for sample in family.samples if name in RATED or name in COUNTED else ():
+            if sample.name.endswith("_total"):
+                of = sample.labels
+                at = (of.get("process_cluster", ""), of.get("pair", ""), of.get("stage", ""))
+                yield Sample(name, *at, sample.value)
+                for part in PARTS.get(name, ()):
+                    if part.takes(of):
+                        yield Sample(part.part, *at, sample.value)
 
 
 def _add_up(samples: list[Sample]) -> Values:

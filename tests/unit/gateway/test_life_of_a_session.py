@@ -39,6 +39,11 @@ async def test_a_certified_action_runs_unattended_once(world):
         assert [p.get("executed", False) for p in record["proposals"]] == [True, False]
 
 
+AUTOMATIC = {
+    "stage": Stage.AUTOMATION,
+    "finalizing_by_human": False,
+    "certificates": {stratum: build_certificate(0.8, stratum=stratum) for stratum in ("procedure", "finalizing")},
+}
 FIRST_TURNS = (
     ({"stage": Stage.LOGGING}, {}, "observe", "stage-logging"),
     ({"stage": Stage.COPILOT}, {}, "propose", "stage-copilot"),
@@ -56,6 +61,9 @@ FIRST_TURNS = (
     ({}, {"action": Action(Tool.CLOSE_CHAT)}, "propose", "finalizing-by-human"),
     ({}, {"action": Action(Tool.OPEN_PROCEDURE, "book")}, "execute", "not-critical"),
     ({"stage": Stage.COPILOT}, {"action": Action(Tool.OPEN_PROCEDURE, "book")}, "propose", "not-critical-unlisted"),
+    (AUTOMATIC, {"action": Action(Tool.CLOSE_CHAT)}, "execute", "certified"),
+    (AUTOMATIC | {"always_calibrating": 1.0}, {"action": Action(Tool.CLOSE_CHAT)}, "propose", "finalizing-by-human"),
+    (AUTOMATIC | {"always_calibrating": 1.0}, {}, "execute", "certified"),
 )
 
 

@@ -12,7 +12,7 @@ from pilotage_core.guardrail import GuardrailVerdict, Reading, decide_verdict
 from pilotage_operator.api.automation_gate import BuiltIn
 from pilotage_operator.decide.guardrails import rule_of
 from pilotage_operator.facts import MonitorFact
-from pilotage_operator.observe.figures import Figures, Sample, find_limits, read_counts, select_readings
+from pilotage_operator.observe.figures import Bounds, Figures, Sample, find_limits, read_counts, select_readings
 from pilotage_operator.observe.gateway_metrics import GatewayMetrics, parse_samples
 from pilotage_operator.observe.prometheus import (
     Prometheus,
@@ -268,6 +268,37 @@ async def test_a_counter_that_goes_back_is_a_fault_and_one_failed_scrape_is_not(
     gateway["text"] = TEXT % (23, 6)
     figures = await gateway["source"].observe_figures(windows)
     assert figures.readings[(RATE, 30)][ONE] == Reading(0.25, 20), "one look later it counts again, from there"
+
+
+SERIES_OF = 'process_cluster="star/one",pair="r1"'
+PARTED = f"""# TYPE pilotage_decisions_total counter
+pilotage_decisions_total{{{SERIES_OF},decision="execute",reason="certified"}} %d
+pilotage_decisions_total{{{SERIES_OF},decision="propose",reason="below-tau"}} %d
+pilotage_decisions_total{{{SERIES_OF},decision="hand_off",reason="loop"}} %d
+# TYPE pilotage_feedback_total counter
+pilotage_feedback_total{{{SERIES_OF},tool="click_control",verdict="accept"}} %d
+pilotage_feedback_total{{{SERIES_OF},tool="click_control",verdict="reject"}} %d
+"""
+
+
+@pytest.mark.parametrize(
+    ("builtin", "reading"),
+    [
+        ("DeferralRate", Reading(0.4, 100)),
+        ("HandOffRate", Reading(0.1, 100)),
+        ("LoopRate", Reading(0.1, 100)),
+        ("InvalidStateRate", Reading(0.0, 100)),
+        ("ModelErrorRate", Reading(0.0, 100)),
+        ("RejectionRate", Reading(0.2, 50)),
+    ],
+)
+async def test_a_part_of_a_counter_is_held_against_the_whole(gateway, builtin, reading):
+    window = (BuiltIn(builtin), 30)
+    gateway["text"] = PARTED % (0, 0, 0, 0, 0)
+    await gateway["source"].observe_figures({window: Bounds()})
+    gateway["text"] = PARTED % (60, 30, 10, 40, 10)
+    figures = await gateway["source"].observe_figures({window: Bounds()})
+    assert figures.readings[window][ONE] == reading
 
 
 async def test_a_gateway_that_never_answered_is_a_fault():
