@@ -177,6 +177,64 @@ def diff(
     raise typer.Exit(1 if differs else 0)
 
 
+experiment = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Experiments: how large, and what came out.")
+app.add_typer(experiment, name="experiment")
+
+
+@experiment.command(name="analyse")
+def experiment_analyse(
+    table: Annotated[Path, typer.Argument(help="CSV or Parquet: a row a session or a customer")],
+    customer: Annotated[str, typer.Option(help="column of who it was: the unit that was assigned")],
+    arm: Annotated[str, typer.Option(help="column of the arm")],
+    control: Annotated[str, typer.Option(help="the arm that others are held against")],
+    metric: Annotated[str, typer.Option(help="column of what is compared; a customer's rows are added up")],
+    treatment: Annotated[str, typer.Option(help="the other arm, where there are several")] = "",
+    per: Annotated[str, typer.Option(help="column that divides it: a rate, by the ratio of sums")] = "",
+    before: Annotated[str, typer.Option(help="column of the same from before the experiment (CUPED)")] = "",
+    split: Annotated[str, typer.Option(help="how customers were to be shared: a=0.9,b=0.1 [default: alike]")] = "",
+    confidence: Annotated[float, typer.Option(min=0.5, max=0.9999, help="of the intervals")] = 0.95,
+    draws: Annotated[int, typer.Option(min=0, max=100_000, help="draw customers again so often, as a check")] = 0,
+    seed: Annotated[int, typer.Option(help="of those draws")] = 1,
+    planned: Annotated[int, typer.Option(min=0, help="customers at which the interval for many looks is tightest")] = 0,
+    negative: Annotated[bool, typer.Option("--negative", help="numbers below 0 are no mistake")] = False,
+    json: Annotated[bool, typer.Option("--json", help="the figures as JSON on standard output")] = False,
+) -> None:
+    """Two arms compared by customer: relative effect, interval, p, sample ratio, and what is wrong with the table.
+
+    Left out and named: rows without customer or arm, rows whose number is none or negative, customers in two arms.
+    """
+    from pilotage.experiment.command import Request, analyse, describe
+
+    found = analyse(
+        Request(
+            table, customer, arm, control, metric, treatment, per, before, split, 1 - confidence, draws, seed, planned,
+            negative,
+        )
+    )  # fmt: skip
+    typer.echo(found.to_json() if json else "\n".join(describe(found)))
+
+
+@experiment.command(name="plan")
+def experiment_plan(
+    cv: Annotated[float, typer.Option(min=0.0, help="coefficient of variation of the metric by customer")] = 0.0,
+    effect: Annotated[float, typer.Option(help="relative difference to find: -0.1")] = 0.0,
+    power: Annotated[float, typer.Option(min=0.5, max=0.999)] = 0.8,
+    alpha: Annotated[float, typer.Option(min=0.0001, max=0.5)] = 0.05,
+    treated: Annotated[float, typer.Option(min=0.01, max=0.99, help="share of the customers in the treatment")] = 0.5,
+    per_day: Annotated[float, typer.Option(min=0.0, help="new customers a day")] = 0.0,
+    margin: Annotated[float, typer.Option(min=0.0, help="or: points that a score may be worse, with --sd")] = 0.0,
+    sd: Annotated[float, typer.Option(min=0.0, help="its standard deviation")] = 0.0,
+    published: Annotated[
+        str, typer.Option(help="or: n_control,n_treatment,effect,low,high of a published result: its variation")
+    ] = "",
+) -> None:
+    """How many customers an experiment takes; or what a published one implies."""
+    from pilotage.experiment.command import describe_any_plan
+
+    lines = describe_any_plan(cv, effect, power, alpha, treated, per_day, margin, sd, published)
+    typer.echo("\n".join(lines))
+
+
 screen = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Pages, as the gateway reads them.")
 app.add_typer(screen, name="screen")
 

@@ -92,6 +92,17 @@ def test_an_upgrade_to_some_namespaces_leaves_the_others_alone_and_a_rollback_ta
     until(lambda: "status" in read("processcluster", "information", OTHER))
 
 
+def test_a_lost_key_is_made_anew_and_the_records_go_on(installed):
+    """Whoever held the old one holds nothing; the gateway goes on with the database that it has."""
+    before = read("configmap", "pilotage-permit-keys", SYSTEM)
+    kubectl("-n", SYSTEM, "delete", "secret", "pilotage-permit-signing")
+    kubectl("-n", SYSTEM, "rollout", "restart", "deployment/pilotage-controller")
+    kubectl("-n", SYSTEM, "rollout", "status", "deployment/pilotage-controller", "--timeout=90s")
+    after = read("configmap", "pilotage-permit-keys", SYSTEM)
+    assert after["data"]["installation"] == before["data"]["installation"]
+    assert not after["binaryData"].keys() & before["binaryData"].keys()
+
+
 def test_stop_all_reaches_the_gateway_through_the_api_server_and_says_how_long_it_took(installed, tmp_path):
     command = (f"{ROOT}/.venv/bin/pilotage", "stop-all", "--who", "sre", "--why", "a drill")
     said = run(*command).stdout

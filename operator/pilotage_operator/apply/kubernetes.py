@@ -65,7 +65,8 @@ class KubernetesWorld:
     async def load_key(self) -> SigningKey:
         """The signing key of Secret pilotage-permit-signing, made where there is none; its public half published.
 
-        Beside it stands the installation's identity (the Secret's), by which a gateway names its records.
+        Beside it stands the installation's identity, by which a gateway names its records: the Secret's when it was
+        first made. It outlives the key: a new key is no reason to begin new records.
         """
         secrets, name = f"/api/v1/namespaces/{self._namespace}/secrets", "pilotage-permit-signing"
         found = await self._api.get(f"{secrets}/{name}")
@@ -82,13 +83,15 @@ class KubernetesWorld:
         if found is None:
             raise UnavailableError("was made and is not there", where=f"Secret {self._namespace}/{name}")
         key = decode_key(base64.b64decode(found.get("data", {}).get("key", "")), f"Secret {self._namespace}/{name}")
+        published = f"/api/v1/namespaces/{self._namespace}/configmaps/pilotage-permit-keys"
+        known = (await self._api.get(published) or {}).get("data") or {}
         await self._api.apply(
-            f"/api/v1/namespaces/{self._namespace}/configmaps/pilotage-permit-keys",
+            published,
             {
                 "apiVersion": "v1",
                 "kind": "ConfigMap",
                 "metadata": {"name": "pilotage-permit-keys"},
-                "data": {"installation": found["metadata"]["uid"]},
+                "data": {"installation": known.get("installation") or found["metadata"]["uid"]},
                 "binaryData": {f"{key.kid}.pub": _encode(key.private.public_key().public_bytes_raw())},
             },
         )

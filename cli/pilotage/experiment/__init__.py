@@ -1,0 +1,1 @@
+"""Experiments: how many customers one needs, and what it showed."""
