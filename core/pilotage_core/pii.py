@@ -1,0 +1,222 @@
+"""Personal data that a rule can tell: patterns, held against a checksum where there is one. And masks for what was found.
+
+Pure. What only words around it tell (names, places) is a tagger's (trainer/pilotage_trainer/privacy). Sources of the
+checksums: ISO/IEC 7812-1 annex B (Luhn), ISO 13616 (IBAN, mod 97).
+"""
+
+import re
+import string
+import unicodedata
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class PiiType(StrEnum):
+    """What kind of personal data a span is; the word stands in its mask."""
+
+    NAME = "NAME"
+    PLACE = "PLACE"
+    ORGANIZATION = "ORGANIZATION"
+    GROUP = "GROUP"  # nationality, religion, political group
+    TITLE = "TITLE"  # forms of address, professions
+    AGE = "AGE"
+    DATE = "DATE"
+    EMAIL = "EMAIL"
+    PHONE = "PHONE"
+    CARD = "CARD"
+    IBAN = "IBAN"
+    ID = "ID"  # numbers of persons: social security, passport, licence, account
+    ADDRESS = "ADDRESS"  # of a computer: IP, MAC
+    URL = "URL"
+    MASK = "MASK"  # what somebody typed that looks like a mask
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Span:
+    """Characters `start` to `end` of a text (end not included) are of `type`."""
+
+    start: int
+    end: int
+    type: PiiType
+
+
+MASK = re.compile(r"<[A-Z]{2,20}_[A-Z]{1,3}>")
+_EMAIL = re.compile(r"[A-Za-z0-9._%+'-]{1,64}@[A-Za-z0-9](?:[A-Za-z0-9.-]{0,250}[A-Za-z0-9])?")
+_URL = re.compile(
+    r"\b(?:https?://[^\s<>\"']{1,2000}|www\.[^\s<>\"']{1,2000}"
+    r"|(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.){1,5}(?:com|org|net|edu|gov|info|biz|io|co|me|us|uk|de|fr|es|it|nl|be|se|no|"
+    r"fi|dk|pl|cz|at|ch|pt|hu|ro|gr|ie|ee|lt|lv|si|sk|hr|is|ca|au|nz|za|br|mx|ar|cl|jp|cn|kr|in|ru|ua|tr|il|cy|mt|lu)"
+    r"(?:\.[a-z]{2})?(?:/[^\s<>\"']{0,500})?)",
+    re.IGNORECASE,
+)
+_IPV4 = re.compile(r"(?<![\d.])(?:\d{1,3}\.){3}\d{1,3}(?![\d.]*\d)")
+_IPV6 = re.compile(r"(?<![\w:])(?:[0-9a-fA-F]{1,4}:){2,7}(?::?[0-9a-fA-F]{1,4}){1,7}(?![\w:])")
+_MAC = re.compile(r"(?<![\w:-])(?:[0-9a-fA-F]{2}[:-]){5}[0-9a-fA-F]{2}(?![\w:-])")
+_CARD = re.compile(r"(?<![\d-])\d(?:[ -]?\d){11,18}(?![\d-]*\d)")
+_IBAN = re.compile(r"(?<![A-Za-z0-9])[A-Z]{2}\d{2}(?: ?[A-Z0-9]){11,30}(?![A-Za-z0-9])")
+_SSN = re.compile(r"(?<![\d-])(?!000|666|9\d\d)\d{3}[- ](?!00)\d{2}[- ](?!0000)\d{4}(?![\d-])")
+_PHONE = re.compile(
+    r"(?<![\w.])(?:\+\d{1,3}|00\d{1,3}|001)?[ .-]?(?:\(\d{1,5}\)[ .-]?)?\d{1,5}(?:[ .-]\d{2,5}){1,5}(?: ?(?:x|ext\.?) ?\d{1,6})?"
+    r"(?![\w-])"
+)
+_LONG = re.compile(r"(?<![\w.,-])[A-Z]{0,2}\d{7,20}(?![\w-]|\.\d)")
+_DATE = re.compile(
+    r"(?<![\d/.-])(?:\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.](?:\d{4}|\d{2}))"
+    r"(?:[ T]\d{1,2}:\d{2}(?::\d{2})?)?(?![\d/]|-\d)"
+)
+_MONTH = (
+    r"(?:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sep(?:t(?:ember)?)?|oct(?:ober)?|"
+    r"nov(?:ember)?|dec(?:ember)?)"
+)
+_WORDED = re.compile(
+    rf"\b(?:\d{{1,2}}(?:st|nd|rd|th)?(?: of)? {_MONTH}|{_MONTH}\.? \d{{1,2}}(?:st|nd|rd|th)?)(?:,? \d{{4}})?\b", re.IGNORECASE
+)
+MOST_PHONE_DIGITS, LEAST_PHONE_DIGITS = 15, 7
+
+
+def find_by_rule(text: str) -> list[Span]:
+    """What rules find in `text`, in order, without overlaps: of two, the earlier rule's. Never raises."""
+    taken: list[Span] = []
+    for span in _find_all(text):
+        if all(span.end <= other.start or span.start >= other.end for other in taken):
+            taken.append(span)
+    return sorted(taken)
+
+
+def _find_all(text: str) -> Iterator[Span]:
+    for type_, pattern in ((PiiType.MASK, MASK), (PiiType.EMAIL, _EMAIL)):
+        yield from (Span(*match.span(), type_) for match in pattern.finditer(text))
+    for match in _URL.finditer(text):
+        end = match.start() + len(match.group().rstrip(".,;:!?)]}'\""))
+        yield Span(match.start(), end, PiiType.URL)
+    for match in _IBAN.finditer(text):
+        found = _trim_iban(match.group())
+        if found:
+            yield Span(match.start(), match.start() + len(found), PiiType.IBAN)
+    for match in _CARD.finditer(text):
+        if is_luhn(match.group()):
+            yield Span(*match.span(), PiiType.CARD)
+    for match in _IPV4.finditer(text):
+        if all(int(part) <= 255 for part in match.group().split(".")):
+            yield Span(*match.span(), PiiType.ADDRESS)
+    for pattern in (_MAC, _IPV6):
+        yield from (Span(*match.span(), PiiType.ADDRESS) for match in pattern.finditer(text))
+    yield from (Span(*match.span(), PiiType.ID) for match in _SSN.finditer(text))
+    for pattern in (_DATE, _WORDED):
+        yield from (Span(*match.span(), PiiType.DATE) for match in pattern.finditer(text))
+    for match in _PHONE.finditer(text):
+        digits = sum(character.isdigit() for character in match.group())
+        if LEAST_PHONE_DIGITS <= digits <= MOST_PHONE_DIGITS:
+            skip = len(match.group()) - len(match.group().lstrip(" .-"))
+            yield Span(match.start() + skip, match.end(), PiiType.PHONE)
+    yield from (Span(*match.span(), PiiType.ID) for match in _LONG.finditer(text))
+
+
+def is_luhn(text: str) -> bool:
+    """Whether the digits of `text` end in their check digit."""
+    digits = [int(character) for character in text if character.isdigit()]
+    doubled = sum(sum(divmod(2 * digit, 10)) for digit in digits[-2::-2])
+    return len(digits) >= 12 and len(set(digits)) > 1 and (doubled + sum(digits[::-2])) % 10 == 0
+
+
+def is_iban(text: str) -> bool:
+    """Whether `text` is an IBAN by its check digits."""
+    packed = text.replace(" ", "")
+    if not 15 <= len(packed) <= 34:
+        return False
+    moved = packed[4:] + packed[:4]
+    return int("".join(str(int(character, 36)) for character in moved)) % 97 == 1
+
+
+def _trim_iban(text: str) -> str:
+    """`text` without words that follow it; empty where no start of it is an IBAN."""
+    for end in range(len(text), 14, -1):
+        if text[end - 1] != " " and is_iban(text[:end]):
+            return text[:end]
+    return ""
+
+
+def merge(rules: Iterable[Span], tagged: Iterable[Span]) -> list[Span]:
+    """Spans of both, in order, without overlaps. A rule's stand as they are; of a tagger's is kept what lies outside."""
+    kept = sorted(rules)
+    found = list(kept)
+    for span in tagged:
+        start = span.start
+        for other in kept:
+            if other.end <= start or other.start >= span.end:
+                continue
+            if start < other.start:
+                found.append(Span(start, other.start, span.type))
+            start = max(start, other.end)
+        if start < span.end:
+            found.append(Span(start, span.end, span.type))
+    return sorted(found)
+
+
+# --- masks -----------------------------------------------------------------------------------------------------------
+@dataclass
+class Masks:
+    """The masks of one session: the same for the same thing, however it is spelt; they mean nothing in another one."""
+
+    _by_form: dict[tuple[PiiType, str], str] = field(default_factory=dict)
+    _count: dict[PiiType, int] = field(default_factory=dict)
+    forms: dict[str, set[str]] = field(default_factory=dict)
+    """Mask to everything that it stood for."""
+
+    def mask(self, text: str, spans: Iterable[Span]) -> str:
+        """`text` with every span of it masked. Spans do not overlap."""
+        parts, at = [], 0
+        for span in sorted(spans):
+            given = text[span.start : span.end]
+            lead, trail = len(given) - len(given.lstrip()), len(given) - len(given.rstrip())
+            if not given.strip():
+                continue
+            mask = self.find(span.type, given.strip())
+            parts += [text[at : span.start + lead], mask]
+            at = span.end - trail
+        return "".join((*parts, text[at:]))
+
+    def find(self, type_: PiiType, given: str) -> str:
+        """The mask of `given`: that of an earlier spelling, or of a fuller one (Ann for Ann Lee), where there is one."""
+        form = fold(type_, given)
+        mask = self._by_form.get((type_, form))
+        if mask is None and type_ is PiiType.NAME:
+            mask = self._find_fuller(form)
+        if mask is None:
+            number = self._count.get(type_, 0)
+            self._count[type_] = number + 1
+            mask = f"<{type_.value}_{name_number(number)}>"
+        self._by_form[type_, form] = mask
+        self.forms.setdefault(mask, set()).add(given)
+        return mask
+
+    def _find_fuller(self, form: str) -> str | None:
+        """The one name that has all the words of this one, or whose words this one all has."""
+        words = set(form.split())
+        fuller = {
+            mask
+            for (type_, other), mask in self._by_form.items()
+            if type_ is PiiType.NAME and (words <= set(other.split()) or set(other.split()) <= words)
+        }
+        return fuller.pop() if len(fuller) == 1 else None
+
+
+def fold(type_: PiiType, given: str) -> str:
+    """What all spellings of one thing have in common: letters without accents and case, digits without what parts them."""
+    plain = unicodedata.normalize("NFKD", given).casefold()
+    plain = "".join(character for character in plain if not unicodedata.combining(character))
+    if type_ in (PiiType.CARD, PiiType.PHONE, PiiType.IBAN, PiiType.ID):
+        return "".join(character for character in plain if character.isalnum())
+    words = re.findall(r"\w+", plain.removesuffix("'s").removesuffix("’s"))
+    return " ".join(words) or plain.strip()
+
+
+def name_number(number: int) -> str:
+    """0 → A … 25 → Z, 26 → AA, as spreadsheets do."""
+    letters = ""
+    number += 1
+    while number:
+        number, place = divmod(number - 1, 26)
+        letters = string.ascii_uppercase[place] + letters
+    return letters
