@@ -58,13 +58,17 @@ def read_live(wanted: Objects) -> Objects:
             namespace, name = item["metadata"]["namespace"], item["metadata"]["name"]
             if namespace in namespaces:
                 found[kind, namespace, name] = item
-    for kind, namespace, _ in list(found):
-        if kind == "ProcessCluster":
-            for name in {found[key]["spec"]["screens"]["configMap"] for key in found if key[0] == kind}:
-                config_map = kubernetes.config_map(namespace, name)
-                if config_map is not None:
-                    found["ConfigMap", namespace, name] = config_map
+    clusters = {key: item for key, item in (*found.items(), *wanted.items()) if key[0] == "ProcessCluster"}
+    for namespace, name in {(key[1], _screens_of(item)) for key, item in clusters.items()}:
+        config_map = kubernetes.config_map(namespace, name) if name else None
+        if config_map is not None:
+            found["ConfigMap", namespace, name] = config_map
     return found
+
+
+def _screens_of(item: dict[str, Any]) -> str:
+    spec = item.get("spec") or {}
+    return str((spec.get("screens") or {}).get("configMap") or "")
 
 
 def list_differences(live: Objects, wanted: Objects, now: float) -> list[Difference]:
@@ -72,6 +76,7 @@ def list_differences(live: Objects, wanted: Objects, now: float) -> list[Differe
     after = {**live, **{key: _merge(live.get(key), item) for key, item in wanted.items()}}
     found = []
     for key in sorted(key for key in wanted if key[0] in KINDS):
+        _whole(key[0], wanted[key], key)  # by itself, whatever is there
         lines = list(_compare(key, live.get(key), after[key], after))
         if lines:
             found.append(Difference(key[0], f"{key[1]}/{key[2]}", lines))
@@ -145,11 +150,12 @@ def _say(value: Any) -> str:
 
 
 def _merge(live: dict[str, Any] | None, item: dict[str, Any]) -> dict[str, Any]:
-    """`item` as it would stand there: with the status and identity of what is there."""
+    """`item` as it would stand there: with the status and identity of what is there, and what `item` leaves open."""
     if live is None:
         return item
     generation = live["metadata"].get("generation", 1) + 1
-    merged = {**item, "metadata": {**live["metadata"], "generation": generation}}
+    spec = {**live.get("spec", {}), **(item.get("spec") or {})}
+    merged = {**item, "spec": spec, "metadata": {**live["metadata"], "generation": generation}}
     return merged | ({"status": live["status"]} if "status" in live else {})
 
 
@@ -157,7 +163,12 @@ def _merge(live: dict[str, Any] | None, item: dict[str, Any]) -> dict[str, Any]:
 def _foresee(key: Key, live: Objects, after: Objects, now: float) -> Iterator[str]:
     status = ProcessClusterStatus.model_validate(after[key].get("status") or {})
     image = find_serving_image(status)
-    then = preview(build_bundle(after[key], after, image), status, now)
+    try:
+        then = preview(build_bundle(after[key], after, image), status, now)
+    except InvalidInputError as error:
+        if key not in live or _is_whole(live[key], live, image):
+            yield f"→ it would not be whole: {error}"
+        return
     if key not in live:
         ceiling = after[key]["spec"].get("maxStage", "Logging")
         yield f"→ it would begin in {then.stage}, and climb no higher than {ceiling}"
@@ -168,6 +179,14 @@ def _foresee(key: Key, live: Objects, after: Objects, now: float) -> Iterator[st
         yield f"→ now it is not whole ({error}); then it would be in {then.stage}"
         return
     yield from _tell(before, then, status)
+
+
+def _is_whole(item: dict[str, Any], objects: Objects, image: str) -> bool:
+    try:
+        build_bundle(item, objects, image)
+    except InvalidInputError:
+        return False
+    return True
 
 
 def _tell(before: Outlook, then: Outlook, status: ProcessClusterStatus) -> Iterator[str]:

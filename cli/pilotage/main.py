@@ -24,6 +24,16 @@ class Commands(TyperGroup):
             raise typer.Exit(2) from error
 
 
+class DefaultCommand(TyperGroup):
+    """A group whose first command needs no name."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command that is named, else the first one."""
+        if args and args[0] not in self.commands:
+            args = [next(iter(self.commands)), *args]
+        return super().resolve_command(ctx, args)
+
+
 app = typer.Typer(
     cls=Commands,
     no_args_is_help=True,
@@ -95,8 +105,14 @@ def resume(
     """Lift a suspend or a stop-all. A stage that was lost meanwhile has to be earned again."""
     if name == "*":
         _suspend_everything(local, run, gateway, False, who, why)
+    failed = False
     for url in gateway or [""]:
-        _suspend(local, run, url, name, False, who, why)
+        try:
+            _suspend(local, run, url, name, False, who, why)
+        except PilotageError as error:
+            failed = True
+            typer.echo(f"error: {error}", err=True)
+    raise typer.Exit(1 if failed else 0)
 
 
 @app.command(name="stop-all")
@@ -233,6 +249,48 @@ def experiment_plan(
 
     lines = describe_any_plan(cv, effect, power, alpha, treated, per_day, margin, sd, published)
     typer.echo("\n".join(lines))
+
+
+anonymise = typer.Typer(
+    cls=DefaultCommand,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Mask what is personal in texts. `anonymise IN OUT` is `anonymise file IN OUT`.",
+)
+app.add_typer(anonymise, name="anonymise")
+
+
+@anonymise.command(name="file")
+def anonymise_file(
+    source: Annotated[Path, typer.Argument(help='JSON lines: {"id": …, "text": …}, perhaps "session"')],
+    out: Annotated[Path, typer.Argument(help="the same with masks")],
+    spans: Annotated[Path | None, typer.Option(help="what was found: {id, start, end, type} a line")] = None,
+    model: Annotated[Path | None, typer.Option(help="another tagger than the one that comes with this")] = None,
+    rules_alone: Annotated[bool, typer.Option("--rules-alone", help="no tagger: numbers and addresses alone")] = False,
+    json: Annotated[bool, typer.Option("--json", help="the report as JSON on standard output")] = False,
+) -> None:
+    """Mask names, places, numbers and more: <NAME_A> stands for the same person throughout a session, and in no other.
+
+    Looks through what it made once more: where something still stands, nothing is written and it ends with 3.
+    """
+    from pilotage.anonymise import describe, run_anonymise, to_json
+
+    report = run_anonymise(source, out, spans, model, rules_alone)
+    typer.echo(to_json(report) if json else "\n".join(describe(report, out)))
+    raise typer.Exit(3 if report.leaks else 0)
+
+
+@anonymise.command(name="train")
+def anonymise_train(
+    data: Annotated[list[Path], typer.Argument(help="annotated: presidio-research, MultiDoGO, or {id, text, spans}")],
+    out: Annotated[Path, typer.Option(help="the model")],
+    copies: Annotated[int, typer.Option(min=0, max=50, help="how often each text is learned with other values")] = 6,
+    seed: Annotated[int, typer.Option(help="the same gives the same model")] = 1,
+) -> None:
+    """Train a tagger on annotated texts of your own."""
+    from pilotage.anonymise import run_train
+
+    typer.echo(f"{run_train(data, out, copies, seed)} texts learned: {out}")
 
 
 screen = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Pages, as the gateway reads them.")

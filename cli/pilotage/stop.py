@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,8 @@ from pilotage_core.errors import InvalidInputError, PilotageError, UnavailableEr
 from pilotage_core.wire import Suspend
 
 ANSWER_SECONDS, AGAIN_SECONDS = 2.0, 0.2
-WITHIN_SECONDS = 10.0
+FIND_SECONDS, WITHIN_SECONDS = 5.0, 10.0
+"""How long replicas are looked for, and then asked."""
 LONGEST_PERMIT_SECONDS = 60
 """No gate and no controller gives leave for longer."""
 PORT, ALL = 8080, "*"
@@ -47,20 +47,17 @@ class Replica:
     faults: dict[str, str] = field(default_factory=dict)
 
 
-def tell_replicas(replicas: list[Replica], body: Suspend, began: float, within: float) -> None:
-    """Ask all of `replicas` at once, by all their ways, until each has answered or `within` seconds are over.
-
-    `began` is when it was asked for (monotonic seconds).
-    """
-    done = threading.Event()
+def tell_replicas(replicas: list[Replica], body: Suspend, within: float) -> None:
+    """Ask all of `replicas` at once, by all their ways, until each has answered or `within` seconds are over."""
+    until, done = time.monotonic() + within, threading.Event()
     threads = [
-        threading.Thread(target=_insist, args=(replica, way, body, began + within, done), daemon=True)
+        threading.Thread(target=_insist, args=(replica, way, body, until, done), daemon=True)
         for replica in replicas
         for way in replica.ways
     ]
     for thread in threads:
         thread.start()
-    while time.monotonic() - began < within and any(replica.answered_at is None for replica in replicas):
+    while time.monotonic() < until and any(replica.answered_at is None for replica in replicas):
         time.sleep(0.005)
     done.set()
 
@@ -77,8 +74,8 @@ def _insist(replica: Replica, way: str, body: Suspend, until: float, done: threa
             return
 
 
-def describe(replicas: list[Replica], body: Suspend, notes: list[str], began: float, now: datetime) -> Iterator[str]:
-    """The report, line by line. `now` is when the stop was asked for, as `began` is (monotonic seconds)."""
+def describe(replicas: list[Replica], body: Suspend, notes: list[str], began: float) -> Iterator[str]:
+    """The report, line by line. `began` is when it was asked for (monotonic seconds)."""
     told = sorted(
         (replica.answered_at - began, replica.name) for replica in replicas if replica.answered_at is not None
     )
@@ -89,13 +86,12 @@ def describe(replicas: list[Replica], body: Suspend, notes: list[str], began: fl
     for replica in missing:
         yield f"  ✗ {replica.name} was not reached: {'; '.join(replica.faults.values()) or 'no answer in time'}"
     if missing and body.suspended:
-        latest = (now + timedelta(seconds=LONGEST_PERMIT_SECONDS)).strftime("%H:%M:%S")
         yield (
-            f"What was not reached acts on until its permit lapses: by {latest} UTC at the latest, "
-            "if no controller answers it. To be sure of that:"
+            f"What was not reached acts on until its permit lapses: {LONGEST_PERMIT_SECONDS} s at the latest after the "
+            "last controller is gone. To be sure of that:"
         )
         yield f"  kubectl -n {SYSTEM_NAMESPACE} scale deployment pilotage-controller --replicas=0"
-    what = "stopped" if body.suspended else "let go on"
+    what = "not stopped" if not told else "stopped" if body.suspended else "let go on"
     last = f", the last one {told[-1][0]:.2f} s after it was asked for" if told else ""
     yield f"{what}: every process cluster at {len(told)} of {len(replicas)} replicas{last}"
 
@@ -106,34 +102,52 @@ def by_address(urls: list[str]) -> list[Replica]:
     return [Replica(url, {"address": _tell_at(url)}) for url in urls]
 
 
-def find_replicas() -> tuple[list[Replica], list[str]]:
+def find_replicas(*, lets_go: bool) -> tuple[list[Replica], list[str]]:
     """The gateway's pods as the current context's API server names them, else as it did last; and what to say of that.
 
-    Raises UnavailableError where there is no way to know any.
+    It takes `FIND_SECONDS` at most: a program that signs in may hang. What `lets_go` goes to the named context alone:
+    stopping too much is safe. Raises UnavailableError where there is no way to know any.
     """
-    memory = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pilotage" / "gateways.json"
-    remembered = _recall(memory)
+    remembered, found = _recall(find_memory()), _Found()
+    thread = threading.Thread(target=_discover, args=(found, remembered), daemon=True)
+    thread.start()
+    thread.join(FIND_SECONDS)
+    if found.pods is not None:
+        return [_as_replica(name, ip, found.client) for name, ip in found.pods.items()], []
+    why = found.fault or f"the API server was not found within {FIND_SECONDS:g} s"
+    known = [remembered.get(found.context, {})] if found.context else list(remembered.values())
+    pods = {name: ip for each in known for name, ip in each.items()}
+    if not pods or (lets_go and not found.context):
+        raise UnavailableError(f"no gateway is known: {why}", remedy="name each replica with --gateway URL")
+    notes = [f"{why}; replicas as they were named last:"]
+    return [_as_replica(name, ip, found.client) for name, ip in pods.items()], notes
+
+
+class _Found:
+    """What discovery has found so far."""
+
+    def __init__(self) -> None:
+        self.client: Any = None
+        self.context = ""
+        self.pods: dict[str, str] | None = None
+        self.fault = ""
+
+
+def _discover(found: _Found, remembered: dict[str, dict[str, str]]) -> None:
     try:
-        client, context = _connect()
-    except UnavailableError as error:
-        pods = {name: ip for known in remembered.values() for name, ip in known.items()}
+        client, found.context = _connect()
+        pods = _list_pods(client)
         if not pods:
-            raise UnavailableError(
-                f"no gateway is known: {error.what}", remedy="name each replica with --gateway URL"
-            ) from error
-        return [_as_replica(name, ip, None) for name, ip in pods.items()], [
-            f"{error.what}; replicas as they were named last:"
-        ]
-    try:
-        pods, notes = _list_pods(client), []
-        _remember(memory, remembered | {context: pods})
+            raise UnavailableError("no pod of the gateway is there")
+        found.client, found.pods = client, pods
+        _remember(find_memory(), remembered | {found.context: pods})
     except UnavailableError as error:
-        pods, notes = remembered.get(context, {}), [f"{error.what}; replicas as it named them last:"]
-    if not pods:
-        raise UnavailableError(
-            notes[0] if notes else "no pod of the gateway is there", remedy="name each replica with --gateway URL"
-        )
-    return [_as_replica(name, ip, client) for name, ip in pods.items()], notes
+        found.fault = error.what
+
+
+def find_memory() -> Path:
+    """Where replicas are remembered, by context."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pilotage" / "gateways.json"
 
 
 def _as_replica(name: str, ip: str, client: Any) -> Replica:
@@ -234,8 +248,8 @@ def suspend_everything(urls: list[str], suspended: bool, who: str, why: str) -> 
     """Stop every replica, or let it go on. Gives the report, and whether all of them were reached."""
     if not who.strip() or not why.strip():
         raise InvalidInputError("who and why are empty", where="--who", remedy="say who asks for it, and why")
-    began, now = time.monotonic(), datetime.now(UTC)
+    began = time.monotonic()
     body = Suspend(process_cluster=ALL, suspended=suspended, who=who, why=why)
-    replicas, notes = (by_address(urls), []) if urls else find_replicas()
-    tell_replicas(replicas, body, began, WITHIN_SECONDS)
-    return list(describe(replicas, body, notes, began, now)), all(r.answered_at is not None for r in replicas)
+    replicas, notes = (by_address(urls), []) if urls else find_replicas(lets_go=not suspended)
+    tell_replicas(replicas, body, WITHIN_SECONDS)
+    return list(describe(replicas, body, notes, began)), all(r.answered_at is not None for r in replicas)

@@ -1,9 +1,10 @@
-"""Personal data that a rule can tell: patterns, held against a checksum where there is one. And masks for what was found.
+"""Personal data that a rule can tell: patterns, with a checksum where there is one. And masks for what was found.
 
 Pure. What only words around it tell (names, places) is a tagger's (trainer/pilotage_trainer/privacy). Sources of the
 checksums: ISO/IEC 7812-1 annex B (Luhn), ISO 13616 (IBAN, mod 97).
 """
 
+import ipaddress
 import re
 import string
 import unicodedata
@@ -51,14 +52,14 @@ _URL = re.compile(
     re.IGNORECASE,
 )
 _IPV4 = re.compile(r"(?<![\d.])(?:\d{1,3}\.){3}\d{1,3}(?![\d.]*\d)")
-_IPV6 = re.compile(r"(?<![\w:])(?:[0-9a-fA-F]{1,4}:){2,7}(?::?[0-9a-fA-F]{1,4}){1,7}(?![\w:])")
+_IPV6 = re.compile(r"(?<![\w:])[0-9a-fA-F:]{3,39}(?![\w:])")
 _MAC = re.compile(r"(?<![\w:-])(?:[0-9a-fA-F]{2}[:-]){5}[0-9a-fA-F]{2}(?![\w:-])")
 _CARD = re.compile(r"(?<![\d-])\d(?:[ -]?\d){11,18}(?![\d-]*\d)")
 _IBAN = re.compile(r"(?<![A-Za-z0-9])[A-Z]{2}\d{2}(?: ?[A-Z0-9]){11,30}(?![A-Za-z0-9])")
 _SSN = re.compile(r"(?<![\d-])(?!000|666|9\d\d)\d{3}[- ](?!00)\d{2}[- ](?!0000)\d{4}(?![\d-])")
 _PHONE = re.compile(
-    r"(?<![\w.])(?:\+\d{1,3}|00\d{1,3}|001)?[ .-]?(?:\(\d{1,5}\)[ .-]?)?\d{1,5}(?:[ .-]\d{2,5}){1,5}(?: ?(?:x|ext\.?) ?\d{1,6})?"
-    r"(?![\w-])"
+    r"(?<![\w.])(?:\+\d{1,3}|00\d{1,3}|001)?[ .-]?(?:\(\d{1,5}\)[ .-]?)?\d{1,5}(?:[ .-]\d{2,5}){1,5}"
+    r"(?: ?(?:x|ext\.?) ?\d{1,6})?(?![\w-])"
 )
 _LONG = re.compile(r"(?<![\w.,-])[A-Z]{0,2}\d{7,20}(?![\w-]|\.\d)")
 _DATE = re.compile(
@@ -70,7 +71,8 @@ _MONTH = (
     r"nov(?:ember)?|dec(?:ember)?)"
 )
 _WORDED = re.compile(
-    rf"\b(?:\d{{1,2}}(?:st|nd|rd|th)?(?: of)? {_MONTH}|{_MONTH}\.? \d{{1,2}}(?:st|nd|rd|th)?)(?:,? \d{{4}})?\b", re.IGNORECASE
+    rf"\b(?:\d{{1,2}}(?:st|nd|rd|th)?(?: of)? {_MONTH}|{_MONTH}\.? \d{{1,2}}(?:st|nd|rd|th)?)(?:,? \d{{4}})?\b",
+    re.IGNORECASE,
 )
 MOST_PHONE_DIGITS, LEAST_PHONE_DIGITS = 15, 7
 
@@ -100,8 +102,10 @@ def _find_all(text: str) -> Iterator[Span]:
     for match in _IPV4.finditer(text):
         if all(int(part) <= 255 for part in match.group().split(".")):
             yield Span(*match.span(), PiiType.ADDRESS)
-    for pattern in (_MAC, _IPV6):
-        yield from (Span(*match.span(), PiiType.ADDRESS) for match in pattern.finditer(text))
+    yield from (Span(*match.span(), PiiType.ADDRESS) for match in _MAC.finditer(text))
+    for match in _IPV6.finditer(text):
+        if match.group().count(":") > 1 and any(map(str.isalnum, match.group())) and _is_ipv6(match.group()):
+            yield Span(*match.span(), PiiType.ADDRESS)
     yield from (Span(*match.span(), PiiType.ID) for match in _SSN.finditer(text))
     for pattern in (_DATE, _WORDED):
         yield from (Span(*match.span(), PiiType.DATE) for match in pattern.finditer(text))
@@ -111,6 +115,14 @@ def _find_all(text: str) -> Iterator[Span]:
             skip = len(match.group()) - len(match.group().lstrip(" .-"))
             yield Span(match.start() + skip, match.end(), PiiType.PHONE)
     yield from (Span(*match.span(), PiiType.ID) for match in _LONG.finditer(text))
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        ipaddress.IPv6Address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def is_luhn(text: str) -> bool:
@@ -138,7 +150,7 @@ def _trim_iban(text: str) -> str:
 
 
 def merge(rules: Iterable[Span], tagged: Iterable[Span]) -> list[Span]:
-    """Spans of both, in order, without overlaps. A rule's stand as they are; of a tagger's is kept what lies outside."""
+    """Spans of both, in order, without overlaps. A rule's stand as they are; of a tagger's, what lies outside."""
     kept = sorted(rules)
     found = list(kept)
     for span in tagged:
@@ -178,7 +190,7 @@ class Masks:
         return "".join((*parts, text[at:]))
 
     def find(self, type_: PiiType, given: str) -> str:
-        """The mask of `given`: that of an earlier spelling, or of a fuller one (Ann for Ann Lee), where there is one."""
+        """The mask of `given`: that of an earlier spelling, or of a fuller one (Ann for Ann Lee), if there is one."""
         form = fold(type_, given)
         mask = self._by_form.get((type_, form))
         if mask is None and type_ is PiiType.NAME:
@@ -192,18 +204,18 @@ class Masks:
         return mask
 
     def _find_fuller(self, form: str) -> str | None:
-        """The one name that has all the words of this one, or whose words this one all has."""
+        """The one name whose fullest spelling has all the words of this one, or whose words this one all has."""
         words = set(form.split())
-        fuller = {
-            mask
-            for (type_, other), mask in self._by_form.items()
-            if type_ is PiiType.NAME and (words <= set(other.split()) or set(other.split()) <= words)
-        }
-        return fuller.pop() if len(fuller) == 1 else None
+        fullest: dict[str, set[str]] = {}
+        for (type_, other), mask in self._by_form.items():
+            if type_ is PiiType.NAME:
+                fullest[mask] = max(fullest.get(mask, set()), set(other.split()), key=len)
+        fuller = [mask for mask, others in fullest.items() if words <= others or others <= words]
+        return fuller[0] if len(fuller) == 1 else None
 
 
 def fold(type_: PiiType, given: str) -> str:
-    """What all spellings of one thing have in common: letters without accents and case, digits without what parts them."""
+    """What all spellings of one thing share: letters without accents and case, digits without what parts them."""
     plain = unicodedata.normalize("NFKD", given).casefold()
     plain = "".join(character for character in plain if not unicodedata.combining(character))
     if type_ in (PiiType.CARD, PiiType.PHONE, PiiType.IBAN, PiiType.ID):

@@ -4,12 +4,13 @@ Counters are restored from the records at start and exist from 0 on for every pr
 so that a guardrail's increase over a window never misses the first event.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
 from pilotage_core.actions import DEFAULT_STRATA, Tool
 from pilotage_core.events import Outcome, Verdict
+from pilotage_core.gate import Decision, Reason
 from pilotage_core.stage import Stage
 from pilotage_core.wire import Leave
 
@@ -35,7 +36,32 @@ COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "sessions_unasked_wrong": ("Those of them that came out wrong, or whose ending an operator refused", PAIR),
     "labels": ("Labels", (*PAIR, "stratum", "accepted")),
     "model_errors": ("Failed calls of a policy or critic", (*PAIR, "model")),
+    "decided": ("Stored decisions of the gate", PAIR),
+    "deferred": ("Those of them that asked an operator, or gave one the wheel", PAIR),
+    "handed_off": ("Those of them that gave an operator the wheel", PAIR),
+    "states_invalid": ("Those of them in which a screen failed its schema", PAIR),
+    "loops": ("Those of them that broke a loop off", PAIR),
+    "verdicts": ("Verdicts of operators on proposals", PAIR),
+    "verdicts_against": ("Those of them that are no unedited accept", PAIR),
 }
+
+
+def list_parts(name: str, labels: Mapping[str, str]) -> Iterator[str]:
+    """The counters by pair alone that an event of counter `name` counts in too.
+
+    They exist from 0 on. One with a label of its own for each kind of event would not: its first burst is no increase.
+    """
+    if name == "decisions":
+        yield "decided"
+        yield from ["deferred"] if labels["decision"] in (Decision.PROPOSE, Decision.HAND_OFF) else []
+        yield from ["handed_off"] if labels["decision"] == Decision.HAND_OFF else []
+        yield from ["states_invalid"] if labels["reason"] == Reason.STATE_INVALID else []
+        yield from ["loops"] if labels["reason"] == Reason.LOOP else []
+    if name == "feedback":
+        yield "verdicts"
+        yield from ["verdicts_against"] if labels["verdict"] != Verdict.ACCEPT else []
+
+
 # When a counter was made is half of a scrape, and nobody reads it: counters are restored from the records at start.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
@@ -65,13 +91,18 @@ class Metrics:
         return Histogram(name, text, buckets=SECONDS, registry=self.registry)
 
     def count(self, name: str, **labels: str) -> None:
-        """Add one to a counter."""
-        self.counters[name].labels(**labels).inc()
+        """Add one to a counter, and to those that it is a part of."""
+        self._add(name, labels, 1)
 
     def restore(self, counts: Iterable[tuple[str, dict[str, str], int]]) -> None:
         """Start from what the records hold."""
         for name, labels, n in counts:
-            self.counters[name].labels(**labels).inc(n)
+            self._add(name, labels, n)
+
+    def _add(self, name: str, labels: Mapping[str, str], n: int) -> None:
+        self.counters[name].labels(**labels).inc(n)
+        for part in list_parts(name, labels):
+            self.counters[part].labels(process_cluster=labels["process_cluster"], pair=labels["pair"]).inc(n)
 
     def create(self, leaves: Iterable[Leave]) -> None:
         """Make every counter of these process clusters and their pairs exist."""

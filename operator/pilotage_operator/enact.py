@@ -12,6 +12,7 @@ import msgspec
 
 from pilotage_core.errors import PilotageError
 from pilotage_core.wire import Leave
+from pilotage_operator.api.reading import Object
 from pilotage_operator.api.status import ProcessClusterStatus
 from pilotage_operator.decide.leave import build_quarantined_leave
 from pilotage_operator.decide.telling import Happening
@@ -198,6 +199,12 @@ class Enactor:
             self._metrics.rollback_seconds.observe(time.perf_counter() - answered)
         if status.stage is not cluster.stage:
             log.info("%s: %s → %s (%s)", key, cluster.stage, status.stage, _why(status))
+
+    def recall_quarantine(self, key: str, written: Object) -> None:
+        """What an earlier leader said of `key`: it is lifted where nothing fails any more."""
+        told = [c for c in written.get("conditions", ()) if (c.get("type"), c.get("status")) == ("Quarantined", "True")]
+        if told and key not in self._told:
+            self._told[key] = str(told[0].get("message") or "it failed")
 
     def tell_quarantines(self, sighting: Sighting) -> None:
         """Have it said on the objects themselves what is set apart, and what no more; a sweep does not wait for it."""

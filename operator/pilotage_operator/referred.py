@@ -62,13 +62,16 @@ class Referred:
                 del self._users[ref]
             self._marked.add(ref)
 
+    def mark(self, sighting: Sighting) -> None:
+        """Remember which specs changed, whatever becomes of the sweep that saw it."""
+        seen = sighting.referred
+        self._marked |= {ref for ref in sighting.objects if ref[0] in KINDS} if seen is None else seen
+
     def tell(self, sighting: Sighting) -> None:
         """Have written what changed since; a part of it, where that is much."""
         for key in self._holdings.moved:
             self._marked.update(self._refs.get(key, ()))
         self._holdings.moved.clear()
-        seen = sighting.referred
-        self._marked |= {ref for ref in sighting.objects if ref[0] in KINDS} if seen is None else seen
         now = time.monotonic()
         due = [ref for ref in self._marked if self._not_before.get(ref, 0.0) <= now][: min(A_SWEEP, self._writer.room)]
         for ref in due:
@@ -91,7 +94,11 @@ class Referred:
         item = sighting.objects.get(ref)
         if item is None or not self._authority.may_act():
             return
-        document = self._describe(ref, item).to_json()
+        try:
+            document = self._describe(ref, item).to_json()
+        except ValueError as error:  # a status that somebody else has written
+            log.warning("the status of %s cannot be told: %s", "/".join(ref), error)
+            return
         if Document.of(document) == Document.of(item.get("status") or {}):
             return
         try:

@@ -133,6 +133,7 @@ class Sweeper:
             self._metrics.failures.labels("observe").inc()
             return False
         self._sighting = sighting
+        self._referred.mark(sighting)
         self._authority.note_sight()
         self._enactor.warn("", "")
         known = self._holdings.clusters.keys() | self._holdings.strays
@@ -223,6 +224,7 @@ class Sweeper:
             held = None
         if held is None or (not held.decided and key in self._quarantine.faults):
             held = self._holdings.begin(key, uid, read_status(given), given)
+            self._enactor.recall_quarantine(key, given)
             self._holdings.dirty.add(key)
         self._adopt_rollback(key, held, given)
         try:

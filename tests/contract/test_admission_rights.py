@@ -130,6 +130,7 @@ LOOSER = [
     ("policycritic/pair", {"serving": {"image": "registry.example/mine"}}, "spec.serving.image: changing it"),
     ("policycritic/pair", {"backend": "copier"}, "spec.backend: changing it"),
     ("policycritic/pair", {"evaluation": {"minActionAccuracy": "0.4"}}, "spec.evaluation.minActionAccuracy: lowering"),
+    ("policycritic/pair", {"selection": {"certainty": "0.01"}}, "spec.selection: changing it"),
     ("policycritic/pair", {"evaluation": None}, "spec.evaluation.minActionAccuracy: lowering"),
 ]
 

@@ -114,7 +114,7 @@ def test_stop_all_reaches_the_gateway_through_the_api_server_and_says_how_long_i
     dead.write_text(Path(os.environ["KUBECONFIG"]).read_text().replace(":6443", ":1"))
     env = {**os.environ, "KUBECONFIG": str(dead)}
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=env, cwd=ROOT)
-    assert "replicas as it named them last" in done.stdout, done.stderr
+    assert "replicas as they were named last" in done.stdout, done.stderr
     assert pod.removeprefix("pod/") in done.stdout
     assert done.returncode == (0 if "1 of 1" in done.stdout else 1), "what was not reached is no success"
     assert "let go on" in run(command[0], "resume", *command[2:]).stdout

@@ -23,10 +23,10 @@ ROOMS = {
         "ablations", "backends", "backends/copier", "backends/counts", "backends/transformers",
         "backends/transformers/asking", "backends/transformers/critic", "backends/transformers/policy",
         "backends/transformers/rows", "backends/transformers/training", "certify", "certify/table", "commands",
-        "evaluation", "measures", "serving", "sessions", "trials",
+        "evaluation", "measures", "privacy", "serving", "sessions", "trials",
     },
     "simulator/pilotage_simulator": {"desk"},
-    "cli/pilotage": {"demo", "forecast", "report", "templates"},
+    "cli/pilotage": {"demo", "experiment", "forecast", "report", "templates"},
 }  # fmt: skip
 MOST_LINES, MOST_BODY, LONG_BODIES = 400, 40, 10
 OF_OTHERS = {

@@ -53,7 +53,6 @@ class BuiltIn(StrEnum):
     HAND_OFF_RATE = "HandOffRate"  # decisions that give an operator the wheel
     INVALID_STATE_RATE = "InvalidStateRate"  # decisions in which a screen failed its schema
     LOOP_RATE = "LoopRate"  # decisions that broke a loop off
-    MODEL_ERROR_RATE = "ModelErrorRate"  # failed calls of a policy or critic, by decision
 
 
 class GateStratum(ApiModel):

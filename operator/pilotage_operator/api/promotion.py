@@ -14,7 +14,7 @@ GUARDED: dict[str, tuple[str, ...]] = {
         "supervision",
     ),
     "AutomationGate": ("strata", "calibration", "finalization", "guardrails", "rollback", "permit"),
-    "PolicyCritic": ("backend", "baseModel"),
+    "PolicyCritic": ("backend", "baseModel", "selection"),
 }  # fmt: skip
 CREATION_IS_GUARDED = frozenset({"AutomationGate", "PolicyCritic"})
 Spec = dict[str, Any]

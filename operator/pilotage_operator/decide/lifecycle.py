@@ -90,9 +90,9 @@ def decide_faulty(
     again: what is applied in any order does for a moment, and is a person's to mend after INVALID_SECONDS.
     """
     old = next((c for c in before.conditions if c.type == "Ready"), None)
-    since = old.last_transition_time if old is not None and old.status == "False" else write_time(now)
+    since = old.last_transition_time if old is not None and old.reason == "Invalid" else write_time(now)
     ready = Condition(type="Ready", status="False", reason="Invalid", message=fault, last_transition_time=since)
-    others = tuple(c for c in before.conditions if c.type not in ("Ready", "Reconciling", "Stalled"))
+    others = tuple(c for c in before.conditions if c.type not in ("Ready", "Reconciling", "Stalled", "Quarantined"))
     late_at = read_time(since) + INVALID_SECONDS
     kind = "Stalled" if now >= late_at else "Reconciling"
     told = Condition(type=kind, status="True", reason="Invalid", message=fault, last_transition_time=since)

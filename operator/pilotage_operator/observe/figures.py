@@ -9,8 +9,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from pilotage_core.events import Verdict
-from pilotage_core.gate import Decision, Reason
 from pilotage_core.guardrail import Reading
 from pilotage_core.stage import UNATTENDED
 from pilotage_operator.api.automation_gate import AutomationGateSpec, BuiltIn
@@ -42,41 +40,22 @@ class Sample:
 class Ratio:
     """A built-in figure: the increase of one counter over that of another, which also counts its samples.
 
-    `label`: of the first only where this label has (or, `is_other`, has not) one of `values`. Such series may not be
-    there before the first event: none is 0.
+    Both are by process cluster and pair alone, and there from 0 on: a guardrail misses no first event.
     """
 
     numerator: str
     denominator: str
-    label: str = ""
-    values: tuple[str, ...] = ()
-    is_other: bool = False
-
-    @property
-    def matcher(self) -> str:
-        """The same for Prometheus; empty without a label."""
-        return f'{self.label}{"!~" if self.is_other else "=~"}"{"|".join(self.values)}"' if self.label else ""
-
-    @property
-    def part(self) -> str:
-        """A name for what is counted of the first."""
-        return f"{self.numerator}{{{self.matcher}}}" if self.label else self.numerator
-
-    def takes(self, labels: Mapping[str, str]) -> bool:
-        """Whether a series of the first counter with `labels` counts."""
-        return not self.label or (labels.get(self.label, "") in self.values) is not self.is_other
 
 
 RATIOS: dict[BuiltIn, Ratio] = {
     BuiltIn.CORRECTIVE_INTERVENTION_RATE: Ratio("corrections", "executed_critical"),
     BuiltIn.FINALIZATION_REJECTION_RATE: Ratio("finalizations_rejected", "finalizations_reviewed"),
     BuiltIn.UNASKED_WRONG_RATE: Ratio("sessions_unasked_wrong", "sessions_unasked"),
-    BuiltIn.REJECTION_RATE: Ratio("feedback", "feedback", "verdict", (Verdict.ACCEPT,), is_other=True),
-    BuiltIn.DEFERRAL_RATE: Ratio("decisions", "decisions", "decision", (Decision.PROPOSE, Decision.HAND_OFF)),
-    BuiltIn.HAND_OFF_RATE: Ratio("decisions", "decisions", "decision", (Decision.HAND_OFF,)),
-    BuiltIn.INVALID_STATE_RATE: Ratio("decisions", "decisions", "reason", (Reason.STATE_INVALID,)),
-    BuiltIn.LOOP_RATE: Ratio("decisions", "decisions", "reason", (Reason.LOOP,)),
-    BuiltIn.MODEL_ERROR_RATE: Ratio("model_errors", "decisions"),
+    BuiltIn.REJECTION_RATE: Ratio("verdicts_against", "verdicts"),
+    BuiltIn.DEFERRAL_RATE: Ratio("deferred", "decided"),
+    BuiltIn.HAND_OFF_RATE: Ratio("handed_off", "decided"),
+    BuiltIn.INVALID_STATE_RATE: Ratio("states_invalid", "decided"),
+    BuiltIn.LOOP_RATE: Ratio("loops", "decided"),
 }
 RATED = frozenset(name for ratio in RATIOS.values() for name in (ratio.numerator, ratio.denominator))
 COUNTED = (

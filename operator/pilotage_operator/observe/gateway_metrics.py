@@ -31,8 +31,6 @@ from pilotage_operator.observe.figures import (
 Values = dict[tuple[str, str, str], float]
 """(counter, process cluster, pair) → value, over all stages."""
 LOOKS_KEPT = 600
-PARTS = {name: [ratio for ratio in RATIOS.values() if ratio.label and ratio.numerator == name] for name in RATED}
-"""Of which counters parts are counted."""
 TIMEOUT = aiohttp.ClientTimeout(total=2.0)
 
 
@@ -79,11 +77,11 @@ class GatewayMetrics:
         readings = {}
         for name, key, pair in values:
             if name == ratio.denominator and pair:
-                if self._went_back & {(ratio.part, key, pair), (ratio.denominator, key, pair)}:
+                if self._went_back & {(ratio.numerator, key, pair), (ratio.denominator, key, pair)}:
                     readings[(key, pair)] = Reading(NAN, 0.0, "a counter went back: its records are gone")
                     continue
                 counted = (
-                    _increase(values, before, (counter, key, pair)) for counter in (ratio.part, ratio.denominator)
+                    _increase(values, before, (counter, key, pair)) for counter in (ratio.numerator, ratio.denominator)
                 )
                 readings[(key, pair)] = read_ratio(*counted)
         return readings
@@ -113,9 +111,6 @@ def parse_samples(text: str) -> Iterator[Sample]:
                 of = sample.labels
                 at = (of.get("process_cluster", ""), of.get("pair", ""), of.get("stage", ""))
                 yield Sample(name, *at, sample.value)
-                for part in PARTS.get(name, ()):
-                    if part.takes(of):
-                        yield Sample(part.part, *at, sample.value)
 
 
 def _add_up(samples: list[Sample]) -> Values:

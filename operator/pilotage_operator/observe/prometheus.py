@@ -105,11 +105,8 @@ def build_guardrail_query(builtin: BuiltIn, window_seconds: int, keys: Iterable[
     """
     over, under = _find_counters(builtin, keys)
     increase = f"sum {BY} (increase({under}[{window_seconds}s]))"
-    risen = f"sum {BY} (increase({over}[{window_seconds}s]))"
-    if RATIOS[builtin].label:
-        risen = f"({risen} or {increase} * 0)"
     parts = {
-        "value": f"{risen} / {increase}",
+        "value": f"sum {BY} (increase({over}[{window_seconds}s])) / {increase}",
         "samples": increase,
         "at": f"min {BY} (timestamp({under}))",
         "resets": f"sum {BY} (resets({under}[{window_seconds}s]))",
@@ -128,11 +125,9 @@ def build_bounds_query(builtin: BuiltIn, window_seconds: int, bounds: Bounds) ->
 
 def _find_counters(builtin: BuiltIn, keys: Iterable[str] = ()) -> tuple[str, str]:
     wanted = "|".join(re.escape(key).replace("\\", "\\\\") for key in sorted(keys))
-    of = f'process_cluster=~"{wanted}"' if wanted else ""
+    of = f'{{process_cluster=~"{wanted}"}}' if wanted else ""
     ratio = RATIOS[builtin]
-    matchers = ",".join(filter(None, (of, ratio.matcher)))
-    over = f"pilotage_{ratio.numerator}_total" + (f"{{{matchers}}}" if matchers else "")
-    return over, f"pilotage_{ratio.denominator}_total" + (f"{{{of}}}" if of else "")
+    return f"pilotage_{ratio.numerator}_total{of}", f"pilotage_{ratio.denominator}_total{of}"
 
 
 DECODE_FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode

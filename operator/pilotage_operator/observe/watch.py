@@ -13,10 +13,10 @@ from collections.abc import Callable
 import msgspec
 
 from pilotage_core.errors import PilotageError, UnavailableError
-from pilotage_operator.kubernetes_api import GONE, GoneError, KubernetesApi, Object
+from pilotage_operator.kubernetes_api import GONE, ForbiddenError, GoneError, KubernetesApi, MissingError, Object
 
 log = logging.getLogger(__name__)
-RETRY_SECONDS = 1.0
+RETRY_SECONDS, SHUT_SECONDS = 1.0, 10.0
 FRESH_SECONDS = 45.0
 """After so long without a word of a watch, what it told is not what is there: two of its lives and a little more."""
 Key = tuple[str, str]
@@ -199,12 +199,13 @@ class RawWatch:
         self._listed = asyncio.Event()
         self._version = ""
         self._heard_at = float("-inf")
+        self.fault = ""
         self._following: asyncio.Task[None] | None = None
 
     @property
     def is_fresh(self) -> bool:
-        """Whether everything was listed, and the server was heard of since, lately."""
-        return self._listed.is_set() and time.monotonic() - self._heard_at < FRESH_SECONDS
+        """Whether everything was listed, and the server was heard of since, lately; or its one namespace is shut."""
+        return bool(self.fault) or (self._listed.is_set() and time.monotonic() - self._heard_at < FRESH_SECONDS)
 
     async def wait(self) -> None:
         """Until everything has been listed."""
@@ -229,6 +230,9 @@ class RawWatch:
                 continue  # asked to begin again
             try:
                 self._following.result()
+            except (ForbiddenError, MissingError) as error:
+                self._shut(str(error))
+                await asyncio.sleep(SHUT_SECONDS if self._namespace else RETRY_SECONDS)
             except GoneError:
                 self._version = ""  # too old for the server: it is listed again, in a moment
                 await asyncio.sleep(RETRY_SECONDS)
@@ -238,10 +242,24 @@ class RawWatch:
                     self._version = ""  # it may be this version that cannot be gone on from
                 await asyncio.sleep(RETRY_SECONDS)
 
+    def _shut(self, why: str) -> None:
+        """A namespace that is gone, or that rights were taken away of, has nothing, and costs no other one anything.
+
+        Where all namespaces are looked at, being refused is no sight of the world at all.
+        """
+        log.warning("watch of %s: %s", self._path, why)
+        self._version = ""
+        if self._namespace:
+            self.fault = why
+            for key in [key for key in self.store.items if key[0] == self._namespace]:
+                self._on_owner(self.store.drop(key))
+            self._listed.set()
+
     async def _follow(self) -> None:
         if not self._version:
             self._version = await self._list()
             self._heard_at = time.monotonic()
+            self.fault = ""
             self._listed.set()
         began = time.monotonic()
         async for line in self._api.watch(self._path, self._version, self._selector, as_metadata=self._as_metadata):

@@ -104,6 +104,28 @@ def test_one_that_has_earned_nothing_says_what_it_lacks(live):
     assert "→ Demonstrations: 0, needs at least 100 now; 0, needs at least 900 then" in said
 
 
+def test_a_neighbour_that_is_broken_anyway_costs_nobody_else_a_word(live):
+    other = ("ProcessCluster", "star", "other")
+    live[other] = copy.deepcopy(live[CLUSTER])
+    live[other]["metadata"]["name"] = "other"
+    live[other]["spec"]["gateRef"] = {"name": "gone"}
+    said = change(live, CLUSTER, "maxStage", "Copilot")
+    assert "→ Automation now, Copilot then" in said
+    assert "other" not in said
+
+
+def test_what_would_not_go_together_is_told_of_that_one(live):
+    said = change(live, CLUSTER, "gateRef", {"name": "gone"})
+    assert "→ it would not be whole: " in said
+    assert "AutomationGate gone is not there" in said
+
+
+def test_what_a_manifest_leaves_open_stays_as_people_have_set_it(live):
+    live[CLUSTER]["spec"]["suspend"] = True
+    wanted = {CLUSTER: {"kind": "ProcessCluster", "metadata": {"name": "one"}, "spec": dict(SPEC)}}
+    assert list(describe(list_differences(live, wanted, START))) == ["no difference"]
+
+
 def test_a_new_one_begins_in_logging(live):
     wanted = dict(live)
     found = {key: item for key, item in live.items() if key != CLUSTER}

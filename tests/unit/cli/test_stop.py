@@ -57,6 +57,7 @@ def hanging() -> Iterator[str]:
 def alone(monkeypatch, tmp_path):
     monkeypatch.setattr(stop, "ANSWER_SECONDS", 0.3)
     monkeypatch.setattr(stop, "WITHIN_SECONDS", 1.5)
+    monkeypatch.setattr(stop, "FIND_SECONDS", 1.0)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
     monkeypatch.delenv("PILOTAGE_GATEWAY", raising=False)
@@ -85,7 +86,7 @@ def test_one_that_hangs_delays_no_other_and_is_named_with_what_ends_its_permit(g
     code, said = run("stop-all", *options(hanging, gateways[0].url))
     assert code == 1
     assert f"✗ {hanging} was not reached: " in said
-    assert "permit lapses: by " in said
+    assert "permit lapses: 60 s at the latest after the last controller is gone" in said
     assert "scale deployment pilotage-controller --replicas=0" in said
     assert "at 1 of 2 replicas, the last one 0." in said
     assert time.monotonic() - began < 10
@@ -117,6 +118,28 @@ def test_without_kubernetes_the_replicas_are_those_it_named_last(gateways, tmp_p
     assert code == 0
     assert "replicas as they were named last" in said
     assert "✓ gateway-0 refuses" in said
+
+
+def test_a_program_that_signs_in_and_hangs_holds_up_no_stop(gateways, tmp_path, monkeypatch):
+    monkeypatch.setattr(stop, "PORT", gateways[0].server.server_port)
+    monkeypatch.setattr(stop, "_connect", lambda: time.sleep(30))
+    (tmp_path / "pilotage").mkdir()
+    (tmp_path / "pilotage" / "gateways.json").write_text(json.dumps({"prod": {"gateway-0": "127.0.0.1"}}))
+    code, said = run("stop-all")
+    assert code == 0
+    assert "was not found within 1 s" in said
+    assert "✓ gateway-0 refuses since 1." in said
+
+
+def test_who_lets_go_has_to_say_of_which_installation(gateways, tmp_path, monkeypatch):
+    """Without a context all that are known are stopped; none of them is let go."""
+    monkeypatch.setattr(stop, "PORT", gateways[0].server.server_port)
+    (tmp_path / "pilotage").mkdir()
+    (tmp_path / "pilotage" / "gateways.json").write_text(json.dumps({"prod": {"gateway-0": "127.0.0.1"}}))
+    code, said = run("resume")
+    assert code == 2
+    assert "--gateway URL" in said
+    assert gateways[0].asked == []
 
 
 @pytest.mark.parametrize("memory", [None, "{", "[]", '{"prod": []}'])

@@ -123,6 +123,7 @@ async def test_what_moves_is_written_once_and_a_quiet_time_writes_nothing(lived,
 
     async def tell() -> list[str]:
         world.written.clear()
+        referred.mark(sighting)
         referred.tell(sighting)
         await referred.settle(5)
         return sorted(kind for kind, _ in world.written)

@@ -31,7 +31,7 @@ class Server:
         self.events: list[tuple[int, str, str, dict]] = []
         self.asked: list[tuple[str, str]] = []
         self.changed = asyncio.Condition()
-        self.page, self.life, self.down = 2, 0.2, False
+        self.page, self.life, self.down, self.shut = 2, 0.2, False, ""
 
     async def put(self, path: str, name: str, item: dict | None, namespace: str = "star", **metadata) -> None:
         self.version += 1
@@ -56,6 +56,8 @@ class Server:
         path = request.path
         if self.down:
             return web.Response(status=503, text="down")
+        if self.shut and self.shut in path:
+            return web.json_response({"message": "no rights"}, status=403)
         if "watch" in request.query:
             return await self._watch(request)
         self.asked.append((path, request.headers["Accept"]))
@@ -234,6 +236,25 @@ async def test_of_some_namespaces_each_is_listed_by_itself_and_takes_nothing_fro
     asked = {path for path, _ in server.asked}
     assert asked >= {"/apis/batch/v1/namespaces/a/jobs", "/api/v1/namespaces/b/configmaps"}
     assert all("/namespaces/" in path for path in asked)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_a_namespace_that_is_gone_or_shut_costs_no_other_one_anything(server, monkeypatch):
+    monkeypatch.setattr(module, "SHUT_SECONDS", 0.05)
+    at = f"{CUSTOM}/namespaces/%s/processclusters"
+    for namespace in ("a", "b"):
+        await server.put(at % namespace, "one", {"spec": SPEC}, namespace=namespace)
+    found = Fleet(server.api, ("a", "b"))
+    tasks = [asyncio.create_task(watch.run()) for watch in found.watches]
+    await found.catch_up()
+    server.shut = "/namespaces/b/"
+    await until(lambda: set(found.clusters) == {"a/one"})
+    await found.catch_up()
+    assert found.is_synced
+    server.shut = ""
+    await until(lambda: set(found.clusters) == {"a/one", "b/one"})
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)

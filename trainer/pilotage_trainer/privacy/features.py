@@ -1,4 +1,4 @@
-"""A text as tokens, and what is known of each: itself, its shape, which lists it is in, and the same of its neighbours."""
+"""A text as tokens, and what is known of each: itself, its shape, which lists it is in, and that of its neighbours."""
 
 import re
 from functools import lru_cache

@@ -114,8 +114,9 @@ def anonymise(
 
 
 def find_leaks(masks: Masks, texts: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
-    """(id, form) of what was masked in a session and stands in a text of it all the same; and what a rule still finds."""
-    forms = {form for given in masks.forms.values() for form in given if len(form) >= LEAST_FORM}
+    """(id, form) of what was masked in a session and stands in a text of it all the same; and what rules still find."""
+    masked = (given for mask, given in masks.forms.items() if not mask.startswith(f"<{PiiType.MASK}_"))
+    forms = {form for given in masked for form in given if len(form) >= LEAST_FORM}
     pattern = re.compile("|".join(rf"(?<!\w){re.escape(form)}(?!\w)" for form in sorted(forms, key=len, reverse=True)))
     for name, text in texts:
         for match in pattern.finditer(text) if forms else ():

@@ -103,6 +103,8 @@ Then select Settings, Account, and Change Plan.
 Terms and Conditions apply.
 """.strip().splitlines()
 """The same with nothing personal in them; also sentences of Python's own help are learned as such."""
+ADDRESSES = ("Mr.", "Mrs.", "Ms.", "Miss", "Dr.", "Prof.", "Sir", "Madam", "Mr", "Mrs")
+ROADS = ("Street", "Road", "Avenue", "Lane", "Drive", "Way", "Court", "St", "Ave", "Rd")
 LEARNED = frozenset(
     {PiiType.NAME, PiiType.PLACE, PiiType.ORGANIZATION, PiiType.GROUP, PiiType.TITLE, PiiType.AGE, PiiType.DATE}
     | {PiiType.PHONE, PiiType.ID}
@@ -147,8 +149,8 @@ def vary(texts: list[Text], copies: int, draw: random.Random) -> Iterator[Text]:
         for template in TEMPLATES:
             yield _soften(_fill(template, values), draw)
     for number, sentence in enumerate((*PLAIN, *_list_prose())):
-        for text in (sentence, sentence.lower()):
-            yield Text(f"plain {number}", text, ())
+        for words in (sentence, sentence.lower()):
+            yield Text(f"plain {number}", words, ())
 
 
 def _list_prose() -> Iterator[str]:
@@ -164,7 +166,9 @@ class _Values:
 
     def __init__(self, texts: list[Text], draw: random.Random) -> None:
         self._draw = draw
-        self._lists = {kind: list_values(kind) for kind in ("first", "last", "city", "country", "company", "job", "street")}
+        self._lists = {
+            kind: list_values(kind) for kind in ("first", "last", "city", "country", "company", "job", "street")
+        }
         self._peoples = sorted(word for word, kinds in read_words().items() if "people" in kinds)
         self._seen: dict[PiiType, list[str]] = {}
         for text in texts:
@@ -180,34 +184,41 @@ class _Values:
         return made or (self._draw.choice(seen) if seen else type_.value.lower())
 
     def _make(self, type_: PiiType) -> str:
-        pick, number = self._draw.choice, self._draw.randint
-        first, last = pick(self._lists["first"]), pick(self._lists["last"])
+        pick = self._draw.choice
         match type_:
             case PiiType.NAME:
-                initial = f"{pick('ABCDEFGHJKLMNPRSTVW')}{pick(('', '.'))}"
-                return pick((first, last, f"{first} {last}", f"{first} {last}", f"{first} {initial} {last}", f"{initial} {last}"))
+                return self._make_name()
             case PiiType.PLACE:
-                city, country, street = (pick(self._lists[kind]) for kind in ("city", "country", "street"))
-                road = pick(("Street", "Road", "Avenue", "Lane", "Drive", "Way", "Court", "Boulevard", "St", "Ave", "Rd"))
-                return pick(
-                    (
-                        city, country, city, country, f"{number(1, 9999)} {last} {road}", f"{last} {road} {number(1, 300)}",
-                        f"{street} {number(1, 200)}", f"{number(1, 9999)} {street} {road}", f"{city}, {country}",
-                        f"{number(10000, 99999)} {city}", f"Apt. {number(1, 999)}", f"{number(10000, 99999)}",
-                        f"{number(1, 999)} {last} {road}, {city}, {number(10000, 99999)}",
-                    )
-                )  # fmt: skip
+                return self._make_place()
             case PiiType.ORGANIZATION:
-                suffix = pick((*self._lists["company"], "Inc", "Inc.", "Ltd", "LLC", "GmbH", "Group", "and Sons", "Bank"))
-                other = pick(self._lists["last"])
-                return pick((f"{last} {suffix}", f"{last}-{other}", f"{last}, {other} and {first}", f"{last} & {other}", f"{last} {suffix}"))
+                one, other, suffix = (pick(self._lists[kind]) for kind in ("last", "last", "company"))
+                legal = f"{one} {pick((suffix, suffix, 'Inc', 'Inc.', 'Ltd', 'LLC', 'Group', 'Bank'))}"
+                return pick((legal, legal, f"{one}-{other}", f"{one}, {other} and Co", f"{one} & {other}"))
             case PiiType.TITLE:
-                return pick((pick(self._lists["job"]), pick(("Mr.", "Mrs.", "Ms.", "Miss", "Dr.", "Prof.", "Sir", "Madam", "Mr", "Mrs"))))
+                return pick((pick(self._lists["job"]), pick(ADDRESSES)))
             case PiiType.GROUP:
                 return pick(self._peoples).title()
             case PiiType.AGE:
-                return str(number(2, 99))
+                return str(self._draw.randint(2, 99))
         return ""
+
+    def _make_name(self) -> str:
+        first, last = (self._draw.choice(self._lists[kind]) for kind in ("first", "last"))
+        initial = f"{self._draw.choice('ABCDEFGHJKLMNPRSTVW')}{self._draw.choice(('', '.'))}"
+        whole = f"{first} {last}"
+        return self._draw.choice((first, last, whole, whole, f"{first} {initial} {last}", f"{initial} {last}"))
+
+    def _make_place(self) -> str:
+        pick, number = self._draw.choice, self._draw.randint
+        city, country, street, last = (pick(self._lists[kind]) for kind in ("city", "country", "street", "last"))
+        road, code = pick(ROADS), str(number(10000, 99999))
+        line = pick(
+            (f"{number(1, 9999)} {last} {road}", f"{last} {road} {number(1, 300)}", f"{street} {number(1, 200)}")
+        )
+        made = (line, line, f"{number(1, 9999)} {street} {road}", f"Apt. {number(1, 999)}", code)
+        return pick(
+            (city, country, city, country, *made, f"{city}, {country}", f"{code} {city}", f"{line}, {city}, {code}")
+        )
 
 
 def _exchange(text: Text, values: _Values) -> Text:

@@ -69,14 +69,16 @@ def _read_lines(text: str) -> Iterator[Text]:
         if line.strip():
             entry = json.loads(line)
             spans = (Span(span["start"], span["end"], PiiType(span["type"])) for span in entry.get("spans", ()))
-            yield Text(str(entry.get("id", number)), entry["text"], tuple(sorted(spans)), str(entry.get("group", number)))
+            yield Text(
+                str(entry.get("id", number)), entry["text"], tuple(sorted(spans)), str(entry.get("group", number))
+            )
 
 
 def _read_multidogo(text: str) -> Iterator[Text]:
     """Tokens are parted by blanks; a label of each, without B and I: neighbours of one label are one span."""
     for row in csv.DictReader(text.splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE):
-        words, labels = row["utterance"].split(" "), (row["slot-labels"] or "").split(" ")
-        spans, at = [], 0
+        words, labels = (row["utterance"] or "").split(" "), (row["slot-labels"] or "").split(" ")
+        at, spans = 0, list[Span]()
         for word, label in zip(words, labels, strict=False):
             type_ = SLOTS.get(label)
             if type_ is not None and word:
@@ -85,4 +87,4 @@ def _read_multidogo(text: str) -> Iterator[Text]:
                 else:
                     spans.append(Span(at, at + len(word), type_))
             at += len(word) + 1
-        yield Text(row["utteranceId"], row["utterance"], tuple(spans), row["conversationId"])
+        yield Text(row["utteranceId"], " ".join(words), tuple(spans), row["conversationId"])

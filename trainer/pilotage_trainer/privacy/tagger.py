@@ -14,7 +14,7 @@ from pilotage_trainer.privacy.features import list_features, tokenize
 
 MODEL = Path(__file__).parent / "model" / "english.crf"
 OUTSIDE = "O"
-OUTSIDE_BELOW = 0.8
+OUTSIDE_BELOW = 0.7
 
 
 class Tagger(Protocol):

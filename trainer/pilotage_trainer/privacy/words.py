@@ -1,7 +1,7 @@
 """Words that are known to be names, places, parts of companies, professions, streets, peoples: by kind.
 
-`python -m pilotage_trainer.privacy.words` gathers them from Faker (MIT; lists of some sixty locales in Latin script) and
-from the list of peoples below, into model/words.txt.gz. Nothing of a data set that figures are reported on is in them.
+`python -m pilotage_trainer.privacy.words` gathers them from Faker (MIT; some sixty locales in Latin script) and
+from the peoples below, into model/words.txt.gz. Nothing of a data set that figures are reported on is in them.
 """
 
 import gzip
@@ -13,29 +13,33 @@ from pathlib import Path
 
 FILE = Path(__file__).parent / "model" / "words.txt.gz"
 LANGUAGES = frozenset(
-    "en de fr es it nl sv da no fi pl cs hu pt ro sl hr tr et lt lv sk ga is ca".split()  # fmt: skip
+    {"ca", "cs", "da", "de", "en", "es", "et", "fi", "fr", "ga", "hr", "hu", "is", "it", "lt", "lv", "nl", "no", "pl"}
+    | {"pt", "ro", "sk", "sl", "sv", "tr"}
 )
 KINDS = ("first", "last", "city", "country", "company", "job", "street", "people", "common")
-COMMON = frozenset(
-    "the of and in a to de la el der die das di du van von le les or for on at by with y e et und an is as it no i o".split()
-)
+LITTLE = """
+the of and in a to de la el der die das di du van von le les or for on at by with y e et und an is as it no i o
+"""
+COMMON = frozenset(LITTLE.split())
 PEOPLES = """
-afghan albanian algerian american andorran angolan argentine argentinian armenian australian austrian azerbaijani bahamian
-bahraini bangladeshi barbadian basque belarusian belgian belizean bengali berber bhutanese bolivian bosnian botswanan brazilian
-british bulgarian burkinabe burmese burundian cambodian cameroonian canadian catalan chadian chilean chinese colombian comorian
-congolese corsican croatian cuban cypriot czech danish djiboutian dominican dutch ecuadorian egyptian emirati english eritrean
-estonian ethiopian european fijian filipino finnish flemish french gabonese gambian georgian german ghanaian greek greenlandic
-grenadian guatemalan guinean guyanese haitian hawaiian hispanic honduran hungarian icelandic indian indonesian iranian iraqi irish
-israeli italian ivorian jamaican japanese jordanian kazakh kenyan korean kosovar kurdish kuwaiti kyrgyz laotian latino latvian
-lebanese liberian libyan liechtensteiner lithuanian luxembourgish macedonian malagasy malawian malaysian maldivian malian maltese
-mauritanian mauritian mexican moldovan monegasque mongolian montenegrin moroccan mozambican namibian nepalese nepali nicaraguan
-nigerian nigerien norwegian omani pakistani palestinian panamanian paraguayan persian peruvian polish portuguese punjabi qatari
-quebecois romani romanian russian rwandan salvadoran sami samoan saudi scandinavian scottish senegalese serbian serb singaporean
-slovak slovakian slovene slovenian somali spanish sudanese surinamese swede swedish swiss syrian taiwanese tajik tamil tanzanian
-thai tibetan togolese tongan trinidadian tunisian turk turkish turkmen ugandan ukrainian uruguayan uzbek venezuelan vietnamese
-welsh yemeni zambian zimbabwean african asian arab arabic jewish muslim christian catholic protestant orthodox buddhist hindu sikh
-atheist mormon baptist lutheran methodist evangelical democrat republican conservative liberal socialist communist pole dane finn
-spaniard briton scot frenchman englishman irishman dutchman
+afghan albanian algerian american andorran angolan argentine argentinian armenian australian austrian azerbaijani
+bahamian bahraini bangladeshi barbadian basque belarusian belgian belizean bengali berber bhutanese bolivian bosnian
+botswanan brazilian british bulgarian burkinabe burmese burundian cambodian cameroonian canadian catalan chadian
+chilean chinese colombian comorian congolese corsican croatian cuban cypriot czech danish djiboutian dominican dutch
+ecuadorian egyptian emirati english eritrean estonian ethiopian european fijian filipino finnish flemish french
+gabonese gambian georgian german ghanaian greek greenlandic grenadian guatemalan guinean guyanese haitian hawaiian
+hispanic honduran hungarian icelandic indian indonesian iranian iraqi irish israeli italian ivorian jamaican japanese
+jordanian kazakh kenyan korean kosovar kurdish kuwaiti kyrgyz laotian latino latvian lebanese liberian libyan
+liechtensteiner lithuanian luxembourgish macedonian malagasy malawian malaysian maldivian malian maltese mauritanian
+mauritian mexican moldovan monegasque mongolian montenegrin moroccan mozambican namibian nepalese nepali nicaraguan
+nigerian nigerien norwegian omani pakistani palestinian panamanian paraguayan persian peruvian polish portuguese
+punjabi qatari quebecois romani romanian russian rwandan salvadoran sami samoan saudi scandinavian scottish senegalese
+serbian serb singaporean slovak slovakian slovene slovenian somali spanish sudanese surinamese swede swedish swiss
+syrian taiwanese tajik tamil tanzanian thai tibetan togolese tongan trinidadian tunisian turk turkish turkmen ugandan
+ukrainian uruguayan uzbek venezuelan vietnamese welsh yemeni zambian zimbabwean african asian arab arabic jewish
+muslim christian catholic protestant orthodox buddhist hindu sikh atheist mormon baptist lutheran methodist
+evangelical democrat republican conservative liberal socialist communist pole dane finn spaniard briton scot frenchman
+englishman irishman dutchman
 """
 
 
@@ -61,7 +65,7 @@ def gather_words() -> dict[str, set[str]]:
 
 
 def _list_common() -> Iterator[str]:
-    """Words that anybody uses, in small letters hardly ever a name: Faker's, and what Python's own help is written in."""
+    """Words that anybody uses, in small letters hardly ever a name: Faker's, and those of Python's own help."""
     from pydoc_data.topics import topics
 
     from faker.providers.lorem.en_US import Provider
