@@ -1,6 +1,8 @@
 """`pilotage anonymise`: a file of texts with what is personal in them masked; and a tagger trained for it."""
 
 import json
+import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -26,17 +28,22 @@ def run_anonymise(source: Path, out: Path, spans: Path | None, model: Path | Non
         raise InvalidInputError("there is no such file", where=str(source))
     find = build_find(None if rules_alone else load_tagger(model) if model else load_tagger())
     targets = [path for path in (out, spans) if path is not None]
-    if source.resolve() in {path.resolve() for path in targets}:
-        raise InvalidInputError("is what is read", where=str(source), remedy="write to another file")
-    parts = {path: path.with_name(path.name + ".part") for path in targets}
+    if len({path.resolve() for path in (source, *targets)}) <= len(targets):
+        raise InvalidInputError("two of the files are one", where=str(out), remedy="read and write different files")
+    parts: dict[Path, Path] = {}
     try:
         with ExitStack() as stack:
             given = stack.enter_context(source.open("rb"))
-            files: dict[Path, BinaryIO] = {path: stack.enter_context(part.open("wb")) for path, part in parts.items()}
+            files: dict[Path, BinaryIO] = {}
+            for path in targets:
+                handle, name = tempfile.mkstemp(dir=path.parent)
+                parts[path] = Path(name)
+                files[path] = stack.enter_context(os.fdopen(handle, "wb"))
             write, write_span = _writer(files[out]), _writer(files[spans]) if spans is not None else _drop
             report = anonymise_lines(read_lines(given, str(source)), find, write, write_span)
         if not report.leaks:
             for path, part in parts.items():
+                part.chmod(0o666 & ~_umask())
                 part.replace(path)
     except OSError as error:
         raise InvalidInputError(f"cannot be written: {error.strerror}", where=str(error.filename or out)) from error
@@ -51,8 +58,8 @@ def describe(report: Report, out: Path) -> Iterator[str]:
     yield f"{report.texts} texts, {sum(report.spans.values())} spans masked"
     for name, count in sorted(report.spans.items(), key=lambda item: (-item[1], item[0])):
         yield f"  {name:<14} {count}"
-    for name, _ in report.leaks[:20]:
-        yield f"  leak in {name}: what was masked elsewhere in its session, or what a rule finds, still stands"
+    for name, kind in report.leaks[:20]:
+        yield f"  leak in {name}: {kind} still stands"
     if report.leaks:
         yield f"{len(report.leaks)} leaks: {out} is not written"
 
@@ -70,6 +77,12 @@ def run_train(data: list[Path], out: Path, copies: int, seed: int) -> int:
         raise InvalidInputError("no span in any of them", where=", ".join(map(str, data)))
     learn_tagger(texts, out, copies, seed)
     return len(texts)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def _writer(file: BinaryIO) -> Any:

@@ -79,16 +79,16 @@ def compare(control: Arm, treatment: Arm, alpha: float = 0.05, planned: int = 0)
     effect = means[1] - means[0]
     scale, freedom = _welch(variances, counts)
     half = float(stdtrit(freedom, 1 - alpha / 2)) * scale
-    p = 2 * float(stdtr(freedom, -abs(effect) / scale)) if scale > 0 else float(effect == 0)
+    p = 2 * float(stdtr(freedom, -abs(effect) / scale)) if scale > 0 else math.nan if effect else 1.0
     relative = low = high = always_low = always_high = math.nan
     if means[0] != 0:
         relative = means[1] / means[0] - 1
     if means[0] * means[1] > 0:
         logs, log_freedom = _welch([v / m / m for v, m in zip(variances, means, strict=True)], counts)
         half_log = float(stdtrit(log_freedom, 1 - alpha / 2))
-        factor = math.exp(half_log * logs)
+        factor = _exp(half_log * logs)
         low, high = (1 + relative) / factor - 1, (1 + relative) * factor - 1
-        factor = math.exp(max(half_log, widen(sum(counts), alpha, planned or sum(counts))) * logs)
+        factor = _exp(max(half_log, widen(sum(counts), alpha, planned or sum(counts))) * logs)
         always_low, always_high = (1 + relative) / factor - 1, (1 + relative) * factor - 1
     removed = 1 - _divide(sum(variances), sum(plain)) if slope else 0.0
     return Comparison(
@@ -135,6 +135,8 @@ def plan_customers(cv: float, effect: float, *, power: float, alpha: float, trea
     """Customers in all for a relative difference `effect` to be found with `power`, the standard deviation being `cv`
     means in both arms, `treated` of them in the treatment.
     """
+    if not (math.isfinite(cv) and math.isfinite(effect) and effect):
+        raise ValueError("a finite variation and a finite difference are wanted")
     low = 2 / min(treated, 1 - treated)
     high = 2 * low
     while _power(cv, effect, high, alpha, treated) < power:
@@ -149,6 +151,8 @@ def plan_customers(cv: float, effect: float, *, power: float, alpha: float, trea
 
 def plan_margin(sd: float, margin: float, *, power: float, alpha: float = 0.025) -> int:
     """Customers in each of two arms to show that a score is less than `margin` worse, its standard deviation `sd`."""
+    if not (math.isfinite(sd / margin) and sd / margin < 1e6):
+        raise ValueError("no number of customers shows that")
     needed = float(ndtri(1 - alpha) + ndtri(power))
     return math.ceil(2 * (needed * sd / margin) ** 2)
 
@@ -157,8 +161,8 @@ def find_cv(
     n_control: int, n_treatment: int, effect: float, low: float, high: float, confidence: float = 0.95
 ) -> float:
     """The coefficient of variation that a published interval of a relative difference implies."""
-    if not -1 < low <= effect <= high:
-        raise ValueError("the effect lies outside of its interval")
+    if not (-1 < low <= effect <= high < math.inf and min(n_control, n_treatment) > 0):
+        raise ValueError("the effect lies outside of its interval, or there is nobody")
     z = float(ndtri((1 + confidence) / 2))
     error = (math.log1p(high) - math.log1p(low)) / 2 / z
     return error / math.sqrt(1 / n_control + 1 / n_treatment)
@@ -236,6 +240,10 @@ def _binomial(k: int, n: int, p: float) -> float:
 def _normal(k: int, n: int, p: float) -> float:
     distance = max(abs(k - n * p) - 0.5, 0.0)
     return 2 * float(ndtr(-distance / math.sqrt(n * p * (1 - p))))
+
+
+def _exp(value: float) -> float:
+    return math.exp(value) if value < 700 else math.inf
 
 
 def _divide(one: float, other: float) -> float:

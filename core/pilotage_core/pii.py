@@ -4,6 +4,7 @@ Pure. What only words around it tell (names, places) is a tagger's (trainer/pilo
 checksums: ISO/IEC 7812-1 annex B (Luhn), ISO 13616 (IBAN, mod 97).
 """
 
+import bisect
 import ipaddress
 import re
 import string
@@ -11,6 +12,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import lru_cache
 
 
 class PiiType(StrEnum):
@@ -43,7 +45,7 @@ class Span:
 
 
 MASK = re.compile(r"<[A-Z]{2,20}_[A-Z]{1,3}>")
-_EMAIL = re.compile(r"[A-Za-z0-9._%+'-]{1,64}@[A-Za-z0-9](?:[A-Za-z0-9.-]{0,250}[A-Za-z0-9])?")
+_EMAIL = re.compile(r"[\w.%+'-]{1,64}@\w(?:[\w.-]{0,250}\w)?")
 _URL = re.compile(
     r"\b(?:https?://[^\s<>\"']{1,2000}|www\.[^\s<>\"']{1,2000}"
     r"|(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.){1,5}(?:com|org|net|edu|gov|info|biz|io|co|me|us|uk|de|fr|es|it|nl|be|se|no|"
@@ -54,14 +56,14 @@ _URL = re.compile(
 _IPV4 = re.compile(r"(?<![\d.])(?:\d{1,3}\.){3}\d{1,3}(?![\d.]*\d)")
 _IPV6 = re.compile(r"(?<![\w:])[0-9a-fA-F:]{3,39}(?![\w:])")
 _MAC = re.compile(r"(?<![\w:-])(?:[0-9a-fA-F]{2}[:-]){5}[0-9a-fA-F]{2}(?![\w:-])")
-_CARD = re.compile(r"(?<![\d-])\d(?:[ -]?\d){11,18}(?![\d-]*\d)")
-_IBAN = re.compile(r"(?<![A-Za-z0-9])[A-Z]{2}\d{2}(?: ?[A-Z0-9]){11,30}(?![A-Za-z0-9])")
+_CARD = re.compile(r"(?<!\d)(?<!\d-)\d(?:[ ._/-]{0,3}\d){11,40}")
+_IBAN = re.compile(r"(?<![A-Za-z0-9])[A-Z]{2}\d{2}(?: ?[A-Z0-9]){11,30}(?![A-Za-z0-9])", re.IGNORECASE)
 _SSN = re.compile(r"(?<![\d-])(?!000|666|9\d\d)\d{3}[- ](?!00)\d{2}[- ](?!0000)\d{4}(?![\d-])")
 _PHONE = re.compile(
-    r"(?<![\w.])(?:\+\d{1,3}|00\d{1,3}|001)?[ .-]?(?:\(\d{1,5}\)[ .-]?)?\d{1,5}(?:[ .-]\d{2,5}){1,5}"
+    r"(?<![\w.])(?:\+\d{1,3}|00\d{1,3}|001)?[ .-]?(?:\(\d{1,5}\)[ .-]?)?\d{1,5}(?:[ .-]\d{2,9}){1,5}"
     r"(?: ?(?:x|ext\.?) ?\d{1,6})?(?![\w-])"
 )
-_LONG = re.compile(r"(?<![\w.,-])[A-Z]{0,2}\d{7,20}(?![\w-]|\.\d)")
+_LONG = re.compile(r"(?<![\w.,-])(?:[A-Za-z]{0,4}\d{7,20})(?!\w)")
 _DATE = re.compile(
     r"(?<![\d/.-])(?:\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.](?:\d{4}|\d{2}))"
     r"(?:[ T]\d{1,2}:\d{2}(?::\d{2})?)?(?![\d/]|-\d)"
@@ -80,10 +82,31 @@ MOST_PHONE_DIGITS, LEAST_PHONE_DIGITS = 15, 7
 def find_by_rule(text: str) -> list[Span]:
     """What rules find in `text`, in order, without overlaps: of two, the earlier rule's. Never raises."""
     taken: list[Span] = []
-    for span in _find_all(text):
-        if all(span.end <= other.start or span.start >= other.end for other in taken):
-            taken.append(span)
-    return sorted(taken)
+    for span in _find_all(_plain(text)):
+        at = bisect.bisect_left(taken, span)
+        before, after = taken[at - 1] if at else None, taken[at] if at < len(taken) else None
+        if (before is None or before.end <= span.start) and (after is None or span.end <= after.start):
+            taken.insert(at, span)
+    return taken
+
+
+def _plain(text: str) -> str:
+    """`text` with every kind of blank, dash and digit as the usual one; as long as before, so that spans stay right."""
+    if text.isascii() and "\t" not in text:
+        return text
+    return "".join(_plain_character(character) for character in text)
+
+
+@lru_cache(maxsize=4096)
+def _plain_character(character: str) -> str:
+    if character == "\t" or unicodedata.category(character) == "Zs":
+        return " "
+    if unicodedata.category(character) == "Pd" or character == "\u2212":
+        return "-"
+    if character.isdecimal():
+        return str(unicodedata.decimal(character))
+    folded = unicodedata.normalize("NFKC", character)
+    return folded if len(folded) == 1 else character
 
 
 def _find_all(text: str) -> Iterator[Span]:
@@ -97,8 +120,9 @@ def _find_all(text: str) -> Iterator[Span]:
         if found:
             yield Span(match.start(), match.start() + len(found), PiiType.IBAN)
     for match in _CARD.finditer(text):
-        if is_luhn(match.group()):
-            yield Span(*match.span(), PiiType.CARD)
+        found = _trim_card(match.group())
+        if found:
+            yield Span(match.start(), match.start() + len(found), PiiType.CARD)
     for match in _IPV4.finditer(text):
         if all(int(part) <= 255 for part in match.group().split(".")):
             yield Span(*match.span(), PiiType.ADDRESS)
@@ -149,6 +173,16 @@ def _trim_iban(text: str) -> str:
     return ""
 
 
+def _trim_card(text: str) -> str:
+    """`text` without numbers that follow a card's (its month, its code); empty where no start of it is one's."""
+    ends = [i + 1 for i, character in enumerate(text) if character.isdigit()]
+    for count in range(min(19, len(ends)), 11, -1):
+        is_apart = count == len(ends) or ends[count] - ends[count - 1] > 1
+        if is_apart and is_luhn(text[: ends[count - 1]]):
+            return text[: ends[count - 1]]
+    return ""
+
+
 def merge(rules: Iterable[Span], tagged: Iterable[Span]) -> list[Span]:
     """Spans of both, in order, without overlaps. A rule's stand as they are; of a tagger's, what lies outside."""
     kept = sorted(rules)
@@ -173,6 +207,7 @@ class Masks:
 
     _by_form: dict[tuple[PiiType, str], str] = field(default_factory=dict)
     _count: dict[PiiType, int] = field(default_factory=dict)
+    _fullest: dict[str, frozenset[str]] = field(default_factory=dict)
     forms: dict[str, set[str]] = field(default_factory=dict)
     """Mask to everything that it stood for."""
 
@@ -195,33 +230,45 @@ class Masks:
         mask = self._by_form.get((type_, form))
         if mask is None and type_ is PiiType.NAME:
             mask = self._find_fuller(form)
+            if mask is not None and len(form.split()) < len(self._fullest[mask]):
+                self.forms[mask].add(given)
+                return mask  # not for ever: somebody else may come who is called so, too
         if mask is None:
             number = self._count.get(type_, 0)
             self._count[type_] = number + 1
             mask = f"<{type_.value}_{name_number(number)}>"
         self._by_form[type_, form] = mask
         self.forms.setdefault(mask, set()).add(given)
+        if type_ is PiiType.NAME:
+            self._fullest[mask] = max(self._fullest.get(mask, frozenset()), frozenset(form.split()), key=len)
         return mask
 
     def _find_fuller(self, form: str) -> str | None:
         """The one name whose fullest spelling has all the words of this one, or whose words this one all has."""
-        words = set(form.split())
-        fullest: dict[str, set[str]] = {}
-        for (type_, other), mask in self._by_form.items():
-            if type_ is PiiType.NAME:
-                fullest[mask] = max(fullest.get(mask, set()), set(other.split()), key=len)
-        fuller = [mask for mask, others in fullest.items() if words <= others or others <= words]
+        words = frozenset(form.split())
+        fuller = [mask for mask, others in self._fullest.items() if words <= others or others <= words]
         return fuller[0] if len(fuller) == 1 else None
 
 
 def fold(type_: PiiType, given: str) -> str:
     """What all spellings of one thing share: letters without accents and case, digits without what parts them."""
-    plain = unicodedata.normalize("NFKD", given).casefold()
-    plain = "".join(character for character in plain if not unicodedata.combining(character))
+    if type_ in (PiiType.EMAIL, PiiType.URL, PiiType.ADDRESS):
+        return given.casefold()
+    plain = _without_accents(given).casefold()
     if type_ in (PiiType.CARD, PiiType.PHONE, PiiType.IBAN, PiiType.ID):
         return "".join(character for character in plain if character.isalnum())
     words = re.findall(r"\w+", plain.removesuffix("'s").removesuffix("’s"))
     return " ".join(words) or plain.strip()
+
+
+def _without_accents(text: str) -> str:
+    """Latin, Greek and Cyrillic letters without accents; in other scripts such a sign makes another letter."""
+    found = ""
+    for character in unicodedata.normalize("NFKC", text):
+        parts = unicodedata.normalize("NFKD", character)
+        is_ours = unicodedata.name(parts[0], "").startswith(("LATIN", "GREEK", "CYRILLIC"))
+        found += parts[0] if is_ours else character
+    return found
 
 
 def name_number(number: int) -> str:

@@ -100,10 +100,14 @@ def analyse(request: Request) -> Analysis:
     balance_p = find_balance(*arms) if request.before else None
     if balance_p is not None and balance_p < BALANCE_LIMIT:
         problems.append(f"arms differed before the experiment (p = {balance_p:.2g})")
-    if math.isnan(comparison.relative_effect):
+    if math.isnan(comparison.effect):
+        problems.append(f"{request.of} adds up to 0 in an arm: there is no rate")
+    elif math.isnan(comparison.relative_effect):
         problems.append("the control's mean is 0: there is no relative effect")
     elif math.isnan(comparison.ci_low):
         problems.append("means are not of one sign: a relative effect has no interval")
+    if math.isnan(comparison.p) and not math.isnan(comparison.effect):
+        problems.append("all customers of an arm are alike: nothing can be said of chance")
     drawn = None
     if request.draws:
         drawn = bootstrap(*arms, request.draws, request.alpha, request.seed)
@@ -164,7 +168,7 @@ def describe_plan(
         total = plan_customers(cv, effect, power=power, alpha=alpha, treated=treated)
     except ValueError as error:
         raise InvalidInputError(str(error), where="--effect", remedy="look for a larger effect") from error
-    days = f", {math.ceil(total / per_day)} days at {per_day:g} new ones a day" if per_day else ""
+    days = f", {total / per_day:.3g} days at {per_day:g} new ones a day" if per_day else ""
     yield (
         f"{total} customers, {math.ceil(total * treated)} of them treated{days}: "
         f"a relative difference of {effect:+.1%} is then found with {power:.0%}, "
@@ -174,7 +178,10 @@ def describe_plan(
 
 def describe_margin(sd: float, margin: float, power: float) -> str:
     """How many it takes to show that something is not worse."""
-    each = plan_margin(sd, margin, power=power)
+    try:
+        each = plan_margin(sd, margin, power=power)
+    except ValueError as error:
+        raise InvalidInputError(str(error), where="--margin", remedy="a wider margin") from error
     return (
         f"{each} in each arm: less than {margin:g} points worse is then shown with {power:.0%} (s.d. {sd:g}, α 2.5 %)"
     )
@@ -185,7 +192,7 @@ def describe_implied(published: str) -> str:
     try:
         n_control, n_treatment, effect, low, high = (float(part) for part in published.split(","))
         cv = find_cv(int(n_control), int(n_treatment), effect, low, high)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise InvalidInputError(
             f"{error}",
             where="--published",
@@ -216,7 +223,7 @@ def _read_split(text: str, names: list[str], where: str) -> tuple[float, ...]:
         return (1.0,) * len(names)
     try:
         given = {name.strip(): float(share) for name, _, share in (part.partition("=") for part in text.split(","))}
-        if given.keys() != set(names) or min(given.values()) <= 0:
+        if given.keys() != set(names) or not all(0 < share < math.inf for share in given.values()):
             raise ValueError(f"shares are wanted of {', '.join(names)}, each above 0")
     except ValueError as error:
         raise InvalidInputError(f"--split {text}: {error}", where=where) from error

@@ -1,9 +1,12 @@
 """A table of sessions or customers (CSV, Parquet) as arms with one number for each customer; what is wrong with it.
 
-Left out, counted and named: rows without a customer or an arm, rows whose number is none, rows with a negative time,
-and customers that are in more than one arm. A customer's rows are added up.
+Left out, counted and named: rows without a customer or an arm, customers that are in more than one arm (whatever their
+numbers), rows whose number is none, rows with a negative time. A customer's rows are added up; what was before the
+experiment is one number of each customer, on any of the rows.
 """
 
+import gzip
+import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +19,9 @@ from pilotage_core.errors import InvalidInputError
 from pilotage_core.experiment import Arm, Values
 
 NOBODY = frozenset({"", "nan", "none", "null", "na", "n/a", "<na>"})
-"""What stands for no name: spreadsheets and data frames write these."""
+"""What stands for no customer: spreadsheets and data frames write these. An arm may be called so."""
 DELIMITERS = (",", ";", "\t", "|")
+Codes = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +41,11 @@ def read_table(
     """
     columns = list(dict.fromkeys(filter(None, (customer, arm, metric, of, before))))
     rows = _read(path, columns)
-    names, arms = _strings(rows[customer]), _strings(rows[arm])
-    numbers = {name: _numbers(rows[name]) for name in (metric, of, before) if name}
+    people, who = _name(rows[customer], customer, path)
+    places, where = _name(rows[arm], arm, path)
+    numbers = {name: _numbers(rows[name], name, path) for name in (metric, of, before) if name}
     problems: list[str] = []
-    keep = np.ones(len(names), dtype=bool)
+    keep = np.ones(len(who), dtype=bool)
 
     def leave_out(bad: NDArray[np.bool_], what: str) -> None:
         count = int((bad & keep).sum())
@@ -48,28 +53,57 @@ def read_table(
             problems.append(f"{count} row{'s' * (count != 1)} {what}: left out")
         keep[bad] = False
 
-    leave_out(_is_nobody(names), f"without a {customer}")
-    leave_out(_is_nobody(arms), f"without a {arm}")
-    for name, values in numbers.items():
-        leave_out(~np.isfinite(values), f"whose {name} is no number")
-        if not negative:
-            leave_out(np.nan_to_num(values) < 0, f"whose {name} is negative (--negative lets them be)")
-    people, who = np.unique(names[keep], return_inverse=True)
-    places, where = np.unique(arms[keep], return_inverse=True)
-    if not len(places):
-        raise InvalidInputError("no row is left", where=str(path), remedy="; ".join(problems) or "it has none")
+    leave_out(np.array([name.lower() in NOBODY for name in people], dtype=bool)[who], f"without a {customer}")
+    leave_out(np.array([not name for name in places], dtype=bool)[where], f"without a {arm}")
     inside = np.zeros((len(people), len(places)), dtype=bool)
-    inside[who, where] = True
+    inside[who[keep], where[keep]] = True
     several = inside.sum(axis=1) > 1
     if several.any():
-        example = ", ".join(map(str, people[several][:3]))
+        example = ", ".join(np.array(people)[several][:3])
         problems.append(f"{int(several.sum())} customers in more than one arm ({example}): left out")
-    sums = {name: np.bincount(who, values[keep], len(people)) for name, values in numbers.items()}
+        keep &= ~several[who]
+    for name, values in numbers.items():
+        if name != before:
+            leave_out(~np.isfinite(values), f"whose {name} is no number")
+        if not negative:
+            leave_out(np.nan_to_num(values) < 0, f"whose {name} is negative (--negative lets them be)")
+    if not keep.any():
+        raise InvalidInputError("no row is left", where=str(path), remedy="; ".join(problems) or "it has none")
+    sums: dict[str, Values] = {
+        name: np.bincount(who[keep], numbers[name][keep], len(people)).astype(np.float64)
+        for name in (metric, of)
+        if name
+    }
+    if before:
+        sums[before] = _find_before(numbers[before][keep], who[keep], people, before, path, problems)
+    there = np.bincount(who[keep], minlength=len(people)) > 0
     found = {}
     for place, name in enumerate(places):
-        mine = inside[:, place] & ~several
-        found[str(name)] = Arm(*(_pick(sums, key, mine) for key in (metric, of, before)))  # type: ignore[arg-type]
+        mine = inside[:, place] & there
+        if mine.any():
+            found[name] = Arm(*(_pick(sums, key, mine) for key in (metric, of, before)))  # type: ignore[arg-type]
     return Table(found, tuple(problems))
+
+
+def _find_before(values: Values, who: Codes, people: list[str], name: str, path: Path, problems: list[str]) -> Values:
+    """One number for each customer: the same on all rows that have one. Who has none gets the mean of the others."""
+    has = np.isfinite(values)
+    low, high = np.full(len(people), np.inf), np.full(len(people), -np.inf)
+    np.minimum.at(low, who[has], values[has])
+    np.maximum.at(high, who[has], values[has])
+    differs = np.flatnonzero(high > low)
+    if differs.size:
+        raise InvalidInputError(
+            f"{name} of {people[differs[0]]} is not the same on all rows", where=str(path),
+            remedy="it is one number of each customer, from before the experiment",
+        )  # fmt: skip
+    known = np.isfinite(low)
+    if not known.any():
+        raise InvalidInputError(f"no row has a {name}", where=str(path))
+    missing = int((~known[np.unique(who)]).sum())
+    if missing:
+        problems.append(f"{missing} customers without a {name}: taken for average")
+    return np.where(known, low, low[known].mean())
 
 
 def _pick(sums: dict[str, Values], key: str, mine: NDArray[np.bool_]) -> Values | None:
@@ -81,8 +115,10 @@ def _read(path: Path, columns: list[str]) -> dict[str, Any]:
     import pyarrow as pa
 
     try:
-        table = _read_parquet(path) if _is_parquet(path) else _read_csv(path)
-    except (pa.ArrowInvalid, OSError, UnicodeDecodeError) as error:
+        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        is_parquet = data[:4] == b"PAR1" or path.suffix.lower() in (".parquet", ".pq")
+        table = _read_parquet(data, columns) if is_parquet else _read_csv(data, columns)
+    except (pa.ArrowException, OSError, UnicodeDecodeError, KeyError) as error:
         what = str(error).splitlines()[0][:200]
         raise InvalidInputError(
             f"cannot be read: {what}", where=str(path), remedy="give CSV in UTF-8, or whole Parquet"
@@ -92,31 +128,33 @@ def _read(path: Path, columns: list[str]) -> dict[str, Any]:
         raise InvalidInputError(
             f"has no column {', '.join(missing)}", where=str(path), remedy=f"it has {', '.join(table.column_names)}"
         )
+    twice = [name for name in columns if table.column_names.count(name) > 1]
+    if twice:
+        raise InvalidInputError(f"has {', '.join(twice)} more than once", where=str(path), remedy="name columns apart")
     return {name: table.column(name) for name in columns}
 
 
-def _is_parquet(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(4) == b"PAR1" or path.suffix.lower() in (".parquet", ".pq")
-
-
-def _read_parquet(path: Path) -> Any:
+def _read_parquet(data: bytes, columns: list[str]) -> Any:
     from pyarrow import parquet
 
-    return parquet.read_table(path)
+    file = parquet.ParquetFile(io.BytesIO(data))
+    there = file.schema_arrow.names
+    return file.read(columns=columns) if set(columns) <= set(there) else file.read()
 
 
-def _read_csv(path: Path) -> Any:
+def _read_csv(data: bytes, columns: list[str]) -> Any:
     """All of it as text, whatever the delimiter: what is a number is found out by name."""
     import pyarrow as pa
     from pyarrow import csv
 
-    with path.open("r", encoding="utf-8-sig") as file:
-        head = file.readline()
-    delimiter = max(DELIMITERS, key=head.count)
-    names = list(_split_head(head, delimiter))
+    text = data.decode("utf-8-sig").lstrip("\r\n")
+    head = text.partition("\n")[0].rstrip("\r")
+    heads = {delimiter: list(_split_head(head, delimiter)) for delimiter in DELIMITERS}
+    delimiter = max(DELIMITERS, key=lambda each: (len(set(columns) & set(heads[each])), head.count(each)))
+    names = heads[delimiter]
     return csv.read_csv(
-        path,
+        io.BytesIO(text.encode()),
+        read_options=csv.ReadOptions(column_names=names, skip_rows=1),
         parse_options=csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
         convert_options=csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False),
     )
@@ -125,23 +163,31 @@ def _read_csv(path: Path) -> Any:
 def _split_head(head: str, delimiter: str) -> Iterator[str]:
     import csv
 
-    yield from next(csv.reader([head.rstrip("\r\n")], delimiter=delimiter), [])
+    yield from (name.strip() for name in next(csv.reader([head], delimiter=delimiter), []))
 
 
-def _strings(column: Any) -> NDArray[np.str_]:
+def _name(column: Any, name: str, path: Path) -> tuple[list[str], Codes]:
+    """The names in a column, and which of them each row has. 7.0 is 7: data frames write so where one is missing."""
     import pyarrow as pa
+    import pyarrow.compute as pc
 
-    text = column.cast(pa.string()).fill_null("").to_numpy(zero_copy_only=False)
-    return np.char.strip(np.asarray(text, dtype=np.str_))
+    try:
+        text = pc.utf8_trim_whitespace(column.cast(pa.string()).fill_null(""))
+    except pa.ArrowException as error:
+        raise InvalidInputError(f"{name} holds no names: {str(error).splitlines()[0]}", where=str(path)) from error
+    coded = text.combine_chunks().dictionary_encode() if hasattr(text, "combine_chunks") else text.dictionary_encode()
+    given = [_plain_name(each) for each in coded.dictionary.to_pylist()]
+    known = {each: place for place, each in enumerate(dict.fromkeys(given))}
+    places = np.array([known[each] for each in given], dtype=np.int64)
+    return list(known), places[coded.indices.to_numpy()] if len(given) else np.zeros(0, dtype=np.int64)
 
 
-def _is_nobody(names: NDArray[np.str_]) -> NDArray[np.bool_]:
-    known, which = np.unique(names, return_inverse=True)
-    bad = np.array([name.strip().lower() in NOBODY for name in known.tolist()], dtype=bool)
-    return bad[which] if known.size else np.zeros(0, dtype=bool)
+def _plain_name(text: str) -> str:
+    whole, point, rest = text.partition(".")
+    return whole if point and whole.isdecimal() and rest.strip("0") == "" else text
 
 
-def _numbers(column: Any) -> Values:
+def _numbers(column: Any, name: str, path: Path) -> Values:
     """NaN for what is none. A comma is no decimal point: that would be guessed."""
     import pyarrow as pa
 
@@ -149,10 +195,12 @@ def _numbers(column: Any) -> Values:
         return np.asarray(column.cast(pa.float64()).fill_null(float("nan")).to_numpy(), dtype=np.float64)
     except pa.ArrowInvalid:
         return np.array([_number(text) for text in column.cast(pa.string()).to_pylist()], dtype=np.float64)
+    except pa.ArrowException as error:
+        raise InvalidInputError(f"{name} holds no numbers: {str(error).splitlines()[0]}", where=str(path)) from error
 
 
 def _number(text: str | None) -> float:
     try:
-        return float(text) if text is not None else float("nan")
+        return float(text) if text is not None and "_" not in text else float("nan")
     except ValueError:
         return float("nan")

@@ -23,6 +23,18 @@ def find(text: str) -> list[tuple[str, str]]:
         ("on www.shop.example!", [("www.shop.example", "URL")]),
         ("card 4111 1111 1111 1111 expired", [("4111 1111 1111 1111", "CARD")]),
         ("card 4111-1111-1111-1111", [("4111-1111-1111-1111", "CARD")]),
+        ("4111 1111 1111 1111 12/27 123", [("4111 1111 1111 1111", "CARD")]),
+        ("4111\u00a01111\u20111111 1111, yes", [("4111\u00a01111\u20111111 1111", "CARD")]),
+        ("\uff14\uff11\uff11\uff11 1111 1111 1111", [("\uff14\uff11\uff11\uff11 1111 1111 1111", "CARD")]),
+        ("card 4111111111111111-", [("4111111111111111", "CARD")]),
+        ("iban de89370400440532013000", [("de89370400440532013000", "IBAN")]),
+        ("max@m\u00fcller.example", [("max@m\u00fcller.example", "EMAIL")]),
+        (
+            "\u0438\u0432\u0430\u043d@\u043f\u043e\u0447\u0442\u0430.\u0440\u0444",
+            [("\u0438\u0432\u0430\u043d@\u043f\u043e\u0447\u0442\u0430.\u0440\u0444", "EMAIL")],
+        ),
+        ("ssn123456789 tel5551234567", [("ssn123456789", "ID"), ("tel5551234567", "ID")]),
+        ("my number: 5551234567-", [("5551234567", "ID")]),
         ("iban GB82 WEST 1234 5698 7654 32 please", [("GB82 WEST 1234 5698 7654 32", "IBAN")]),
         ("iban DE89370400440532013000", [("DE89370400440532013000", "IBAN")]),
         ("my ssn is 123-45-6789", [("123-45-6789", "ID")]),
@@ -81,10 +93,10 @@ def test_one_person_has_one_mask_however_it_is_spelt_and_another_one_another():
     assert masks.find(PiiType.NAME, "Anna") == first
     assert masks.find(PiiType.NAME, "Müller's") == first
     assert masks.find(PiiType.NAME, "Bob Müller") == "<NAME_B>"
-    assert masks.find(PiiType.NAME, "Müller") == first, "said before, of Anna"
+    assert masks.find(PiiType.NAME, "Müller") == "<NAME_C>", "of two who are called so, neither"
     assert masks.find(PiiType.CARD, "4111 1111 1111 1111") == masks.find(PiiType.CARD, "4111-1111-1111-1111")
     assert masks.find(PiiType.PHONE, "+44 20 7946 0958") == masks.find(PiiType.PHONE, "+442079460958")
-    assert masks.forms[first] == {"Anna Müller", "ANNA MULLER", "Anna", "Müller's", "Müller"}
+    assert masks.forms[first] == {"Anna Müller", "ANNA MULLER", "Anna", "Müller's"}
 
 
 def test_a_first_name_of_two_people_is_neither_of_them():
@@ -92,6 +104,13 @@ def test_a_first_name_of_two_people_is_neither_of_them():
     masks.find(PiiType.NAME, "Ann Lee")
     masks.find(PiiType.NAME, "Ann Day")
     assert masks.find(PiiType.NAME, "Ann") == "<NAME_C>"
+
+
+def test_what_only_looks_alike_is_not_one():
+    masks = Masks()
+    mails = [masks.find(PiiType.EMAIL, f"john{sign}smith@ex.example") for sign in ".-+"]
+    assert len(set(mails)) == 3
+    assert masks.find(PiiType.NAME, "\u30ac\u7530") != masks.find(PiiType.NAME, "\u30ab\u7530")
 
 
 def test_sessions_cannot_be_linked_by_their_masks():
