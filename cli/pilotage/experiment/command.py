@@ -88,26 +88,10 @@ def analyse(request: Request) -> Analysis:
             "an arm has fewer than two customers", where=where, remedy="; ".join(table.problems) or "wait for more"
         )
     comparison = compare(*arms, alpha=request.alpha, planned=request.planned)
-    problems = list(table.problems)
     n = {name: arm.n for name, arm in table.arms.items()}
-    shares = _read_split(request.split, list(n), where)
-    srm_p = find_sample_ratio(tuple(n.values()), shares)
-    if srm_p < SRM_LIMIT:
-        problems.append(
-            f"sample ratio mismatch (p = {srm_p:.2g}): customers did not come to arms as they were meant to, "
-            "so that arms may differ in more than their treatment"
-        )
+    srm_p = find_sample_ratio(tuple(n.values()), _read_split(request.split, list(n), where))
     balance_p = find_balance(*arms) if request.before else None
-    if balance_p is not None and balance_p < BALANCE_LIMIT:
-        problems.append(f"arms differed before the experiment (p = {balance_p:.2g})")
-    if math.isnan(comparison.effect):
-        problems.append(f"{request.of} adds up to 0 in an arm: there is no rate")
-    elif math.isnan(comparison.relative_effect):
-        problems.append("the control's mean is 0: there is no relative effect")
-    elif math.isnan(comparison.ci_low):
-        problems.append("means are not of one sign: a relative effect has no interval")
-    if math.isnan(comparison.p) and not math.isnan(comparison.effect):
-        problems.append("all customers of an arm are alike: nothing can be said of chance")
+    problems = [*table.problems, *_find_problems(request, comparison, srm_p, balance_p)]
     drawn = None
     if request.draws:
         drawn = bootstrap(*arms, request.draws, request.alpha, request.seed)
@@ -115,6 +99,25 @@ def analyse(request: Request) -> Analysis:
         n, control, treatment, comparison, srm_p, problems, balance_p, drawn,
         request.seed if request.draws else None, request.alpha,
     )  # fmt: skip
+
+
+def _find_problems(request: Request, comparison: Comparison, srm_p: float, balance_p: float | None) -> Iterator[str]:
+    """What speaks against the experiment, and why figures are missing."""
+    if srm_p < SRM_LIMIT:
+        yield (
+            f"sample ratio mismatch (p = {srm_p:.2g}): customers did not come to arms as they were meant to, "
+            "so that arms may differ in more than their treatment"
+        )
+    if balance_p is not None and balance_p < BALANCE_LIMIT:
+        yield f"arms differed before the experiment (p = {balance_p:.2g})"
+    if math.isnan(comparison.effect):
+        yield f"{request.of} adds up to 0 in an arm: there is no rate"
+    elif math.isnan(comparison.relative_effect):
+        yield "the control's mean is 0: there is no relative effect"
+    elif math.isnan(comparison.ci_low):
+        yield "means are not of one sign: a relative effect has no interval"
+    if math.isnan(comparison.p) and not math.isnan(comparison.effect):
+        yield "all customers of an arm are alike: nothing can be said of chance"
 
 
 def describe(found: Analysis) -> Iterator[str]:

@@ -46,15 +46,8 @@ def read_table(
     numbers = {name: _numbers(rows[name], name, path) for name in (metric, of, before) if name}
     problems: list[str] = []
     keep = np.ones(len(who), dtype=bool)
-
-    def leave_out(bad: NDArray[np.bool_], what: str) -> None:
-        count = int((bad & keep).sum())
-        if count:
-            problems.append(f"{count} row{'s' * (count != 1)} {what}: left out")
-        keep[bad] = False
-
-    leave_out(np.array([name.lower() in NOBODY for name in people], dtype=bool)[who], f"without a {customer}")
-    leave_out(np.array([not name for name in places], dtype=bool)[where], f"without a {arm}")
+    _leave_out(keep, np.array([n.lower() in NOBODY for n in people], bool)[who], f"without a {customer}", problems)
+    _leave_out(keep, np.array([not n for n in places], bool)[where], f"without a {arm}", problems)
     inside = np.zeros((len(people), len(places)), dtype=bool)
     inside[who[keep], where[keep]] = True
     several = inside.sum(axis=1) > 1
@@ -64,9 +57,10 @@ def read_table(
         keep &= ~several[who]
     for name, values in numbers.items():
         if name != before:
-            leave_out(~np.isfinite(values), f"whose {name} is no number")
+            _leave_out(keep, ~np.isfinite(values), f"whose {name} is no number", problems)
         if not negative:
-            leave_out(np.nan_to_num(values) < 0, f"whose {name} is negative (--negative lets them be)")
+            bad = np.nan_to_num(values) < 0
+            _leave_out(keep, bad, f"whose {name} is negative (--negative lets them be)", problems)
     if not keep.any():
         raise InvalidInputError("no row is left", where=str(path), remedy="; ".join(problems) or "it has none")
     sums: dict[str, Values] = {
@@ -77,12 +71,21 @@ def read_table(
     if before:
         sums[before] = _find_before(numbers[before][keep], who[keep], people, before, path, problems)
     there = np.bincount(who[keep], minlength=len(people)) > 0
-    found = {}
-    for place, name in enumerate(places):
-        mine = inside[:, place] & there
-        if mine.any():
-            found[name] = Arm(*(_pick(sums, key, mine) for key in (metric, of, before)))  # type: ignore[arg-type]
-    return Table(found, tuple(problems))
+    members = {name: inside[:, place] & there for place, name in enumerate(places)}
+    arms = {
+        name: Arm(*(_pick(sums, key, mine) for key in (metric, of, before)))  # type: ignore[arg-type]
+        for name, mine in members.items()
+        if mine.any()
+    }
+    return Table(arms, tuple(problems))
+
+
+def _leave_out(keep: NDArray[np.bool_], bad: NDArray[np.bool_], what: str, problems: list[str]) -> None:
+    """Take `bad` rows out of `keep`, and say of how many that is true."""
+    count = int((bad & keep).sum())
+    if count:
+        problems.append(f"{count} row{'s' * (count != 1)} {what}: left out")
+    keep[bad] = False
 
 
 def _find_before(values: Values, who: Codes, people: list[str], name: str, path: Path, problems: list[str]) -> Values:
