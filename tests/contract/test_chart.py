@@ -14,6 +14,7 @@ ALL = (
     "monitoring.dashboard=true",
     "controller.priorityClassName=system-cluster-critical",
     "gateway.nodeSelector.disk=ssd",
+    "networkPolicies.gatewayFrom[0].ipBlock.cidr=10.0.0.1/32",
 )
 pytestmark = pytest.mark.kubernetes
 

@@ -5,6 +5,7 @@ Status has two field managers: `rollback` has its own, so that no writer that do
 
 import base64
 import hashlib
+import logging
 import time
 
 import msgspec
@@ -26,6 +27,7 @@ from pilotage_operator.observe.watch import Key
 from pilotage_operator.observe.world import Sighting, TermOverError, Workloads
 from pilotage_operator.permits import SigningKey
 
+log = logging.getLogger(__name__)
 POLICIES = "/apis/admissionregistration.k8s.io/v1"
 ADMISSION = ("pilotage-promotion", "pilotage-status", "pilotage-gate", "pilotage-pair")
 ADMISSION_SECONDS = 15.0
@@ -51,6 +53,7 @@ class KubernetesWorld:
         self._gateway = gateway
         self._refused: dict[Key, tuple[float, str]] = {}
         self._versions: dict[str, int] = {}
+        self._generations: dict[Key, int] = {}
         self._admission = False
         self._asked_at = float("-inf")
         self._is_first_look = True
@@ -102,6 +105,7 @@ class KubernetesWorld:
         self.fleet.begin_again()
         self._refused.clear()
         self._versions.clear()
+        self._generations.clear()
         self._asked_at, self._is_first_look = float("-inf"), True
 
     async def raise_epoch(self) -> int:
@@ -202,14 +206,22 @@ class KubernetesWorld:
             self._refused[key] = (time.monotonic(), error.what)
 
     async def _apply_service(self, item: Object, there: Object | None) -> None:
-        """Apply `item`, unless what is there was applied as the same: a restart touches none of them."""
-        digest = digest_of(item)
+        """Apply `item`, unless what is there was applied as the same and is of that generation still.
+
+        A restart touches none of them. Whoever changes one while a controller leads changes what certificates rest on:
+        it is put back. (Who may change them at all is for the namespace's rights.)
+        """
+        digest, metadata = digest_of(item), item["metadata"]
+        key = (metadata["namespace"], metadata["name"])
         if there is not None and there["metadata"].get("annotations", {}).get(APPLIED) == digest:
-            return
-        metadata = item["metadata"]
+            generation = there["metadata"].get("generation", 1)
+            if generation <= self._generations.setdefault(key, generation):
+                return
+            log.warning("%s/%s was changed by somebody else: it is put back", *key)
         metadata["annotations"][APPLIED] = digest
         path = f"{SERVICES}/namespaces/{metadata['namespace']}/inferenceservices/{metadata['name']}"
-        await self._api.apply(path, item)
+        applied = await self._api.apply(path, item)
+        self._generations[key] = (applied or {}).get("metadata", {}).get("generation", 1)
 
     async def apply_status(self, cluster: Object, status: ProcessClusterStatus) -> None:
         """Write `status` down, `rollback` under its own manager and first."""
