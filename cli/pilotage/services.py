@@ -3,6 +3,7 @@
 Every call has a limit in time and says what did not answer. Not here: what is made of the answers.
 """
 
+import os
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from urllib.parse import urlencode
 import msgspec
 
 from pilotage_core.errors import InvalidInputError, UnavailableError
-from pilotage_core.wire import GatewayStatus, Suspend
+from pilotage_core.wire import CREDENTIAL_HEADER, GatewayStatus, Suspend
 
 TIMEOUT_SECONDS = 5.0
 EXPORT_TIMEOUT_SECONDS = 60.0
@@ -22,6 +23,12 @@ SYSTEM_NAMESPACE = "pilotage-system"
 GATEWAY_SERVICE, CONTROLLER_SERVICE = "pilotage-gateway", "pilotage-controller"
 
 ApiObject = dict[str, Any]
+
+
+def find_credential() -> dict[str, str]:
+    """The header of who stops: PILOTAGE_CREDENTIAL, where there is one."""
+    credential = os.environ.get("PILOTAGE_CREDENTIAL", "")
+    return {CREDENTIAL_HEADER: credential} if credential else {}
 
 
 class GatewayApi:
@@ -56,7 +63,7 @@ class GatewayApi:
         request = urllib.request.Request(
             f"{self.url}/v1/suspend",
             data=msgspec.json.encode(body),
-            headers={"content-type": "application/json"},
+            headers={"content-type": "application/json", **find_credential()},
             method="POST",
         )
         return _read(request, timeout)

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from pilotage.services import SYSTEM_NAMESPACE, GatewayApi
+from pilotage.services import SYSTEM_NAMESPACE, GatewayApi, find_credential
 from pilotage_core.errors import InvalidInputError, PilotageError, UnavailableError
 from pilotage_core.wire import Suspend
 
@@ -174,7 +174,7 @@ def _tell_through(client: Any, pod: str) -> Way:
             asked = client.param_serialize(
                 "POST",
                 f"/api/v1/namespaces/{SYSTEM_NAMESPACE}/pods/{pod}:{PORT}/proxy/v1/suspend",
-                header_params={"Content-Type": "application/json", "Accept": "application/json"},
+                header_params={"Content-Type": "application/json", "Accept": "application/json", **find_credential()},
                 body=msgspec.to_builtins(body),
                 auth_settings=["BearerToken"],
             )

@@ -35,6 +35,8 @@ GATEWAY_SECRET = "gateway.secret"
 """The file beside a local controller's keys that holds a gateway's credential."""
 CONTROLLER_AUDIENCE, GATEWAY_AUDIENCE = "pilotage-controller", "pilotage-gateway"
 """Whom a service account's token is meant for."""
+CREDENTIAL_HEADER = "X-Pilotage-Credential"
+"""Whoever stops process clusters: a header of its own, as an API server in between keeps Authorization for itself."""
 BY_PERMIT = "permit"
 """`authorised_by` of what a gateway orders unasked; an operator's name else."""
 

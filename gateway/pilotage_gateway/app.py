@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 
 from pilotage_core.errors import PilotageError
 from pilotage_gateway import queries, writes
-from pilotage_gateway.credentials import Callers
+from pilotage_gateway.credentials import Callers, StopFile
 from pilotage_gateway.metrics import Metrics
 from pilotage_gateway.models import Models
 from pilotage_gateway.permits import Keys, Permits
@@ -58,14 +58,19 @@ async def open_turns(database: str, controller: str, keys: Path, token: Path | N
 
 
 def build_app(
-    database: str, controller: str, keys: Path, callers: Callers | None = None, token: Path | None = None
+    database: str,
+    controller: str,
+    keys: Path,
+    callers: Callers | None = None,
+    token: Path | None = None,
+    stops: StopFile | None = None,
 ) -> Starlette:
-    """The ASGI application. `callers` tell who posts; `token` is the file of this gateway's own credential."""
+    """The ASGI application. `callers` tell who posts, `stops` who may stop; `token` is of this gateway itself."""
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         async with open_turns(database, controller, keys, token) as turns:
-            app.state.turns, app.state.callers = turns, callers or Callers()
+            app.state.turns, app.state.callers, app.state.stops = turns, callers or Callers(), stops
             yield
 
     return Starlette(

@@ -1,12 +1,13 @@
 """Who posts: a bearer token becomes a source. A file of shared secrets, Kubernetes service accounts, or both.
 
-A session belongs to the source whose credential opened it; nothing that is posted says so. People's and other programs'
-credentials are not here yet.
+A session belongs to the source whose credential opened it; nothing that is posted says so. Who stops process clusters
+has a credential of another kind. Those of people and programs that read are not here yet.
 """
 
 import hashlib
 import hmac
 import logging
+import re
 import ssl
 import time
 from collections import OrderedDict
@@ -18,11 +19,12 @@ import msgspec
 
 from pilotage_core.errors import InvalidInputError, PilotageError, UnavailableError
 from pilotage_core.source import ANYONE, Source
-from pilotage_core.wire import GATEWAY_AUDIENCE
+from pilotage_core.wire import CREDENTIAL_HEADER, GATEWAY_AUDIENCE
 
 log = logging.getLogger(__name__)
 ACCOUNT = "system:serviceaccount:"
 SHORTEST_SECRET = 16
+_SHA256 = re.compile("[0-9a-fA-F]{64}")
 KNOWN_SECONDS, UNKNOWN_SECONDS = 60.0, 5.0
 KNOWN_KEPT = 4096
 TIMEOUT = aiohttp.ClientTimeout(total=2.0)
@@ -30,6 +32,10 @@ TIMEOUT = aiohttp.ClientTimeout(total=2.0)
 
 class UnauthorizedError(PilotageError):
     """No credential, or one that nobody knows."""
+
+
+class ForbiddenError(PilotageError):
+    """A credential that is known, and may not do this."""
 
 
 class Credentials(Protocol):
@@ -78,6 +84,63 @@ class SecretFile:
             self._secrets, self._stamp = secrets, stamp
         except (OSError, ValueError) as error:  # msgspec's errors are ValueErrors
             if not self._secrets:
+                raise InvalidInputError(f"cannot be read: {error}", where=str(self._path)) from error
+            log.warning("%s cannot be read, the last good one stays: %s", self._path, error)
+
+
+class Stopper(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Who may stop process clusters, and perhaps let them go on. `sha256` is of the credential, in hex."""
+
+    name: str
+    sha256: str
+    resumes: bool = False
+
+
+class StopFile:
+    """A JSON list of Stopper, read again when it changes; the last good one stays. Nobody else has to be asked.
+
+    Until there has been a file everybody may; once there was one it counts, whatever becomes of it.
+    A credential without `resumes` can only make things safer: it may lie where somebody who is woken finds it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._stamp = 0
+        self._stoppers: tuple[Stopper, ...] = ()
+        if path.exists():
+            self._read()
+
+    def identify(self, credential: str, *, stops: bool) -> str:
+        """The name behind `credential`; empty where everybody may. Raises UnauthorizedError, ForbiddenError."""
+        if not self._stamp and not self._path.exists():
+            return ""
+        self._read()
+        given = hashlib.sha256(credential.encode()).hexdigest()
+        found = None
+        for each in self._stoppers:  # all of them, in the same time whichever it is
+            if hmac.compare_digest(each.sha256.lower(), given):
+                found = each
+        if found is None:
+            raise UnauthorizedError(
+                "who is this?", where=CREDENTIAL_HEADER, remedy="send a credential that may stop: PILOTAGE_CREDENTIAL"
+            )
+        if not stops and not found.resumes:
+            raise ForbiddenError(
+                f"{found.name} may stop and not let go on", where=CREDENTIAL_HEADER, remedy="ask one who may"
+            )
+        return found.name
+
+    def _read(self) -> None:
+        try:
+            stamp = self._path.stat().st_mtime_ns
+            if stamp == self._stamp:
+                return
+            stoppers = msgspec.json.decode(self._path.read_bytes(), type=tuple[Stopper, ...])
+            if bad := next((each for each in stoppers if not _SHA256.fullmatch(each.sha256)), None):
+                raise ValueError(f"sha256 of {bad.name!r} is not 64 hex digits")
+            self._stoppers, self._stamp = stoppers, stamp
+        except (OSError, ValueError) as error:
+            if not self._stamp:
                 raise InvalidInputError(f"cannot be read: {error}", where=str(self._path)) from error
             log.warning("%s cannot be read, the last good one stays: %s", self._path, error)
 

@@ -13,7 +13,7 @@ import uvicorn
 from pilotage_core.errors import InvalidInputError
 from pilotage_core.wire import GATEWAY_SECRET
 from pilotage_gateway.app import build_app
-from pilotage_gateway.credentials import Callers, Credentials, SecretFile, TokenReviews
+from pilotage_gateway.credentials import Callers, Credentials, SecretFile, StopFile, TokenReviews
 
 GRACE_SECONDS = 10
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
@@ -35,6 +35,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--keys", type=Path, required=True, metavar="DIR", help="controllers' public keys, <kid>.pub")
     parser.add_argument("--sources", type=Path, metavar="FILE", help='JSON: [{"source", "namespaces", "secret"}]')
     parser.add_argument("--token-reviews", action="store_true", help="take Kubernetes service accounts as sources")
+    stops = 'JSON: [{"name", "sha256", "resumes"}]; without it, whoever reaches this gateway stops and lets go on'
+    parser.add_argument("--stops", type=Path, metavar="FILE", help=stops)
     parser.add_argument(
         "--controller-token", type=Path, metavar="FILE",
         help="this gateway's credential (default: gateway.secret in --keys, once there is one)",
@@ -55,6 +57,11 @@ def build_callers(sources: Path | None, token_reviews: bool) -> Callers | None:
     if sources is not None and not ways:
         raise InvalidInputError("is not there", where=f"--sources {sources}")
     return Callers(*ways) if ways else None
+
+
+def build_stops(path: Path | None) -> StopFile | None:
+    """Who may stop; None where nothing says so. Raises InvalidInputError for a file that cannot be read."""
+    return StopFile(path) if path is not None else None
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -80,7 +87,7 @@ def main(arguments: list[str] | None = None) -> None:
     gc.freeze()  # what was imported lives as long as the process: the collector need not look at it again
     gc.set_threshold(*GC_THRESHOLD)
     uvicorn.run(
-        build_app(options.database, options.controller, options.keys, callers, token),
+        build_app(options.database, options.controller, options.keys, callers, token, build_stops(options.stops)),
         host=host.strip("[]"),
         port=int(port),
         loop="uvloop",

@@ -14,7 +14,7 @@ from pilotage_core.errors import (
     UnavailableError,
 )
 from pilotage_core.wire import Problem
-from pilotage_gateway.credentials import UnauthorizedError
+from pilotage_gateway.credentials import ForbiddenError, UnauthorizedError
 
 RETRY_AFTER_SECONDS = 1.0
 
@@ -37,6 +37,7 @@ class UnknownError(InvalidInputError):
 
 STATUS: dict[type[PilotageError], int] = {
     UnauthorizedError: 401,
+    ForbiddenError: 403,
     MalformedError: 400,
     UnknownError: 404,
     ConflictError: 409,

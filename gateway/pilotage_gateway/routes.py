@@ -11,7 +11,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from pilotage_core.errors import InvalidInputError
-from pilotage_core.wire import GatewayStatus, ProcessClusterWork, Suspend
+from pilotage_core.wire import CREDENTIAL_HEADER, GatewayStatus, ProcessClusterWork, Suspend
 from pilotage_gateway import writes
 from pilotage_gateway.asking import effective_stage
 from pilotage_gateway.export import compress, read_time, stream_closed, stream_open
@@ -114,6 +114,9 @@ async def post_suspend(request: Request) -> Response:
     """`POST /v1/suspend`: durable before it is answered; from then on no intent of it is written."""
     turns = _turns(request)
     suspend: Suspend = decode(await read_body(request), _SUSPEND)
+    if request.app.state.stops is not None:
+        name = request.app.state.stops.identify(request.headers.get(CREDENTIAL_HEADER, ""), stops=suspend.suspended)
+        suspend = msgspec.structs.replace(suspend, who=f"{name} ({suspend.who})") if name else suspend
     for name in ("process_cluster", "who", "why"):
         if not getattr(suspend, name).strip():
             raise InvalidInputError(f"{name} is empty", where=name, remedy="say which, who and why")

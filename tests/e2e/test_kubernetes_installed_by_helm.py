@@ -3,6 +3,7 @@
 It runs after the demo, whose image it uses, and takes that installation away first.
 """
 
+import hashlib
 import json
 import os
 import subprocess
@@ -13,7 +14,7 @@ import pytest
 
 pytestmark = pytest.mark.kubernetes
 ROOT = Path(__file__).resolve().parents[2]
-SYSTEM, OTHER = "pilotage-system", "elsewhere"
+SYSTEM, OTHER, CREDENTIAL = "pilotage-system", "elsewhere", "of-the-lead"
 
 
 def run(*words: str, stdin: str = "", check: bool = True, limit: float = 240) -> subprocess.CompletedProcess[str]:
@@ -57,6 +58,11 @@ def installed(image):
     kubectl("apply", "-f", "hack/cluster/artefacts-pv.yaml")
     kubectl("create", "namespace", SYSTEM)
     kubectl("label", "namespace", SYSTEM, "pod-security.kubernetes.io/enforce=restricted")
+    stoppers = [{"name": "lead", "sha256": hashlib.sha256(CREDENTIAL.encode()).hexdigest(), "resumes": True}]
+    kubectl(
+        "-n", SYSTEM, "create", "secret", "generic", "pilotage-stops", "--from-file=stops.json=/dev/stdin",
+        stdin=json.dumps(stoppers),
+    )  # fmt: skip
     helm("install", "pilotage", "charts/pilotage", *image, "--wait", "--timeout", "120s")
     yield image
     run("helm", "uninstall", "pilotage", "--namespace", SYSTEM, check=False)
@@ -103,8 +109,14 @@ def test_a_lost_key_is_made_anew_and_the_records_go_on(installed):
     assert not after["binaryData"].keys() & before["binaryData"].keys()
 
 
-def test_stop_all_reaches_the_gateway_through_the_api_server_and_says_how_long_it_took(installed, tmp_path):
+def test_stop_all_reaches_the_gateway_through_the_api_server_and_says_how_long_it_took(
+    installed, tmp_path, monkeypatch
+):
     command = (f"{ROOT}/.venv/bin/pilotage", "stop-all", "--who", "sre", "--why", "a drill")
+    refused = run(*command, check=False)
+    assert refused.returncode == 1
+    assert "not stopped: every process cluster at 0 of 1 replicas" in refused.stdout
+    monkeypatch.setenv("PILOTAGE_CREDENTIAL", CREDENTIAL)
     said = run(*command).stdout
     assert "every process cluster at 1 of 1 replicas, the last one " in said
     pod = kubectl("-n", SYSTEM, "get", "pods", "-l", "app.kubernetes.io/name=pilotage-gateway", "-o", "name").strip()
