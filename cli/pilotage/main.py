@@ -310,6 +310,47 @@ def screen_parse(
     typer.echo(encode_screen(found) if json else describe_screen(found))
 
 
+SchemaFile = Annotated[Path, typer.Option(help="screen schemas: YAML or JSON")]
+
+
+@screen.command(name="lint")
+def screen_lint(
+    pages: Annotated[Path, typer.Argument(help="a page, or a folder of pages")], schemas: SchemaFile
+) -> None:
+    """What schemas miss on pages: unknown and nameless controls, ids that several have, rules that match nothing.
+
+    Ends with 1 where something is found.
+    """
+    from pilotage.screen import read_schema_file
+    from pilotage.screen_checks import lint, read_pages
+
+    found = list(lint(read_pages(pages), read_schema_file(schemas)))
+    typer.echo("\n".join(found) or "nothing found")
+    raise typer.Exit(1 if found else 0)
+
+
+@screen.command(name="diff")
+def screen_diff(
+    before: Annotated[Path, typer.Argument(help="a page, or a folder of pages")],
+    after: Annotated[Path, typer.Argument(help="the same of another release")],
+    schemas: Annotated[Path | None, typer.Option(help="screen schemas: YAML or JSON (default: by ARIA roles)")] = None,
+) -> None:
+    """What another release of a user interface changed, as a model and the gate would see it.
+
+    Ends with 1 where something is found.
+    """
+    from pilotage.screen import read_schema_file
+    from pilotage.screen_checks import compare, read_pages
+
+    known = read_schema_file(schemas) if schemas is not None else ()
+    pages = [read_pages(path) for path in (before, after)]
+    if before.is_file() and after.is_file():
+        pages = [{before.name: next(iter(each.values()))} for each in pages]
+    found = list(compare(pages[0], pages[1], known))
+    typer.echo("\n".join(found) or "nothing found")
+    raise typer.Exit(1 if found else 0)
+
+
 @app.command()
 def demo(
     local: Annotated[bool, typer.Option("--local", help="as plain local processes: no Kubernetes, no root")] = False,

@@ -1,4 +1,4 @@
-"""`pilotage screen parse`: a page as the gateway reads it, so that anyone can look."""
+"""`pilotage screen parse`: a page as the gateway reads it, so that anyone can look. Pages and schemas as files."""
 
 from pathlib import Path
 
@@ -12,10 +12,12 @@ from pilotage_operator.public import read_schemas
 
 def parse_file(page: Path, schemas: Path | None) -> Screen:
     """The screen that `page` is by `schemas` (YAML or JSON; none: by ARIA roles). Raises InvalidInputError."""
-    known: tuple[ScreenSchema, ...] = ()
-    if schemas is not None:
-        known = read_schemas(_read(schemas), str(schemas))
-    return read_screen(_read(page), known)
+    return read_screen(read_page(page), read_schema_file(schemas) if schemas is not None else ())
+
+
+def read_schema_file(path: Path) -> tuple[ScreenSchema, ...]:
+    """The screen schemas in a file: YAML or JSON. Raises InvalidInputError."""
+    return tuple(read_schemas(read_page(path), str(path)))
 
 
 def encode_screen(screen: Screen) -> str:
@@ -53,7 +55,8 @@ def describe_screen(screen: Screen) -> str:
     return "\n".join(lines)
 
 
-def _read(path: Path) -> str:
+def read_page(path: Path) -> str:
+    """The text of a file. Raises InvalidInputError."""
     try:
         return path.read_bytes().decode("utf-8-sig")
     except OSError as error:
