@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import typer.main
 
-from pilotage.main import DefaultCommand
 from pilotage.main import app as cli
+from pilotage.offline import DefaultCommand
 from pilotage_trainer.main import app as trainer
 
 ROOT = Path(__file__).resolve().parents[2]
