@@ -7,7 +7,7 @@ In the order data meets them:
     actions       the nine tools, one action, and how a process cluster classes it
     screen        a screen as typed controls
     parsing, page, styles, roles, naming, radios, reading   HTML read into it, as a browser shows it
-    masking       where personal data will be masked
+    masking       where personal data will be masked; pii: what of it a rule can tell, and masks by session
     source        whoever posts sessions
     events        what happens in a session, append-only
     state         the fold of those events
@@ -25,6 +25,7 @@ In the order data meets them:
     guardrail     what one reading means
     stage         the stage machine
     training      the settings of transformers
+    experiment    two arms compared by customer
     job_exit      how Jobs end
     wire          messages between processes
 """

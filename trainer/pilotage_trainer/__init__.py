@@ -8,6 +8,7 @@ measures/     accuracy, ranking, one score against another, slices
 certify/      the served pair's scores on held-out labels, certificates; table/: τ from anyone's table of labels
 evaluation/   what a policy and a critic are worth: figures, page, STAR, a general model, a history replayed
 ablations/    what one choice in training is worth
+privacy/      personal data that only the words around it tell: a tagger, how it is trained
 serving/      the pair behind vLLM's interface (`pilotage-serve`)
 commands/, main     `pilotage-train …`, one command a file; launch: one process or several
 artefact, config, results, failures, retry   a pair on disk; what a Job is told, what it says, how it ends
