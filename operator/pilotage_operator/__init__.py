@@ -1,7 +1,8 @@
 """The controller, in the order data meets it.
 
 main, run_kubernetes, run_local   its start, there and as processes of one machine
-sweep                what it does once a second; held, enact, writing, referred: what it remembers, carries out, writes down
+sweep                what it does once a second
+held, enact, writing, referred   what it remembers, carries out, writes down
 api/                 the custom resources, and what a spec says in the core's types
 facts                what is observed and what is decided: the types between the rooms
 observe/             what people wrote; the world as facts (kubernetes_api: the API server over HTTP)
