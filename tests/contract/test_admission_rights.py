@@ -227,7 +227,9 @@ def test_the_controller_writes_status_and_nothing_of_the_spec():
     )
     assert kubectl(*apply, f"--as={CONTROLLER}", "-f", "-", stdin=status).stderr == ""
     assert "only the controller writes it" in kubectl(*apply, "-f", "-", stdin=status).stderr
-    assert "cannot patch resource" in patch("processcluster/one", '{"spec": {"maxStage": "Automation"}}', CONTROLLER)
+    spec = change(make_cluster(), "spec.maxStage", "Automation")
+    refused = kubectl("apply", "--server-side", "--dry-run=server", f"--as={CONTROLLER}", "-f", "-", stdin=spec).stderr
+    assert "cannot patch resource" in refused
 
 
 @pytest.mark.parametrize(
