@@ -13,7 +13,8 @@ from pilotage_operator.api.referred import (
     TakenBackStatus,
     WatchedStatus,
 )
-from pilotage_operator.api.status import Condition, PairStatus, ProcessClusterStatus, write_time
+from pilotage_operator.api.status import Condition, PairStatus, ProcessClusterStatus
+from pilotage_operator.decide.summary import date_conditions
 
 Statuses = Mapping[str, ProcessClusterStatus]
 """Statuses of those listed, by name."""
@@ -41,7 +42,7 @@ def describe_policy_critic(
         process_clusters=len(stages),
         serving=serving[0].revision if len(stages) == 1 and serving else f"{len(serving)}" if serving else "",
         revisions=revisions,
-        conditions=_list_conditions(_find_states(fault, stages, failed), said, now),
+        conditions=date_conditions(_find_states(fault, stages, failed), said, now),
     )
 
 
@@ -72,7 +73,7 @@ def describe_gate(
             for name, status in statuses.items()
             if (found := status.rollback) is not None and found.latched
         ),
-        conditions=_list_conditions(_find_states(fault, stages, None), said, now),
+        conditions=date_conditions(_find_states(fault, stages, None), said, now),
     )
 
 
@@ -143,20 +144,3 @@ def _find_states(
         yield "Ready", "True", "InUse", ""
     else:
         yield "Ready", "True", "NotUsed", "no ProcessCluster refers to it"
-
-
-def _list_conditions(
-    found: Iterator[tuple[str, str, str, str]], said: tuple[Condition, ...], now: float
-) -> tuple[Condition, ...]:
-    """As conditions, the time of each being that of its last change."""
-    since = {(condition.type, condition.status): condition.last_transition_time for condition in said}
-    return tuple(
-        Condition(
-            type=kind,
-            status=status,
-            reason=reason,
-            message=message,
-            last_transition_time=since.get((kind, status)) or write_time(now),
-        )
-        for kind, status, reason, message in found
-    )

@@ -54,14 +54,25 @@ def least(values: Iterable[float]) -> str:
 def list_conditions(
     before: ProcessClusterStatus, making: Making, decision: StageDecision, now: float
 ) -> tuple[Condition, ...]:
-    """Conditions as in Kubernetes: the time of each is that of its last change."""
-    old = {condition.type: condition for condition in before.conditions}
-    found = []
-    for kind, status, reason, message in _find_conditions(making, decision, now):
-        same = kind in old and old[kind].status == status
-        since = old[kind].last_transition_time if same else write_time(now)
-        found.append(Condition(type=kind, status=status, reason=reason, message=message, last_transition_time=since))
-    return tuple(found)
+    """The conditions of a process cluster."""
+    return date_conditions(_find_conditions(making, decision, now), before.conditions, now)
+
+
+def date_conditions(
+    found: Iterable[tuple[str, str, str, str]], said: Iterable[Condition], now: float
+) -> tuple[Condition, ...]:
+    """(type, status, reason, message) as conditions in Kubernetes: the time of each is that of its last change."""
+    since = {(condition.type, condition.status): condition.last_transition_time for condition in said}
+    return tuple(
+        Condition(
+            type=kind,
+            status=status,
+            reason=reason,
+            message=message,
+            last_transition_time=since[kind, status] if (kind, status) in since else write_time(now),
+        )
+        for kind, status, reason, message in found
+    )
 
 
 def _find_conditions(making: Making, decision: StageDecision, now: float) -> Iterator[tuple[str, str, str, str]]:

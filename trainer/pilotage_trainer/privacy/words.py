@@ -59,7 +59,7 @@ def gather_words() -> dict[str, set[str]]:
     found: dict[str, set[str]] = {kind: set() for kind in KINDS}
     found["people"].update(PEOPLES.split())
     found["common"].update(_list_common())
-    for kind, text in _list_values():
+    for kind, text in _all_values():
         found[kind].update(word.lower() for word in re.findall(r"[^\W\d_]{2,}", text))
     return {kind: words if kind == "common" else words - COMMON for kind, words in found.items()}
 
@@ -78,7 +78,7 @@ def _list_common() -> Iterator[str]:
 
 def list_values(kind: str) -> list[str]:
     """Whole values of a kind, for texts that are made up."""
-    return sorted({text for of, text in _list_values() if of == kind and re.search(r"[^\W\d_]", text)})
+    return sorted({text for of, text in _all_values() if of == kind and re.search(r"[^\W\d_]", text)})
 
 
 @cache
@@ -99,10 +99,6 @@ def _all_values() -> tuple[tuple[str, str], ...]:
                 if kind:
                     found += [(kind, text) for text in _flatten(getattr(provider, name))]
     return tuple(found)
-
-
-def _list_values() -> Iterator[tuple[str, str]]:
-    yield from _all_values()
 
 
 def _find_kind(module: str, name: str) -> str:
