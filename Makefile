@@ -83,10 +83,10 @@ cluster-down: ## take it away again
 
 lock: setup ## requirements/*.txt from pyproject.toml, vllm.txt from vllm.in; torch.txt is written by hand
 	@$(PY) -m pip install --quiet uv
-	@$(LOCK) --extra operator --extra trainer --extra dev -o requirements/dev.txt
-	@$(LOCK) --extra operator --extra trainer -c requirements/dev.txt -o requirements/image.txt
-	@$(LOCK) --extra operator --extra trainer --extra dev --extra transformers -c requirements/dev.txt -c requirements/torch.txt -o requirements/transformers.txt
-	@$(LOCK) --extra operator --extra trainer --extra transformers -c requirements/transformers.txt -o requirements/image-transformers.txt
+	@$(LOCK) --extra operator --extra gateway --extra trainer --extra dev -o requirements/dev.txt
+	@$(LOCK) --extra operator --extra gateway --extra trainer -c requirements/dev.txt -o requirements/image.txt
+	@$(LOCK) --extra operator --extra gateway --extra trainer --extra dev --extra transformers -c requirements/dev.txt -c requirements/torch.txt -o requirements/transformers.txt
+	@$(LOCK) --extra operator --extra gateway --extra trainer --extra transformers -c requirements/transformers.txt -o requirements/image-transformers.txt
 	@.venv/bin/uv pip compile -q --no-header --no-emit-index-url --python-version 3.11 requirements/vllm.in --override requirements/vllm-overrides.txt -o requirements/vllm.txt
 
 clean: ## leave nothing of ours: cluster, what was built, .venv, outputs (Go's, pip's and Docker's caches stay)

@@ -44,7 +44,8 @@ class KubernetesPlace:
 
     def gateway(self) -> GatewayApi:
         """The one named, else the Service's NodePort."""
-        return GatewayApi(self._gateway_url or self._kubernetes.node_port_url(GATEWAY_SERVICE))
+        url = self._gateway_url or self._kubernetes.node_port_url(GATEWAY_SERVICE)
+        return GatewayApi(url, self._kubernetes.reading_token)
 
     def now(self) -> float:
         """Now."""

@@ -6,7 +6,8 @@ Every call has a limit in time and says what did not answer. Not here: what is m
 import os
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlencode
@@ -14,36 +15,53 @@ from urllib.parse import urlencode
 import msgspec
 
 from pilotage_core.errors import InvalidInputError, UnavailableError
-from pilotage_core.wire import CREDENTIAL_HEADER, GatewayStatus, Suspend
+from pilotage_core.wire import CREDENTIAL_HEADER, EXPORT_AUDIENCE, TOKEN_FILE_VARIABLE, GatewayStatus, Suspend
 
 TIMEOUT_SECONDS = 5.0
 EXPORT_TIMEOUT_SECONDS = 60.0
 GROUP, VERSION = "pilotage.dev", "v1alpha1"
 SYSTEM_NAMESPACE = "pilotage-system"
+READER = "pilotage-reader"
 GATEWAY_SERVICE, CONTROLLER_SERVICE = "pilotage-gateway", "pilotage-controller"
 
 ApiObject = dict[str, Any]
 
 
+def find_token() -> str:
+    """The token in the file that PILOTAGE_TOKEN_FILE names; empty where it names none."""
+    path = os.environ.get(TOKEN_FILE_VARIABLE, "")
+    try:
+        return Path(path).read_text(encoding="utf-8").strip() if path else ""
+    except OSError as error:
+        raise InvalidInputError(f"cannot be read: {error}", where=TOKEN_FILE_VARIABLE) from error
+
+
 def find_credential() -> dict[str, str]:
-    """The header of who stops: PILOTAGE_CREDENTIAL, where there is one."""
-    credential = os.environ.get("PILOTAGE_CREDENTIAL", "")
-    return {CREDENTIAL_HEADER: credential} if credential else {}
+    """The header of who stops: PILOTAGE_CREDENTIAL, where there is one, else the token of a person."""
+    if credential := os.environ.get("PILOTAGE_CREDENTIAL", ""):
+        return {CREDENTIAL_HEADER: credential}
+    token = find_token()
+    return {"Authorization": f"Bearer {token}"} if token else {}
 
 
 class GatewayApi:
-    """A gateway at `url`."""
+    """A gateway at `url`; `token` gives what says who reads, once something is read."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, token: Callable[[], str] = find_token) -> None:
         self.url = url.rstrip("/")
+        self._token = cache(token)
+
+    def _ask(self, path: str, timeout: float = TIMEOUT_SECONDS) -> bytes:
+        headers = {"Authorization": f"Bearer {self._token()}"} if self._token() else {}
+        return _read(urllib.request.Request(self.url + path, headers=headers), timeout)
 
     def status(self) -> GatewayStatus:
         """What the gateway knows of permits, stages and live sessions."""
-        return _decode(_get(f"{self.url}/v1/status"), GatewayStatus, self.url)
+        return _decode(self._ask("/v1/status"), GatewayStatus, self.url)
 
     def total(self, counter: str) -> int:
         """Sum of one of its counters over all labels."""
-        lines = _get(f"{self.url}/metrics?{urlencode({'name[]': counter})}").decode().splitlines()
+        lines = self._ask(f"/metrics?{urlencode({'name[]': counter})}").decode().splitlines()
         return round(sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{counter}{{")))
 
     def is_ready(self) -> bool:
@@ -52,7 +70,7 @@ class GatewayApi:
 
     def decision(self, proposal_id: str) -> bytes:
         """Everything the gate saw of one proposal (JSON). Raises InvalidInputError where it is unknown."""
-        return _get(f"{self.url}/v1/decisions/{proposal_id}")
+        return self._ask(f"/v1/decisions/{proposal_id}")
 
     def suspend(self, process_cluster: str, suspended: bool, who: str, why: str) -> None:
         """Stop (or let go on) one process cluster, or all of them with "*": checked with every intent."""
@@ -71,7 +89,7 @@ class GatewayApi:
     def export(self, process_cluster: str, *, closed: bool) -> Iterator[bytes]:
         """Sessions of one process cluster, one JSON line each: the closed ones, or those still open."""
         query = urlencode({"process_cluster": process_cluster, "closed": str(closed).lower()})
-        yield from _get(f"{self.url}/v1/export?{query}", EXPORT_TIMEOUT_SECONDS).splitlines(keepends=True)
+        yield from self._ask(f"/v1/export?{query}", EXPORT_TIMEOUT_SECONDS).splitlines(keepends=True)
 
 
 class ControllerApi:
@@ -130,6 +148,32 @@ class Kubernetes:
             raise UnavailableError(f"the API server does not show it: {error}", where=f"ConfigMap {name}") from error
         return {"metadata": {"namespace": namespace, "name": name}, "data": found.data or {}}
 
+    def reading_token(self) -> str:
+        """A token that reads a gateway's records: the one named, else of service account pilotage-reader, for those
+        who may make one.
+        """
+        if named := find_token():
+            return named
+        from kubernetes import client
+        from kubernetes.client.exceptions import ApiException
+        from urllib3.exceptions import HTTPError
+
+        wanted = client.AuthenticationV1TokenRequest(
+            spec=client.V1TokenRequestSpec(audiences=[EXPORT_AUDIENCE], expiration_seconds=3600)
+        )
+        try:
+            made = self._core.create_namespaced_service_account_token(
+                READER, SYSTEM_NAMESPACE, wanted, _request_timeout=TIMEOUT_SECONDS
+            )
+        except (ApiException, HTTPError) as error:
+            said = error.reason if isinstance(error, ApiException) else type(error).__name__
+            raise UnavailableError(
+                f"no token for service account {READER}: {said}",
+                where=SYSTEM_NAMESPACE,
+                remedy=f"name a file with a token of yours: {TOKEN_FILE_VARIABLE}",
+            ) from error
+        return str(made.status.token)
+
     def node_port_url(self, service_name: str) -> str:
         """Where a Service of ours is reached from outside, by its NodePort. Raises UnavailableError without one."""
         from kubernetes.client.exceptions import ApiException
@@ -177,10 +221,6 @@ def read_manifests(folder: Path, kind: str) -> list[ApiObject]:
     for document in found:
         document["metadata"].setdefault("namespace", namespace or "default")
     return found
-
-
-def _get(url: str, timeout: float = TIMEOUT_SECONDS) -> bytes:
-    return _read(urllib.request.Request(url), timeout)
 
 
 def _read(request: urllib.request.Request, timeout: float) -> bytes:

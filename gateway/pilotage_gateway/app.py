@@ -1,31 +1,44 @@
 """The application: parts made in the order they need each other, restored from the records, let go of in reverse."""
 
 import asyncio
+import logging
+import signal
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 
 from pilotage_core.errors import PilotageError
 from pilotage_gateway import queries, writes
-from pilotage_gateway.credentials import Callers, StopFile
+from pilotage_gateway.callers import Callers
+from pilotage_gateway.credentials import StopFile
 from pilotage_gateway.metrics import Metrics
 from pilotage_gateway.models import Models
 from pilotage_gateway.permits import Keys, Permits
 from pilotage_gateway.problems import answer_error, answer_fault, answer_http_error
 from pilotage_gateway.routes import ROUTES
+from pilotage_gateway.standby import PassOn, write_holder
 from pilotage_gateway.store import Store
+from pilotage_gateway.suspensions import Suspensions
 from pilotage_gateway.turns import Turns
+
+log = logging.getLogger(__name__)
 
 
 @asynccontextmanager
-async def open_turns(database: str, controller: str, keys: Path, token: Path | None = None) -> AsyncIterator[Turns]:
-    """A working gateway without its HTTP surface: migrated, restored, polling for permits."""
-    store, models, metrics = Store(database), Models(), Metrics()
+async def open_turns(
+    store: Store, controller: str, keys: Path, token: Path | None = None, address: str = ""
+) -> AsyncIterator[Turns]:
+    """A working gateway without its HTTP surface: migrated, restored, polling for permits.
+
+    Those that stand by pass on to `address`.
+    """
+    models, metrics = Models(), Metrics()
     await store.open()
     await models.open()
 
@@ -43,18 +56,35 @@ async def open_turns(database: str, controller: str, keys: Path, token: Path | N
         on_leaves=metrics.create,
         token=token,
     )
+    if address:
+        await store.write(partial(write_holder, address=address))
     metrics.restore(await store.read(lambda connection: list(queries.read_counts(connection))))
     permits.restore(await store.read(queries.read_epochs), await store.read(queries.read_parts))
-    turns = Turns(store, permits, models, metrics, await store.read(queries.read_suspended))
-    polling = asyncio.create_task(permits.run())
+    turns = Turns(store, permits, models, metrics, Suspensions(await store.read(queries.read_suspended)))
+    running = [asyncio.create_task(permits.run())]
+    if store.is_shared:
+        running += [asyncio.create_task(turns.suspended.follow(store)), asyncio.create_task(store.watch())]
     try:
         yield turns
     finally:
-        polling.cancel()
-        with suppress(asyncio.CancelledError):
-            await polling
+        for task in running:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
         await models.close()
         await store.close()
+
+
+def stop_process() -> None:
+    """End this process in order; whoever runs it starts it again, with nothing in memory."""
+    log.critical("this gateway ends: another one holds the records, or its own could not be read")
+    signal.raise_signal(signal.SIGTERM)
+
+
+def _note_beginning(beginning: asyncio.Task[None]) -> None:
+    if not beginning.cancelled() and (error := beginning.exception()) is not None:
+        log.critical("cannot begin", exc_info=error)
+        stop_process()
 
 
 def build_app(
@@ -64,17 +94,36 @@ def build_app(
     callers: Callers | None = None,
     token: Path | None = None,
     stops: StopFile | None = None,
+    address: str = "",
 ) -> Starlette:
-    """The ASGI application. `callers` tell who posts, `stops` who may stop; `token` is of this gateway itself."""
+    """The ASGI application. `callers` tell who may do what, `stops` who may stop; `token` is of this gateway itself,
+    which others reach at `address`.
+    """
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        async with open_turns(database, controller, keys, token) as turns:
-            app.state.turns, app.state.callers, app.state.stops = turns, callers or Callers(), stops
+        store = Store(database, stop_process)
+        app.state.store, app.state.turns = store, None
+        app.state.callers, app.state.stops = callers or Callers(), stops
+        async with AsyncExitStack() as stack:
+
+            async def begin() -> None:
+                turns = open_turns(store, controller, keys, token, address)
+                app.state.turns = await stack.enter_async_context(turns)
+
+            beginning = asyncio.create_task(begin())
+            if store.is_shared:  # it may have to stand by, and says so meanwhile
+                beginning.add_done_callback(_note_beginning)
+            else:
+                await beginning
             yield
+            beginning.cancel()
+            with suppress(asyncio.CancelledError):
+                await beginning
 
     return Starlette(
         routes=ROUTES,
         lifespan=lifespan,
+        middleware=[Middleware(PassOn)],
         exception_handlers={PilotageError: answer_error, HTTPException: answer_http_error, Exception: answer_fault},
     )

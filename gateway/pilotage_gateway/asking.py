@@ -22,7 +22,8 @@ from pilotage_core.record import ProposalRecord
 from pilotage_core.score import CRITIC_ALONE, find_score
 from pilotage_core.stage import UNATTENDED, Stage
 from pilotage_core.state import digest_state, is_looping
-from pilotage_core.wire import Leave, PairRef
+from pilotage_core.walk import is_decision_point
+from pilotage_core.wire import Leave, PairRef, PostEvents, ProposalCard
 from pilotage_gateway.metrics import Metrics
 from pilotage_gateway.models import ModelError, Models, RefusedError
 from pilotage_gateway.sessions import LiveSession
@@ -231,3 +232,21 @@ def build_proposal(
         propensity=propensity,
         audited=verdict.reason is Reason.AUDIT,
     )
+
+
+def why_not_ask(session: LiveSession, leave: Leave, post: PostEvents) -> tuple[str, ProposalCard | None]:
+    """Why the policy is not asked (empty: it is), and the proposal that still stands, if there is one."""
+    if not post.wants_decision:
+        return "stored only, as asked", None
+    if not post.nonce:
+        return "an order answers a nonce, and the post has none", None
+    if not is_decision_point(session.state):
+        return ("the session is closed" if not session.state.is_open else "the customer is to answer"), None
+    if session.asked_version >= session.moved_version:  # only verdicts since: a model would see the same again
+        last = next(reversed(session.proposals.values()), None)
+        if last is not None and last.at_version >= session.moved_version and session.is_waiting(last):
+            return "", ProposalCard(last.proposal_id, last.action)
+        return "nothing has changed since the policy was asked: the operator acts next", None
+    if leave.pair is None or not leave.pair.policy_url:
+        return "no policy is served", None
+    return "", None

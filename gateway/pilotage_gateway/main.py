@@ -11,11 +11,15 @@ from pathlib import Path
 import uvicorn
 
 from pilotage_core.errors import InvalidInputError
-from pilotage_core.wire import GATEWAY_SECRET
+from pilotage_core.wire import EXPORT_AUDIENCE, GATEWAY_AUDIENCE, GATEWAY_SECRET
 from pilotage_gateway.app import build_app
-from pilotage_gateway.credentials import Callers, Credentials, SecretFile, StopFile, TokenReviews
+from pilotage_gateway.callers import AccessFile, Callers, ServiceAccounts
+from pilotage_gateway.credentials import SecretFile, StopFile
+from pilotage_gateway.listening import Bounded, find_room
+from pilotage_gateway.tokens import Tokens, build_kubernetes_issuer
 
 GRACE_SECONDS = 10
+ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 """Written by a local controller beside its keys."""
 SWITCH_SECONDS = 0.0005
@@ -29,33 +33,43 @@ def build_parser() -> argparse.ArgumentParser:
     """The options."""
     parser = argparse.ArgumentParser(prog="pilotage-gateway", description=__doc__)
     parser.add_argument("--listen", default="127.0.0.1:8080", metavar="HOST:PORT")
-    database = "sqlite:////path/gateway.db (postgresql+…: bring a driver; untested)"
+    database = "sqlite:////path/gateway.db, or postgresql://user@host/name"
     parser.add_argument("--database", required=True, metavar="URL", help=database)
     parser.add_argument("--controller", default="http://127.0.0.1:8081", metavar="URL")
     parser.add_argument("--keys", type=Path, required=True, metavar="DIR", help="controllers' public keys, <kid>.pub")
     parser.add_argument("--sources", type=Path, metavar="FILE", help='JSON: [{"source", "namespaces", "secret"}]')
-    parser.add_argument("--token-reviews", action="store_true", help="take Kubernetes service accounts as sources")
+    parser.add_argument("--service-accounts", action="store_true", help="take tokens of Kubernetes service accounts")
+    access = "JSON: issuers of tokens, who has which role, programs with a secret (docs/security.md)"
+    parser.add_argument("--access", type=Path, metavar="FILE", help=access)
     stops = 'JSON: [{"name", "sha256", "resumes"}]; without it, whoever reaches this gateway stops and lets go on'
     parser.add_argument("--stops", type=Path, metavar="FILE", help=stops)
     parser.add_argument(
         "--controller-token", type=Path, metavar="FILE",
         help="this gateway's credential (default: gateway.secret in --keys, once there is one)",
     )  # fmt: skip
+    advertise = "where other gateways over the same PostgreSQL reach this one (default: http:// and --listen)"
+    parser.add_argument("--advertise", default="", metavar="URL", help=advertise)
     parser.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])
     return parser
 
 
-def build_callers(sources: Path | None, token_reviews: bool) -> Callers | None:
-    """Who may post; None where nothing says so. Raises InvalidInputError for a file that cannot be read."""
-    ways: list[Credentials] = []
-    if sources is not None and sources.exists():
+def build_callers(sources: Path | None, service_accounts: bool, access: Path | None = None) -> Callers | None:
+    """Who may do what; None where nothing says so. Raises InvalidInputError for a file that cannot be read.
+
+    Beside service accounts both files may come later, as Secrets do: until then they let nobody in.
+    """
+    ways: list[SecretFile | ServiceAccounts | AccessFile] = []
+    missing = next((path for path in (sources, access) if path is not None and not path.exists()), None)
+    if missing is not None and not service_accounts:
+        raise InvalidInputError("is not there", where=str(missing))
+    if sources is not None:
         ways.append(SecretFile(sources))
-    if token_reviews:
-        account = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+    if service_accounts:
         server = f"https://{os.environ['KUBERNETES_SERVICE_HOST']}:{os.environ['KUBERNETES_SERVICE_PORT']}"
-        ways.append(TokenReviews(server, account / "token", account / "ca.crt"))
-    if sources is not None and not ways:
-        raise InvalidInputError("is not there", where=f"--sources {sources}")
+        issuer = build_kubernetes_issuer(server, ACCOUNT, (GATEWAY_AUDIENCE, EXPORT_AUDIENCE))
+        ways.append(ServiceAccounts(Tokens((issuer,)), (ACCOUNT / "namespace").read_text(encoding="utf-8").strip()))
+    if access is not None:
+        ways.append(AccessFile(access))
     return Callers(*ways) if ways else None
 
 
@@ -73,10 +87,10 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error(f"--listen {options.listen!r}: give HOST:PORT, such as 127.0.0.1:8080")
     if "://" not in options.database:
         parser.error(f"--database {options.database!r}: give a URL, such as sqlite:////var/lib/pilotage/gateway.db")
-    callers = build_callers(options.sources, options.token_reviews)
+    callers = build_callers(options.sources, options.service_accounts, options.access)
     if callers is None and host.strip("[]") not in LOOPBACK:
         parser.error(
-            f"--listen {options.listen!r}: beyond loopback, say who may post with --sources or --token-reviews"
+            f"--listen {options.listen!r}: beyond loopback, say who may what: --sources, --service-accounts, --access"
         )
     token = options.controller_token or options.keys / GATEWAY_SECRET
     logging.basicConfig(level=options.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
@@ -84,14 +98,16 @@ def main(arguments: list[str] | None = None) -> None:
     # uvicorn finishes the posts in hand and then raises the signal again: by then there is nothing left to do.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     sys.setswitchinterval(SWITCH_SECONDS)
+    Bounded.room = find_room()
     gc.freeze()  # what was imported lives as long as the process: the collector need not look at it again
     gc.set_threshold(*GC_THRESHOLD)
+    stops, address = build_stops(options.stops), options.advertise or f"http://{options.listen}"
     uvicorn.run(
-        build_app(options.database, options.controller, options.keys, callers, token, build_stops(options.stops)),
+        build_app(options.database, options.controller, options.keys, callers, token, stops, address),
         host=host.strip("[]"),
         port=int(port),
         loop="uvloop",
-        http="httptools",
+        http=Bounded,
         ws="none",
         access_log=False,
         proxy_headers=False,

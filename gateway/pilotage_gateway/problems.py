@@ -14,7 +14,7 @@ from pilotage_core.errors import (
     UnavailableError,
 )
 from pilotage_core.wire import Problem
-from pilotage_gateway.credentials import ForbiddenError, UnauthorizedError
+from pilotage_gateway.access import ForbiddenError, UnauthorizedError
 
 RETRY_AFTER_SECONDS = 1.0
 

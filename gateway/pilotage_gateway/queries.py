@@ -200,8 +200,11 @@ def read_labels_after(connection: Connection, process_cluster: str, pair: str, a
     return LabelPage(max(numbers, default=after), tuple(DECODE_LABEL(row.body) for row in rows), numbers, newest)
 
 
-def read_decision(connection: Connection, proposal_id: str) -> tuple[DecisionRecord, str, str] | None:
-    """What the gate saw, with the digests of the row before and of this row; None where it is unknown.
+def read_decision(
+    connection: Connection, proposal_id: str, namespaces: Collection[str] | None = None
+) -> tuple[DecisionRecord, str, str] | None:
+    """What the gate saw, with the digests of the row before and of this row; None where it is unknown, or of a process
+    cluster outside `namespaces` (None: of all).
 
     Raises ConflictError for a proposal that waits for an operator's verdict: until then nothing is told of any, or an
     audit could be told from the others.
@@ -214,6 +217,8 @@ def read_decision(connection: Connection, proposal_id: str) -> tuple[DecisionRec
     if row is None:
         return None
     record = msgspec.json.decode(row.facts, type=DecisionRecord)
+    if namespaces is not None and record.process_cluster.partition("/")[0] not in namespaces:
+        return None
     waits = record.verdict.decision is Decision.PROPOSE
     if waits and not _is_told(connection, proposal_id, record.session_id):
         raise ConflictError(

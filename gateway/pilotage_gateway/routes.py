@@ -1,145 +1,103 @@
-"""The HTTP surface: each endpoint reads its request, asks the part that knows, and encodes the answer."""
+"""The HTTP surface, whole: each path, who answers it, and what that takes. What reads records is in reading.py.
 
-from functools import partial
+An endpoint finds out who asks before it reads a body, and what they may before it tells anything.
+"""
+
 from typing import Any
 
 import msgspec
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from sqlalchemy import Connection, text
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 from starlette.routing import Route
 
 from pilotage_core.errors import InvalidInputError
 from pilotage_core.wire import CREDENTIAL_HEADER, GatewayStatus, ProcessClusterWork, Suspend
-from pilotage_gateway import writes
+from pilotage_gateway import reading, writes
+from pilotage_gateway.access import Act, ForbiddenError, namespace_of
 from pilotage_gateway.asking import effective_stage
-from pilotage_gateway.export import compress, read_time, stream_closed, stream_open
 from pilotage_gateway.intake import check_session_id, decode, decode_post, read_body
 from pilotage_gateway.problems import UnknownError
-from pilotage_gateway.queries import blind_untold, read_decision, read_labels_after, read_record
+from pilotage_gateway.reading import answer_json, find_caller, find_turns
 from pilotage_gateway.turns import Turns
 from pilotage_gateway.writes import utc_now
 
-ENCODE = msgspec.json.Encoder().encode
-LABELS_AT_ONCE = 1000
-MAX_LABELS = 10_000
 _SUSPEND: msgspec.json.Decoder[Any] = msgspec.json.Decoder(Suspend)
-
-
-def _json(value: object) -> Response:
-    return Response(ENCODE(value), media_type="application/json")
-
-
-def _turns(request: Request) -> Turns:
-    turns: Turns = request.app.state.turns
-    return turns
 
 
 async def post_events(request: Request) -> Response:
     """`POST /v1/sessions/{session_id}/events`: PostEvents → Turn."""
     session_id = check_session_id(request.path_params["session_id"])
-    source = await request.app.state.callers.identify(request.headers.get("authorization", ""))
+    caller = await find_caller(request)
+    if caller.source is None:
+        raise ForbiddenError(
+            f"{caller.name} is no source of sessions", where="Authorization", remedy="send a source's credential"
+        )
     post = decode_post(await read_body(request))
-    return _json(await _turns(request).answer(session_id, post, source))
-
-
-async def get_session(request: Request) -> Response:
-    """`GET /v1/sessions/{session_id}?html=true`: SessionRecord."""
-    session_id = check_session_id(request.path_params["session_id"])
-    with_html = request.query_params.get("html") == "true"
-    record = await _turns(request).store.read(partial(read_record, session_id=session_id, with_html=with_html))
-    if record is None:
-        raise UnknownError(f"session {session_id} is unknown", where="session_id")
-    return _json(blind_untold(record))
-
-
-async def get_decision(request: Request) -> Response:
-    """`GET /v1/decisions/{proposal_id}`: DecisionRecord, with `former` and `digest`: its place in the hash chain."""
-    proposal_id = check_session_id(request.path_params["proposal_id"])
-    found = await _turns(request).store.read(partial(read_decision, proposal_id=proposal_id))
-    if found is None:
-        raise UnknownError(f"proposal {proposal_id} is unknown", where="proposal_id")
-    record, former, digest = found
-    return _json({**msgspec.to_builtins(record), "former": former, "digest": digest})
-
-
-async def get_export(request: Request) -> Response:
-    """`GET /v1/export?process_cluster=&since=&until=&closed=`: NDJSON of SessionRecord (false: the open ones)."""
-    query = request.query_params
-    since, until = read_time(query.get("since", ""), "since"), read_time(query.get("until", ""), "until")
-    closed = query.get("closed", "true")
-    if closed not in ("true", "false"):
-        raise InvalidInputError(f"{closed[:64]!r} is neither true nor false", where="closed")
-    store, process_cluster = _turns(request).store, _process_cluster(request)
-    if closed == "true":
-        chunks = stream_closed(store, process_cluster, since, until)
-    else:
-        chunks = stream_open(store, process_cluster)
-    headers = {}
-    if "gzip" in request.headers.get("accept-encoding", ""):
-        chunks, headers["Content-Encoding"] = compress(chunks), "gzip"
-    return StreamingResponse(chunks, media_type="application/x-ndjson", headers=headers)
-
-
-async def get_labels(request: Request) -> Response:
-    """`GET /v1/labels?process_cluster=&pair=&after=&limit=`: LabelPage, of all process clusters where none is named."""
-    after = _number(request, "after", 0, 1 << 62)
-    limit = max(1, _number(request, "limit", LABELS_AT_ONCE, MAX_LABELS))
-    job = partial(
-        read_labels_after,
-        process_cluster=request.query_params.get("process_cluster", ""),
-        pair=request.query_params.get("pair", ""),
-        after=after,
-        limit=limit,
-    )
-    return _json(await _turns(request).store.read(job))
-
-
-def _process_cluster(request: Request) -> str:
-    key = request.query_params.get("process_cluster", "")
-    if not key:
-        raise InvalidInputError("which process cluster?", where="process_cluster", remedy="add process_cluster=ns/name")
-    return key
-
-
-def _number(request: Request, name: str, default: int, highest: int) -> int:
-    given = request.query_params.get(name, str(default))
-    if not given.isascii() or not given.isdecimal() or len(given) > 19 or int(given) > highest:
-        raise InvalidInputError(f"{given[:64]!r} is no number from 0 to {highest}", where=name)
-    return int(given)
+    return answer_json(await find_turns(request).answer(session_id, post, caller.source))
 
 
 async def post_suspend(request: Request) -> Response:
     """`POST /v1/suspend`: durable before it is answered; from then on no intent of it is written."""
-    turns = _turns(request)
+    turns: Turns | None = request.app.state.turns  # one that stands by stops too
     suspend: Suspend = decode(await read_body(request), _SUSPEND)
-    if request.app.state.stops is not None:
-        name = request.app.state.stops.identify(request.headers.get(CREDENTIAL_HEADER, ""), stops=suspend.suspended)
-        suspend = msgspec.structs.replace(suspend, who=f"{name} ({suspend.who})") if name else suspend
-    for name in ("process_cluster", "who", "why"):
-        if not getattr(suspend, name).strip():
-            raise InvalidInputError(f"{name} is empty", where=name, remedy="say which, who and why")
-    known = suspend.process_cluster == writes.ALL or turns.permits.leave_of(suspend.process_cluster) is not None
-    if not known and not suspend.suspended and suspend.process_cluster not in turns.suspended:
+    name = await _find_stopper(request, suspend)
+    if name:
+        suspend = msgspec.structs.replace(suspend, who=f"{name} ({suspend.who})")
+    for field in ("process_cluster", "who", "why"):
+        if not getattr(suspend, field).strip():
+            raise InvalidInputError(f"{field} is empty", where=field, remedy="say which, who and why")
+    if turns is not None and not suspend.suspended and not turns.knows(suspend.process_cluster):
         raise UnknownError(f"{suspend.process_cluster} is neither known nor suspended", where="process_cluster")
-    if suspend.suspended:
-        turns.suspended.add(suspend.process_cluster)  # stopping counts at once, letting go only once it is stored
+    if turns is not None and suspend.suspended:
+        turns.suspended.note(suspend.process_cluster, True)
     at = utc_now()
 
     def job(connection: Connection) -> None:
         who, why = suspend.who, suspend.why
         writes.write_suspension(connection, suspend.process_cluster, suspend.suspended, who, why, at)
 
-    await turns.store.write(job)
-    if not suspend.suspended:
-        turns.suspended.discard(suspend.process_cluster)
-    return _json({"process_cluster": suspend.process_cluster, "suspended": suspend.suspended, "at": at})
+    await request.app.state.store.write_beside(job)
+    if turns is not None and not suspend.suspended:
+        turns.suspended.note(suspend.process_cluster, False)
+    return answer_json({"process_cluster": suspend.process_cluster, "suspended": suspend.suspended, "at": at})
+
+
+async def _find_stopper(request: Request, suspend: Suspend) -> str:
+    """Who stops, or lets go on; empty where nobody has to say.
+
+    A person by token, where one is shown; else by the credential that needs nobody else. Where neither is set up
+    whoever is here may stop, which is safe. To let go on takes somebody, as soon as this gateway knows anybody.
+    """
+    authorization, credential = request.headers.get("authorization", ""), request.headers.get(CREDENTIAL_HEADER, "")
+    callers, stops = request.app.state.callers, request.app.state.stops
+    if authorization and not credential and callers.knows_anybody:
+        caller = await callers.identify(authorization)
+        everywhere = suspend.process_cluster == writes.ALL
+        caller.require(Act.STOP, "" if everywhere else namespace_of(suspend.process_cluster))
+        return str(caller.name)
+    if stops is not None and stops.is_kept:
+        return str(stops.identify(credential, stops=suspend.suspended))
+    if not suspend.suspended and callers.knows_anybody:
+        raise ForbiddenError(
+            "anybody may stop, letting go on takes a credential",
+            where=CREDENTIAL_HEADER,
+            remedy="say who may with --stops (Secret pilotage-stops), or sign in as a supervisor",
+        )
+    return ""
 
 
 async def get_status(request: Request) -> Response:
-    """`GET /v1/status`: GatewayStatus."""
-    turns = _turns(request)
+    """`GET /v1/status`: GatewayStatus. Whoever may stop may see what is stopped."""
+    stops, credential = request.app.state.stops, request.headers.get(CREDENTIAL_HEADER, "")
+    if credential and stops is not None and stops.is_kept:
+        stops.identify(credential, stops=True)
+    else:
+        caller = await find_caller(request)
+        if caller.source is None and not caller.may_somewhere(Act.READ_STATUS):
+            caller.require(Act.READ_STATUS)
+    turns = find_turns(request)
     permits = turns.permits
     remaining = permits.remaining_ms()
     stopped = turns.suspended
@@ -148,20 +106,24 @@ async def get_status(request: Request) -> Response:
         leave.key: ProcessClusterWork(
             effective_stage(leave, permits.remaining_of(leave) > 0),
             leave.pair.revision if leave.pair else "",
-            leave.suspended or leave.key in stopped or writes.ALL in stopped,
+            leave.suspended or stopped.holds(leave.key),
         )
         for leave in leaves
     }
-    return _json(
+    return answer_json(
         GatewayStatus(
-            permits.highest_epoch, remaining, permits.snapshot_digest, len(turns.live), tuple(sorted(stopped)), clusters
+            permits.highest_epoch, remaining, permits.snapshot_digest, len(turns.live), tuple(stopped), clusters
         )
     )
 
 
 async def get_metrics(request: Request) -> Response:
     """`GET /metrics?name[]=`, for Prometheus; with names, these samples only (as the official clients have it)."""
-    turns = _turns(request)
+    if not request.app.state.callers.open_metrics:
+        (await find_caller(request)).require(Act.SCRAPE)
+    turns: Turns | None = request.app.state.turns
+    if turns is None:  # counts are the records', and so another gateway's
+        return Response(b"", media_type=CONTENT_TYPE_LATEST)
     metrics = turns.metrics
     metrics.permit_epoch.set(turns.permits.highest_epoch)
     metrics.permit_remaining_seconds.set(turns.permits.remaining_ms() / 1000)
@@ -177,17 +139,20 @@ async def get_health(_request: Request) -> Response:
 
 
 async def get_ready(request: Request) -> Response:
-    """`GET /readyz`: the database answers. A controller is not needed: without one the gateway proposes at most."""
-    await _turns(request).store.read(lambda connection: connection.execute(text("SELECT 1")).scalar())
+    """`GET /readyz`: the database answers. A controller is not needed: without one the gateway proposes at most.
+
+    One that stands by is ready too: it passes on what it is asked.
+    """
+    await request.app.state.store.read(lambda connection: connection.execute(text("SELECT 1")).scalar())
     return Response("ok\n", media_type="text/plain")
 
 
 ROUTES = [
     Route("/v1/sessions/{session_id}/events", post_events, methods=["POST"]),
-    Route("/v1/sessions/{session_id}", get_session),
-    Route("/v1/decisions/{proposal_id}", get_decision),
-    Route("/v1/export", get_export),
-    Route("/v1/labels", get_labels),
+    Route("/v1/sessions/{session_id}", reading.get_session),
+    Route("/v1/decisions/{proposal_id}", reading.get_decision),
+    Route("/v1/export", reading.get_export),
+    Route("/v1/labels", reading.get_labels),
     Route("/v1/suspend", post_suspend, methods=["POST"]),
     Route("/v1/status", get_status),
     Route("/metrics", get_metrics),

@@ -2,25 +2,38 @@
 
 A write resolves only once it is on disk (SQLite: WAL, synchronous=FULL); all writes that arrive while one commit is
 under way share the next one, and so its fsync. A write that fails takes no other one with it.
+
+On PostgreSQL one gateway holds the records and others stand by: an advisory lock is held by the very connection that
+writes, so who has lost it writes nothing.
 """
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, event, inspect
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy import Connection, Engine, create_engine, event, func, inspect, make_url, select
+from sqlalchemy.exc import ArgumentError, DataError, IntegrityError, SQLAlchemyError
 
-from pilotage_core.errors import ConflictError, PilotageError, UnavailableError
+from pilotage_core.errors import ConflictError, InvalidInputError, PilotageError, UnavailableError
 from pilotage_gateway.tables import SCHEMA_VERSION
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 Job = Callable[[Connection], Any]
 MAX_BATCH = 256
+SQLITE, POSTGRESQL = "sqlite", "postgresql"
+HOLDER = int.from_bytes(b"pilotage")
+"""The advisory lock of whoever holds the records."""
+TRY_SECONDS, WATCH_SECONDS = 0.5, 1.0
+TIMEOUTS = {"statement_timeout": "10s", "lock_timeout": "5s", "idle_in_transaction_session_timeout": "10s"}
+KEEPALIVES = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3}
+SERVER_KEEPALIVES = {f"tcp_{name}": value for name, value in KEEPALIVES.items()}
+"""Both ends look whether the other one is there: a holder that is cut off is one no more within some ten seconds."""
 
 
 def _database_failed(error: SQLAlchemyError) -> PilotageError:
@@ -30,8 +43,23 @@ def _database_failed(error: SQLAlchemyError) -> PilotageError:
             where="database",
             remedy="ask what is stored, or send it with other ids",
         )
-    log.error("database: %s", error)
+    if isinstance(error, DataError):
+        return InvalidInputError(f"the records cannot hold it: {error.orig}", where="database")
+    _note_fault(error)
     return UnavailableError("the database does not answer", where="database", remedy="send it again later")
+
+
+_noted_at = float("-inf")
+
+
+def _note_fault(error: SQLAlchemyError) -> None:
+    """Log a fault of the database, once a second at most, and without what was to be written."""
+    global _noted_at
+    if time.monotonic() - _noted_at < 1.0:
+        return
+    _noted_at = time.monotonic()
+    state = getattr(getattr(error, "orig", None), "sqlstate", None) or ""
+    log.error("database: %s %s", type(getattr(error, "orig", None) or error).__name__, state)
 
 
 def _prepare_sqlite(engine: Engine, begin: str) -> None:
@@ -44,6 +72,23 @@ def _prepare_sqlite(engine: Engine, begin: str) -> None:
     @event.listens_for(engine, "begin")
     def _on_begin(connection: Connection) -> None:
         connection.exec_driver_sql(begin)
+
+
+def build_engine(url: str) -> Engine:
+    """An engine for one of the two databases. Raises InvalidInputError for another, or where a driver is missing."""
+    try:
+        dialect = make_url(url).get_backend_name()
+        if dialect == SQLITE:
+            return create_engine(url)
+        if dialect == POSTGRESQL:
+            options = " ".join(f"-c {name}={value}" for name, value in (TIMEOUTS | SERVER_KEEPALIVES).items())
+            made = make_url(url).set(drivername="postgresql+psycopg")
+            return create_engine(
+                made, pool_pre_ping=True, connect_args={"options": options, "connect_timeout": 5, **KEEPALIVES}
+            )
+    except (ArgumentError, ModuleNotFoundError) as error:
+        raise InvalidInputError(f"cannot be used: {error}", where="--database") from error
+    raise InvalidInputError(f"{dialect} holds no records", where="--database", remedy="use sqlite or postgresql")
 
 
 def migrate(engine: Engine) -> None:
@@ -69,13 +114,17 @@ def _schema_version(connection: Connection) -> str | None:
 
 
 class Store:
-    """Durable records. Made with `url` (an SQLAlchemy URL); `open` before use, `close` after."""
+    """Durable records. Made with `url` (an SQLAlchemy URL); `open` before use, `close` after.
 
-    def __init__(self, url: str) -> None:
-        self.url = url
-        self._write_engine = create_engine(url)
-        self._read_engine = create_engine(url)
-        if self._write_engine.dialect.name == "sqlite":
+    `on_lost` is called where another gateway holds them now: what this one has in memory is old.
+    """
+
+    def __init__(self, url: str, on_lost: Callable[[], None] = lambda: None) -> None:
+        self._write_engine = build_engine(url)
+        self._read_engine = build_engine(url)
+        self._on_lost = on_lost
+        self.is_shared = self._write_engine.dialect.name == POSTGRESQL
+        if not self.is_shared:
             _prepare_sqlite(self._write_engine, "BEGIN IMMEDIATE")
             _prepare_sqlite(self._read_engine, "BEGIN")
         self._writer = ThreadPoolExecutor(1, "store-writer")
@@ -85,11 +134,37 @@ class Store:
         self._connection: Connection | None = None
 
     async def open(self) -> None:
-        """Migrate. Raises UnavailableError where the database cannot be reached."""
-        try:
-            await asyncio.get_running_loop().run_in_executor(self._writer, migrate, self._write_engine)
-        except SQLAlchemyError as error:
-            raise _database_failed(error) from error
+        """Wait until nobody else holds the records, then migrate.
+
+        Raises UnavailableError where SQLite's file cannot be used; for PostgreSQL it waits.
+        """
+        loop = asyncio.get_running_loop()
+        said = ""
+        while True:
+            try:
+                if await loop.run_in_executor(self._writer, self._hold):
+                    return await loop.run_in_executor(self._writer, migrate, self._write_engine)
+                why = "another gateway holds the records: standing by"
+            except SQLAlchemyError as error:
+                if not self.is_shared:
+                    raise _database_failed(error) from error
+                why = f"the database does not answer: {type(error.__cause__ or error).__name__}"
+            if why != said:
+                log.warning("%s", why)
+                said = why
+            await asyncio.sleep(TRY_SECONDS)
+
+    def _hold(self) -> bool:
+        """Connect the writer. False where another gateway holds the records."""
+        connection = self._write_engine.connect()
+        if self.is_shared:
+            with connection.begin():
+                mine = connection.execute(select(func.pg_try_advisory_lock(HOLDER))).scalar()
+            if not mine:
+                connection.close()
+                return False
+        self._connection = connection
+        return True
 
     async def close(self) -> None:
         """Finish what was given to `write`, then let go of the database."""
@@ -113,6 +188,17 @@ class Store:
         if self._draining is None:
             self._draining = loop.create_task(self._drain())
         return await future
+
+    async def watch(self) -> None:
+        """Find out soon that the connection that holds the records is gone: try it each second, for ever."""
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            with suppress(UnavailableError):  # said already; the next try connects anew, or finds another holder
+                await self.write(lambda connection: connection.execute(select(1)))
+
+    async def write_beside(self, job: Callable[[Connection], T]) -> T:
+        """The same for what every gateway may write, whoever holds the records."""
+        return await (self.read(job) if self.is_shared else self.write(job))
 
     async def read(self, job: Callable[[Connection], T]) -> T:
         """Run `job` on a reader's connection. Raises UnavailableError where the database fails."""
@@ -154,17 +240,21 @@ class Store:
         return [self._commit([job])[0] for job in jobs]
 
     def _transact(self, jobs: list[Job]) -> list[Any]:
-        if self._connection is None:
-            self._connection = self._write_engine.connect()
+        if self._connection is None and not self._hold():
+            self._on_lost()
+            raise UnavailableError("another gateway holds the records", where="database")
+        connection = self._connection
+        assert connection is not None
         try:
-            with self._connection.begin():
-                return [job(self._connection) for job in jobs]
+            with connection.begin():
+                return [job(connection) for job in jobs]
         except SQLAlchemyError as error:
-            if not isinstance(error, IntegrityError):
+            if not isinstance(error, IntegrityError | DataError):
                 self._disconnect()  # a new connection for the next attempt: this one may be broken
             raise
 
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
+            connection.invalidate()  # really closed: a pool would keep it, and with it the lock
             connection.close()

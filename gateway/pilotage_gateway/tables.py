@@ -19,7 +19,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA_VERSION = "0003"
+SCHEMA_VERSION = "0004"
 """The newest file in migrations/versions."""
 
 metadata = MetaData(
@@ -192,4 +192,11 @@ snapshots = Table(
     metadata,
     Column("slot", Integer, primary_key=True),  # the number of the part + FIRST_SLOT
     Column("body", LargeBinary, nullable=False),  # snapshot.Part as JSON
+)
+
+holders = Table(
+    "holders",
+    metadata,
+    Column("slot", Integer, primary_key=True),  # 1: there is one
+    Column("address", String, nullable=False),
 )

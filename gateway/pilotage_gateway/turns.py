@@ -17,7 +17,7 @@ from pilotage_core.events import Event, Outcome, SessionOpened
 from pilotage_core.gate import Decision, GateFacts, GateVerdict, Reason, decide_accept, decide_gate
 from pilotage_core.record import PROPOSED
 from pilotage_core.source import ANYONE, Source, session_of
-from pilotage_core.walk import SessionWalk, is_decision_point
+from pilotage_core.walk import SessionWalk
 from pilotage_core.wire import BY_PERMIT, Leave, Order, PairRef, PostEvents, ProposalCard, Turn
 from pilotage_gateway import asking, writes
 from pilotage_gateway.checks import check_events, digest_event, split_repeated
@@ -32,6 +32,7 @@ from pilotage_gateway.queries import read_events, read_session
 from pilotage_gateway.rulings import Ruled, Ruling, write_ruling
 from pilotage_gateway.sessions import Intent, LiveSession, LiveSessions, rebuild
 from pilotage_gateway.store import Store
+from pilotage_gateway.suspensions import Suspensions
 from pilotage_gateway.writes import PostWrite
 
 log = logging.getLogger(__name__)
@@ -42,9 +43,11 @@ LOOK_WHAT_HAPPENED = "an order has no outcome: look at what happened before goin
 
 
 class Turns:
-    """Answers posts. Holds the live sessions; everything else is given to it. `suspended` mirrors the records."""
+    """Answers posts. Holds the live sessions; everything else is given to it."""
 
-    def __init__(self, store: Store, permits: Permits, models: Models, metrics: Metrics, suspended: set[str]) -> None:
+    def __init__(
+        self, store: Store, permits: Permits, models: Models, metrics: Metrics, suspended: Suspensions
+    ) -> None:
         self.store = store
         self.permits = permits
         self.models = models
@@ -208,8 +211,13 @@ class Turns:
         """What its process cluster may do in this very session."""
         return asking.hold_in_calibration(self.permits.leave_of(session.process_cluster), session.session_id)
 
+    def knows(self, process_cluster: str) -> bool:
+        """Whether there is such a process cluster, or one of that name is stopped ("*" is every one)."""
+        known = process_cluster == writes.ALL or self.permits.leave_of(process_cluster) is not None
+        return known or process_cluster in self.suspended
+
     def _is_suspended(self, leave: Leave) -> bool:
-        return leave.suspended or leave.key in self.suspended or writes.ALL in self.suspended
+        return leave.suspended or self.suspended.holds(leave.key)
 
     # --- deciding ----------------------------------------------------------------------------------------------------
     async def _decide(self, session: LiveSession, post: PostEvents, remaining: int) -> Turn:
@@ -230,7 +238,7 @@ class Turns:
         verdict = decide_gate(facts)
         if verdict.reason is not Reason.NOTHING_PROPOSED:
             return await self._hand_off_or_observe(session, leave, facts, verdict)
-        why_not, card = self._why_not_ask(session, leave, post)
+        why_not, card = asking.why_not_ask(session, leave, post)
         if card is not None:
             return self._turn(session, leave, Decision.PROPOSE, PROPOSED, proposal=card)
         if why_not or leave.pair is None:
@@ -255,23 +263,6 @@ class Turns:
                 log.warning("no proposal: %s", error)
                 return asking.Asked(pair, None, detail=f"the session cannot be written for this pair: {error.what}")
         return await asking.ask_models(self.models, self.metrics, session, leave, pair)
-
-    def _why_not_ask(self, session: LiveSession, leave: Leave, post: PostEvents) -> tuple[str, ProposalCard | None]:
-        """Why the policy is not asked (empty: it is), and the proposal that still stands, if there is one."""
-        if not post.wants_decision:
-            return "stored only, as asked", None
-        if not post.nonce:
-            return "an order answers a nonce, and the post has none", None
-        if not is_decision_point(session.state):
-            return ("the session is closed" if not session.state.is_open else "the customer is to answer"), None
-        if session.asked_version >= session.moved_version:  # only verdicts since: a model would see the same again
-            last = next(reversed(session.proposals.values()), None)
-            if last is not None and last.at_version >= session.moved_version and session.is_waiting(last):
-                return "", ProposalCard(last.proposal_id, last.action)
-            return "nothing has changed since the policy was asked: the operator acts next", None
-        if leave.pair is None or not leave.pair.policy_url:
-            return "no policy is served", None
-        return "", None
 
     async def _hand_off_or_observe(
         self, session: LiveSession, leave: Leave, facts: GateFacts, verdict: GateVerdict

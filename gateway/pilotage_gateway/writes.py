@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import msgspec
-from sqlalchemy import Connection, bindparam, insert, or_, select, update
+from sqlalchemy import BigInteger, Connection, bindparam, func, insert, or_, select, update
 
 from pilotage_core.errors import ConflictError
 from pilotage_core.events import Event, Outcome, OutcomeReported, ScreenShown
@@ -22,6 +22,7 @@ from pilotage_gateway.sessions import Intent
 ENCODE = msgspec.json.Encoder().encode
 CHAIN_START = "0" * 32
 ALL = "*"
+SUSPENSIONS = int.from_bytes(b"suspends")
 
 
 def utc_now() -> str:
@@ -95,9 +96,17 @@ _SUSPENDED = Prepared(
     .with_for_update(read=True)
 )
 
+_SHARE_SUSPENSIONS = Prepared(select(func.pg_advisory_xact_lock_shared(bindparam("lock", type_=BigInteger))))
+
 
 def is_suspended(connection: Connection, process_cluster: str) -> bool:
-    """Whether people have stopped this process cluster, or all of them; holds until the transaction ends."""
+    """Whether people have stopped this process cluster, or all of them; holds until the transaction ends.
+
+    Where several connections write, a row that is not there yet cannot be locked: so all of them share one lock, and
+    who stops something waits for those that have looked.
+    """
+    if connection.dialect.name == "postgresql":
+        _SHARE_SUSPENSIONS.run(connection, {"lock": SUSPENSIONS})
     return _SUSPENDED.run(connection, {"key": process_cluster, "all": ALL}).first() is not None
 
 
@@ -193,6 +202,8 @@ def write_suspension(
     connection: Connection, process_cluster: str, suspended: bool, who: str, why: str, at: str
 ) -> None:
     """Stop (or let go on) one process cluster, or all with "*"."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(select(func.pg_advisory_xact_lock(SUSPENSIONS)))
     values = {"suspended": suspended, "who": who, "why": why, "at": at}
     changed = connection.execute(
         update(t.suspensions).where(t.suspensions.c.process_cluster == process_cluster).values(**values)
@@ -236,7 +247,7 @@ def _session_row(post: PostWrite) -> dict[str, object]:
 def _event_row(post: PostWrite, event: Event, digest: str) -> dict[str, object]:
     html = ""
     if isinstance(event.data, ScreenShown):
-        html = event.data.html
+        html = event.data.html.replace("\0", "\ufffd")  # as HTML reads it; PostgreSQL's texts hold no NUL
         event = msgspec.structs.replace(event, data=ScreenShown(screen=event.data.screen))
     return {
         "session_id": post.session_id,

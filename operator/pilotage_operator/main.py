@@ -26,6 +26,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         "--manifests", type=Path, metavar="FOLDER", help="with --local: a kustomize folder of plain YAML"
     )
     parser.add_argument("--gateway", default="", help="the gateway's address")
+    parser.add_argument("--gateway-token", type=Path, metavar="FILE", help="what says who reads there")
     parser.add_argument("--prometheus", default="", help="Prometheus' address; locally the gateway's metrics do")
     parser.add_argument("--listen", default="127.0.0.1:8081", help="address and port for permits and metrics")
     parser.add_argument("--sweep-seconds", type=float, default=1.0, help="time from one sweep to the next")

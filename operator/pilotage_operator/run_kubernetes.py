@@ -72,7 +72,7 @@ async def _run(options: argparse.Namespace, namespace: str) -> None:
 
         metrics = Metrics()
         figures = Prometheus(options.prometheus or PROMETHEUS, client, options.scrape_seconds)
-        labels = partial(LabelFollower, gateway, client)
+        labels = partial(LabelFollower, gateway, client, token=options.gateway_token)
         leader = Leader(world, figures, labels, authority, metrics, options.sweep_seconds)
         host, port = options.listen.rsplit(":", 1)
         app = build_app(authority, metrics, leader.list_paces, callers, is_synced)

@@ -59,7 +59,9 @@ async def run_local(options: argparse.Namespace) -> None:
         authority = Authority(f"local/{key.kid}", epoch, key, remember_epoch, ttl_seconds=options.permit_ttl_seconds)
         callers = SharedSecret.load(folder / "keys")
         metrics = Metrics()
-        sweeper = Sweeper(world, figures, LabelFollower(gateway, client), authority, metrics)
+        sweeper = Sweeper(
+            world, figures, LabelFollower(gateway, client, token=options.gateway_token), authority, metrics
+        )
         host, port = options.listen.rsplit(":", 1)
         runner = await start_server(build_app(authority, metrics, sweeper.list_paces, callers), host, int(port))
         try:

@@ -130,9 +130,9 @@ def test_definitions_outlive_the_chart():
 @pytest.mark.parametrize(
     ("setting", "said"),
     [
-        ("postgresql.url=x", "records in PostgreSQL are not there yet"),
-        ("oidc.issuer=x", "signing in by OIDC is not there yet"),
-        ("gateway.replicas=2", "/gateway/replicas"),
+        ("postgresql.url=x", "gateway.database.secretName"),
+        ("oidc.issuer=x", "people sign in by the issuers of access.issuers"),
+        ("gateway.replicas=2", "more than one needs PostgreSQL"),
         ("controller.replicsa=2", "replicsa"),
         ("controller.permitTtlSeconds=600", "permitTtlSeconds"),
         ("controller.namespaces={Not_A_Name}", "namespaces"),

@@ -7,12 +7,16 @@ import json
 import os
 import re
 import subprocess
+import urllib.error
+import urllib.request
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from prometheus_api_client import PrometheusConnect
+
+from pilotage.services import Kubernetes
 
 pytestmark = pytest.mark.kubernetes
 ROOT = Path(__file__).resolve().parents[2]
@@ -181,6 +185,33 @@ def test_the_controller_is_refused_nothing_and_has_no_right_that_it_does_not_use
 
 
 @pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize(
+    ("namespace", "account", "audience", "answers"),
+    [
+        ("star", "default", "pilotage-export", (200, 403)),  # a training Job
+        ("monitoring", "default", "pilotage-export", (403, 403)),  # of another namespace
+        ("star", "default", "pilotage-gateway", (403, 403)),  # an adapter
+        ("star", "default", "https://kubernetes.default.svc", (401, 401)),  # for somebody else's ears
+        ("pilotage-system", "pilotage-reader", "pilotage-export", (200, 200)),  # `pilotage report`
+        ("", "", "", (401, 401)),
+    ],
+)
+def test_records_are_read_with_a_token_that_kubernetes_made_for_that(folder, namespace, account, audience, answers):
+    headers = {}
+    if account:
+        token = kubectl("-n", namespace, "create", "token", account, f"--audience={audience}").strip()
+        headers = {"Authorization": f"Bearer {token}"}
+    url = Kubernetes().node_port_url("pilotage-gateway")
+    for query, wanted in zip(("?process_cluster=star/information", ""), answers, strict=True):
+        request = urllib.request.Request(f"{url}/v1/labels{query}", headers=headers)
+        try:
+            with urllib.request.urlopen(request, timeout=10) as answer:
+                status = answer.status
+        except urllib.error.HTTPError as refused:
+            status = refused.code
+        assert status == wanted
+
+
 def test_explain_says_with_numbers_why_the_long_tail_stays():
     command = [".venv/bin/pilotage", "explain", "long-tail"]
     said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout

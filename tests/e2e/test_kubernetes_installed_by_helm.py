@@ -11,6 +11,9 @@ import time
 from pathlib import Path
 
 import pytest
+from kubernetes import client, config
+
+from pilotage_core.wire import CREDENTIAL_HEADER
 
 pytestmark = pytest.mark.kubernetes
 ROOT = Path(__file__).resolve().parents[2]
@@ -109,6 +112,20 @@ def test_a_lost_key_is_made_anew_and_the_records_go_on(installed):
     assert not after["binaryData"].keys() & before["binaryData"].keys()
 
 
+def show_status(pod: str, credential: str) -> tuple[int, dict]:
+    """HTTP status, and what a gateway says of itself, through the API server."""
+    config.load_kube_config()
+    api = client.ApiClient()
+    asked = api.param_serialize(
+        "GET",
+        f"/api/v1/namespaces/{SYSTEM}/pods/{pod}:8080/proxy/v1/status",
+        header_params={"Accept": "application/json", CREDENTIAL_HEADER: credential},
+        auth_settings=["BearerToken"],
+    )
+    answer = api.call_api(*asked, _request_timeout=10)
+    return answer.status, json.loads(answer.read())
+
+
 def test_stop_all_reaches_the_gateway_through_the_api_server_and_says_how_long_it_took(
     installed, tmp_path, monkeypatch
 ):
@@ -120,8 +137,9 @@ def test_stop_all_reaches_the_gateway_through_the_api_server_and_says_how_long_i
     said = run(*command).stdout
     assert "every process cluster at 1 of 1 replicas, the last one " in said
     pod = kubectl("-n", SYSTEM, "get", "pods", "-l", "app.kubernetes.io/name=pilotage-gateway", "-o", "name").strip()
-    port = f"/api/v1/namespaces/{SYSTEM}/pods/{pod.removeprefix('pod/')}:8080/proxy/v1/status"
-    assert json.loads(kubectl("get", "--raw", port))["suspended"] == ["*"]
+    status, told = show_status(pod.removeprefix("pod/"), CREDENTIAL)
+    assert (status, told["suspended"]) == (200, ["*"])
+    assert show_status(pod.removeprefix("pod/"), "")[0] == 401
     dead = tmp_path / "kubeconfig"
     dead.write_text(Path(os.environ["KUBECONFIG"]).read_text().replace(":6443", ":1"))
     env = {**os.environ, "KUBECONFIG": str(dead)}

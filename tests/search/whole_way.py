@@ -112,7 +112,8 @@ class WholeWay(Judging, RuleBasedStateMachine):
         if not database.exists() and type(self).TEMPLATE_DATABASE is not None:
             shutil.copy(type(self).TEMPLATE_DATABASE, database)
         self.stack = AsyncExitStack()
-        opening = app_module.open_turns(f"sqlite:///{database}", "http://127.0.0.1:9", self.folder / "keys")
+        store = app_module.Store(f"sqlite:///{database}")
+        opening = app_module.open_turns(store, "http://127.0.0.1:9", self.folder / "keys")
         self.turns = self.run(self.stack.enter_async_context(opening))
         write = self.turns.store.write
 
@@ -187,11 +188,11 @@ class WholeWay(Judging, RuleBasedStateMachine):
 
     async def suspend(self, on: bool) -> None:
         if on:
-            self.turns.suspended.add(KEY)
+            self.turns.suspended.note(KEY, True)
         write = lambda connection: writes.write_suspension(connection, KEY, on, "kim", "drill", "t")  # noqa: E731
         await self.turns.store.write(write)
         if not on:
-            self.turns.suspended.discard(KEY)
+            self.turns.suspended.note(KEY, False)
         self.stopped = on
 
     # --- the adapter ---

@@ -53,7 +53,7 @@ from pilotage_core.wire import (
     Turn,
 )
 from pilotage_gateway.app import build_app
-from pilotage_gateway.credentials import Callers
+from pilotage_gateway.callers import Callers
 from pilotage_gateway.tables import decisions
 
 STAR = "star/bookings"
@@ -239,6 +239,7 @@ async def run_gateway(
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, access_log=False, http="httptools"))
     serving = asyncio.create_task(server.serve())
     await until(lambda: server.started or serving.done())
+    await until(lambda: serving.done() or app.state.turns is not None)
     port = server.servers[0].sockets[0].getsockname()[1]
     try:
         async with aiohttp.ClientSession() as client:
@@ -255,9 +256,10 @@ class Gateway:
     url: str
     client: aiohttp.ClientSession
     app: Any = None
+    headers: dict[str, str] = field(default_factory=dict)
 
-    async def get(self, path: str, **query: Any) -> tuple[int, Any]:
-        async with self.client.get(self.url + path, params=query) as response:
+    async def get(self, path: str, headers: dict[str, str] | None = None, **query: Any) -> tuple[int, Any]:
+        async with self.client.get(self.url + path, params=query, headers=headers or self.headers) as response:
             body = await response.read()
             kind = response.headers.get("content-type", "")
             return response.status, msgspec.json.decode(body) if kind.endswith(("/json", "+json")) else body.decode()
@@ -294,6 +296,9 @@ class Gateway:
                 await asyncio.sleep(0.01)
 
     async def until_permit(self) -> None:
+        if self.app is not None:
+            state = self.app.state
+            return await until(lambda: state.turns is not None and state.turns.permits.remaining_ms() > 0)
         await self.until(lambda status: status["permit_remaining_ms"] > 0)
 
 

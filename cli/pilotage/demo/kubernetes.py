@@ -36,7 +36,7 @@ class KubernetesWorld:
         self._kubernetes = Kubernetes()
         self.gateway_url = self._kubernetes.node_port_url(GATEWAY_SERVICE)
         self.controller_url = self._kubernetes.node_port_url(CONTROLLER_SERVICE)
-        self._gateway = GatewayApi(self.gateway_url)
+        self._gateway = GatewayApi(self.gateway_url, self._kubernetes.reading_token)
         self._processes: Processes | None = None
         self._last = Scene()
         self._killed: dict[str, tuple[str, int]] = {}

@@ -10,6 +10,7 @@ import msgspec
 from pilotage_core.certificate import find_attempt_share
 from pilotage_core.job_exit import JobExit, list_final
 from pilotage_core.training import BASE_MODEL, TransformersSettings
+from pilotage_core.wire import EXPORT_AUDIENCE, TOKEN_FILE_VARIABLE
 from pilotage_operator.api.automation_gate import FinalizationMode
 from pilotage_operator.api.digests import digest_actions, digest_screens
 from pilotage_operator.api.fields import API_VERSION
@@ -25,6 +26,8 @@ PASSIVE_WAITING = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0", "OPENBLAS
 """Threads that wait sleep: nodes are shared, and spinning beside a busy neighbour costs three quarters of the speed."""
 ARTEFACTS_CLAIM = "artefacts"
 ARTEFACTS_PATH = "/artefacts"
+TOKEN_PATH = "/var/run/secrets/pilotage"
+TOKEN_ENVIRONMENT = {"name": TOKEN_FILE_VARIABLE, "value": f"{TOKEN_PATH}/export"}
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 """Kueue's webhook suspends a Job that is created with it until there is room."""
 STOP_SECONDS = 300
@@ -181,7 +184,7 @@ def build_job(bundle: Bundle, job: WantedJob, *, image: str, export: str) -> dic
                     "securityContext": build_pod_security(),
                     **({"terminationGracePeriodSeconds": STOP_SECONDS} if gpus else {}),
                     "containers": [_train_container(bundle, job, training.image or image, export)],
-                    "volumes": [build_artefacts_volume(read_only=False), *_shared_memory(gpus)],
+                    "volumes": [build_artefacts_volume(read_only=False), build_token_volume(), *_shared_memory(gpus)],
                 },
             },
         },
@@ -196,7 +199,7 @@ def _train_container(bundle: Bundle, job: WantedJob, image: str, export: str) ->
         "name": "train",
         "image": image,
         "command": build_train_command(bundle, job, export=export, out=ARTEFACTS_PATH, result="/dev/termination-log"),
-        "env": [*build_thread_environment(count_threads(bundle, job.phase)), *stopping],
+        "env": [*build_thread_environment(count_threads(bundle, job.phase)), *stopping, TOKEN_ENVIRONMENT],
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "resources": {
             "requests": {"cpu": training.cpu, "memory": training.memory},
@@ -205,6 +208,7 @@ def _train_container(bundle: Bundle, job: WantedJob, image: str, export: str) ->
         "securityContext": build_container_security(),
         "volumeMounts": [
             {"name": "artefacts", "mountPath": ARTEFACTS_PATH},
+            {"name": "token", "mountPath": TOKEN_PATH, "readOnly": True},
             *({"name": volume["name"], "mountPath": "/dev/shm"} for volume in _shared_memory(gpus)),
         ],
     }
@@ -219,6 +223,12 @@ def build_thread_environment(threads: int = 1) -> list[dict[str, str]]:
     """`threads` for each process; one where models are small, since the node is shared."""
     values = dict.fromkeys(THREAD_VARIABLES, str(threads)) | PASSIVE_WAITING | {"HOME": "/tmp"}
     return [{"name": name, "value": value} for name, value in values.items()]
+
+
+def build_token_volume() -> dict[str, Any]:
+    """What a gateway is shown: a token that reads the records of this namespace, and nothing at the API server."""
+    token = {"path": "export", "audience": EXPORT_AUDIENCE, "expirationSeconds": 3600}
+    return {"name": "token", "projected": {"sources": [{"serviceAccountToken": token}]}}
 
 
 def build_artefacts_volume(*, read_only: bool) -> dict[str, Any]:

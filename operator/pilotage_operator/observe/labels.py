@@ -9,6 +9,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import aiohttp
 import msgspec
@@ -37,10 +38,17 @@ DECODE_PAGE = msgspec.json.Decoder(LabelPage).decode
 
 
 class LabelFollower:
-    """Follows the labels of every current pair at the gateway at `url`."""
+    """Follows the labels of every current pair at the gateway at `url`, to which the token in a file is shown."""
 
-    def __init__(self, url: str, client: aiohttp.ClientSession, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        url: str,
+        client: aiohttp.ClientSession,
+        clock: Callable[[], float] = time.monotonic,
+        token: Path | None = None,
+    ) -> None:
         self._url = url.rstrip("/") + "/v1/labels"
+        self._token = token
         self._client = client
         self._clock = clock
         self._tracks: dict[str, Track] = {}
@@ -185,9 +193,17 @@ class LabelFollower:
             log.warning("labels cannot be read: %s", fault)
         self._fault = fault
 
+    def _show(self) -> dict[str, str]:
+        """Who asks. The file is read each time: the token in it is replaced long before it ends."""
+        try:
+            return {"Authorization": f"Bearer {self._token.read_text().strip()}"} if self._token else {}
+        except OSError as error:
+            log.warning("no token for the gateway: %s", error)
+            return {}
+
     async def _read_page(self, after: int, limit: int = PAGE, **of: str) -> LabelPage:
         query = of | {"after": str(after), "limit": str(limit)}
-        async with self._client.get(self._url, params=query, timeout=TIMEOUT) as response:
+        async with self._client.get(self._url, params=query, headers=self._show(), timeout=TIMEOUT) as response:
             response.raise_for_status()
             return DECODE_PAGE(await response.read())
 

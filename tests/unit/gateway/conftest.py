@@ -18,6 +18,7 @@ from stubs.gateway import (
     run_gateway,
     run_models,
 )
+from stubs.postgres import database_of
 
 from pilotage_core.stage import Stage
 
@@ -36,8 +37,7 @@ class World:
 
     @asynccontextmanager
     async def gateway(self, *, permit: bool = True) -> AsyncIterator[Gateway]:
-        database = f"sqlite:///{self.folder}/gateway.db"
-        async with run_gateway(database, self.controller_url, self.folder / "keys") as gateway:
+        async with run_gateway(database_of(self.folder), self.controller_url, self.folder / "keys") as gateway:
             if permit:
                 await gateway.until_permit()
             yield gateway

@@ -20,6 +20,7 @@ from pilotage_core.score import CONFIDENCE_ALONE, CRITIC_ALONE, ScoreRule
 from pilotage_core.screen import Control, ControlKind, ScreenSchema
 from pilotage_core.stage import Stage
 from pilotage_core.wire import PairRef
+from pilotage_gateway.suspensions import Suspensions
 
 
 async def test_a_certified_action_runs_unattended_once(world):
@@ -247,7 +248,7 @@ async def test_suspension_is_looked_at_in_the_transaction_that_writes_the_intent
     async with world.gateway() as gateway:
         stop = {"process_cluster": "*", "suspended": True, "who": "kim", "why": "drill"}
         assert (await gateway.post("/v1/suspend", stop))[0] == 200
-        gateway.app.state.turns.suspended.clear()  # as if another gateway had written the row
+        gateway.app.state.turns.suspended = Suspensions()  # as if another gateway had written the row
         turn = await Case(gateway).begin()
         assert (turn.decision, turn.reason, turn.order) == ("observe", "suspended", None)
         assert (await gateway.post("/v1/suspend", {**stop, "suspended": False}))[0] == 200

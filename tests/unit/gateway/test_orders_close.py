@@ -22,6 +22,7 @@ from pilotage_core.screen import ControlKind, ControlRule, Screen, ScreenSchema
 from pilotage_core.stage import Stage
 from pilotage_core.wire import LabelPage, PostEvents
 from pilotage_gateway.models import PolicyReply
+from pilotage_gateway.suspensions import Suspensions
 
 HELLO = "Hello, how can I help?"
 MESSAGES = {"procedure": build_certificate(0.8), "message": build_certificate(0.8, stratum="message")}
@@ -157,7 +158,7 @@ async def test_an_order_that_lost_its_leave_while_it_was_written_is_withdrawn_an
             done = await write(job)
             if ("write_post" if accepted else "write_ruling") in repr(job):
                 if how == "api":
-                    turns.suspended.add(STAR)
+                    turns.suspended.note(STAR, True)
                 elif how == "permit":
                     turns.permits._held = None
                 else:
@@ -219,7 +220,7 @@ async def test_a_repeated_order_is_stopped_by_another_gateways_row(world):
         await case.begin()
         stop = {"process_cluster": STAR, "suspended": True, "who": "kim", "why": "drill"}
         await gateway.post("/v1/suspend", stop)
-        gateway.app.state.turns.suspended.clear()  # as if another gateway had written the row
+        gateway.app.state.turns.suspended = Suspensions()  # as if another gateway had written the row
         assert "order" not in (await case.again())[1]
 
 

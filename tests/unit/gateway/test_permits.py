@@ -6,6 +6,7 @@ import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from stubs.gateway import LONG_TAIL, STAR, Case, StubController, build_leave, build_parts, build_snapshot, run_gateway
+from stubs.postgres import database_of
 
 from pilotage_core.boot_clock import boot_seconds
 from pilotage_core.errors import PermitError
@@ -171,7 +172,7 @@ async def test_a_restart_remembers_epoch_and_snapshot_but_no_permit(world):
     world.controller.epoch = 7
     async with world.gateway():
         pass
-    database = f"sqlite:///{world.folder}/gateway.db"
+    database = database_of(world.folder)
     async with run_gateway(database, "http://127.0.0.1:9", world.folder / "keys") as alone:
         _, status = await alone.get("/v1/status")
         assert (status["epoch"], status["permit_remaining_ms"]) == (7, 0)
@@ -188,7 +189,7 @@ async def test_a_restart_remembers_epoch_and_snapshot_but_no_permit(world):
 
 async def test_without_any_snapshot_ever_a_session_waits(tmp_path):
     (tmp_path / "keys").mkdir()
-    async with run_gateway(f"sqlite:///{tmp_path}/g.db", "http://127.0.0.1:9", tmp_path / "keys") as gateway:
+    async with run_gateway(database_of(tmp_path), "http://127.0.0.1:9", tmp_path / "keys") as gateway:
         opened = b'{"events":[{"id":"a","sequence":0,"at":"2026-01-01T00:00:00Z","data":{"type":"session_opened"}}]}'
         status, problem = await gateway.post("/v1/sessions/s1/events", opened)
         assert (status, problem["where"], problem["retry_after_seconds"]) == (503, "controller", 1.0)

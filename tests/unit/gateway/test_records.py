@@ -8,6 +8,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import create_engine, text
 from stubs.gateway import STAR, SUBMIT, Case
+from stubs.postgres import database_of
 
 from pilotage_core.errors import ConflictError
 from pilotage_core.events import Grade, ReviewItem, SessionReviewed, Verdict
@@ -178,7 +179,7 @@ async def test_an_audited_proposal_keeps_its_propensity(world):
 
 
 def test_migrations_end_in_the_schema_of_the_tables(tmp_path):
-    engine = create_engine(f"sqlite:///{tmp_path}/g.db")
+    engine = create_engine(database_of(tmp_path))
     migrate(engine)
     migrate(engine)
     with engine.connect() as connection:
@@ -188,11 +189,11 @@ def test_migrations_end_in_the_schema_of_the_tables(tmp_path):
 
 
 async def test_a_write_that_fails_takes_no_other_with_it(tmp_path):
-    store = Store(f"sqlite:///{tmp_path}/g.db")
+    store = Store(database_of(tmp_path))
     await store.open()
-    row = text("INSERT INTO snapshots (slot, body) VALUES (:slot, x'00')")
+    row = text("INSERT INTO snapshots (slot, body) VALUES (:slot, :body)")
     results = await asyncio.gather(
-        *(store.write(lambda c, n=n: c.execute(row, {"slot": n}).rowcount) for n in (1, 2, 1, 3)),
+        *(store.write(lambda c, n=n: c.execute(row, {"slot": n, "body": b"x"}).rowcount) for n in (1, 2, 1, 3)),
         return_exceptions=True,
     )
     assert [r if isinstance(r, int) else type(r) for r in results] == [1, 1, ConflictError, 1]

@@ -4,16 +4,18 @@ import json
 
 import msgspec
 import pytest
-from aiohttp import web
-from stubs.gateway import FORM, Case, build_leave, build_snapshot, run_gateway, serve
+from stubs.gateway import FORM, Case, build_leave, build_snapshot, run_gateway
+from stubs.postgres import database_of
 
-from pilotage_core.errors import InvalidInputError, UnavailableError
+from pilotage_core.errors import InvalidInputError
 from pilotage_core.events import Author, MessagePosted
 from pilotage_core.snapshot import Snapshot, find_leave
 from pilotage_core.source import ANYONE, Source
 from pilotage_core.stage import Stage
 from pilotage_core.wire import Leave
-from pilotage_gateway.credentials import Callers, SecretFile, TokenReviews, UnauthorizedError
+from pilotage_gateway.access import UnauthorizedError
+from pilotage_gateway.callers import Callers
+from pilotage_gateway.credentials import SecretFile
 from pilotage_gateway.main import build_callers, main
 
 SECRET, OTHER = "secret-of-the-bank-0001", "secret-of-the-shop-0001"
@@ -53,7 +55,7 @@ def sources(tmp_path):
 
 async def test_two_sources_may_call_their_sessions_the_same_and_neither_sees_the_others(world, sources, tmp_path):
     world.controller.publish(build_snapshot(build_leave(Stage.COPILOT, world.models.url)))
-    database = f"sqlite:///{tmp_path}/g.db"
+    database = database_of(tmp_path)
     callers = Callers(SecretFile(sources))
     async with run_gateway(database, world.controller_url, world.folder / "keys", callers) as gateway:
         await gateway.until_permit()
@@ -77,13 +79,13 @@ async def test_a_file_of_sources_is_read_again_and_the_last_good_one_stays(sourc
     import os
 
     callers = Callers(SecretFile(sources))
-    assert (await callers.identify(f"Bearer {SECRET}")).name == "bank"
+    assert (await callers.identify(f"Bearer {SECRET}")).source.name == "bank"
     sources.write_text("[")
     os.utime(sources, ns=(1, 1))
-    assert (await callers.identify(f"Bearer {SECRET}")).name == "bank"
+    assert (await callers.identify(f"Bearer {SECRET}")).source.name == "bank"
     sources.write_text(json.dumps([{"source": "new", "namespaces": ["*"], "secret": "x" * 16}]))
     os.utime(sources, ns=(2, 2))
-    assert (await callers.identify("Bearer " + "x" * 16)).name == "new"
+    assert (await callers.identify("Bearer " + "x" * 16)).source.name == "new"
     with pytest.raises(UnauthorizedError):
         await callers.identify(f"Bearer {SECRET}")
     short = tmp_path / "short.json"
@@ -92,42 +94,12 @@ async def test_a_file_of_sources_is_read_again_and_the_last_good_one_stays(sourc
         SecretFile(short)
 
 
-async def test_a_service_account_is_a_source_of_its_own_namespace(tmp_path, monkeypatch):
-    asked = []
-
-    async def review(request: web.Request) -> web.Response:
-        body = await request.json()
-        asked.append(body["spec"])
-        known = {"t-bank": "system:serviceaccount:bank:adapter", "t-person": "kim"}
-        name = known.get(body["spec"]["token"])
-        status = {"authenticated": name is not None, "user": {"username": name or ""}} | heard
-        return web.json_response({"kind": "TokenReview", "status": status})
-
-    heard = {"audiences": ["pilotage-gateway"]}
-    (tmp_path / "token").write_text("mine")
-    async with serve([web.post("/apis/authentication.k8s.io/v1/tokenreviews", review)]) as url:
-        reviews = TokenReviews(url, tmp_path / "token", tmp_path / "ca.crt")
-        monkeypatch.setattr(reviews, "_ssl", lambda: False)
-        assert await reviews.identify("t-bank") == Source("bank", ("bank",))
-        assert await reviews.identify("t-bank") == Source("bank", ("bank",))
-        assert await reviews.identify("t-person") is None
-        assert await reviews.identify("t-none") is None
-        assert [spec["token"] for spec in asked] == ["t-bank", "t-person", "t-none"]
-        assert asked[0]["audiences"] == ["pilotage-gateway"]
-        reviews._known.clear()
-        heard.clear()
-        assert await reviews.identify("t-bank") is None, "a server that knows no audiences takes other services' tokens"
-    reviews._known.clear()
-    with pytest.raises(UnavailableError):
-        await reviews.identify("t-bank")
-
-
 def test_beyond_loopback_a_gateway_starts_only_where_it_is_said_who_may_post(tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["--listen", "0.0.0.0:8080", "--database", f"sqlite:///{tmp_path}/g.db", "--keys", str(tmp_path)])
     assert "--sources" in capsys.readouterr().err
     with pytest.raises(InvalidInputError, match="is not there"):
-        build_callers(tmp_path / "none.json", token_reviews=False)
+        build_callers(tmp_path / "none.json", service_accounts=False)
 
 
 async def test_a_gates_ttl_shortens_the_leave_of_its_own_process_clusters_alone(world):

@@ -8,7 +8,8 @@ import pytest
 
 from pilotage_core.errors import InvalidInputError
 from pilotage_core.wire import CREDENTIAL_HEADER
-from pilotage_gateway.credentials import ForbiddenError, StopFile, UnauthorizedError
+from pilotage_gateway.access import ForbiddenError, UnauthorizedError
+from pilotage_gateway.credentials import StopFile
 
 ON_CALL, LEAD = "on-call-credential", "lead-credential"
 
@@ -54,8 +55,9 @@ def test_a_change_counts_at_once_and_a_file_that_is_broken_or_gone_opens_nothing
 def test_until_there_has_been_a_file_everybody_may(tmp_path):
     path = tmp_path / "later.json"
     stops = StopFile(path)
-    assert stops.identify("", stops=False) == ""
+    assert not stops.is_kept
     path.write_text(json.dumps(LINES))
+    assert stops.is_kept
     with pytest.raises(UnauthorizedError):
         stops.identify("", stops=True)
 

@@ -5,6 +5,7 @@ group `pilotage.records`: `NAME:PATH`, as in star:/data/star. Not here: which se
 """
 
 import http.client
+import os
 import shutil
 import tempfile
 import urllib.error
@@ -21,6 +22,7 @@ import msgspec
 from pilotage_core.errors import InvalidInputError, UnavailableError
 from pilotage_core.lines import decode_lines
 from pilotage_core.record import SessionRecord
+from pilotage_core.wire import TOKEN_FILE_VARIABLE
 
 EXPORT_TIMEOUT_SECONDS = 120.0
 GROUP = "pilotage.records"
@@ -120,7 +122,7 @@ def _fetch(address: str, process_cluster: str, since: str, until: str, spool: Bi
     base = address if urllib.parse.urlsplit(address).path.rstrip("/") else address.rstrip("/") + "/v1/export"
     query = {"process_cluster": process_cluster, "since": since, "until": until, "closed": "true"}
     url = f"{base}?{urllib.parse.urlencode({k: v for k, v in query.items() if v})}"
-    request = urllib.request.Request(url, headers={"Accept-Encoding": "gzip"})
+    request = urllib.request.Request(url, headers={"Accept-Encoding": "gzip", **_show_token()})
     try:
         with urllib.request.urlopen(request, timeout=EXPORT_TIMEOUT_SECONDS) as reply:
             shutil.copyfileobj(reply, spool)
@@ -128,6 +130,15 @@ def _fetch(address: str, process_cluster: str, since: str, until: str, spool: Bi
         raise UnavailableError(f"the export does not answer: {error}", where=url) from error
     spool.seek(0)
     return url
+
+
+def _show_token() -> dict[str, str]:
+    """Who asks, where the environment names a file with a token."""
+    path = os.environ.get(TOKEN_FILE_VARIABLE, "")
+    if not path:
+        return {}
+    with _reading(path):
+        return {"Authorization": f"Bearer {Path(path).read_text(encoding='utf-8').strip()}"}
 
 
 @contextmanager

@@ -1,0 +1,97 @@
+"""A gateway that stands by: what it is asked it passes on to the one that holds the records, and gives its answer.
+
+So all replicas are Ready, a new one takes over when an old one ends, and a Service needs to know none of it.
+"""
+
+from collections.abc import AsyncIterator
+
+import aiohttp
+import yarl
+from sqlalchemy import Connection, insert, select, update
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from pilotage_core.errors import PilotageError, UnavailableError
+from pilotage_gateway import tables as t
+from pilotage_gateway.intake import MAX_BODY_BYTES
+from pilotage_gateway.problems import TooLargeError, answer_error
+from pilotage_gateway.store import Store
+
+OWN_PATHS = frozenset({"/healthz", "/readyz", "/metrics", "/v1/suspend"})
+"""Answered here: of this process, and what stops all of them (routes.post_suspend)."""
+PASSED_ON = "x-pilotage-passed-on"
+TIMEOUT = aiohttp.ClientTimeout(total=None, connect=2.0, sock_read=60.0)
+HOP_BY_HOP = frozenset(
+    b"connection keep-alive proxy-authenticate proxy-authorization te trailer transfer-encoding upgrade host".split()
+)
+"""RFC 9110, 7.6.1."""
+
+
+def write_holder(connection: Connection, address: str) -> None:
+    """Note where the gateway that holds the records is reached."""
+    if connection.execute(update(t.holders).where(t.holders.c.slot == 1).values(address=address)).rowcount == 0:
+        connection.execute(insert(t.holders).values(slot=1, address=address))
+
+
+def read_holder(connection: Connection) -> str:
+    """Where the gateway that holds the records is reached; empty where none has ever said."""
+    return connection.execute(select(t.holders.c.address)).scalar() or ""
+
+
+class PassOn:
+    """ASGI middleware: answers by another gateway while this one stands by."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on what is not answered here."""
+        own = scope["type"] != "http" or scope["app"].state.turns is not None or scope["path"] in OWN_PATHS
+        if own:
+            return await self._app(scope, receive, send)
+        request = Request(scope, receive)
+        answer: Response
+        try:
+            answer = await _ask_holder(request, scope["app"].state.store)
+        except PilotageError as error:
+            answer = await answer_error(request, error)
+        return await answer(scope, receive, send)
+
+
+async def _ask_holder(request: Request, store: Store) -> Response:
+    if PASSED_ON in request.headers:  # the other one has just let go: whoever asks tries again
+        raise UnavailableError("this gateway stands by", where="database", remedy="send it again")
+    address = await store.read(read_holder)
+    if not address:
+        raise UnavailableError("no gateway holds the records", where="database", remedy="send it again later")
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BODY_BYTES:
+            raise TooLargeError(f"more than {MAX_BODY_BYTES} bytes", where="body", remedy="post fewer events at once")
+    headers = [(k.decode("latin-1"), v.decode("latin-1")) for k, v in request.scope["headers"] if k not in HOP_BY_HOP]
+    url = address.rstrip("/") + request.scope["raw_path"].decode("ascii")
+    query = request.scope["query_string"].decode("latin-1")
+    client = aiohttp.ClientSession(timeout=TIMEOUT, auto_decompress=False)
+    try:
+        answer = await client.request(
+            request.method, yarl.URL(f"{url}?{query}" if query else url, encoded=True), data=bytes(body) or None,
+            headers=[*headers, (PASSED_ON, "1")], allow_redirects=False,
+        )  # fmt: skip
+    except (aiohttp.ClientError, TimeoutError) as error:
+        await client.close()
+        raise UnavailableError(
+            "the gateway that holds the records does not answer", where="database", remedy="send it again"
+        ) from error
+    told = {k: v for k, v in answer.headers.items() if k.lower().encode() not in HOP_BY_HOP | {b"content-length"}}
+
+    async def stream() -> AsyncIterator[bytes]:
+        try:
+            async for chunk in answer.content.iter_any():
+                yield chunk
+        finally:
+            answer.close()
+            await client.close()
+
+    return StreamingResponse(stream(), answer.status, told)
