@@ -17,7 +17,7 @@ import msgspec
 
 from pilotage.services import SYSTEM_NAMESPACE, GatewayApi, find_credential
 from pilotage_core.errors import InvalidInputError, PilotageError, UnavailableError
-from pilotage_core.wire import Suspend
+from pilotage_core.wire import Suspend, Suspended
 
 ANSWER_SECONDS, AGAIN_SECONDS = 2.0, 0.2
 FIND_SECONDS, WITHIN_SECONDS = 5.0, 10.0
@@ -28,13 +28,6 @@ PORT, ALL = 8080, "*"
 LABEL = "app.kubernetes.io/name=pilotage-gateway"
 Way = Callable[[Suspend], None]
 """Tells one gateway, which answers once it is durable; raises PilotageError."""
-
-
-class Told(msgspec.Struct):
-    """What a gateway answers."""
-
-    process_cluster: str
-    suspended: bool
 
 
 @dataclass
@@ -192,7 +185,7 @@ def _tell_through(client: Any, pod: str) -> Way:
 def _check(answer: bytes, body: Suspend, where: str) -> None:
     """An address may be somebody else's by now: only a gateway that says that it has done it has."""
     try:
-        told = msgspec.json.decode(answer, type=Told)
+        told = msgspec.json.decode(answer, type=Suspended)
     except msgspec.DecodeError as error:
         raise UnavailableError("what answers there is no gateway", where=where) from error
     if (told.process_cluster, told.suspended) != (body.process_cluster, body.suspended):

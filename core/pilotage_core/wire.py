@@ -4,6 +4,7 @@ Models behind vLLM's interface speak its own JSON (see trainer/pilotage_trainer/
 """
 
 import base64
+import re
 import zlib
 
 import msgspec
@@ -91,13 +92,60 @@ class Turn(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
-    """An error answer (RFC 9457, reduced): what, where, what to do."""
+    """An error answer (RFC 9457): what kind, what exactly (`detail`), where, what to do."""
 
-    error: str
-    what: str
+    type: str
+    title: str
+    status: int
+    detail: str
     where: str = ""
     remedy: str = ""
     retry_after_seconds: float | None = None
+
+
+def describe_problem(
+    kind: str, status: int, detail: str, where: str = "", remedy: str = "", retry_after_seconds: float | None = None
+) -> Problem:
+    """The problem of an error of class `kind`: its type is a name, for there is nothing to fetch behind it."""
+    words = re.findall("[A-Z][a-z]*", kind.removesuffix("Error")) or [kind]
+    name = "-".join(words).lower()
+    return Problem(
+        f"urn:pilotage:problem:{name}", " ".join(words).capitalize(), status, detail, where, remedy, retry_after_seconds
+    )
+
+
+class SessionSummary(msgspec.Struct, frozen=True):
+    """One session in a list. `handed_off` is why an operator has the wheel (empty: nobody has)."""
+
+    session_id: str
+    process_cluster: str
+    opened_at: str
+    closed_at: str
+    handed_off: str
+
+
+class SessionPage(msgspec.Struct, frozen=True):
+    """`GET /v1/sessions`. `next` is what `after` of the next page is (empty: there is none)."""
+
+    sessions: tuple[SessionSummary, ...]
+    next: str
+
+
+class WaitingCard(msgspec.Struct, frozen=True):
+    """A proposal that waits for an operator: without score or reason, which would give audits away."""
+
+    proposal_id: str
+    session_id: str
+    process_cluster: str
+    at: str
+    action: Action
+
+
+class CardPage(msgspec.Struct, frozen=True):
+    """`GET /v1/cards`. `next` is what `after` of the next page is (empty: there is none)."""
+
+    cards: tuple[WaitingCard, ...]
+    next: str
 
 
 # --- controller → gateway ---
@@ -308,6 +356,14 @@ class Suspend(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     suspended: bool
     who: str
     why: str
+
+
+class Suspended(msgspec.Struct, frozen=True):
+    """The answer: from `at` on it is so."""
+
+    process_cluster: str
+    suspended: bool
+    at: str
 
 
 class LabelPage(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -53,9 +53,7 @@ def decode(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
         return decoder.decode(body)
     except msgspec.ValidationError as error:
         what, where = _split(str(error))
-        raise InvalidInputError(
-            what, where=where or "body", remedy="see core/pilotage_core/wire.py: PostEvents"
-        ) from error
+        raise InvalidInputError(what, where=where or "body", remedy="its shape is in /v1/openapi.json") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise MalformedError(f"no JSON: {error}", where="body", remedy="send UTF-8 JSON") from error
     except RecursionError as error:

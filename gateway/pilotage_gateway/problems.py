@@ -13,7 +13,7 @@ from pilotage_core.errors import (
     PilotageError,
     UnavailableError,
 )
-from pilotage_core.wire import Problem
+from pilotage_core.wire import Problem, describe_problem
 from pilotage_gateway.access import ForbiddenError, UnauthorizedError
 
 RETRY_AFTER_SECONDS = 1.0
@@ -61,20 +61,20 @@ async def answer_error(_request: Request, error: Exception) -> Response:
     assert isinstance(error, PilotageError)
     status = next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), 500)
     retry = RETRY_AFTER_SECONDS if status == 503 else None
-    return build_problem(status, Problem(type(error).__name__, error.what, error.where, error.remedy, retry))
+    problem = describe_problem(type(error).__name__, status, error.what, error.where, error.remedy, retry)
+    return build_problem(status, problem)
 
 
 async def answer_http_error(request: Request, error: Exception) -> Response:
     """Starlette's handler for unknown paths and methods."""
     assert isinstance(error, HTTPException)
-    return build_problem(
-        error.status_code, Problem("HTTPException", error.detail, f"{request.method} {request.url.path}")
-    )
+    where = f"{request.method} {request.url.path}"
+    return build_problem(error.status_code, describe_problem("NoEndpointError", error.status_code, error.detail, where))
 
 
 async def answer_fault(request: Request, _error: Exception) -> Response:
     """A fault of the gateway itself: Starlette logs its trace; the caller may send the same again."""
-    problem = Problem(
-        "InternalError", "the gateway has a fault; its log says more", request.url.path, "", RETRY_AFTER_SECONDS
+    problem = describe_problem(
+        "InternalError", 500, "the gateway has a fault; its log says more", request.url.path, "", RETRY_AFTER_SECONDS
     )
     return build_problem(500, problem)

@@ -13,16 +13,30 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from pilotage_core.errors import InvalidInputError
-from pilotage_core.wire import CREDENTIAL_HEADER, GatewayStatus, ProcessClusterWork, Suspend
-from pilotage_gateway import reading, writes
+from pilotage_core.record import DecisionRecord, SessionRecord
+from pilotage_core.wire import (
+    CREDENTIAL_HEADER,
+    CardPage,
+    GatewayStatus,
+    LabelPage,
+    PostEvents,
+    ProcessClusterWork,
+    SessionPage,
+    Suspend,
+    Suspended,
+    Turn,
+)
+from pilotage_gateway import lists, reading, writes
 from pilotage_gateway.access import Act, ForbiddenError, namespace_of
 from pilotage_gateway.asking import effective_stage
 from pilotage_gateway.intake import check_session_id, decode, decode_post, read_body
+from pilotage_gateway.openapi import Endpoint, describe_api
 from pilotage_gateway.problems import UnknownError
 from pilotage_gateway.reading import answer_json, find_caller, find_turns
 from pilotage_gateway.turns import Turns
 from pilotage_gateway.writes import utc_now
 
+NDJSON = "application/x-ndjson"
 _SUSPEND: msgspec.json.Decoder[Any] = msgspec.json.Decoder(Suspend)
 
 
@@ -61,7 +75,7 @@ async def post_suspend(request: Request) -> Response:
     await request.app.state.store.write_beside(job)
     if turns is not None and not suspend.suspended:
         turns.suspended.note(suspend.process_cluster, False)
-    return answer_json({"process_cluster": suspend.process_cluster, "suspended": suspend.suspended, "at": at})
+    return answer_json(Suspended(suspend.process_cluster, suspend.suspended, at))
 
 
 async def _find_stopper(request: Request, suspend: Suspend) -> str:
@@ -147,15 +161,27 @@ async def get_ready(request: Request) -> Response:
     return Response("ok\n", media_type="text/plain")
 
 
-ROUTES = [
-    Route("/v1/sessions/{session_id}/events", post_events, methods=["POST"]),
-    Route("/v1/sessions/{session_id}", reading.get_session),
-    Route("/v1/decisions/{proposal_id}", reading.get_decision),
-    Route("/v1/export", reading.get_export),
-    Route("/v1/labels", reading.get_labels),
-    Route("/v1/suspend", post_suspend, methods=["POST"]),
-    Route("/v1/status", get_status),
-    Route("/metrics", get_metrics),
-    Route("/healthz", get_health),
-    Route("/readyz", get_ready),
+async def get_openapi(request: Request) -> Response:
+    """`GET /v1/openapi.json`: this surface as OpenAPI 3.1, for everybody who is somebody."""
+    await find_caller(request)
+    return answer_json(describe_api(ENDPOINTS))
+
+
+SINCE = ("since", "until")
+PAGE = ("process_cluster", "after", "limit")
+ENDPOINTS = [
+    Endpoint("POST", "/v1/sessions/{session_id}/events", post_events, Turn, PostEvents),
+    Endpoint("GET", "/v1/sessions/{session_id}", reading.get_session, SessionRecord, query=("html",)),
+    Endpoint("GET", "/v1/sessions", lists.get_sessions, SessionPage, query=(*PAGE, "state")),
+    Endpoint("GET", "/v1/cards", lists.get_cards, CardPage, query=PAGE),
+    Endpoint("GET", "/v1/decisions/{proposal_id}", reading.get_decision, DecisionRecord),
+    Endpoint("GET", "/v1/export", reading.get_export, NDJSON, query=("process_cluster", *SINCE, "closed")),
+    Endpoint("GET", "/v1/labels", reading.get_labels, LabelPage, query=(*PAGE, "pair")),
+    Endpoint("POST", "/v1/suspend", post_suspend, Suspended, Suspend),
+    Endpoint("GET", "/v1/status", get_status, GatewayStatus),
+    Endpoint("GET", "/v1/openapi.json", get_openapi, "application/json"),
+    Endpoint("GET", "/metrics", get_metrics, "text/plain", query=("name[]",)),
+    Endpoint("GET", "/healthz", get_health, "text/plain"),
+    Endpoint("GET", "/readyz", get_ready, "text/plain"),
 ]
+ROUTES = [Route(each.path, each.answer, methods=[each.method]) for each in ENDPOINTS]

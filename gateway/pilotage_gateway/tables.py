@@ -46,6 +46,7 @@ sessions = Table(
     Column("demonstrated", Boolean, nullable=False, default=False),
     Column("handed_off", String, nullable=False, default=""),
 )
+Index("ix_sessions_closed_at_opened_at", sessions.c.closed_at, sessions.c.opened_at, sessions.c.session_id)
 Index("ix_sessions_process_cluster_closed_at", sessions.c.process_cluster, sessions.c.closed_at, sessions.c.session_id)
 
 events = Table(

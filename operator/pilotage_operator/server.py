@@ -11,7 +11,7 @@ from aiohttp import web
 from prometheus_client import generate_latest
 
 from pilotage_core.errors import InvalidInputError, UnavailableError
-from pilotage_core.wire import Pace, PermitRequest, Problem
+from pilotage_core.wire import Pace, PermitRequest, describe_problem
 from pilotage_operator.callers import Callers
 from pilotage_operator.metrics import Metrics
 from pilotage_operator.permits import Authority
@@ -98,7 +98,7 @@ def _json(value: object) -> web.Response:
 def _problem(
     status: int, error: str, what: str, where: str = "", remedy: str = "", retry_after_seconds: float | None = None
 ) -> web.Response:
-    problem = Problem(error, what, where, remedy, retry_after_seconds)
+    problem = describe_problem(error, status, what, where, remedy, retry_after_seconds)
     headers = {"Retry-After": f"{retry_after_seconds:.0f}"} if retry_after_seconds else None
     return web.Response(
         status=status, body=msgspec.json.encode(problem), content_type="application/problem+json", headers=headers

@@ -10,7 +10,7 @@ import aiohttp
 import msgspec
 
 from pilotage_core.errors import ConflictError, InvalidEventError, UnavailableError
-from pilotage_core.wire import PostEvents, Problem, Turn
+from pilotage_core.wire import PostEvents, Problem, Turn, describe_problem
 
 POST_TIMEOUT_SECONDS = 5.0
 _EXPECTED = re.compile(r"sequence (\d+)")
@@ -20,8 +20,8 @@ class SequenceConflict(ConflictError):
     """The gateway expects another sequence: `expected` (None where it does not say)."""
 
     def __init__(self, problem: Problem) -> None:
-        super().__init__(problem.what, where=problem.where, remedy=problem.remedy)
-        found = _EXPECTED.findall(problem.remedy) or _EXPECTED.findall(problem.what)
+        super().__init__(problem.detail, where=problem.where, remedy=problem.remedy)
+        found = _EXPECTED.findall(problem.remedy) or _EXPECTED.findall(problem.detail)
         self.expected: int | None = int(found[-1]) if found else None
 
 
@@ -71,9 +71,9 @@ def _read_problem(status: int, content: bytes, where: str) -> UnavailableError |
     try:
         problem = msgspec.json.decode(content, type=Problem)
     except msgspec.DecodeError:
-        problem = Problem(error=str(status), what=content[:200].decode(errors="replace"), where=where)
+        problem = describe_problem("NoProblemError", status, content[:200].decode(errors="replace"), where)
     if status == 409:
         return SequenceConflict(problem)
     if 400 <= status < 500 and status not in (408, 425, 429):
-        return InvalidEventError(f"{status}: {problem.what}", where=problem.where, remedy=problem.remedy)
-    return UnavailableError(f"{status}: {problem.what}", where=where)
+        return InvalidEventError(f"{status}: {problem.detail}", where=problem.where, remedy=problem.remedy)
+    return UnavailableError(f"{status}: {problem.detail}", where=where)

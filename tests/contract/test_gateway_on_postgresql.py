@@ -100,7 +100,7 @@ async def test_one_holds_the_records_and_the_other_takes_over_with_what_was_stor
         await first.end(signal.SIGKILL)
         case.gateway = standby
         status, problem = await case.refused(MessagePosted(Author.CUSTOMER, "Hello?"))
-        assert (status, problem["what"]) == (503, "the gateway that holds the records does not answer")
+        assert (status, problem["detail"]) == (503, "the gateway that holds the records does not answer")
         assert "retry_after_seconds" in problem
         await until_answered(standby, "/v1/status", 200)
         taken_after = time.monotonic() - started

@@ -27,7 +27,7 @@ class Gateway:
                 outer.asked.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
                 self.send_response(503 if len(outer.asked) <= fails else 200)
                 self.end_headers()
-                self.wfile.write(outer.says or json.dumps(outer.asked[-1]).encode())
+                self.wfile.write(outer.says or json.dumps({**outer.asked[-1], "at": "2026-12-01T10:00:00Z"}).encode())
 
             def log_message(self, *words: object) -> None:
                 return

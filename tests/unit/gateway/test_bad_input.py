@@ -64,7 +64,7 @@ async def test_a_first_post_that_is_wrong_is_refused_by_field_and_leaves_no_sess
                 path = f"/v1/sessions/s{number}"
                 answered, problem = await gateway.post(f"{path}/events", body, **headers)
                 assert (answered, problem["where"]) == (status, where), problem
-                assert problem["what"]
+                assert problem["detail"]
                 assert (await gateway.get(path))[0] == 404
                 assert (await Case(gateway, f"s{number}").begin()).sequence == 3
 
@@ -255,7 +255,7 @@ async def test_a_database_that_fails_decides_nothing_and_asks_to_come_back(world
         before = case.sequence
         status, problem = await case.send(PostEvents((case.event(MessagePosted(Author.CUSTOMER, "hi")),)))
         case.sequence = before
-        assert (status, problem["error"], problem["retry_after_seconds"]) == (503, "UnavailableError", 1.0)
+        assert (status, problem["title"], problem["retry_after_seconds"]) == (503, "Unavailable", 1.0)
         assert len(world.models.prompts) == asked
         await store.write(lambda c: c.exec_driver_sql("ALTER TABLE lost RENAME TO events"))
         assert (await case.post(MessagePosted(Author.CUSTOMER, "hi"))).sequence == 4

@@ -81,7 +81,7 @@ async def test_a_malformed_request_gets_a_problem_that_names_its_field(client, d
     answer = await client.post("/v1/permits", data=data)
     problem = msgspec.json.decode(await answer.read(), type=Problem)
     assert (answer.status, problem.where) == (status, where)
-    assert problem.what
+    assert problem.detail
 
 
 async def test_a_body_that_is_too_large_is_refused(client):

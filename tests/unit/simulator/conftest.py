@@ -28,7 +28,7 @@ from pilotage_core.proposal import find_fault
 from pilotage_core.reading import read_screen
 from pilotage_core.stage import Stage
 from pilotage_core.walk import SessionWalk, is_decision_point
-from pilotage_core.wire import Order, PostEvents, Problem, ProposalCard, Turn
+from pilotage_core.wire import Order, PostEvents, ProposalCard, Turn, describe_problem
 from pilotage_simulator.adapter import Bpm
 from pilotage_simulator.bpm import Session
 from pilotage_simulator.case import Case
@@ -214,7 +214,9 @@ class FakeGateway:
         try:
             self.walk.step(event, ordered)
         except ConflictError as error:
-            raise SequenceConflict(Problem("ConflictError", error.what, error.where, error.remedy)) from error
+            raise SequenceConflict(
+                describe_problem("ConflictError", 400, error.what, error.where, error.remedy)
+            ) from error
         self.events.append(event)
 
     def all_of(self, kind: type[Any]) -> list[Any]:

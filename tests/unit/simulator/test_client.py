@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from pilotage_core.errors import InvalidEventError, UnavailableError
 from pilotage_core.screen import ScreenSchema
 from pilotage_core.stage import Stage
-from pilotage_core.wire import Pace, PostEvents, Problem, Turn
+from pilotage_core.wire import Pace, PostEvents, Turn, describe_problem
 from pilotage_simulator.client import HttpGateway, SequenceConflict
 from pilotage_simulator.desk.screens import SCHEMA as DESK_SCHEMA
 from pilotage_simulator.main import app
@@ -54,17 +54,21 @@ async def test_a_turn_is_read(serve):
 @pytest.mark.parametrize(
     ("status", "problem", "error"),
     [
-        (409, Problem("ConflictError", "x", "sequence", "the next event has sequence 12"), SequenceConflict),
-        (422, Problem("InvalidEventError", "no such field", "events[0]"), InvalidEventError),
-        (413, Problem("TooLarge", "too large"), InvalidEventError),
-        (503, Problem("UnavailableError", "later"), UnavailableError),
-        (500, Problem("InternalError", "a fault"), UnavailableError),
-        (429, Problem("Busy", "later"), UnavailableError),
+        (
+            409,
+            describe_problem("ConflictError", 400, "x", "sequence", "the next event has sequence 12"),
+            SequenceConflict,
+        ),
+        (422, describe_problem("InvalidEventError", 400, "no such field", "events[0]"), InvalidEventError),
+        (413, describe_problem("TooLarge", 400, "too large"), InvalidEventError),
+        (503, describe_problem("UnavailableError", 400, "later"), UnavailableError),
+        (500, describe_problem("InternalError", 400, "a fault"), UnavailableError),
+        (429, describe_problem("Busy", 400, "later"), UnavailableError),
     ],
 )
 async def test_a_problem_is_an_error_of_its_kind(serve, status, problem, error):
     url, http = await serve(status, msgspec.json.encode(problem))
-    with pytest.raises(error, match=problem.what) as raised:
+    with pytest.raises(error, match=problem.detail) as raised:
         await HttpGateway(url, http).post("s-1", PostEvents(()))
     if isinstance(raised.value, SequenceConflict):
         assert raised.value.expected == 12

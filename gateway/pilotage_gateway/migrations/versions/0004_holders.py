@@ -1,4 +1,4 @@
-"""Where the gateway that holds the records is reached, for those that stand by."""
+"""Where the gateway that holds the records is reached, for those that stand by; open sessions by when they began."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,15 +10,19 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Add the table."""
+    """Add table and index."""
     op.create_table(
         "holders",
         sa.Column("slot", sa.Integer(), nullable=False),
         sa.Column("address", sa.String(), nullable=False),
-        sa.PrimaryKeyConstraint("slot", name="pk_holders"),
+        sa.PrimaryKeyConstraint("slot", name=op.f("pk_holders")),
+    )
+    op.create_index(
+        op.f("ix_sessions_closed_at_opened_at"), "sessions", ["closed_at", "opened_at", "session_id"], unique=False
     )
 
 
 def downgrade() -> None:
-    """Remove it."""
+    """Drop both."""
+    op.drop_index(op.f("ix_sessions_closed_at_opened_at"), "sessions")
     op.drop_table("holders")
