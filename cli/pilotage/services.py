@@ -44,6 +44,11 @@ def find_credential() -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"} if token else {}
 
 
+def only_credential() -> dict[str, str]:
+    """The same without a person's token: the API server in between would take it for one of its own."""
+    return {name: value for name, value in find_credential().items() if name == CREDENTIAL_HEADER}
+
+
 class GatewayApi:
     """A gateway at `url`; `token` gives what says who reads, once something is read."""
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from pilotage.services import SYSTEM_NAMESPACE, GatewayApi, find_credential
+from pilotage.services import SYSTEM_NAMESPACE, GatewayApi, only_credential
 from pilotage_core.errors import InvalidInputError, PilotageError, UnavailableError
 from pilotage_core.wire import Suspend, Suspended
 
@@ -167,7 +167,7 @@ def _tell_through(client: Any, pod: str) -> Way:
             asked = client.param_serialize(
                 "POST",
                 f"/api/v1/namespaces/{SYSTEM_NAMESPACE}/pods/{pod}:{PORT}/proxy/v1/suspend",
-                header_params={"Content-Type": "application/json", "Accept": "application/json", **find_credential()},
+                header_params={"Content-Type": "application/json", "Accept": "application/json", **only_credential()},
                 body=msgspec.to_builtins(body),
                 auth_settings=["BearerToken"],
             )

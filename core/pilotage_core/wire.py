@@ -368,7 +368,7 @@ class Suspended(msgspec.Struct, frozen=True):
 
 class LabelPage(msgspec.Struct, frozen=True, omit_defaults=True):
     """`GET /v1/labels`: labels in label order with their `numbers`, the number to ask after next, and the newest there
-    is.
+    is (of the process cluster that was named, if one was).
     """
 
     next: int

@@ -103,6 +103,11 @@ class Caller(msgspec.Struct, frozen=True):
         found = [held.namespaces for held in self.held if held.role in ROLES[act]]
         return None if any(EVERYWHERE in each for each in found) else frozenset(name for each in found for name in each)
 
+    def sees(self, namespace: str) -> bool:
+        """Whether the status of what is in `namespace` is for it: as its source, or by a role there."""
+        mine = self.source is not None and self.source.rank(namespace) is not None
+        return mine or self.may(Act.READ_STATUS, namespace)
+
     def require(self, act: Act, namespace: str = "") -> None:
         """Raise ForbiddenError where it may not do `act` in `namespace`."""
         if not self.may(act, namespace):

@@ -22,7 +22,7 @@ from pilotage_gateway.models import Models
 from pilotage_gateway.permits import Keys, Permits
 from pilotage_gateway.problems import answer_error, answer_fault, answer_http_error
 from pilotage_gateway.routes import ROUTES
-from pilotage_gateway.standby import PassOn, write_holder
+from pilotage_gateway.standby import PassOn
 from pilotage_gateway.store import Store
 from pilotage_gateway.suspensions import Suspensions
 from pilotage_gateway.turns import Turns
@@ -39,7 +39,7 @@ async def open_turns(
     Those that stand by pass on to `address`.
     """
     models, metrics = Models(), Metrics()
-    await store.open()
+    await store.open(address)
     await models.open()
 
     async def remember_epoch(domain: str, epoch: int) -> None:
@@ -56,8 +56,6 @@ async def open_turns(
         on_leaves=metrics.create,
         token=token,
     )
-    if address:
-        await store.write(partial(write_holder, address=address))
     metrics.restore(await store.read(lambda connection: list(queries.read_counts(connection))))
     permits.restore(await store.read(queries.read_epochs), await store.read(queries.read_parts))
     turns = Turns(store, permits, models, metrics, Suspensions(await store.read(queries.read_suspended)))

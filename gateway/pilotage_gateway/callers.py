@@ -13,7 +13,7 @@ import msgspec
 from pilotage_core.source import Source
 from pilotage_core.wire import EXPORT_AUDIENCE, GATEWAY_AUDIENCE
 from pilotage_gateway.access import EVERYWHERE, NOBODY_ASKS, Caller, Grant, Held, Role, UnauthorizedError
-from pilotage_gateway.credentials import SHA256, SecretFile
+from pilotage_gateway.credentials import OF_ACCOUNTS, SHA256, SecretFile, check_names
 from pilotage_gateway.rereading import Reread
 from pilotage_gateway.tokens import Identity, Issuer, Tokens, check_url
 
@@ -62,6 +62,7 @@ def check_access(access: Access) -> None:
             raise ValueError(f"{issuer!r} is not among the issuers")
         if not namespaces:
             raise ValueError(f"what is granted by {issuer!r} counts in no namespace")
+    check_names(each.source for each in access.sources)
     for program in access.programs:
         if not SHA256.fullmatch(program.sha256):
             raise ValueError(f"sha256 of {program.name!r} is not 64 hex digits")
@@ -74,7 +75,8 @@ class AccessFile:
         self._file = Reread(path, Access, check_access)
         self._of = Access()
         self._tokens = Tokens(())
-        self._read()
+        if path.exists():
+            self._file.read()
 
     @property
     def open_metrics(self) -> bool:
@@ -83,7 +85,7 @@ class AccessFile:
 
     def _read(self) -> Access:
         """What the file says; nothing, until there has been one."""
-        access = self._file.read() if self._file.was_there else self._of
+        access = self._file.find() or self._of
         if access is not self._of:
             if access.issuers != self._of.issuers:
                 self._tokens = Tokens(access.issuers)
@@ -135,7 +137,7 @@ class ServiceAccounts:
         reads = (EVERYWHERE,) if namespace == self._home else (namespace,)
         return Caller(
             identity.name,
-            Source(namespace, (namespace,)) if GATEWAY_AUDIENCE in identity.audiences else None,
+            Source(OF_ACCOUNTS + namespace, (namespace,)) if GATEWAY_AUDIENCE in identity.audiences else None,
             (Held(Role.READER, reads),) if EXPORT_AUDIENCE in identity.audiences else (),
         )
 

@@ -107,6 +107,10 @@ def check_events(session: LiveSession, events: Sequence[Event], first_index: int
 def _check_form(event: Event) -> None:
     if not 0 < len(event.id) <= MAX_ID_CHARS:
         raise InvalidEventError(f"an id has 1 to {MAX_ID_CHARS} characters", where="id", remedy="send a UUIDv7")
+    if len(event.source) > MAX_NAME_CHARS or not event.source.isprintable():
+        raise InvalidEventError(
+            f"a source has at most {MAX_NAME_CHARS} characters, on one line", where="source", remedy="send its name"
+        )
     try:
         at = datetime.fromisoformat(event.at)
     except ValueError as error:

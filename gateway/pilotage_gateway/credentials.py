@@ -6,6 +6,7 @@ Tokens that somebody else has signed are in tokens.py.
 import hashlib
 import hmac
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
@@ -16,6 +17,8 @@ from pilotage_gateway.access import Caller, ForbiddenError, UnauthorizedError
 from pilotage_gateway.rereading import Reread
 
 SHORTEST_SECRET = 16
+OF_ACCOUNTS = "sa:"
+"""Begins the names of sources that are service accounts: a namespace may be called as another source is."""
 SHA256 = re.compile("[0-9a-fA-F]{64}")
 
 
@@ -27,7 +30,14 @@ class Secret(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     secret: str
 
 
+def check_names(sources: Iterable[str]) -> None:
+    """Raise ValueError for a source that calls itself as another kind does."""
+    if bad := next((name for name in sources if name.startswith(OF_ACCOUNTS) or "~" in name), None):
+        raise ValueError(f"a source cannot be called {bad!r}")
+
+
 def _check_secrets(secrets: tuple[Secret, ...]) -> None:
+    check_names(each.source for each in secrets)
     if short := next((each for each in secrets if len(each.secret) < SHORTEST_SECRET), None):
         raise ValueError(f"the secret of source {short.source!r} is shorter than {SHORTEST_SECRET} characters")
 
@@ -37,17 +47,14 @@ class SecretFile:
 
     def __init__(self, path: Path) -> None:
         self._file = Reread(path, tuple[Secret, ...], _check_secrets)
-        self._read()
-
-    def _read(self) -> tuple[Secret, ...]:
-        """What the file says; nothing, until there has been one."""
-        return self._file.read() if self._file.was_there else ()
+        if path.exists():
+            self._file.read()
 
     async def identify(self, token: str) -> Caller | None:
         """The source whose secret `token` is."""
         given = token.encode()
         found = None
-        for each in self._read():  # all of them, in the same time whichever it is
+        for each in self._file.find() or ():  # all of them, in the same time whichever it is
             if hmac.compare_digest(each.secret.encode(), given):
                 found = Caller(each.source, Source(each.source, each.namespaces))
         return found
@@ -81,7 +88,7 @@ class StopFile:
     @property
     def is_kept(self) -> bool:
         """Whether somebody has said who may."""
-        return self._file.was_there
+        return self._file.find() is not None
 
     def identify(self, credential: str, *, stops: bool) -> str:
         """The name behind `credential`. Raises UnauthorizedError, ForbiddenError."""

@@ -24,27 +24,25 @@ T = TypeVar("T")
 _AT_PATH = re.compile(r"^(.*?)(?: - at `\$?\.?(.*)`)?$", re.DOTALL)
 
 
-async def read_body(request: Request) -> bytes:
+async def read_body(request: Request, limit: int = MAX_BODY_BYTES) -> bytes:
     """The body, refused before it is read where it says it is too large, and while it is read where it did not say."""
     kind = request.headers.get("content-type", "")
     if kind.partition(";")[0].strip().lower() != "application/json":
         raise MediaTypeError(f"content type {kind!r}", where="Content-Type", remedy="send application/json")
     length = request.headers.get("content-length", "0")
-    if not length.isdecimal() or int(length) > MAX_BODY_BYTES:
-        raise _too_large(length)
+    if not length.isdecimal() or int(length) > limit:
+        raise _too_large(length, limit)
     chunks, size = [], 0
     async for chunk in request.stream():
         size += len(chunk)
-        if size > MAX_BODY_BYTES:
-            raise _too_large(f"more than {MAX_BODY_BYTES}")
+        if size > limit:
+            raise _too_large(f"more than {limit}", limit)
         chunks.append(chunk)
     return b"".join(chunks)
 
 
-def _too_large(size: str) -> TooLargeError:
-    return TooLargeError(
-        f"{size} bytes, the limit is {MAX_BODY_BYTES}", where="body", remedy="post fewer events at once"
-    )
+def _too_large(size: str, limit: int) -> TooLargeError:
+    return TooLargeError(f"{size} bytes, the limit is {limit}", where="body", remedy="post fewer events at once")
 
 
 def decode(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:

@@ -1,4 +1,4 @@
-"""What one post means: for the records (`plan_post`), for memory and for the metrics (`apply_post`). No I/O."""
+"""What one post means: for the records (`plan_post`), for memory (`apply_post`), for metrics (`count_post`). No I/O."""
 
 from collections.abc import Sequence
 
@@ -170,8 +170,8 @@ def _find_labels(session: LiveSession, events: Sequence[Event], closed_at: str) 
     return [NewLabel(label, said.get((label.proposal_id, label.reviewed), "")) for label in new]
 
 
-def apply_post(session: LiveSession, post: PostWrite, allowed: bool, metrics: Metrics) -> None:
-    """Take a stored post into memory and into the counters."""
+def apply_post(session: LiveSession, post: PostWrite, allowed: bool = False) -> None:
+    """Take a post into memory; `allowed`: so is the order that it accepts."""
     changes = post.session_changes
     if post.ambiguous is not None:
         post.ambiguous.outcome = Outcome.AMBIGUOUS
@@ -184,11 +184,12 @@ def apply_post(session: LiveSession, post: PostWrite, allowed: bool, metrics: Me
     session.closed_at = str(changes.get("closed_at", session.closed_at))
     if post.accepted is not None and allowed:
         session.intents[post.accepted.proposal_id] = post.accepted
+
+
+def count_post(session: LiveSession, post: PostWrite, metrics: Metrics, allowed: bool = False) -> None:
+    """Take a post that is stored into the counters."""
+    if post.accepted is not None and allowed:
         metrics.count("orders", process_cluster=post.process_cluster, by="operator")
-    _count(session, post, metrics)
-
-
-def _count(session: LiveSession, post: PostWrite, metrics: Metrics) -> None:
     key = {"process_cluster": post.process_cluster}
     for new in post.labels:
         label = new.label

@@ -196,7 +196,8 @@ def read_labels_after(connection: Connection, process_cluster: str, pair: str, a
         wanted.append(c.pair == pair)
     rows = connection.execute(select(c.number, c.body).where(*wanted).order_by(c.number).limit(limit)).all()
     numbers = tuple(row.number for row in rows)
-    newest = connection.execute(select(func.max(c.number))).scalar() or 0
+    mine = [c.process_cluster == process_cluster] if process_cluster else []
+    newest = connection.execute(select(func.max(c.number)).where(*mine)).scalar() or 0
     return LabelPage(max(numbers, default=after), tuple(DECODE_LABEL(row.body) for row in rows), numbers, newest)
 
 

@@ -61,7 +61,16 @@ async def get_session(request: Request) -> Response:
 
 
 async def _find_own(request: Request, caller: Caller, session_id: str) -> SessionRecord | None:
-    return None if caller.source is None else await _read_session(request, caller.source.key(session_id))
+    if caller.source is None:
+        return None
+    record = await _read_session(request, caller.source.key(session_id))
+    if (
+        record is not None
+        and record.process_cluster
+        and caller.source.rank(namespace_of(record.process_cluster)) is None
+    ):
+        return None
+    return record
 
 
 async def _read_session(request: Request, key: str) -> SessionRecord | None:

@@ -23,10 +23,13 @@ class Reread(Generic[T]):
         self._stamp = 0
         self._value: T | None = None
 
-    @property
-    def was_there(self) -> bool:
-        """Whether a good one was read, or there is one to read."""
-        return self._value is not None or self.path.exists()
+    def find(self) -> T | None:
+        """What is in it now; None until there has been a good one."""
+        try:
+            return self.read() if self._value is not None or self.path.exists() else None
+        except InvalidInputError as error:
+            log.warning("%s: as if it were not there: %s", self.path, error.what)
+            return None
 
     def read(self) -> T:
         """What is in it now. Raises InvalidInputError where there never was a good one."""

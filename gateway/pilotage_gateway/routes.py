@@ -27,7 +27,7 @@ from pilotage_core.wire import (
     Turn,
 )
 from pilotage_gateway import lists, reading, writes
-from pilotage_gateway.access import Act, ForbiddenError, namespace_of
+from pilotage_gateway.access import NOBODY_ASKS, Act, ForbiddenError, namespace_of
 from pilotage_gateway.asking import effective_stage
 from pilotage_gateway.intake import check_session_id, decode, decode_post, read_body
 from pilotage_gateway.openapi import Endpoint, describe_api
@@ -36,6 +36,8 @@ from pilotage_gateway.reading import answer_json, find_caller, find_turns
 from pilotage_gateway.turns import Turns
 from pilotage_gateway.writes import utc_now
 
+SUSPEND_BYTES = 8 << 10
+"""It is read before anybody is known, for anybody may stop."""
 NDJSON = "application/x-ndjson"
 _SUSPEND: msgspec.json.Decoder[Any] = msgspec.json.Decoder(Suspend)
 
@@ -55,14 +57,14 @@ async def post_events(request: Request) -> Response:
 async def post_suspend(request: Request) -> Response:
     """`POST /v1/suspend`: durable before it is answered; from then on no intent of it is written."""
     turns: Turns | None = request.app.state.turns  # one that stands by stops too
-    suspend: Suspend = decode(await read_body(request), _SUSPEND)
+    suspend: Suspend = decode(await read_body(request, SUSPEND_BYTES), _SUSPEND)
     name = await _find_stopper(request, suspend)
     if name:
         suspend = msgspec.structs.replace(suspend, who=f"{name} ({suspend.who})")
     for field in ("process_cluster", "who", "why"):
         if not getattr(suspend, field).strip():
             raise InvalidInputError(f"{field} is empty", where=field, remedy="say which, who and why")
-    if turns is not None and not suspend.suspended and not turns.knows(suspend.process_cluster):
+    if turns is not None and not suspend.suspended and not _is_known(turns, suspend.process_cluster):
         raise UnknownError(f"{suspend.process_cluster} is neither known nor suspended", where="process_cluster")
     if turns is not None and suspend.suspended:
         turns.suspended.note(suspend.process_cluster, True)
@@ -73,9 +75,15 @@ async def post_suspend(request: Request) -> Response:
         writes.write_suspension(connection, suspend.process_cluster, suspend.suspended, who, why, at)
 
     await request.app.state.store.write_beside(job)
-    if turns is not None and not suspend.suspended:
-        turns.suspended.note(suspend.process_cluster, False)
+    if turns is not None:  # of a stop once more: what was read of the records meanwhile had not seen it
+        turns.suspended.note(suspend.process_cluster, suspend.suspended)
     return answer_json(Suspended(suspend.process_cluster, suspend.suspended, at))
+
+
+def _is_known(turns: Turns, process_cluster: str) -> bool:
+    """Whether there is such a process cluster, or one of that name is stopped ("*" is every one)."""
+    known = process_cluster == writes.ALL or turns.permits.leave_of(process_cluster) is not None
+    return known or process_cluster in turns.suspended
 
 
 async def _find_stopper(request: Request, suspend: Suspend) -> str:
@@ -107,10 +115,11 @@ async def get_status(request: Request) -> Response:
     stops, credential = request.app.state.stops, request.headers.get(CREDENTIAL_HEADER, "")
     if credential and stops is not None and stops.is_kept:
         stops.identify(credential, stops=True)
+        sees = NOBODY_ASKS
     else:
-        caller = await find_caller(request)
-        if caller.source is None and not caller.may_somewhere(Act.READ_STATUS):
-            caller.require(Act.READ_STATUS)
+        sees = await find_caller(request)
+        if sees.source is None and not sees.may_somewhere(Act.READ_STATUS):
+            sees.require(Act.READ_STATUS)
     turns = find_turns(request)
     permits = turns.permits
     remaining = permits.remaining_ms()
@@ -123,11 +132,11 @@ async def get_status(request: Request) -> Response:
             leave.suspended or stopped.holds(leave.key),
         )
         for leave in leaves
+        if sees.sees(leave.namespace)
     }
+    told = (key for key in stopped if key == writes.ALL or sees.sees(namespace_of(key)))
     return answer_json(
-        GatewayStatus(
-            permits.highest_epoch, remaining, permits.snapshot_digest, len(turns.live), tuple(stopped), clusters
-        )
+        GatewayStatus(permits.highest_epoch, remaining, permits.snapshot_digest, len(turns.live), tuple(told), clusters)
     )
 
 

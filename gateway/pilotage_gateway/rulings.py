@@ -6,11 +6,12 @@ import msgspec
 from sqlalchemy import Connection
 
 from pilotage_core.gate import Decision, GateFacts, GateVerdict, decide_gate
-from pilotage_core.record import DecisionRecord, ProposalRecord
+from pilotage_core.record import PROPOSED, DecisionRecord, ProposalRecord
 from pilotage_core.stage import Stage
 from pilotage_core.wire import BY_PERMIT, Leave
 from pilotage_gateway import writes
 from pilotage_gateway.asking import NO_DRAW, Asked, Look, build_proposal
+from pilotage_gateway.metrics import Metrics
 from pilotage_gateway.posts import build_key
 from pilotage_gateway.sessions import Intent, LiveSession
 
@@ -80,4 +81,24 @@ def _build_record(ruling: Ruling, facts: GateFacts, verdict: GateVerdict) -> Dec
         trimmed_chars=sum(trim.chars for trim in dialog.trims),
         cut_chars=sum(cut.chars for cut in dialog.cuts),
         detail=asked.detail,
+    )
+
+
+def apply_ruling(ruling: Ruling, ruled: Ruled, metrics: Metrics) -> None:
+    """Take what stands in the records into memory and into the counters."""
+    session, verdict = ruling.session, ruled.verdict
+    if verdict.decision is Decision.HAND_OFF:
+        session.handed_off = verdict.reason.value
+    if ruled.proposal is not None:
+        session.proposals[ruled.proposal.proposal_id] = ruled.proposal
+    if ruled.intent is not None:
+        session.intents[ruled.intent.proposal_id] = ruled.intent
+        metrics.count("orders", process_cluster=ruling.leave.key, by=BY_PERMIT)
+    metrics.count(
+        "decisions",
+        process_cluster=ruling.leave.key,
+        pair=ruling.asked.pair.revision,
+        stage=ruling.stage.value,
+        decision=verdict.decision.value,
+        reason=PROPOSED if verdict.decision is Decision.PROPOSE else verdict.reason.value,
     )

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import aiohttp
 import yarl
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, select
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from pilotage_core.errors import PilotageError, UnavailableError
 from pilotage_gateway import tables as t
 from pilotage_gateway.intake import MAX_BODY_BYTES
-from pilotage_gateway.problems import TooLargeError, answer_error
+from pilotage_gateway.problems import TooLargeError, UnknownError, answer_error
 from pilotage_gateway.store import Store
 
 OWN_PATHS = frozenset({"/healthz", "/readyz", "/metrics", "/v1/suspend"})
@@ -26,12 +26,6 @@ HOP_BY_HOP = frozenset(
     b"connection keep-alive proxy-authenticate proxy-authorization te trailer transfer-encoding upgrade host".split()
 )
 """RFC 9110, 7.6.1."""
-
-
-def write_holder(connection: Connection, address: str) -> None:
-    """Note where the gateway that holds the records is reached."""
-    if connection.execute(update(t.holders).where(t.holders.c.slot == 1).values(address=address)).rowcount == 0:
-        connection.execute(insert(t.holders).values(slot=1, address=address))
 
 
 def read_holder(connection: Connection) -> str:
@@ -62,6 +56,7 @@ class PassOn:
 async def _ask_holder(request: Request, store: Store) -> Response:
     if PASSED_ON in request.headers:  # the other one has just let go: whoever asks tries again
         raise UnavailableError("this gateway stands by", where="database", remedy="send it again")
+    await request.app.state.callers.identify(request.headers.get("authorization", ""))  # nothing is kept of strangers
     address = await store.read(read_holder)
     if not address:
         raise UnavailableError("no gateway holds the records", where="database", remedy="send it again later")
@@ -71,12 +66,16 @@ async def _ask_holder(request: Request, store: Store) -> Response:
         if len(body) > MAX_BODY_BYTES:
             raise TooLargeError(f"more than {MAX_BODY_BYTES} bytes", where="body", remedy="post fewer events at once")
     headers = [(k.decode("latin-1"), v.decode("latin-1")) for k, v in request.scope["headers"] if k not in HOP_BY_HOP]
-    url = address.rstrip("/") + request.scope["raw_path"].decode("ascii")
-    query = request.scope["query_string"].decode("latin-1")
+    holder = yarl.URL(address)
+    url = holder.with_path(request.scope["raw_path"].decode("ascii"), encoded=True)
+    if query := request.scope["query_string"].decode("latin-1"):
+        url = yarl.URL(f"{url}?{query}", encoded=True)
+    if url.origin() != holder.origin():
+        raise UnknownError("this is no path", where="path")
     client = aiohttp.ClientSession(timeout=TIMEOUT, auto_decompress=False)
     try:
         answer = await client.request(
-            request.method, yarl.URL(f"{url}?{query}" if query else url, encoded=True), data=bytes(body) or None,
+            request.method, url, data=bytes(body) or None,
             headers=[*headers, (PASSED_ON, "1")], allow_redirects=False,
         )  # fmt: skip
     except (aiohttp.ClientError, TimeoutError) as error:

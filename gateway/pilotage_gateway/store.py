@@ -16,11 +16,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, event, func, inspect, make_url, select
-from sqlalchemy.exc import ArgumentError, DataError, IntegrityError, SQLAlchemyError
+from sqlalchemy import Connection, Engine, create_engine, event, func, insert, inspect, make_url, select, update
+from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, SQLAlchemyError
 
 from pilotage_core.errors import ConflictError, InvalidInputError, PilotageError, UnavailableError
-from pilotage_gateway.tables import SCHEMA_VERSION
+from pilotage_gateway.tables import SCHEMA_VERSION, holders
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -31,8 +31,10 @@ HOLDER = int.from_bytes(b"pilotage")
 """The advisory lock of whoever holds the records."""
 TRY_SECONDS, WATCH_SECONDS = 0.5, 1.0
 TIMEOUTS = {"statement_timeout": "10s", "lock_timeout": "5s", "idle_in_transaction_session_timeout": "10s"}
+DURABLE = {"synchronous_commit": "on"}
 KEEPALIVES = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3}
-SERVER_KEEPALIVES = {f"tcp_{name}": value for name, value in KEEPALIVES.items()}
+USER_TIMEOUT = {"tcp_user_timeout": 10_000}
+SERVER_KEEPALIVES = {f"tcp_{name}": value for name, value in KEEPALIVES.items()} | USER_TIMEOUT
 """Both ends look whether the other one is there: a holder that is cut off is one no more within some ten seconds."""
 
 
@@ -81,19 +83,24 @@ def build_engine(url: str) -> Engine:
         if dialect == SQLITE:
             return create_engine(url)
         if dialect == POSTGRESQL:
-            options = " ".join(f"-c {name}={value}" for name, value in (TIMEOUTS | SERVER_KEEPALIVES).items())
+            options = " ".join(f"-c {name}={value}" for name, value in (TIMEOUTS | DURABLE | SERVER_KEEPALIVES).items())
             made = make_url(url).set(drivername="postgresql+psycopg")
             return create_engine(
-                made, pool_pre_ping=True, connect_args={"options": options, "connect_timeout": 5, **KEEPALIVES}
+                made,
+                pool_pre_ping=True,
+                isolation_level="READ COMMITTED",
+                connect_args={"options": options, "connect_timeout": 5, **KEEPALIVES, **USER_TIMEOUT},
             )
     except (ArgumentError, ModuleNotFoundError) as error:
         raise InvalidInputError(f"cannot be used: {error}", where="--database") from error
     raise InvalidInputError(f"{dialect} holds no records", where="--database", remedy="use sqlite or postgresql")
 
 
-def migrate(engine: Engine) -> None:
-    """Bring the schema to the newest version."""
-    with engine.begin() as connection:
+def migrate(connection: Connection) -> None:
+    """Bring the schema to the newest version, however long that takes."""
+    with connection.begin():
+        if connection.dialect.name == POSTGRESQL:
+            connection.exec_driver_sql("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '60s'")
         if _schema_version(connection) == SCHEMA_VERSION:
             return
         from alembic import command  # half a second that only a change of the schema is worth
@@ -111,6 +118,23 @@ def _schema_version(connection: Connection) -> str | None:
         return None
     version: str | None = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
     return version
+
+
+def _end(connection: Connection) -> None:
+    """Close it really: a pool would keep it, and with it the lock."""
+    connection.invalidate()
+    connection.close()
+
+
+def _claim(connection: Connection, address: str) -> int:
+    """Note who holds the records. Gives the number of this holding, by which a later one is told from it."""
+    with connection.begin():
+        former = connection.execute(select(holders.c.generation)).scalar()
+        if former is None:
+            connection.execute(insert(holders).values(slot=1, address=address, generation=1))
+            return 1
+        connection.execute(update(holders).values(address=address, generation=former + 1))
+        return int(former) + 1
 
 
 class Store:
@@ -132,39 +156,73 @@ class Store:
         self._pending: list[tuple[Job, asyncio.Future[Any]]] = []
         self._draining: asyncio.Task[None] | None = None
         self._connection: Connection | None = None
+        self._generation = 0
 
-    async def open(self) -> None:
-        """Wait until nobody else holds the records, then migrate.
+    async def open(self, address: str = "") -> None:
+        """Wait until nobody else holds the records, bring them up to date, and note that this gateway has them.
 
-        Raises UnavailableError where SQLite's file cannot be used; for PostgreSQL it waits.
+        Those that stand by reach it at `address`. Raises UnavailableError where SQLite's file cannot be used; for
+        PostgreSQL it waits.
         """
         loop = asyncio.get_running_loop()
         said = ""
         while True:
             try:
-                if await loop.run_in_executor(self._writer, self._hold):
-                    return await loop.run_in_executor(self._writer, migrate, self._write_engine)
+                if await loop.run_in_executor(self._writer, self._take, address):
+                    return
                 why = "another gateway holds the records: standing by"
             except SQLAlchemyError as error:
                 if not self.is_shared:
                     raise _database_failed(error) from error
-                why = f"the database does not answer: {type(error.__cause__ or error).__name__}"
+                why = f"the records cannot be had: {type(getattr(error, 'orig', None) or error).__name__}"
             if why != said:
                 log.warning("%s", why)
                 said = why
             await asyncio.sleep(TRY_SECONDS)
 
+    def _take(self, address: str) -> bool:
+        """Hold the records for the first time. False where another gateway holds them."""
+        connection = self._lock()
+        if connection is None:
+            return False
+        try:
+            migrate(connection)
+            if self.is_shared:
+                self._generation = _claim(connection, address)
+        except BaseException:
+            _end(connection)  # with its lock: whoever tries next is not to wait for us
+            raise
+        self._connection = connection
+        return True
+
     def _hold(self) -> bool:
-        """Connect the writer. False where another gateway holds the records."""
-        connection = self._write_engine.connect()
+        """Hold them again after a connection was lost. False where another gateway holds them, or has in between."""
+        connection = self._lock()
+        if connection is None:
+            return False
         if self.is_shared:
             with connection.begin():
-                mine = connection.execute(select(func.pg_try_advisory_lock(HOLDER))).scalar()
-            if not mine:
-                connection.close()
+                generation = connection.execute(select(holders.c.generation)).scalar()
+            if generation != self._generation:
+                _end(connection)
                 return False
         self._connection = connection
         return True
+
+    def _lock(self) -> Connection | None:
+        """A connection that writes; None where another gateway has the lock."""
+        connection = self._write_engine.connect()
+        if not self.is_shared:
+            return connection
+        try:
+            with connection.begin():
+                if connection.execute(select(func.pg_try_advisory_lock(HOLDER))).scalar():
+                    return connection
+        except BaseException:
+            _end(connection)
+            raise
+        connection.close()
+        return None
 
     async def close(self) -> None:
         """Finish what was given to `write`, then let go of the database."""
@@ -249,12 +307,13 @@ class Store:
             with connection.begin():
                 return [job(connection) for job in jobs]
         except SQLAlchemyError as error:
-            if not isinstance(error, IntegrityError | DataError):
-                self._disconnect()  # a new connection for the next attempt: this one may be broken
+            # SQLite's file may be another by now; a connection to PostgreSQL is kept while it is one, and its lock.
+            lost = isinstance(error, DBAPIError) and error.connection_invalidated
+            if lost or not (self.is_shared or isinstance(error, IntegrityError)):
+                self._disconnect()
             raise
 
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
-            connection.invalidate()  # really closed: a pool would keep it, and with it the lock
-            connection.close()
+            _end(connection)

@@ -200,4 +200,5 @@ holders = Table(
     metadata,
     Column("slot", Integer, primary_key=True),  # 1: there is one
     Column("address", String, nullable=False),
+    Column("generation", BigInteger, nullable=False),  # one more each time that the records are taken
 )

@@ -1,7 +1,8 @@
 """One post from start to end: find the session, check, store, decide, answer. The order here is the safety argument.
 
-Everything a post says is stored in one transaction before anything else is done; leave to execute is written in a
-transaction that looks at suspensions once more; memory changes only after the records have.
+Nothing is answered before all that a post says is on disk, with what was decided about it or before that; leave to
+execute is written in a transaction that looks at suspensions once more. Memory runs ahead of the records only while its
+session is locked, and is forgotten where they do not follow.
 """
 
 import logging
@@ -25,11 +26,12 @@ from pilotage_gateway.intake import read_screens
 from pilotage_gateway.metrics import Metrics
 from pilotage_gateway.models import Models
 from pilotage_gateway.orders import build_order
+from pilotage_gateway.pending import Pending
 from pilotage_gateway.permits import Permits
-from pilotage_gateway.posts import AMBIGUOUS, apply_post, plan_post
+from pilotage_gateway.posts import AMBIGUOUS, apply_post, count_post, plan_post
 from pilotage_gateway.problems import UnknownError
 from pilotage_gateway.queries import read_events, read_session
-from pilotage_gateway.rulings import Ruled, Ruling, write_ruling
+from pilotage_gateway.rulings import Ruled, Ruling, apply_ruling, write_ruling
 from pilotage_gateway.sessions import Intent, LiveSession, LiveSessions, rebuild
 from pilotage_gateway.store import Store
 from pilotage_gateway.suspensions import Suspensions
@@ -61,6 +63,8 @@ class Turns:
         remaining = self.permits.remaining_ms(boot_seconds())  # leave counts from before anything else was done
         key = source.key(session_id)
         session = await self._find(key) or self._begin(key, post, source)
+        if session.process_cluster and source.rank(session.process_cluster.partition("/")[0]) is None:
+            raise UnknownError(f"session {session_id} is unknown", where="session_id")  # its source was narrowed since
         async with session.lock:
             repeated, new = split_repeated(session, post.events)
             if new:
@@ -99,6 +103,7 @@ class Turns:
         """Store new events, then answer them."""
         leave = self._leave_of(session)
         stored = known = False
+        pending: Pending | None = None
         try:
             at = writes.utc_now()
             events = read_screens(new, leave.screens if leave else (), at)
@@ -107,20 +112,29 @@ class Turns:
             written.digests = tuple(digest_event(event) for event in new)
             refused = self._refuse_accept(session, leave, written, post)
             known = True
-            allowed = await self.store.write(partial(writes.write_post, post=written))
+            if written.accepted is not None:
+                allowed = await self.store.write(partial(writes.write_post, post=written))
+                stored = True
+                apply_post(session, written, allowed)
+                count_post(session, written, self.metrics, allowed)
+                return await self._accepted(session, written.accepted, post.nonce, allowed)
+            apply_post(session, written)
+            pending = Pending(self.store, written, partial(count_post, session, written, self.metrics))
+            if session.handed_off == AMBIGUOUS:
+                turn = self._turn(session, leave, Decision.HAND_OFF, AMBIGUOUS, LOOK_WHAT_HAPPENED)
+            elif refused is not None:
+                turn = self._turn(session, leave, Decision.OBSERVE, refused.reason, refused.detail or NOT_ORDERED)
+            else:
+                turn = await self._decide(session, post, remaining, pending)
+            await pending.save()
             stored = True
+            return turn
         finally:
+            if pending is not None:
+                await pending.settle()
             # A write that failed may still be on disk, and a session that was never stored does not exist.
             if not stored and (known or session.state.version == 0):
                 self.live.forget(session.session_id)
-        apply_post(session, written, allowed, self.metrics)
-        if session.handed_off == AMBIGUOUS:
-            return self._turn(session, leave, Decision.HAND_OFF, AMBIGUOUS, LOOK_WHAT_HAPPENED)
-        if refused is not None:
-            return self._turn(session, leave, Decision.OBSERVE, refused.reason, refused.detail or NOT_ORDERED)
-        if written.accepted is not None:
-            return await self._accepted(session, written.accepted, post.nonce, allowed)
-        return await self._decide(session, post, remaining)
 
     def _refuse_accept(
         self, session: LiveSession, leave: Leave | None, written: PostWrite, post: PostEvents
@@ -150,7 +164,10 @@ class Turns:
                 return last
             return await self._decide(session, post, remaining)
         if last is not None and last.order is not None and post.nonce:
-            stopped = await self.store.read(partial(writes.is_suspended, process_cluster=session.process_cluster))
+            look = partial(writes.is_suspended, process_cluster=session.process_cluster)
+            stopped = await self.store.write(
+                look
+            )  # by the connection that writes: who has lost the records repeats nothing
             verdict = self._judge(session, leave, intent, self.permits.remaining_of(leave), stopped=stopped)
             if verdict.decision is Decision.EXECUTE:
                 return msgspec.structs.replace(last, order=self._order(session, intent, post.nonce))
@@ -188,8 +205,11 @@ class Turns:
         One that lost its leave is taken back, and the records say so; where they cannot, its outcome stays unknown and
         an operator will look, although nothing left.
         """
+        stopped = False
+        if self.store.is_shared:  # memory hears of a stop that another gateway wrote up to a second later
+            stopped = await self.store.write(partial(writes.is_suspended, process_cluster=session.process_cluster))
         leave = self._leave_of(session)
-        verdict = self._judge(session, leave, intent, self.permits.remaining_of(leave))
+        verdict = self._judge(session, leave, intent, self.permits.remaining_of(leave), stopped=stopped)
         if verdict.decision is Decision.EXECUTE:
             return self._order(session, intent, nonce), verdict
         at, why = writes.utc_now(), f"{verdict.reason}: {verdict.detail}" if verdict.detail else verdict.reason.value
@@ -211,16 +231,14 @@ class Turns:
         """What its process cluster may do in this very session."""
         return asking.hold_in_calibration(self.permits.leave_of(session.process_cluster), session.session_id)
 
-    def knows(self, process_cluster: str) -> bool:
-        """Whether there is such a process cluster, or one of that name is stopped ("*" is every one)."""
-        known = process_cluster == writes.ALL or self.permits.leave_of(process_cluster) is not None
-        return known or process_cluster in self.suspended
-
     def _is_suspended(self, leave: Leave) -> bool:
         return leave.suspended or self.suspended.holds(leave.key)
 
     # --- deciding ----------------------------------------------------------------------------------------------------
-    async def _decide(self, session: LiveSession, post: PostEvents, remaining: int) -> Turn:
+    async def _decide(
+        self, session: LiveSession, post: PostEvents, remaining: int, pending: Pending | None = None
+    ) -> Turn:
+        """Answer the state as memory has it; what is decided is stored with the post that is `pending`."""
         leave = self._leave_of(session)
         if leave is None:
             return self._turn(
@@ -237,25 +255,29 @@ class Turns:
         )
         verdict = decide_gate(facts)
         if verdict.reason is not Reason.NOTHING_PROPOSED:
-            return await self._hand_off_or_observe(session, leave, facts, verdict)
+            return await self._hand_off_or_observe(session, leave, facts, verdict, pending)
         why_not, card = asking.why_not_ask(session, leave, post)
         if card is not None:
             return self._turn(session, leave, Decision.PROPOSE, PROPOSED, proposal=card)
         if why_not or leave.pair is None:
             return self._turn(session, leave, Decision.OBSERVE, Reason.NOTHING_PROPOSED, why_not)
         session.asked_version = session.state.version
-        asked = await self._ask(session, leave, leave.pair)
+        asked = await self._ask(session, leave, leave.pair, pending)
         if asked.action is not None and asked.action.digest in session.rejected:
             asked = asking.Asked(asked.pair, None, detail=JUST_REJECTED)
-        return await self._gate(session, asked, post.nonce, remaining)
+        return await self._gate(session, asked, post.nonce, remaining, pending)
 
-    async def _ask(self, session: LiveSession, leave: Leave, pair: PairRef) -> asking.Asked:
+    async def _ask(
+        self, session: LiveSession, leave: Leave, pair: PairRef, pending: Pending | None = None
+    ) -> asking.Asked:
         """What the pair makes of the session, which it reads in its own format.
 
         A session that was written for another pair is written anew from the records, once; where they do not answer,
         nothing is proposed.
         """
         if session.walk.dialog.form != pair.dialog:
+            if pending is not None:
+                await pending.save()
             try:
                 events = await self.store.read(partial(read_events, session_id=session.session_id))
                 session.rewrite_dialog(pair.dialog, events)
@@ -265,14 +287,16 @@ class Turns:
         return await asking.ask_models(self.models, self.metrics, session, leave, pair)
 
     async def _hand_off_or_observe(
-        self, session: LiveSession, leave: Leave, facts: GateFacts, verdict: GateVerdict
+        self, session: LiveSession, leave: Leave, facts: GateFacts, verdict: GateVerdict, pending: Pending | None
     ) -> Turn:
         if verdict.decision is Decision.HAND_OFF:
             asked = asking.Asked(leave.pair or PairRef(""), None)
-            await self._rule(session, leave, asked, facts, verdict)
+            await self._rule(session, leave, asked, facts, verdict, pending)
         return self._turn(session, leave, verdict.decision, verdict.reason, verdict.detail or session.handed_off)
 
-    async def _gate(self, session: LiveSession, asked: asking.Asked, nonce: str, remaining: int) -> Turn:
+    async def _gate(
+        self, session: LiveSession, asked: asking.Asked, nonce: str, remaining: int, pending: Pending | None
+    ) -> Turn:
         """Gate what the models said by what holds now: the snapshot may have changed while they were asked."""
         leave = self._leave_of(session)
         if leave is None:
@@ -284,7 +308,7 @@ class Turns:
         facts, verdict, look = asking.decide_with_audit(facts, leave)
         if facts.action is None and verdict.reason is Reason.NOTHING_PROPOSED:
             return self._turn(session, leave, verdict.decision, verdict.reason, asked.detail)
-        ruled = await self._rule(session, leave, asked, facts, verdict, remaining, look)
+        ruled = await self._rule(session, leave, asked, facts, verdict, pending, remaining, look)
         verdict, proposal = ruled.verdict, ruled.proposal
         if proposal is not None and verdict.decision is Decision.PROPOSE:
             card = ProposalCard(proposal.proposal_id, proposal.action)
@@ -300,6 +324,7 @@ class Turns:
         asked: asking.Asked,
         facts: GateFacts,
         verdict: GateVerdict,
+        pending: Pending | None,
         remaining: int = 0,
         look: asking.Look = asking.NO_DRAW,
     ) -> Ruled:
@@ -319,31 +344,14 @@ class Turns:
         )
         stored = False
         try:
-            ruled = await self.store.write(partial(write_ruling, ruling=ruling))
+            write = partial(write_ruling, ruling=ruling)
+            ruled = await (self.store.write(write) if pending is None else pending.save_with(write))
             stored = True
         finally:
             if not stored:  # the records know better than memory whether this decision exists
                 self.live.forget(session.session_id)
-        self._apply(ruling, ruled)
+        apply_ruling(ruling, ruled, self.metrics)
         return ruled
-
-    def _apply(self, ruling: Ruling, ruled: Ruled) -> None:
-        session, verdict = ruling.session, ruled.verdict
-        if verdict.decision is Decision.HAND_OFF:
-            session.handed_off = verdict.reason.value
-        if ruled.proposal is not None:
-            session.proposals[ruled.proposal.proposal_id] = ruled.proposal
-        if ruled.intent is not None:
-            session.intents[ruled.intent.proposal_id] = ruled.intent
-            self.metrics.count("orders", process_cluster=ruling.leave.key, by=BY_PERMIT)
-        self.metrics.count(
-            "decisions",
-            process_cluster=ruling.leave.key,
-            pair=ruling.asked.pair.revision,
-            stage=ruling.stage.value,
-            decision=verdict.decision.value,
-            reason=PROPOSED if verdict.decision is Decision.PROPOSE else verdict.reason.value,
-        )
 
     # --- answering ---------------------------------------------------------------------------------------------------
     async def _accepted(self, session: LiveSession, intent: Intent, nonce: str, allowed: bool) -> Turn:

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aiohttp
+import msgspec
 import psycopg
 import pytest
 from stubs.gateway import FORM, LONG_TAIL, Case, Gateway, StubController, build_leave, build_snapshot, run_controller
@@ -17,8 +18,10 @@ from stubs.gateway import run_models as run_stub_models
 from stubs.gateway_process import Ledger, Process, adapt
 from stubs.postgres import SERVER_VARIABLE, run_postgres
 
+from pilotage_core.errors import UnavailableError
 from pilotage_core.events import Author, MessagePosted, ScreenShown
 from pilotage_core.stage import Stage
+from pilotage_core.wire import PostEvents
 from pilotage_gateway.store import HOLDER
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -171,3 +174,88 @@ async def test_a_page_with_a_character_that_postgresql_cannot_hold_is_read_as_ht
         assert turn.sequence == case.sequence
         _, record = await holder.get(f"/v1/sessions/{case.session_id}", html="true")
         assert "a\ufffdb" in record["events"][-1]["data"]["html"]
+
+
+async def test_a_migration_that_fails_is_tried_again_and_locks_nobody_out(database):
+    from pilotage_gateway import store as module
+
+    with psycopg.connect(database, autocommit=True) as admin:
+        admin.execute("CREATE TABLE sessions (x int)")
+        mine, other = module.Store(database), module.Store(database)
+        opening = asyncio.create_task(mine.open())
+        await asyncio.sleep(1.5)
+        assert not opening.done()
+        admin.execute("DROP TABLE sessions")
+        async with asyncio.timeout(20):
+            await opening
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1.5):
+                await other.open()
+        await mine.close()
+
+
+async def test_who_comes_back_after_another_held_the_records_is_told(database):
+    from pilotage_gateway.store import Store
+
+    lost: list[str] = []
+    first, second = Store(database, lambda: lost.append("first")), Store(database)
+    await first.open("http://a")
+    with psycopg.connect(database, autocommit=True) as admin:
+        admin.execute("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted")
+        async with asyncio.timeout(20):
+            await second.open("http://b")
+            await second.close()
+        for _ in range(2):
+            with pytest.raises(UnavailableError):
+                await first.write(lambda connection: connection.exec_driver_sql("SELECT 1"))
+        assert lost, "what it remembers is older than the records"
+        assert admin.execute("SELECT address, generation FROM holders").fetchone() == ("http://b", 2)
+        await first.close()
+
+
+async def test_a_stop_is_seen_whatever_isolation_the_database_prefers(server, database):
+    from functools import partial
+
+    from pilotage_gateway import writes
+    from pilotage_gateway.store import Store
+
+    name = database.rpartition("/")[2]
+    with psycopg.connect(server.url, autocommit=True) as admin:
+        admin.execute(f"ALTER DATABASE {name} SET default_transaction_isolation = 'serializable'")
+        admin.execute(f"ALTER DATABASE {name} SET synchronous_commit = off")
+    store = Store(database)
+    await store.open()
+    stop = partial(writes.write_suspension, process_cluster=KEY, suspended=True, who="kim", why="drill", at="t")
+    loop = asyncio.get_running_loop()
+
+    def look(connection):
+        assert connection.exec_driver_sql("SHOW synchronous_commit").scalar() == "on"
+        connection.exec_driver_sql("SELECT count(*) FROM sessions").scalar()  # a snapshot would begin here
+        asyncio.run_coroutine_threadsafe(store.write_beside(stop), loop).result(10)
+        return writes.is_suspended(connection, KEY)
+
+    assert await store.write(look)
+    await store.close()
+
+
+async def test_a_post_that_the_records_cannot_hold_costs_nobody_the_lock(tmp_path, database):
+    async with two_gateways(tmp_path, database) as ((first, holder), _):
+        case = Case(holder)
+        await case.begin(screen=FORM)
+        event = msgspec.structs.replace(case.event(MessagePosted(Author.CUSTOMER, "x")), source="s" * 9000)
+        status, problem = await case.send(PostEvents((event,)))
+        assert (status, problem["where"]) == (422, "events[0].source")
+        await asyncio.sleep(1.5)
+        assert first.process.returncode is None
+        assert (await Case(holder).begin(screen=FORM)).order is not None
+
+
+async def test_the_one_that_stands_by_asks_nobody_but_the_holder(tmp_path, database):
+    async with two_gateways(tmp_path, database) as (_, (_, standby)):
+        host, port = standby.url.removeprefix("http://").split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(b"GET *@127.0.0.1:1/latest HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert (await reader.readline()).split()[1] == b"400"
+        writer.close()
+        assert (await standby.get("/v1/sessions/../../v1/status"))[0] == 200
+        assert (await standby.get("/v1//127.0.0.1:1/x"))[0] == 404

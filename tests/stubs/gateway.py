@@ -188,6 +188,7 @@ class StubModels:
     confidence: float = 0.7
     failing: bool = False
     status: int = 200
+    delay: float = 0.0
     prompts: list[str] = field(default_factory=list)
     requests: list[dict[str, Any]] = field(default_factory=list)
     url: str = ""
@@ -196,6 +197,7 @@ class StubModels:
         body = await request.json()
         self.requests.append(body)
         self.prompts.append(body["messages"][0]["content"])
+        await asyncio.sleep(self.delay)
         if self.failing or self.status != 200:
             return web.Response(status=500 if self.failing else self.status)
         text = '{"tool":""}' if self.action is None else encode_action(self.action, DEFAULT_FORMAT)

@@ -9,7 +9,7 @@ from stubs.issuer import run_issuer
 from stubs.postgres import database_of
 
 from pilotage_core.errors import InvalidInputError
-from pilotage_core.events import SessionOpened
+from pilotage_core.events import Author, MessagePosted, SessionOpened
 from pilotage_core.source import Source
 from pilotage_core.stage import Stage
 from pilotage_gateway.access import NOBODY_ASKS, ROLES, Act, Caller, Grant, Held, Role
@@ -158,7 +158,7 @@ async def test_a_service_account_does_what_its_token_was_made_for_in_its_own_nam
 
     accounts = gateway.accounts
     adapter = await accounts.identify(sign("system:serviceaccount:bank:adapter", "pilotage-gateway"))
-    assert (adapter.source, adapter.held) == (Source("bank", ("bank",)), ())
+    assert (adapter.source, adapter.held) == (Source("sa:bank", ("bank",)), ()), "a source called bank is another one"
     job = await accounts.identify(sign("system:serviceaccount:bank:default", "pilotage-export"))
     assert job.source is None
     assert job.may(Act.EXPORT, "bank")
@@ -169,6 +169,40 @@ async def test_a_service_account_does_what_its_token_was_made_for_in_its_own_nam
     assert home.may(Act.EXPORT)
     assert not home.may(Act.STOP)
     assert await accounts.identify(sign("kim", "pilotage-gateway")) is None
+
+
+async def test_a_source_that_may_no_more_be_served_somewhere_has_no_sessions_there(gateway, tmp_path):
+    case = Case(gateway, "39")
+    case.headers = shows(gateway, "bank")
+    await case.begin(screen=FORM)
+    lines = json.loads((tmp_path / "sources.json").read_text())
+    (tmp_path / "sources.json").write_text(json.dumps([{**lines[0], "namespaces": ["shop"]}]))
+    assert (await gateway.get("/v1/sessions/39", headers=shows(gateway, "bank")))[0] == 404
+    assert (await case.refused(MessagePosted(Author.CUSTOMER, "Hello?")))[0] == 404
+
+
+async def test_the_status_tells_of_ones_own_namespaces(gateway):
+    for who, seen in [
+        ("bank", {"star/bookings"}),
+        ("shop", set()),
+        ("sam", {"star/bookings"}),
+        ("ann", {"star/bookings"}),
+    ]:
+        _, status = await gateway.get("/v1/status", headers=shows(gateway, who))
+        assert set(status["process_clusters"]) == seen, who
+
+
+async def test_a_first_file_that_is_broken_is_as_none_and_stops_nobody_else(tmp_path):
+    secrets, access = SecretFile(tmp_path / "sources.json"), AccessFile(tmp_path / "access.json")
+    for path in (tmp_path / "sources.json", tmp_path / "access.json"):
+        path.write_text("[{")
+    assert await secrets.identify("x" * 20) is None
+    assert await access.identify("x" * 20) is None
+    assert access.open_metrics
+    for name in ("sa:bank", "a~b"):
+        (tmp_path / "sources.json").write_text(json.dumps([{"source": name, "namespaces": [], "secret": "x" * 20}]))
+        with pytest.raises(InvalidInputError, match="cannot be called"):
+            SecretFile(tmp_path / "sources.json")
 
 
 def test_a_role_counts_in_its_namespaces_alone():

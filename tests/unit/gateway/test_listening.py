@@ -18,7 +18,7 @@ HEAD = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n"
 
 
 class Hasty(Bounded):
-    head_seconds = body_seconds = 0.2
+    head_seconds = body_seconds = send_seconds = 0.2
     room = 3
 
 
@@ -26,10 +26,28 @@ async def echo(request: Request) -> Response:
     return Response(await request.body())
 
 
+async def refuse(_: Request) -> Response:
+    return Response(b"no", 401)
+
+
+async def tell_much(_: Request) -> Response:
+    return Response(b"x" * (4 << 20))
+
+
 @pytest.fixture
 async def port() -> AsyncIterator[int]:
     config = uvicorn.Config(
-        Starlette(routes=[Route("/", echo, methods=["POST"])]), port=0, log_config=None, http=Hasty, lifespan="off"
+        Starlette(
+            routes=[
+                Route("/", echo, methods=["POST"]),
+                Route("/no", refuse, methods=["POST"]),
+                Route("/much", tell_much),
+            ]
+        ),
+        port=0,
+        log_config=None,
+        http=Hasty,
+        lifespan="off",
     )
     server = uvicorn.Server(config)
     serving = asyncio.create_task(server.serve())
@@ -81,3 +99,75 @@ async def test_where_there_is_no_room_who_has_waited_longest_goes(port):
             assert await idle[0][0].read() == b""
     for _, other in (*idle, (reader, writer)):
         other.close()
+
+
+async def read_all(reader: asyncio.StreamReader) -> bytes:
+    with suppress(ConnectionError):
+        return await reader.read()
+    return b""
+
+
+async def test_requests_that_are_sent_ahead_are_few(port):
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    async with asyncio.timeout(5):
+        writer.write((HEAD + b"\r\nwhole") * 400)
+        answers = await read_all(reader)
+    assert answers.count(b"HTTP/1.1 200") < 20
+    writer.close()
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"1\r\n{\r\n0\r\n" + b"x-trailer: %b\r\n" % (b"v" * 1000) * 400,
+        b"1\r\n{\r\n0\r\nx-trailer: " + b"v" * (4 << 20),
+        b"1\r\nx\r\n" * 600_000,
+    ],
+    ids=["trailers", "one without an end", "a body in crumbs"],
+)
+async def test_what_comes_after_a_head_is_counted_too(port, sent):
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    async with asyncio.timeout(10):
+        writer.write(b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n" + sent)
+        answer = await read_all(reader)
+    assert answer[:12] in (b"HTTP/1.1 431", b"HTTP/1.1 413", b"HTTP/1.1 400", b"")
+    assert b"200" not in answer[:12]
+    writer.close()
+
+
+async def test_who_reads_nothing_goes_and_makes_room(port):
+    async with asyncio.timeout(10):
+        stuck = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
+        for reader, writer in stuck:
+            writer.transport.pause_reading() if hasattr(writer.transport, "pause_reading") else None
+            reader._transport.pause_reading()
+            writer.write(b"GET /much HTTP/1.1\r\nhost: x\r\n\r\n")
+        while True:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(HEAD + b"\r\nserve")
+            with suppress(ConnectionError):
+                if (await reader.readline()).split()[1:2] == [b"200"]:
+                    break
+            writer.close()
+            await asyncio.sleep(0.05)
+    for _, other in (*stuck, (reader, writer)):
+        other.close()
+
+
+async def test_an_answer_before_the_body_is_the_only_one(port):
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    async with asyncio.timeout(5):
+        writer.write(b"POST /no HTTP/1.1\r\nhost: x\r\ncontent-length: 200000\r\n\r\n")
+        assert (await reader.readuntil(b"no")).startswith(b"HTTP/1.1 401")
+        writer.write(b"x" * 200_000 + HEAD + b"\r\nagain")
+        assert (await reader.readuntil(b"again")).startswith(b"HTTP/1.1 200")
+    writer.close()
+
+
+@pytest.mark.parametrize("target", [b"*@127.0.0.1:1/x", b"http://127.0.0.1:1/x", b"x"])
+async def test_a_target_that_is_no_path_is_refused(port, target):
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    async with asyncio.timeout(5):
+        writer.write(b"GET " + target + b" HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert (await reader.readline()).split()[1] == b"400"
+    writer.close()

@@ -15,6 +15,7 @@ def upgrade() -> None:
         "holders",
         sa.Column("slot", sa.Integer(), nullable=False),
         sa.Column("address", sa.String(), nullable=False),
+        sa.Column("generation", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("slot", name=op.f("pk_holders")),
     )
     op.create_index(

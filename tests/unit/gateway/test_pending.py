@@ -1,0 +1,74 @@
+"""A post is stored with its decision where models are quick, alone where they are slow, and never half."""
+
+import asyncio
+
+import pytest
+from stubs.gateway import FORM, Case
+
+from pilotage_core.errors import UnavailableError
+from pilotage_core.events import Author, MessagePosted
+from pilotage_core.stage import Stage
+
+
+@pytest.fixture
+async def gateway(world):
+    world.publish(Stage.CALIBRATION)
+    async with world.gateway() as made:
+        yield made
+
+
+def record_writes(gateway) -> list[str]:
+    """The names of what is written, a line for each transaction's job."""
+    store, seen = gateway.app.state.turns.store, []
+    write = store.write
+
+    async def written(job):
+        seen.append(", ".join(name for name in ("write_post", "write_ruling", "_write_both") if name in repr(job)))
+        return await write(job)
+
+    store.write = written
+    return seen
+
+
+async def test_quick_models_cost_one_transaction(gateway):
+    seen = record_writes(gateway)
+    assert (await Case(gateway).begin(screen=FORM)).order is not None
+    assert seen == ["write_ruling, _write_both"]
+
+
+async def test_slow_models_are_asked_while_the_post_is_stored_alone(gateway, world):
+    seen = record_writes(gateway)
+    world.models.delay = 0.2
+    assert (await Case(gateway).begin(screen=FORM)).order is not None
+    assert seen == ["write_post", "write_ruling"]
+
+
+async def test_what_decides_nothing_is_stored_before_it_is_answered(gateway):
+    seen = record_writes(gateway)
+    case = Case(gateway)
+    await case.begin(screen=FORM)
+    await case.post(MessagePosted(Author.CUSTOMER, "Hello?"), wants_decision=False)
+    assert seen[1:] == ["write_post"]
+    assert len((await gateway.get(f"/v1/sessions/{case.session_id}"))[1]["events"]) == case.sequence
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.1])
+async def test_a_write_that_fails_leaves_neither_events_nor_memory_nor_counts(gateway, world, delay):
+    world.models.delay = delay
+    case = Case(gateway)
+    await case.begin(screen=FORM)
+    store = gateway.app.state.turns.store
+    write = store.write
+    before = (await gateway.get("/metrics", **{"name[]": "pilotage_orders_total"}))[1]
+
+    async def fails(job):
+        raise UnavailableError("the disk is full", where="database")
+
+    store.write = fails
+    status, problem = await case.refused(MessagePosted(Author.CUSTOMER, "Hello?"))
+    assert (status, problem["detail"]) == (503, "the disk is full")
+    store.write = write
+    assert (await gateway.get("/metrics", **{"name[]": "pilotage_orders_total"}))[1] == before
+    await asyncio.sleep(0)
+    turn = await case.post(MessagePosted(Author.CUSTOMER, "Hello?"))
+    assert turn.sequence == case.sequence
