@@ -13,10 +13,10 @@ from pilotage_core.wire import CardPage, SessionPage, SessionSummary, WaitingCar
 from pilotage_gateway import tables as t
 from pilotage_gateway.access import Act, Caller, namespace_of
 from pilotage_gateway.queries import DECODE_EVENT, DECODE_PROPOSAL
-from pilotage_gateway.reading import answer_json, find_caller, find_turns, read_number
+from pilotage_gateway.reading import MOST_AT_ONCE, answer_json, find_caller, find_turns, read_number
 from pilotage_gateway.sessions import VERDICTS
 
-AT_ONCE, MOST_AT_ONCE = 100, 1000
+AT_ONCE = 100
 SEPARATOR = " "
 """Between the parts of a cursor: neither times nor ids have one."""
 

@@ -8,14 +8,32 @@ from typing import Any, NamedTuple
 import msgspec
 
 from pilotage_core.wire import Problem
+from pilotage_gateway.intake import SESSION_ID
 from pilotage_gateway.problems import STATUS
+from pilotage_gateway.reading import MOST_AT_ONCE
 
 Json = dict[str, Any]
+PARAMETERS: dict[str, Json] = {
+    "session_id": {"type": "string", "pattern": f"^({SESSION_ID.pattern}~)?{SESSION_ID.pattern}$"},
+    "proposal_id": {"type": "string", "pattern": f"^{SESSION_ID.pattern}$"},
+    "process_cluster": {"type": "string", "description": "namespace/name"},
+    "after": {"type": "string", "description": "`next` of the page before"},
+    "limit": {"type": "integer", "minimum": 0, "maximum": MOST_AT_ONCE},
+    "state": {"type": "string", "enum": ["open", "closed"]},
+    "closed": {"type": "string", "enum": ["true", "false"]},
+    "html": {"type": "string", "enum": ["true", "false"]},
+    "since": {"type": "string", "format": "date-time"},
+    "until": {"type": "string", "format": "date-time"},
+    "pair": {"type": "string"},
+    "name[]": {"type": "array", "items": {"type": "string"}},
+}
 OPEN = frozenset({"/healthz", "/readyz"})
 
 
 class Endpoint(NamedTuple):
-    """A path with who answers it. `takes` and `gives` are message types, or `gives` a media type."""
+    """A path with who answers it. `takes` and `gives` are message types, or `gives` a media type; what of `query` ends
+    with "!" must be there.
+    """
 
     method: str
     path: str
@@ -69,19 +87,19 @@ def _describe(endpoint: Endpoint) -> Json:
 
 
 def _parameter(name: str, place: str) -> Json:
-    found: Json = {"name": name, "in": place, "schema": {"type": "string"}}
-    return found | ({"required": True} if place == "path" else {})
+    found: Json = {"name": name.rstrip("!"), "in": place, "schema": PARAMETERS[name.rstrip("!")]}
+    return found | ({"required": True} if place == "path" or name.endswith("!") else {})
 
 
 def _content(kind: type | str) -> Json:
     if isinstance(kind, str):
-        return {kind: {"schema": {"type": "string"}}}
+        return {kind: {"schema": {"type": "object" if kind == "application/json" else "string"}}}
     return {"application/json": {"schema": {"$ref": f"#/components/schemas/{kind.__name__}"}}}
 
 
 def _problems(endpoint: Endpoint) -> Json:
     statuses = {404, 503} if endpoint.path in OPEN else {*STATUS.values(), 500}
     if endpoint.takes is None:
-        statuses -= {413, 415}
+        statuses -= {400, 413, 415}
     content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
     return {str(status): {"description": "A problem", "content": content} for status in sorted(statuses)}

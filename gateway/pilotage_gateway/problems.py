@@ -69,7 +69,11 @@ async def answer_http_error(request: Request, error: Exception) -> Response:
     """Starlette's handler for unknown paths and methods."""
     assert isinstance(error, HTTPException)
     where = f"{request.method} {request.url.path}"
-    return build_problem(error.status_code, describe_problem("NoEndpointError", error.status_code, error.detail, where))
+    answer = build_problem(
+        error.status_code, describe_problem("NoEndpointError", error.status_code, error.detail, where)
+    )
+    answer.headers.update(error.headers or {})  # of 405: Allow
+    return answer
 
 
 async def answer_fault(request: Request, _error: Exception) -> Response:

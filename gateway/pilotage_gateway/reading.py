@@ -18,7 +18,7 @@ from pilotage_gateway.turns import Turns
 
 ENCODE = msgspec.json.Encoder().encode
 LABELS_AT_ONCE = 1000
-MAX_LABELS = 10_000
+MOST_AT_ONCE = 10_000
 
 
 def answer_json(value: object) -> Response:
@@ -118,7 +118,7 @@ async def get_labels(request: Request) -> Response:
     process_cluster = request.query_params.get("process_cluster", "")
     caller.require(Act.EXPORT, namespace_of(process_cluster))
     after = read_number(request, "after", 0, 1 << 62)
-    limit = max(1, read_number(request, "limit", LABELS_AT_ONCE, MAX_LABELS))
+    limit = max(1, read_number(request, "limit", LABELS_AT_ONCE, MOST_AT_ONCE))
     job = partial(
         read_labels_after,
         process_cluster=process_cluster,

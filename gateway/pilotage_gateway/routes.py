@@ -184,7 +184,7 @@ ENDPOINTS = [
     Endpoint("GET", "/v1/sessions", lists.get_sessions, SessionPage, query=(*PAGE, "state")),
     Endpoint("GET", "/v1/cards", lists.get_cards, CardPage, query=PAGE),
     Endpoint("GET", "/v1/decisions/{proposal_id}", reading.get_decision, DecisionRecord),
-    Endpoint("GET", "/v1/export", reading.get_export, NDJSON, query=("process_cluster", *SINCE, "closed")),
+    Endpoint("GET", "/v1/export", reading.get_export, NDJSON, query=("process_cluster!", *SINCE, "closed")),
     Endpoint("GET", "/v1/labels", reading.get_labels, LabelPage, query=(*PAGE, "pair")),
     Endpoint("POST", "/v1/suspend", post_suspend, Suspended, Suspend),
     Endpoint("GET", "/v1/status", get_status, GatewayStatus),
