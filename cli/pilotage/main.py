@@ -9,7 +9,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from pilotage.offline import anonymise, experiment, screen
+from pilotage.offline import anonymise, audit, experiment, screen
 from pilotage_core.errors import PilotageError
 
 
@@ -37,6 +37,7 @@ app = typer.Typer(
 app.add_typer(experiment, name="experiment")
 app.add_typer(anonymise, name="anonymise")
 app.add_typer(screen, name="screen")
+app.add_typer(audit, name="audit")
 
 OUT_LOCAL, OUT_KUBERNETES = Path("out/demo-local"), Path("out/demo")
 
@@ -68,8 +69,13 @@ def explain(
     local: Local = False,
     run: RunFolder = None,
     gateway: GatewayUrl = "",
+    database: Annotated[str, typer.Option(help="a decision from the records themselves: a gateway's --database")] = "",
 ) -> None:
     """Why a process cluster is where it is, in words and numbers; or why the gate decided as it did, line by line."""
+    if database:
+        from pilotage.place import explain_stored
+
+        return typer.echo(explain_stored(database, name))
     from pilotage.place import explain_anything, find_place
 
     typer.echo(explain_anything(find_place(local, _folder(local, run), gateway), name))
@@ -141,6 +147,7 @@ def replay(
     name: Annotated[str, typer.Argument(help="a process cluster; all of them if left out")] = "",
     local: Local = False,
     run: RunFolder = None,
+    since: Annotated[str, typer.Option(help="proposals from then on: 2026-12-01, or a time")] = "",
 ) -> None:
     """What another τ would have done with the proposals of a run."""
     from pilotage.replay import describe
@@ -148,7 +155,7 @@ def replay(
 
     for key, sessions in read_run(_folder(local, run)).sessions.items():
         if name in ("", key, key.partition("/")[2]):
-            typer.echo(f"{key}\n{describe(sessions, tau)}")
+            typer.echo(f"{key}\n{describe(sessions, tau, since)}")
 
 
 @app.command()

@@ -173,3 +173,31 @@ def screen_diff(
     found = list(compare(pages[0], pages[1], known))
     typer.echo("\n".join(found) or "nothing found")
     raise typer.Exit(1 if found else 0)
+
+
+audit = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Records: whether anything was changed or lost.")
+
+
+@audit.callback()
+def audit_group() -> None:
+    """A group of one command, which still has a name."""
+
+
+@audit.command(name="verify")
+def audit_verify(
+    database: Annotated[str, typer.Argument(help="a gateway's --database; it may be in use")],
+    head: Annotated[Path | None, typer.Option(help="the last row that was known: a gateway's --chain-head")] = None,
+    json: Annotated[bool, typer.Option("--json", help="rows, head and fault as JSON on standard output")] = False,
+) -> None:
+    """Every decision held against the one before it: changed, removed, reordered, lost. Ends with 1 where one is."""
+    import msgspec
+
+    from pilotage_gateway.public import verify_database
+
+    found = verify_database(database, head)
+    last = f"the last one number {found.head.number}, digest {found.head.digest}" if found.head else "none at all"
+    words = (
+        f"{found.rows} decisions are whole: {last}" if not found.fault else f"broken after {found.rows}: {found.fault}"
+    )
+    typer.echo(msgspec.json.encode(found).decode() if json else words)
+    raise typer.Exit(1 if found.fault else 0)

@@ -106,3 +106,10 @@ def explain_anything(place: Place, name: str) -> str:
         raise InvalidInputError(
             "neither a process cluster nor a proposal", where=name, remedy=f"process clusters: {known}"
         ) from error
+
+
+def explain_stored(database: str, proposal_id: str) -> str:
+    """A decision in plain words from the records, with no gateway to ask."""
+    from pilotage_gateway.public import find_decision
+
+    return explain_decision(msgspec.json.decode(find_decision(database, proposal_id), type=DecisionRecord))

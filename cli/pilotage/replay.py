@@ -32,14 +32,17 @@ class ReplayLine(msgspec.Struct, frozen=True):
         return self.accepted / self.judged if self.judged else None
 
 
-def replay(sessions: Iterable[SessionRecord], tau: float) -> list[ReplayLine]:
-    """Count every stratum under `tau`. A proposal judged twice (verdict, then review) counts by the last word."""
+def replay(sessions: Iterable[SessionRecord], tau: float, since: str = "") -> list[ReplayLine]:
+    """Count every stratum under `tau`. A proposal judged twice (verdict, then review) counts by the last word.
+
+    Of proposals made before `since` (RFC 3339, in UTC, or the beginning of one) none counts.
+    """
     scored: dict[str, list[bool]] = {}
     verdicts: dict[str, dict[str, bool]] = {}
     for session in sessions:
         words = {label.proposal_id: label.accepted for label in read_labels(session)}
         for proposal in session.proposals:
-            if proposal.score is None or not proposal.critical:
+            if proposal.score is None or not proposal.critical or proposal.at < since:
                 continue
             above = proposal.score >= tau
             scored.setdefault(proposal.stratum, []).append(above)
@@ -58,9 +61,9 @@ def replay(sessions: Iterable[SessionRecord], tau: float) -> list[ReplayLine]:
     ]
 
 
-def describe(sessions: Iterable[SessionRecord], tau: float) -> str:
+def describe(sessions: Iterable[SessionRecord], tau: float, since: str = "") -> str:
     """The lines in words."""
-    lines = replay(sessions, tau)
+    lines = replay(sessions, tau, since)
     if not lines:
         return "  nothing was scored"
     return "\n".join(

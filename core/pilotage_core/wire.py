@@ -339,7 +339,10 @@ class ProcessClusterWork(msgspec.Struct, frozen=True):
 
 
 class GatewayStatus(msgspec.Struct, frozen=True):
-    """`GET /v1/status`. `suspended` are the process clusters people have stopped here ("*": all)."""
+    """`GET /v1/status`. `suspended` are the process clusters people have stopped here ("*": all).
+
+    `withheld` is why nothing runs unattended here whatever the controller says (empty: nothing is wrong).
+    """
 
     epoch: int
     permit_remaining_ms: int
@@ -347,6 +350,7 @@ class GatewayStatus(msgspec.Struct, frozen=True):
     live_sessions: int
     suspended: tuple[str, ...]
     process_clusters: dict[str, ProcessClusterWork]
+    withheld: str = ""
 
 
 class Suspend(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

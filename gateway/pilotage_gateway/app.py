@@ -17,6 +17,7 @@ from pilotage_core.errors import PilotageError
 from pilotage_gateway import queries, writes
 from pilotage_gateway.callers import Callers
 from pilotage_gateway.credentials import StopFile
+from pilotage_gateway.ledger import check_at_start, keep_head
 from pilotage_gateway.metrics import Metrics
 from pilotage_gateway.models import Models
 from pilotage_gateway.permits import Keys, Permits
@@ -32,11 +33,17 @@ log = logging.getLogger(__name__)
 
 @asynccontextmanager
 async def open_turns(
-    store: Store, controller: str, keys: Path, token: Path | None = None, address: str = ""
+    store: Store,
+    controller: str,
+    keys: Path,
+    token: Path | None = None,
+    address: str = "",
+    chain_head: Path | None = None,
 ) -> AsyncIterator[Turns]:
     """A working gateway without its HTTP surface: migrated, restored, polling for permits.
 
-    Those that stand by pass on to `address`.
+    Those that stand by pass on to `address`. `chain_head` keeps the last decision outside of the records: where they
+    lack it nothing runs unattended.
     """
     models, metrics = Models(), Metrics()
     await store.open(address)
@@ -57,9 +64,15 @@ async def open_turns(
         token=token,
     )
     metrics.restore(await store.read(lambda connection: list(queries.read_counts(connection))))
+    if chain_head is not None:
+        permits.withheld = await check_at_start(store, chain_head)
+        if permits.withheld:
+            log.critical("nothing runs unattended here: %s", permits.withheld)
     permits.restore(await store.read(queries.read_epochs), await store.read(queries.read_parts))
     turns = Turns(store, permits, models, metrics, Suspensions(await store.read(queries.read_suspended)))
     running = [asyncio.create_task(permits.run())]
+    if chain_head is not None and not permits.withheld:
+        running.append(asyncio.create_task(keep_head(store, chain_head)))
     if store.is_shared:
         running += [asyncio.create_task(turns.suspended.follow(store)), asyncio.create_task(store.watch())]
     try:
@@ -93,6 +106,7 @@ def build_app(
     token: Path | None = None,
     stops: StopFile | None = None,
     address: str = "",
+    chain_head: Path | None = None,
 ) -> Starlette:
     """The ASGI application. `callers` tell who may do what, `stops` who may stop; `token` is of this gateway itself,
     which others reach at `address`.
@@ -106,7 +120,7 @@ def build_app(
         async with AsyncExitStack() as stack:
 
             async def begin() -> None:
-                turns = open_turns(store, controller, keys, token, address)
+                turns = open_turns(store, controller, keys, token, address, chain_head)
                 app.state.turns = await stack.enter_async_context(turns)
 
             beginning = asyncio.create_task(begin())

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import uvicorn
+from sqlalchemy import make_url
 
 from pilotage_core.errors import InvalidInputError
 from pilotage_core.wire import EXPORT_AUDIENCE, GATEWAY_AUDIENCE, GATEWAY_SECRET
@@ -49,6 +50,8 @@ def build_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     advertise = "where other gateways over the same PostgreSQL reach this one (default: http:// and --listen)"
     parser.add_argument("--advertise", default="", metavar="URL", help=advertise)
+    chain_head = "where the head of the chain of decisions is kept (default: beside SQLite's file)"
+    parser.add_argument("--chain-head", type=Path, metavar="FILE", help=chain_head)
     parser.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])
     return parser
 
@@ -78,6 +81,12 @@ def build_stops(path: Path | None) -> StopFile | None:
     return StopFile(path) if path is not None else None
 
 
+def find_head(database: str) -> Path | None:
+    """The file beside SQLite's; None for another database."""
+    name = make_url(database).database if database.startswith("sqlite") else None
+    return Path(name + ".head") if name and name != ":memory:" else None
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Serve until SIGTERM or SIGINT."""
     parser = build_parser()
@@ -102,8 +111,9 @@ def main(arguments: list[str] | None = None) -> None:
     gc.freeze()  # what was imported lives as long as the process: the collector need not look at it again
     gc.set_threshold(*GC_THRESHOLD)
     stops, address = build_stops(options.stops), options.advertise or f"http://{options.listen}"
+    head = options.chain_head or find_head(options.database)
     uvicorn.run(
-        build_app(options.database, options.controller, options.keys, callers, token, stops, address),
+        build_app(options.database, options.controller, options.keys, callers, token, stops, address, head),
         host=host.strip("[]"),
         port=int(port),
         loop="uvloop",

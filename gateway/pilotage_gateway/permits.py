@@ -154,6 +154,7 @@ class Permits:
         self._parts: list[Part] = []
         self._digests: tuple[str, ...] = ()
         self._tightened = False
+        self.withheld = ""  # why there is no leave whatever the controller says
         self.snapshot: Snapshot | None = None
         self.snapshot_digest = ""
         self.highest_epoch = 0
@@ -185,7 +186,7 @@ class Permits:
     def remaining_ms(self, now: float | None = None) -> int:
         """Milliseconds of leave left; 0 where the permit held is none that counts now."""
         held = self._held
-        if held is None or self._tightened:
+        if held is None or self._tightened or self.withheld:
             return 0
         now = boot_seconds() if now is None else now
         if find_permit_fault(held.permit, self._facts(held.nonce, held.nonce_sent, held.wall_sent, now)) is not None:
@@ -194,7 +195,7 @@ class Permits:
 
     def remaining_of(self, leave: Leave | None) -> int:
         """Milliseconds of leave that one process cluster has left: the permit's, or its own gate's where less."""
-        if leave is None or self._held is None:
+        if leave is None or self._held is None or self.withheld:
             return 0
         now = boot_seconds()
         longest = leave.longest_ms - (now - self._held.nonce_sent) * 1000 if leave.longest_ms else math.inf

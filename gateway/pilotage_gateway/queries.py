@@ -232,6 +232,13 @@ def read_decision(
     return record, row.former, row.digest
 
 
+def read_decision_row(connection: Connection, proposal_id: str) -> bytes | None:
+    """The facts of one decision as they are stored, whoever waits for them; None where it is unknown."""
+    c = t.decisions.c
+    found: bytes | None = connection.execute(select(c.facts).where(c.proposal_id == proposal_id)).scalar()
+    return found
+
+
 def read_chain(connection: Connection) -> Iterator[tuple[int, str, str, bytes]]:
     """Every decision row in order: number, digest of the one before, own digest, facts."""
     c = t.decisions.c

@@ -135,9 +135,16 @@ async def get_status(request: Request) -> Response:
         if sees.sees(leave.namespace)
     }
     told = (key for key in stopped if key == writes.ALL or sees.sees(namespace_of(key)))
-    return answer_json(
-        GatewayStatus(permits.highest_epoch, remaining, permits.snapshot_digest, len(turns.live), tuple(told), clusters)
+    status = GatewayStatus(
+        epoch=permits.highest_epoch,
+        permit_remaining_ms=remaining,
+        snapshot_digest=permits.snapshot_digest,
+        live_sessions=len(turns.live),
+        suspended=tuple(told),
+        process_clusters=clusters,
+        withheld=permits.withheld,
     )
+    return answer_json(status)
 
 
 async def get_metrics(request: Request) -> Response:

@@ -10,9 +10,9 @@ writes, so who has lost it writes nothing.
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -94,6 +94,15 @@ def build_engine(url: str) -> Engine:
     except (ArgumentError, ModuleNotFoundError) as error:
         raise InvalidInputError(f"cannot be used: {error}", where="--database") from error
     raise InvalidInputError(f"{dialect} holds no records", where="--database", remedy="use sqlite or postgresql")
+
+
+@contextmanager
+def refuse_fault(where: str) -> Iterator[None]:
+    """For whoever looks into a database without a Store: its faults as UnavailableError."""
+    try:
+        yield
+    except SQLAlchemyError as error:
+        raise UnavailableError(f"cannot be read: {getattr(error, 'orig', None) or error}", where=where) from error
 
 
 def migrate(connection: Connection) -> None:

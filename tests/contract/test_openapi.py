@@ -63,7 +63,8 @@ CHECKS = (
 def test_what_the_document_says_is_how_the_gateway_answers(url, tmp_path, secret, paths):
     command = [
         str(Path(sys.executable).with_name("st")), "run", f"{url}/v1/openapi.json",
-        "-H", f"Authorization: Bearer {secret}", "-n", str(EXAMPLES), "--checks", CHECKS, "--phases", "coverage,fuzzing", "--include-path-regex", paths,
+        "-H", f"Authorization: Bearer {secret}", "-n", str(EXAMPLES), "--checks", CHECKS,
+        "--phases", "coverage,fuzzing", "--include-path-regex", paths,
         "--no-color", "--seed", "1",
     ]  # fmt: skip
     done = subprocess.run(

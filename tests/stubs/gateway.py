@@ -234,10 +234,10 @@ async def run_controller(controller: StubController) -> AsyncIterator[str]:
 
 @asynccontextmanager
 async def run_gateway(
-    database: str, controller: str, keys: Path, callers: Callers | None = None
+    database: str, controller: str, keys: Path, callers: Callers | None = None, chain_head: Path | None = None
 ) -> AsyncIterator["Gateway"]:
     """The real application behind uvicorn, in this process and loop."""
-    app = build_app(database, controller, keys, callers)
+    app = build_app(database, controller, keys, callers, chain_head=chain_head)
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, access_log=False, http="httptools"))
     serving = asyncio.create_task(server.serve())
     await until(lambda: server.started or serving.done())
