@@ -56,19 +56,26 @@ class HeldPermit:
     nonce: str
     nonce_sent: float
     wall_sent: float
+    kid: str = ""
 
 
 class Keys:
-    """Public keys of controllers: files `<kid>.pub` of 32 raw bytes. Read again when a kid is unknown."""
+    """Public keys of controllers: files `<kid>.pub` of 32 raw bytes. Read for each permit: one that is gone counts no
+    more.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._keys: dict[str, Ed25519PublicKey] = {}
+        self._said: set[str] = set()
+
+    def has(self, kid: str) -> bool:
+        """Whether this key was there when a permit last came."""
+        return kid in self._keys
 
     def verify(self, signed: SignedPermit) -> Permit:
         """The permit in `signed`. Raises PermitError where its key is unknown or its signature is not of that key."""
-        if signed.kid not in self._keys:
-            self._read()
+        self._keys = self._read()
         key = self._keys.get(signed.kid)
         if key is None:
             raise PermitError(
@@ -83,13 +90,19 @@ class Keys:
             raise PermitError("the signature is not of this permit", where="signature") from error
         return permit
 
-    def _read(self) -> None:
+    def _read(self) -> dict[str, Ed25519PublicKey]:
+        keys = {}
         for path in sorted(self._folder.glob("*.pub")):
-            raw = path.read_bytes()
+            try:
+                raw = path.read_bytes()
+            except OSError:
+                continue  # gone since it was listed
             if len(raw) == 32:
-                self._keys[path.stem] = Ed25519PublicKey.from_public_bytes(raw)
-            else:
+                keys[path.stem] = Ed25519PublicKey.from_public_bytes(raw)
+            elif path.stem not in self._said:
+                self._said.add(path.stem)
                 log.warning("%s has %d bytes, a key has 32: left out", path, len(raw))
+        return keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,6 +280,8 @@ class Permits:
             if fault is not None:
                 raise PermitError(f"the permit gives no leave: {fault}", where="permit")
         except PermitError:
+            if self._held is not None and not self._keys.has(self._held.kid):
+                self._held = None  # whoever took its key away wants it to count no more
             self._tighten_by(heard)
             raise
         if heard.new:
@@ -275,7 +290,7 @@ class Permits:
         if permit.epoch > self.highest_epoch or not self.domain:
             await self._remember_epoch(permit.domain, permit.epoch)
             self.domain, self.highest_epoch = permit.domain, permit.epoch
-        self._held = HeldPermit(permit, nonce, sent, wall_sent)
+        self._held = HeldPermit(permit, nonce, sent, wall_sent, reply.signed.kid)
         if heard.new:
             await self._remember_parts(heard.new)
 

@@ -31,7 +31,8 @@ from pilotage_core.walk import SessionWalk
 from pilotage_core.wire import Turn
 
 KEPT_CLOSED = 512
-KEPT_LIVE = 20_000
+KEPT_LIVE = 6_000
+"""At some 60 KB each (nine large screens), 350 MB: a pod has a limit. Others come back from the records in 6 ms."""
 VERDICTS = (FeedbackGiven, SessionReviewed)
 
 

@@ -340,3 +340,18 @@ async def test_a_value_that_an_operator_has_rejected_is_not_put_to_them_again_un
         assert "has just rejected" in turn.detail
         turn = await case.post(MessagePosted(Author.CUSTOMER, "No, Fran"))
         assert turn.decision == "propose"
+
+
+async def test_sessions_that_left_memory_go_on_where_they_were(world, monkeypatch):
+    monkeypatch.setattr("pilotage_gateway.sessions.KEPT_LIVE", 2)
+    world.publish(Stage.COPILOT)
+    async with world.gateway() as gateway:
+        cases = [Case(gateway) for _ in range(5)]
+        turns = [await case.begin(screen=FORM) for case in cases]
+        assert len(gateway.app.state.turns.live) == 2
+        for case, turn in zip(cases, turns, strict=True):
+            again = await case.post(MessagePosted(Author.CUSTOMER, "Hello?"), wants_decision=False)
+            assert again.sequence == case.sequence
+            status, _ = await case.refused(FeedbackGiven(turn.proposal.proposal_id, Verdict.ACCEPT, "kim"))
+            assert status == 409, "the state has moved on, in memory or not"
+        assert len(gateway.app.state.turns.live) == 2

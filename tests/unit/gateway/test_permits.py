@@ -194,3 +194,16 @@ async def test_without_any_snapshot_ever_a_session_waits(tmp_path):
         status, problem = await gateway.post("/v1/sessions/s1/events", opened)
         assert (status, problem["where"], problem["retry_after_seconds"]) == (503, "controller", 1.0)
         assert (await gateway.get("/readyz"))[0] == 200
+
+
+async def test_a_key_that_was_taken_away_counts_no_more_and_neither_does_what_it_signed(seat, tmp_path):
+    await seat.take()
+    assert seat.permits.remaining_ms() > 0
+    (tmp_path / "k1.pub").unlink()
+    with pytest.raises(PermitError, match="no key"):
+        await seat.take()
+    assert seat.permits.remaining_ms() == 0
+    seat.controller.key, seat.controller.kid = Ed25519PrivateKey.generate(), "k2"
+    seat.controller.write_key(tmp_path)
+    await seat.take()
+    assert seat.permits.remaining_ms() > 0
