@@ -192,6 +192,19 @@ class PairRef(msgspec.Struct, frozen=True, omit_defaults=True):
     score: ScoreRule = CRITIC_ALONE
 
 
+class Revocation(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Leave that was taken back: by which guardrail, when (seconds since the epoch), and why.
+
+    It is published before it is written down. A controller that has died in between left it to its gateways, which
+    tell it to the next one.
+    """
+
+    guardrail: str
+    at: float
+    detail: str = ""
+    value: float | None = None
+
+
 class Leave(msgspec.Struct, frozen=True, omit_defaults=True):
     """What one process cluster may do now: an entry of the snapshot.
 
@@ -199,6 +212,7 @@ class Leave(msgspec.Struct, frozen=True, omit_defaults=True):
     `whole_sessions`: leave is for sessions that nobody was asked about; once somebody was, all that is critical is.
     `screens_digest` stands for `screens` where they travel apart (snapshot.py).
     `always_calibrating` is the share of sessions that stays in Calibration where others are in Automation.
+    `revoked` is why it was taken back, while that holds.
     `longest_ms` after a permit was asked for its leave ends (0: with the permit): a gate's ttl is for its own alone.
     """
 
@@ -219,6 +233,7 @@ class Leave(msgspec.Struct, frozen=True, omit_defaults=True):
     review_share: float = 1.0
     whole_sessions: bool = False
     always_calibrating: float = 0.0
+    revoked: Revocation | None = None
 
     @property
     def key(self) -> str:
@@ -234,7 +249,7 @@ class PermitRequest(msgspec.Struct, frozen=True):
     """`POST /v1/permits`: a gateway asks.
 
     `highest_epoch` is the highest it has ever seen, `held` the digests of its snapshot's parts, in order (none: all are
-    wanted).
+    wanted). `revoked` is what was taken back lately, as it was told, by process cluster.
     """
 
     gateway: str
@@ -242,6 +257,7 @@ class PermitRequest(msgspec.Struct, frozen=True):
     highest_epoch: int = 0
     held: tuple[str, ...] = ()
     wait_seconds: float = 0.0
+    revoked: dict[str, Revocation] = {}
 
 
 class SignedPermit(msgspec.Struct, frozen=True):

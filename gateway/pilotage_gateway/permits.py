@@ -34,7 +34,7 @@ from pilotage_core.snapshot import (
     find_leave,
 )
 from pilotage_core.source import Source
-from pilotage_core.wire import Leave, PermitReply, PermitRequest, SignedPermit
+from pilotage_core.wire import Leave, PermitReply, PermitRequest, Revocation, SignedPermit
 
 log = logging.getLogger(__name__)
 DECODE_REPLY = msgspec.json.Decoder(PermitReply).decode
@@ -42,6 +42,7 @@ SHORTEST_WAIT_SECONDS = 0.2
 LONGEST_WAIT_SECONDS = 5.0
 RETRY_SECONDS = 0.5
 RESOLVE_SECONDS = 1.0
+RECALL_SECONDS = 3600.0
 ANSWER_SECONDS = 2.0
 """How long an answer may take beside its wait: one that hangs is no leader."""
 FAULTS = (aiohttp.ClientError, TimeoutError, OSError, msgspec.MsgspecError, PilotageError)
@@ -167,6 +168,7 @@ class Permits:
         self._parts: list[Part] = []
         self._digests: tuple[str, ...] = ()
         self._tightened = False
+        self._revoked: dict[str, Revocation] = {}
         self.withheld = ""  # why there is no leave whatever the controller says
         self.snapshot: Snapshot | None = None
         self.snapshot_digest = ""
@@ -253,7 +255,7 @@ class Permits:
         nonce = secrets.token_hex(16)
         held = () if self._tightened else self._digests
         wait = self._wait_seconds()
-        request = PermitRequest(self._gateway, nonce, self.highest_epoch, held, wait)
+        request = PermitRequest(self._gateway, nonce, self.highest_epoch, held, wait, self._recall(wall_sent))
         token = self._read_token()
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         url, timeout = self._controller.with_host(address) / "v1/permits", aiohttp.ClientTimeout(wait + ANSWER_SECONDS)
@@ -262,6 +264,10 @@ class Permits:
             if response.status != 200:
                 raise PermitError(f"HTTP {response.status}: {body[:200]!r}", where=str(url))
         await self.take(DECODE_REPLY(body), nonce, sent, wall_sent)
+
+    def _recall(self, now: float) -> dict[str, Revocation]:
+        """What was taken back lately: whoever did may have died before it was written down."""
+        return {key: found for key, found in self._revoked.items() if found.at > now - RECALL_SECONDS}
 
     def _read_token(self) -> str:
         """This gateway's credential, read each time: Kubernetes renews it, and a local controller may yet write it."""
@@ -319,6 +325,7 @@ class Permits:
         self._parts, self._digests = heard.parts, heard.digests
         self.snapshot, self.snapshot_digest = assemble(heard.parts), digest_snapshot(heard.digests)
         self._leaves = {leave.key: leave for leave in self.snapshot.leaves}
+        self._revoked = {leave.key: leave.revoked for leave in self.snapshot.leaves if leave.revoked is not None}
         self._on_leaves(leave for number in heard.new for leave in heard.parts[number].leaves)
 
     def _facts(self, nonce: str, sent: float, wall_sent: float, now: float, digest: str | None = None) -> PermitFacts:

@@ -9,7 +9,7 @@ from enum import StrEnum
 
 from pilotage_core.guardrail import Reading
 from pilotage_core.screen import ScreenSchema
-from pilotage_core.wire import JobResult, Leave
+from pilotage_core.wire import JobResult, Leave, Revocation
 from pilotage_operator.api.automation_gate import AutomationGateSpec
 from pilotage_operator.api.policy_critic import PolicyCriticSpec
 from pilotage_operator.api.process_cluster import ProcessClusterSpec
@@ -118,7 +118,8 @@ class Facts:
     """What was observed. `counts` and `monitor` are None where the gateway could not be asked: nothing is concluded.
 
     `readings` is keyed by guardrail name; a guardrail without a series is not in it. `authority`: permits may be signed
-    above Copilot. `admission`: the policies that guard status and promotion are in force.
+    above Copilot. `admission`: the policies that guard status and promotion are in force. `reported` is what gateways
+    say was taken back.
     """
 
     counts: CounterFacts | None = None
@@ -130,6 +131,7 @@ class Facts:
     admission: bool = True
     clock_skew_seconds: float = 0.0
     permit_epoch: int = 0
+    reported: Revocation | None = None
 
 
 class JobPhase(StrEnum):

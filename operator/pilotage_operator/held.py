@@ -14,7 +14,7 @@ import msgspec
 from pilotage_core.screen import ScreenSchema
 from pilotage_core.snapshot import Parts
 from pilotage_core.stage import Stage
-from pilotage_core.wire import Leave
+from pilotage_core.wire import Leave, Revocation
 from pilotage_operator.api.process_cluster import ProcessClusterSpec
 from pilotage_operator.api.reading import Lookup, Object
 from pilotage_operator.api.status import ProcessClusterStatus
@@ -54,7 +54,8 @@ class Cluster:
     `pending` is the leave that is given once what is being written is; `superseded`: a later decision gave another one.
     `whole` holds the manifests of the last bundle that was whole, `fault` why there is none now. `published` is the
     stage of its leave. `moves` counts what was adopted before it was written. `wake` is when it has to be decided again
-    (seconds since the epoch). `decided`: what is held may know more than what is written down.
+    (seconds since the epoch). `decided`: what is held may know more than what is written down. `reported` is what
+    gateways say was taken back.
     """
 
     uid: str
@@ -77,6 +78,7 @@ class Cluster:
     moves: int = 0
     wake: float = 0.0
     decided: bool = False
+    reported: Revocation | None = None
 
     @staticmethod
     def of(uid: str, status: ProcessClusterStatus, written: Object) -> "Cluster":

@@ -17,7 +17,7 @@ from pilotage_core.boot_clock import boot_seconds
 from pilotage_core.errors import InvalidInputError, UnavailableError
 from pilotage_core.permit import Permit, signing_input
 from pilotage_core.snapshot import DECODE_PART, PARTS, Parts, Snapshot, assemble
-from pilotage_core.wire import PermitReply, PermitRequest, SignedPermit
+from pilotage_core.wire import PermitReply, PermitRequest, Revocation, SignedPermit
 
 DEFAULT_TTL_SECONDS = 10.0
 LONGEST_WAIT_SECONDS = 20.0
@@ -25,6 +25,7 @@ BLIND_SECONDS = 30.0
 """A leader that has seen no whole world for so long gives the Lease back."""
 LARGEST_JUMP = 1_000
 """More starts than any lost counter forgets."""
+MOST_REVOKED = 20_000
 LARGEST_EPOCH = 2**52
 """Beyond it a reported epoch is no epoch: JSON numbers are exact to 2^53."""
 
@@ -71,10 +72,13 @@ class Authority:
         self._changed = asyncio.Event()
         self._raising = asyncio.Lock()
         self._raised_at = float("-inf")
+        self._reported: dict[str, Revocation] = {}
+        self._heard: dict[str, float] = {}
 
     def begin_term(self, epoch: int, *, waits: bool) -> None:
         """Lead under `epoch`, knowing nothing yet; `waits`: nobody can tell when all earlier permits have lapsed."""
         self._forget()
+        self._reported, self._heard = {}, {}
         self.epoch, self.leads, self._began = epoch, True, self._clock()
         self._rises_at = self._clock() + (self.ttl_seconds if waits else 0.0)
 
@@ -141,6 +145,7 @@ class Authority:
         if not 0 < len(request.nonce) <= 256:
             raise InvalidInputError("a nonce has 1 to 256 characters", where="nonce")
         self._require_term()
+        self._hear(request.revoked)
         if request.highest_epoch > self.epoch:
             await self._raise_epoch(request.highest_epoch)
         if request.held == self.digests:
@@ -149,6 +154,32 @@ class Authority:
         held = request.held if len(request.held) == PARTS else ("",) * PARTS
         new = {n: msgspec.Raw(self._bodies[n]) for n, digest in enumerate(self.digests) if digest != held[n]}
         return PermitReply(self._sign(request.nonce), new)
+
+    def reported(self) -> dict[str, Revocation]:
+        """What gateways say was taken back, and no sweep has looked at."""
+        return dict(self._reported)
+
+    def note_heard(self, looked_at: dict[str, Revocation]) -> None:
+        """A sweep has looked at these, and published what follows."""
+        for key, revocation in looked_at.items():
+            self._heard[key] = revocation.at
+            if self._reported.get(key) == revocation:
+                del self._reported[key]
+
+    def _hear(self, revoked: dict[str, Revocation]) -> None:
+        """Raise UnavailableError where a gateway knows of leave that was taken back and that this term has not looked
+        at: until then it signs nothing for it, as what it would sign may give that leave back.
+        """
+        if len(revoked) > MOST_REVOKED:
+            raise InvalidInputError(f"{len(revoked)} revocations, {MOST_REVOKED} are the limit", where="revoked")
+        news = {key: told for key, told in revoked.items() if told.at > self._heard.get(key, float("-inf"))}
+        for key, told in news.items():
+            if key not in self._reported or told.at > self._reported[key].at:
+                self._reported[key] = told
+        if news:
+            raise UnavailableError(
+                "leave that was taken back is looked at first", where="revoked", remedy="ask again, soon"
+            )
 
     def _require_term(self) -> None:
         if not self.digests or self._lease_left() <= 0.0:

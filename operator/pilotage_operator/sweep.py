@@ -17,7 +17,7 @@ import msgspec
 from pilotage_core.boot_clock import boot_seconds
 from pilotage_core.errors import InvalidInputError, PilotageError, UnavailableError
 from pilotage_core.stage import UNATTENDED
-from pilotage_core.wire import Pace
+from pilotage_core.wire import Pace, Revocation
 from pilotage_operator.api.pipeline import Phase
 from pilotage_operator.api.reading import Object
 from pilotage_operator.api.status import ProcessClusterStatus, read_status
@@ -68,6 +68,7 @@ class Sweeper:
         self._enactor = Enactor(self._holdings, world, authority, metrics, self._quarantine)
         self._bundles: dict[str, Bundle] = {}
         self._later: set[str] = set()
+        self._revoked: dict[str, Revocation] = {}
         self._flags: tuple[object, ...] = ()
         self._sighting: Sighting | None = None
 
@@ -85,6 +86,7 @@ class Sweeper:
         figures, heard = await asyncio.gather(self._figures.observe_figures(windows), self._labels.listen(patience))
         answered = time.perf_counter()
         self._mark(figures, heard, sighting)
+        reported = self._hear_gateways()
         asked = frozenset(windows)
         for part in self._take_due():
             await self._enactor.settle(BETWEEN_SECONDS)  # gateways that ask are answered in between, too
@@ -96,6 +98,8 @@ class Sweeper:
             if not is_first:  # a part of a fleet is nothing to publish
                 self._enactor.publish()
         self._enactor.publish()
+        self._authority.note_heard(reported | self._revoked)
+        self._revoked.clear()
         await self._enactor.settle(WRITE_SECONDS)
         self._enactor.publish()
         if whole:
@@ -161,6 +165,15 @@ class Sweeper:
             bundle = None if self._is_paused(key) else self._quarantine.attempt(partial(self._read, key, sighting))
             if bundle is not None and len(self._bundles) < BUNDLES_KEPT:
                 self._bundles[key] = bundle
+
+    def _hear_gateways(self) -> dict[str, Revocation]:
+        """Mark what gateways say was taken back."""
+        reported = self._authority.reported()
+        for key, revocation in reported.items():
+            if key in self._holdings.clusters:
+                self._holdings.clusters[key].reported = revocation
+                self._holdings.dirty.add(key)
+        return reported
 
     def _is_paused(self, key: str) -> bool:
         """A mistake may take long to fail: it is not to take it every second."""
@@ -298,6 +311,7 @@ class Sweeper:
             admission=sighting.admission,
             clock_skew_seconds=figures.clock_skew_seconds,
             permit_epoch=self._authority.epoch,
+            reported=cluster.reported,
         )
         decision = decide_lifecycle(bundle, before, facts, now)
         status, faulty_until = decision.status, float("inf")
@@ -311,6 +325,8 @@ class Sweeper:
         cluster.wake = min(find_wake(bundle, status, workloads.endpoints, now), faulty_until)
         longest = int(float(bundle.gate.permit.ttl_seconds) * 1000)
         leave = msgspec.structs.replace(decision.leave, longest_ms=longest)
+        if leave.revoked is not None:
+            self._revoked[key] = leave.revoked
         happenings = list_happenings(before, status)
         document = Document.of(status.to_json())
         return Decided(cluster, status, document, cluster.moves, bundle, decision, leave, happenings)

@@ -6,7 +6,7 @@ import msgspec
 
 from pilotage_core.certificate import Certificate
 from pilotage_core.stage import UNATTENDED, Stage
-from pilotage_core.wire import Leave, PairRef
+from pilotage_core.wire import Leave, PairRef, Revocation
 from pilotage_operator.api.automation_gate import FinalizationMode
 from pilotage_operator.api.process_cluster import ProcessClusterSpec
 from pilotage_operator.api.reading import read_spec
@@ -23,6 +23,7 @@ def build_leave(
     *,
     finalizing_by_human: bool,
     audits_all: bool,
+    revoked: Revocation | None = None,
 ) -> Leave:
     """What `bundle`'s process cluster may do in `stage`. Certificates are given only where they may be used."""
     spec = bundle.cluster
@@ -42,6 +43,7 @@ def build_leave(
         review_share=float(bundle.gate.finalization.review_share),
         whole_sessions=bundle.gate.finalization.mode is FinalizationMode.AUTO,
         always_calibrating=float(bundle.gate.calibration.always_calibrating),
+        revoked=revoked,
     )
 
 

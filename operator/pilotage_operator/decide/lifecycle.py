@@ -25,7 +25,7 @@ from pilotage_operator.decide.guardrails import decide_findings, readings_of
 from pilotage_operator.decide.leave import build_leave
 from pilotage_operator.decide.pipeline import Making, decide_making, restart_making, start_making, wanted_job
 from pilotage_operator.decide.sessions import describe_sessions
-from pilotage_operator.decide.stages import counts_of_pair, read_stage_facts
+from pilotage_operator.decide.stages import counts_of_pair, read_revocation, read_stage_facts
 from pilotage_operator.decide.summary import INVALID_SECONDS, describe_tau, least, list_conditions, summarize_tau
 from pilotage_operator.decide.tightening import certificates_in_force, find_tightened
 from pilotage_operator.decide.workloads import kept_revisions, retiring_endpoints, wanted_endpoints
@@ -69,6 +69,7 @@ def decide_lifecycle(bundle: Bundle, before: ProcessClusterStatus, facts: Facts,
         in_force,
         finalizing_by_human=decision.finalizing_by_human,
         audits_all=facts.monitor is not None and facts.monitor.audits_all,
+        revoked=read_revocation(status),
     )
     job = wanted_job(bundle, making)
     return LifecycleDecision(

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from pilotage_core.certificate import Certificate, find_attempt_share
 from pilotage_core.guardrail import Finding
 from pilotage_core.monitoring import share_bound
-from pilotage_core.stage import ORDER, UNATTENDED, Cap, Rollback, Stage, StageFacts
+from pilotage_core.stage import ORDER, UNATTENDED, Breach, Cap, Rollback, Stage, StageFacts
+from pilotage_core.wire import Revocation
 from pilotage_operator.api.automation_gate import Certify
 from pilotage_operator.api.process_cluster import Promotion
 from pilotage_operator.api.status import ProcessClusterStatus, read_time
@@ -49,7 +50,7 @@ def read_stage_facts(
         acknowledged=rollback is not None and rollback.acknowledged,
         rollbacks_lately=sum(now - read_time(at) < FLAP_WINDOW_SECONDS for at in status.rollbacks),
         caps=find_caps(bundle, status, making, facts, findings, now),
-        breaches=find_breaches(gate, findings, status.earned),
+        breaches=(*find_unwritten(status, facts.reported), *find_breaches(gate, findings, status.earned)),
         guardrails_not_healthy=find_not_healthy(gate, findings, Stage.CALIBRATION),
         demonstrations=counts.demonstrations,
         min_demonstrations=spec.supervision.min_demonstrations,
@@ -154,6 +155,23 @@ def read_rollback(status: ProcessClusterStatus) -> Rollback | None:
         return None
     value = None if rollback.value is None else float(rollback.value)
     return Rollback(rollback.id, rollback.reason, read_time(rollback.at), rollback.guardrail, value)
+
+
+def read_revocation(status: ProcessClusterStatus) -> Revocation | None:
+    """The latch as gateways are told of it; None where nothing is latched."""
+    rollback = read_rollback(status)
+    if rollback is None:
+        return None
+    return Revocation(rollback.guardrail, rollback.at, rollback.reason, rollback.value)
+
+
+def find_unwritten(status: ProcessClusterStatus, reported: Revocation | None) -> tuple[Breach, ...]:
+    """What gateways know was taken back, and no status says: an earlier leader died before it was written down."""
+    known = read_time(status.rollback.at) if status.rollback is not None else float("-inf")
+    if reported is None or reported.at <= known or status.earned not in UNATTENDED:
+        return ()
+    detail = f"taken back by an earlier controller, as gateways remember: {reported.detail}"
+    return (Breach(reported.guardrail, detail, reported.value),)
 
 
 def is_ready(facts: Facts, endpoint: str) -> bool:

@@ -5,13 +5,23 @@ import time
 import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from stubs.gateway import LONG_TAIL, STAR, Case, StubController, build_leave, build_parts, build_snapshot, run_gateway
+from stubs.gateway import (
+    LONG_TAIL,
+    STAR,
+    Case,
+    StubController,
+    build_leave,
+    build_parts,
+    build_snapshot,
+    run_gateway,
+    until,
+)
 from stubs.postgres import database_of
 
 from pilotage_core.boot_clock import boot_seconds
 from pilotage_core.errors import PermitError
 from pilotage_core.stage import Stage
-from pilotage_core.wire import PermitReply
+from pilotage_core.wire import PermitReply, Revocation
 from pilotage_gateway import permits as permits_module
 from pilotage_gateway.permits import Keys, Permits, tighten
 
@@ -207,3 +217,20 @@ async def test_a_key_that_was_taken_away_counts_no_more_and_neither_does_what_it
     seat.controller.write_key(tmp_path)
     await seat.take()
     assert seat.permits.remaining_ms() > 0
+
+
+async def test_leave_that_was_taken_back_lately_is_told_to_whoever_signs_next(world):
+    now = time.time()
+    old, new = Revocation("loops", now - 7200), Revocation("corrections", now - 5, "breached", 0.5)
+    leaves = [
+        msgspec.structs.replace(build_leave(Stage.COPILOT, world.models.url), name=name, revoked=told)
+        for name, told in (("old", old), ("new", new), ("none", None))
+    ]
+    world.controller.publish(build_snapshot(*leaves))
+    async with world.gateway() as gateway:
+        await until(lambda: world.controller.polls[-1].revoked == {"star/new": new})
+    async with world.gateway(permit=False) as again:
+        seen = len(world.controller.polls)
+        await until(lambda: len(world.controller.polls) > seen)
+        assert world.controller.polls[seen].revoked == {"star/new": new}, "its records remember it too"
+        assert gateway is not again

@@ -10,7 +10,7 @@ from pilotage_core.errors import InvalidInputError, UnavailableError
 from pilotage_core.permit import Permit, PermitFacts, find_permit_fault, signing_input
 from pilotage_core.snapshot import DECODE_PART, Parts, Snapshot, assemble
 from pilotage_core.stage import Stage
-from pilotage_core.wire import Leave, PermitReply, PermitRequest
+from pilotage_core.wire import Leave, PermitReply, PermitRequest, Revocation
 from pilotage_operator.keys import decode_key, load_local_key, make_key, read_local_epoch
 from pilotage_operator.permits import BLIND_SECONDS, LARGEST_EPOCH, LARGEST_JUMP, Authority
 
@@ -277,3 +277,32 @@ def test_a_term_waits_for_earlier_permits_where_no_lease_says_that_they_have_lap
     assert (authority.epoch, authority.has_waited(), authority.validity_ms()) == (6, at_once, 0)
     clock.now += authority.ttl_seconds
     assert authority.has_waited()
+
+
+TAKEN_BACK = {"star/one": Revocation("corrections", 2000.0, "breached")}
+
+
+async def test_nothing_is_signed_for_who_knows_of_leave_taken_back_until_a_sweep_has_looked_at_it():
+    authority = ready(Clock())
+    for _ in range(2):
+        with pytest.raises(UnavailableError, match="looked at first"):
+            await authority.answer(ask(revoked=TAKEN_BACK))
+    assert (await authority.answer(ask())).signed, "others are answered"
+    assert authority.reported() == TAKEN_BACK
+    authority.note_heard(authority.reported())
+    assert authority.reported() == {}
+    assert (await authority.answer(ask(revoked=TAKEN_BACK))).signed
+    newer = {"star/one": Revocation("loops", 2001.0)}
+    with pytest.raises(UnavailableError):
+        await authority.answer(ask(revoked=newer))
+    authority.note_heard(TAKEN_BACK)
+    assert authority.reported() == newer, "what came while a sweep looked at the older one is still to be looked at"
+    authority.begin_term(6, waits=False)
+    assert authority.reported() == {}
+
+
+async def test_what_no_time_can_be_told_of_is_no_news_and_too_many_are_refused():
+    authority = ready(Clock())
+    assert (await authority.answer(ask(revoked={"star/one": Revocation("x", float("nan"))}))).signed
+    with pytest.raises(InvalidInputError, match="limit"):
+        await authority.answer(ask(revoked={f"star/{n}": Revocation("x", 1.0) for n in range(20_001)}))

@@ -179,3 +179,30 @@ def test_a_dry_run_guardrail_tells_and_does_nothing():
     assert world.status.stage is Stage.AUTOMATION
     assert world.status.guardrails[0].verdict == "Breached"
     assert world.status.guardrails[0].breached_since
+
+
+def test_what_an_earlier_leader_took_back_and_never_wrote_down_counts_all_the_same():
+    world = climb_to(MemoryWorld(make_bundle()), "Automation")
+    unwritten = world.status
+    told = breach(world).leave.revoked
+    assert (told.guardrail, told.value) == ("corrections", 0.5)
+    assert told.at == read_time(world.status.rollback.at)
+    world.status = unwritten  # it died before its status was stored, and Prometheus has forgotten too
+    decision = world.step(readings=healthy())
+    assert decision.leave.stage is Stage.AUTOMATION, "without gateways that remember it would go on"
+    decision = world.step(readings=healthy(), reported=told)
+    assert (decision.revoked, decision.leave.stage) == (True, Stage.COPILOT)
+    rollback = world.status.rollback
+    assert (rollback.guardrail, rollback.value, rollback.latched) == ("corrections", "0.5", True)
+    assert "as gateways remember" in rollback.reason
+    world.steps(20, readings=healthy(), reported=told)
+    assert len(world.status.rollbacks) == 1, "it is told of for an hour, and counts once"
+
+
+def test_what_is_written_down_already_is_no_news_however_often_it_is_told():
+    world = climb_to(MemoryWorld(make_bundle()), "Automation")
+    told = breach(world).leave.revoked
+    world.count(sessions=420)
+    world.steps(30, readings={}, reported=told)
+    assert world.status.stage is Stage.CALIBRATION, "it came back on fresh evidence, and stays"
+    assert len(world.status.rollbacks) == 1
