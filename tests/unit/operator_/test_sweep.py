@@ -8,6 +8,7 @@ from facts import GATE, IMAGE, SPEC, MemoryWorld, climb_to, healthy, make_bundle
 from pilotage_core.errors import ConflictError, UnavailableError
 from pilotage_core.guardrail import Reading
 from pilotage_core.stage import Stage
+from pilotage_core.wire import PermitRequest
 from pilotage_operator.api.status import ProcessClusterStatus, RollbackStatus, write_time
 from pilotage_operator.facts import MonitorFact
 from pilotage_operator.keys import make_key
@@ -242,6 +243,31 @@ async def test_a_rollback_that_an_earlier_leader_wrote_last_counts(parts):
     await sweeper.sweep()
     assert authority.snapshot.leaves[0].stage is Stage.COPILOT
     assert (world.status.earned, world.status.rollback.latched) == (Stage.COPILOT, True)
+
+
+async def test_what_a_dead_leader_took_back_is_taken_up_from_gateways_before_anything_is_signed_for_them(parts):
+    world, sweeper, authority, memory, diary = parts
+    await sweeper.sweep()
+    first = Sweeper(world, FiguresNow(memory), Labels(), authority, Metrics())
+    breach(memory)
+    world.fault = UnavailableError("down")
+    await first.sweep()
+    remembered = {"star/one": authority.snapshot.leaves[0].revoked}
+    assert remembered["star/one"].guardrail == "corrections"
+    assert (await authority.answer(PermitRequest("g", "n", revoked=remembered))).signed, "who took it back knows"
+
+    memory.facts, world.fault = replace(memory.facts, readings=healthy()), None
+    authority.begin_term(2, waits=False)
+    second = Sweeper(world, FiguresNow(memory), Labels(), authority, Metrics())
+    await second.sweep()
+    assert authority.snapshot.leaves[0].stage is Stage.AUTOMATION, "nothing is written, and nothing is wrong any more"
+    with pytest.raises(UnavailableError, match="looked at first"):
+        await authority.answer(PermitRequest("g", "n", revoked=remembered))
+    diary.clear()
+    await second.sweep()
+    assert diary == ["publish Copilot", "write Copilot", "workloads"]
+    assert (await authority.answer(PermitRequest("g", "n", revoked=remembered))).signed
+    assert "as gateways remember" in world.status.rollback.reason
 
 
 async def test_a_term_that_is_over_ends_the_sweeps_and_writes_nothing_more(parts):
