@@ -4,6 +4,7 @@ A post is answered by a Turn, or raises: UnavailableError says that the same may
 state has moved on, InvalidInputError that it never will be taken. Nothing is sent again by itself.
 """
 
+import http.client
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -122,6 +123,13 @@ def _decode(call: Call[T], body: bytes, url: str) -> T:
         raise UnavailableError(f"the answer is no {call.gives.__name__}: {error}", where=url) from error
 
 
+def _read_what_came(answer: urllib.error.HTTPError) -> bytes:
+    try:
+        return answer.read()
+    except (OSError, http.client.HTTPException):
+        return b""
+
+
 def _headers(token: str, body: bytes) -> dict[str, str]:
     sent = {"authorization": f"Bearer {token}"} if token else {}
     return sent | ({"content-type": "application/json"} if body else {})
@@ -171,7 +179,7 @@ class Client:
         """Whole sessions: the closed ones, or those still open."""
         path = _query("/v1/export", process_cluster=process_cluster, closed=str(closed).lower())
         for line in self._send("GET", path, b"", EXPORT_SECONDS).splitlines():
-            yield msgspec.json.decode(line, type=SessionRecord)
+            yield _decode(Call("GET", path, SessionRecord), line, self.url + path)
 
     def status(self) -> GatewayStatus:
         """What it knows of permits, stages and live sessions."""
@@ -192,9 +200,9 @@ class Client:
                 told: bytes = answer.read()
                 return told
         except urllib.error.HTTPError as error:
-            raise read_problem(error.code, error.read(), url) from error
-        except OSError as error:
-            raise UnavailableError(f"no answer: {error}", where=url, remedy="is it running?") from error
+            raise read_problem(error.code, _read_what_came(error), url) from error
+        except (OSError, http.client.HTTPException) as error:
+            raise UnavailableError(f"no answer: {error!r}", where=url, remedy="is it running?") from error
 
 
 class AsyncClient:

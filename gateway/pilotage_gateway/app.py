@@ -17,7 +17,7 @@ from pilotage_core.errors import PilotageError
 from pilotage_gateway import queries, writes
 from pilotage_gateway.callers import Callers
 from pilotage_gateway.credentials import StopFile
-from pilotage_gateway.ledger import check_at_start, keep_head
+from pilotage_gateway.ledger import check_at_start, follow_head, keep_head
 from pilotage_gateway.metrics import Metrics
 from pilotage_gateway.models import Models
 from pilotage_gateway.permits import Keys, Permits
@@ -72,7 +72,7 @@ async def open_turns(
     turns = Turns(store, permits, models, metrics, Suspensions(await store.read(queries.read_suspended)))
     running = [asyncio.create_task(permits.run())]
     if chain_head is not None and not permits.withheld:
-        running.append(asyncio.create_task(keep_head(store, chain_head)))
+        running.append(asyncio.create_task(follow_head(store, chain_head, permits.withhold)))
     if store.is_shared:
         running += [asyncio.create_task(turns.suspended.follow(store)), asyncio.create_task(store.watch())]
     try:
@@ -82,6 +82,8 @@ async def open_turns(
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
+        if chain_head is not None and not permits.withheld:
+            await keep_head(store, chain_head)
         await models.close()
         await store.close()
 

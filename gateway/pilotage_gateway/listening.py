@@ -4,9 +4,13 @@ uvicorn bounds none of these. Limits of bodies are in intake.py: they answer wit
 """
 
 import asyncio
+import fcntl
 import resource
+import sys
+import termios
 from collections import OrderedDict
 from http import HTTPStatus
+from itertools import islice
 from typing import Any, ClassVar, NoReturn
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -19,6 +23,7 @@ MAX_MESSAGE_BYTES = 2 * MAX_BODY_BYTES + MAX_HEAD_BYTES
 """As it comes, chunks and all: what a parser may have to keep of one."""
 HEAD_SECONDS, BODY_SECONDS, SEND_SECONDS = 10.0, 30.0, 30.0
 MOST_PIPELINED = 8
+LOOKED_AT = 64
 MOST_CONNECTIONS = 4096
 FILES_KEPT = 256
 """Of the files that a process may open: for the database, for models and for the controller."""
@@ -48,7 +53,7 @@ class Bounded(HttpToolsProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._head = self._fields = self._raw = 0
-        self._is_head_whole = False
+        self._is_head_whole = self._has_begun = False
         self._refused: HTTPStatus | None = None
         self._deadline: asyncio.TimerHandle | None = None
         self._sending: asyncio.TimerHandle | None = None
@@ -60,11 +65,15 @@ class Bounded(HttpToolsProtocol):
         self._waiting[self] = None
         self._expect(self.head_seconds)
         if len(self.connections) > self.room:
-            oldest = next(iter(self._waiting))
+            oldest = next((each for each in islice(self._waiting, LOOKED_AT) if each.is_idle()), self)
             if oldest is self:
                 self._refuse(HTTPStatus.SERVICE_UNAVAILABLE)
             else:
                 oldest.drop()
+
+    def is_idle(self) -> bool:
+        """Whether nothing is still to be sent on it."""
+        return self.transport.get_write_buffer_size() == 0
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget it."""
@@ -78,8 +87,9 @@ class Bounded(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Count what comes; what is kept of a message is at most its limit and one read of the socket."""
         self._raw += len(data)
+        self._has_begun = False
         super().data_received(data)
-        if not self._is_head_whole:
+        if not self._is_head_whole and not self._has_begun:  # what it began with came behind another's end
             self._head += len(data)
         if self._head > MAX_HEAD_BYTES:
             self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
@@ -88,7 +98,7 @@ class Bounded(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """A request begins."""
-        self._is_head_whole = False
+        self._is_head_whole, self._has_begun = False, True
         self._head = self._fields = self._raw = 0
         self._expect(self.head_seconds)
         super().on_message_begin()
@@ -137,13 +147,21 @@ class Bounded(HttpToolsProtocol):
 
     def _watch_sending(self) -> None:
         """Whoever takes nothing of what is to be sent for as long as `send_seconds` goes, also while it is closed."""
-        self._unsent = self.transport.get_write_buffer_size()
+        self._unsent = self._count_unsent()
         if self._sending is None and self._unsent:
             self._sending = self.loop.call_later(self.send_seconds, self._look_at_sending)
 
+    def _count_unsent(self) -> int:
+        """Bytes that nobody has taken: ours, and the kernel's, which makes room for more in large steps."""
+        ours = self.transport.get_write_buffer_size()
+        found = self.transport.get_extra_info("socket")
+        if not ours or found is None or found.fileno() < 0:
+            return ours
+        return ours + int.from_bytes(fcntl.ioctl(found.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+
     def _look_at_sending(self) -> None:
         self._sending = None
-        if 0 < self._unsent <= self.transport.get_write_buffer_size():
+        if 0 < self._unsent <= self._count_unsent():
             self.drop()
         else:
             self._watch_sending()

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from functools import partial
 
-from sqlalchemy import ColumnElement, Connection, or_, select
+from sqlalchemy import ColumnElement, Connection, false, func, or_, select
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -17,6 +17,8 @@ from pilotage_gateway.reading import MOST_AT_ONCE, answer_json, find_caller, fin
 from pilotage_gateway.sessions import VERDICTS
 
 AT_ONCE = 100
+CARDS = 300
+"""Of a page at most: whether a state has moved on is told from its events."""
 SEPARATOR = " "
 """Between the parts of a cursor: neither times nor ids have one."""
 
@@ -34,7 +36,9 @@ async def get_sessions(request: Request) -> Response:
 async def get_cards(request: Request) -> Response:
     """`GET /v1/cards?process_cluster=&after=&limit=`: CardPage, of open sessions whose state has not moved on."""
     within = await _find_scope(request)
-    job = partial(read_cards, within=within, after=request.query_params.get("after", ""), limit=_limit(request))
+    job = partial(
+        read_cards, within=within, after=request.query_params.get("after", ""), limit=min(CARDS, _limit(request))
+    )
     return answer_json(await find_turns(request).store.read(job))
 
 
@@ -70,7 +74,7 @@ def _is_within(scope: Scope) -> Iterable[ColumnElement[bool]]:
         return ()
     if isinstance(scope, str):
         return (c == scope,)
-    return (or_(*(c.startswith(f"{namespace}/", autoescape=True) for namespace in sorted(scope))),)
+    return (or_(false(), *(func.substr(c, 1, len(name) + 1) == f"{name}/" for name in sorted(scope))),)
 
 
 def read_sessions(

@@ -9,13 +9,13 @@ import sys
 from pathlib import Path
 
 import uvicorn
-from sqlalchemy import make_url
 
 from pilotage_core.errors import InvalidInputError
 from pilotage_core.wire import EXPORT_AUDIENCE, GATEWAY_AUDIENCE, GATEWAY_SECRET
 from pilotage_gateway.app import build_app
 from pilotage_gateway.callers import AccessFile, Callers, ServiceAccounts
 from pilotage_gateway.credentials import SecretFile, StopFile
+from pilotage_gateway.ledger import find_head
 from pilotage_gateway.listening import Bounded, find_room
 from pilotage_gateway.tokens import Tokens, build_kubernetes_issuer
 
@@ -79,12 +79,6 @@ def build_callers(sources: Path | None, service_accounts: bool, access: Path | N
 def build_stops(path: Path | None) -> StopFile | None:
     """Who may stop; None where nothing says so. Raises InvalidInputError for a file that cannot be read."""
     return StopFile(path) if path is not None else None
-
-
-def find_head(database: str) -> Path | None:
-    """The file beside SQLite's; None for another database."""
-    name = make_url(database).database if database.startswith("sqlite") else None
-    return Path(name + ".head") if name and name != ":memory:" else None
 
 
 def main(arguments: list[str] | None = None) -> None:

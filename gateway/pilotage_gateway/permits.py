@@ -96,13 +96,20 @@ class Keys:
         for path in sorted(self._folder.glob("*.pub")):
             try:
                 raw = path.read_bytes()
-            except OSError:
+            except FileNotFoundError:
                 continue  # gone since it was listed
+            except OSError as error:
+                raw, why = b"", str(error)
+            else:
+                why = f"has {len(raw)} bytes, a key has 32"
             if len(raw) == 32:
                 keys[path.stem] = Ed25519PublicKey.from_public_bytes(raw)
-            elif path.stem not in self._said:
+                continue
+            if path.stem in self._keys:  # being written, or out of reach for a moment: nobody has taken it away
+                keys[path.stem] = self._keys[path.stem]
+            if path.stem not in self._said:
                 self._said.add(path.stem)
-                log.warning("%s has %d bytes, a key has 32: left out", path, len(raw))
+                log.warning("%s: %s: as it was before, if it was there", path, why)
         return keys
 
 
@@ -174,6 +181,10 @@ class Permits:
         self.snapshot_digest = ""
         self.highest_epoch = 0
         self.domain = ""
+
+    def withhold(self, why: str) -> None:
+        """Give no leave any more, whatever the controller says."""
+        self.withheld = why
 
     def restore(self, epochs: dict[str, int], parts: dict[int, bytes]) -> None:
         """Take up what the records remember. No permit comes back: at most proposals, until the controller answers."""
@@ -341,7 +352,7 @@ class Permits:
 
     def _wait_seconds(self) -> float:
         """At most a third of the validity, so that two polls may fail before leave lapses. Right away when without."""
-        if self._held is None or self.remaining_ms() == 0:
+        if self._held is None or (self.remaining_ms() == 0 and not self.withheld):
             return 0.0
         own = (leave.longest_ms for leave in self._leaves.values() if leave.longest_ms)
         shortest = min([self._held.permit.validity_ms, *own])

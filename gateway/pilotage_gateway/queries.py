@@ -18,6 +18,7 @@ from pilotage_gateway.sessions import EventKey, Intent, StoredSession
 
 DECODE_EVENT = msgspec.json.Decoder(Event).decode
 DECODE_PROPOSAL = msgspec.json.Decoder(ProposalRecord).decode
+ROWS_AT_ONCE = 2000
 DECODE_LABEL = msgspec.json.Decoder(Label).decode
 
 
@@ -240,10 +241,18 @@ def read_decision_row(connection: Connection, proposal_id: str) -> bytes | None:
 
 
 def read_chain(connection: Connection) -> Iterator[tuple[int, str, str, bytes]]:
-    """Every decision row in order: number, digest of the one before, own digest, facts."""
-    c = t.decisions.c
-    for row in connection.execute(select(c.number, c.former, c.digest, c.facts).order_by(c.number)):
-        yield row.number, row.former, row.digest, row.facts
+    """Every decision row in order: number, digest of the one before, own digest, facts. Some at a time."""
+    c, last = t.decisions.c, 0
+    while True:
+        page = (
+            select(c.number, c.former, c.digest, c.facts).where(c.number > last).order_by(c.number).limit(ROWS_AT_ONCE)
+        )
+        rows = connection.execute(page).all()
+        for row in rows:
+            yield row.number, row.former, row.digest, row.facts
+        if len(rows) < ROWS_AT_ONCE:
+            return
+        last = rows[-1].number
 
 
 def read_suspended(connection: Connection) -> set[str]:

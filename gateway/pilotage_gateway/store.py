@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 from sqlalchemy import Connection, Engine, create_engine, event, func, insert, inspect, make_url, select, update
 from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, SQLAlchemyError
@@ -97,12 +98,19 @@ def build_engine(url: str) -> Engine:
 
 
 @contextmanager
-def refuse_fault(where: str) -> Iterator[None]:
-    """For whoever looks into a database without a Store: its faults as UnavailableError."""
+def open_for_reading(url: str) -> Iterator[Connection]:
+    """A database for whoever looks into it without a Store, and changes nothing. Raises UnavailableError."""
+    made = make_url(url) if "://" in url else None
+    if made is not None and made.get_backend_name() == SQLITE:  # without `ro` it is made where it is not, and tidied
+        url = f"sqlite:///file:{quote(str(made.database))}?mode=ro&uri=true"
+    engine = build_engine(url)
     try:
-        yield
+        with engine.connect() as connection:
+            yield connection
     except SQLAlchemyError as error:
-        raise UnavailableError(f"cannot be read: {getattr(error, 'orig', None) or error}", where=where) from error
+        raise UnavailableError(f"cannot be read: {getattr(error, 'orig', None) or error}", where=url) from error
+    finally:
+        engine.dispose()
 
 
 def migrate(connection: Connection) -> None:

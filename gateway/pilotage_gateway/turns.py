@@ -62,18 +62,25 @@ class Turns:
         started = time.perf_counter()
         remaining = self.permits.remaining_ms(boot_seconds())  # leave counts from before anything else was done
         key = source.key(session_id)
-        session = await self._find(key) or self._begin(key, post, source)
-        if session.process_cluster and source.rank(session.process_cluster.partition("/")[0]) is None:
-            raise UnknownError(f"session {session_id} is unknown", where="session_id")  # its source was narrowed since
-        async with session.lock:
-            repeated, new = split_repeated(session, post.events)
-            if new:
-                turn = await self._take(session, post, new, repeated, remaining)
-            else:
-                turn = await self._repeat(session, post, remaining)
-            session.last_turn = turn
-        self.live.keep(session)
+        turn = None
+        while turn is None:
+            session = await self._find(key) or self._begin(key, post, source)
+            if session.process_cluster and source.rank(session.process_cluster.partition("/")[0]) is None:
+                raise UnknownError(f"session {session_id} is unknown", where="session_id")  # no more its source's
+            async with session.lock:
+                if self.live.find(key) is session:  # else a write of it failed while this waited: the records know
+                    turn = await self._answer(session, post, remaining)
         self.metrics.decision_seconds.observe(time.perf_counter() - started)
+        return turn
+
+    async def _answer(self, session: LiveSession, post: PostEvents, remaining: int) -> Turn:
+        repeated, new = split_repeated(session, post.events)
+        if new:
+            turn = await self._take(session, post, new, repeated, remaining)
+        else:
+            turn = await self._repeat(session, post, remaining)
+        session.last_turn = turn
+        self.live.keep(session)
         return turn
 
     async def _find(self, session_id: str) -> LiveSession | None:
@@ -117,7 +124,9 @@ class Turns:
                 stored = True
                 apply_post(session, written, allowed)
                 count_post(session, written, self.metrics, allowed)
-                return await self._accepted(session, written.accepted, post.nonce, allowed)
+                if allowed:
+                    return await self._ordered(session, written.accepted, post.nonce)
+                return self._turn(session, leave, Decision.OBSERVE, Reason.SUSPENDED, NOT_ORDERED)
             apply_post(session, written)
             pending = Pending(self.store, written, partial(count_post, session, written, self.metrics))
             if session.handed_off == AMBIGUOUS:
@@ -354,12 +363,6 @@ class Turns:
         return ruled
 
     # --- answering ---------------------------------------------------------------------------------------------------
-    async def _accepted(self, session: LiveSession, intent: Intent, nonce: str, allowed: bool) -> Turn:
-        if not allowed:
-            leave = self._leave_of(session)
-            return self._turn(session, leave, Decision.OBSERVE, Reason.SUSPENDED, NOT_ORDERED)
-        return await self._ordered(session, intent, nonce)
-
     async def _ordered(self, session: LiveSession, intent: Intent, nonce: str) -> Turn:
         """The answer that carries an order, or says why it was taken back."""
         order, verdict = await self._send(session, intent, nonce)

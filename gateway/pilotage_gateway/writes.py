@@ -87,6 +87,7 @@ _MARK_EXECUTED = Prepared(
     .values(executed=bindparam("executed"))
 )
 _LAST_DIGEST = Prepared(select(t.decisions.c.digest).order_by(t.decisions.c.number.desc()).limit(1))
+_LAST_SEQUENCE = Prepared(select(func.max(t.events.c.sequence)).where(t.events.c.session_id == bindparam("session_id")))
 _SUSPENDED = Prepared(
     select(t.suspensions.c.process_cluster)
     .where(t.suspensions.c.suspended)
@@ -114,6 +115,10 @@ def write_post(connection: Connection, post: PostWrite) -> bool:
     """Store one post. False: all of it is stored, but the accepted proposal got no leave, since people said stop."""
     if post.opens:
         _INSERT_SESSION.run(connection, _session_row(post))
+    if post.events and not post.opens:
+        stored = _LAST_SEQUENCE.run(connection, {"session_id": post.session_id}).scalar()
+        if stored is None or stored + 1 != post.events[0].sequence:
+            raise ConflictError("the records and what is remembered of this session differ", where="database")
     if post.events:
         _INSERT_EVENT.run_many(
             connection, [_event_row(post, *each) for each in zip(post.events, post.digests, strict=True)]

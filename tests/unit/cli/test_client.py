@@ -96,3 +96,27 @@ async def test_what_answers_is_no_gateway_or_nobody(tmp_path):
             await client.status()
     with pytest.raises(AttributeError, match="Nothing"):
         _ = pilotage.Nothing
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 OK\r\ncontent-length: 500\r\n\r\n{",
+        b"HTTP/1.1 503 No\r\ncontent-length: 500\r\n\r\n{",
+        b"garbage\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{\n",
+    ],
+    ids=["cut off", "an error cut off", "no HTTP", "no record"],
+)
+async def test_an_answer_that_is_none_is_one_kind_of_error(answer):
+    async def talk(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        writer.close()
+
+    server = await asyncio.start_server(talk, "127.0.0.1", 0)
+    client = pilotage.Client(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+    for ask in (client.status, lambda: list(client.export("star/bookings"))):
+        with pytest.raises(UnavailableError):
+            await asyncio.to_thread(ask)
+    server.close()

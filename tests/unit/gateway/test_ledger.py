@@ -1,5 +1,6 @@
 """The chain of decisions: what was changed, removed, reordered or lost is told; where rows lack nothing runs alone."""
 
+import asyncio
 import sqlite3
 
 import msgspec
@@ -41,6 +42,7 @@ KEPT = Head(5, ROWS[4][2])
         (ROWS[:3], KEPT, 3, "the records end at row 3, and were known to go on to 5"),
         ([], KEPT, 0, "the records end at row 0, and were known to go on to 5"),
         (ROWS, Head(5, "f" * 32), 4, "row 5 is another than the one that was known"),
+        ([*ROWS[:4], (9, *ROWS[4][1:])], KEPT, 5, "row 5, which was known, is not there"),
     ],
 )
 def test_what_is_wrong_with_a_chain_is_said_with_where_it_begins(rows, kept, whole, fault):
@@ -81,6 +83,9 @@ async def test_records_that_lost_what_was_stored_run_nothing_unattended_until_so
         status = (await short.get("/v1/status"))[1]
         assert "pilotage audit verify" in status["withheld"]
         assert status["permit_remaining_ms"] == 0
+        polls = len(world.controller.polls)
+        await asyncio.sleep(0.5)
+        assert len(world.controller.polls) - polls < 5, "who gives no leave asks no more often than others"
     assert "were known to go on" in verify_database(url, path).fault
     path.unlink()
     async with gateway() as mended:
@@ -116,3 +121,38 @@ async def test_an_auditor_verifies_and_explains_from_the_file_alone(world, tmp_p
         verify_database(f"sqlite:///{tmp_path}/none/else.db")
     with pytest.raises(InvalidInputError, match="use sqlite or postgresql"):
         verify_database("mysql://x/y")
+
+
+async def test_a_chain_that_gets_shorter_while_a_gateway_works_is_told_and_what_was_kept_stays(world, tmp_path):
+    world.publish(Stage.CALIBRATION)
+    url, path = database_of(tmp_path), tmp_path / "kept"
+    async with run_gateway(url, world.controller_url, world.folder / "keys", chain_head=path) as gateway:
+        await gateway.until_permit()
+        for _ in range(3):
+            await Case(gateway).begin(screen=FORM)
+        await until(lambda: path.exists() and read_kept(path).number == 3)
+        kept = read_kept(path)
+        turns = gateway.app.state.turns
+        await turns.store.write(lambda c: c.exec_driver_sql("DELETE FROM decisions WHERE number > 1"))
+        await until(lambda: bool(turns.permits.withheld))
+        assert (await Case(gateway).begin(screen=FORM)).decision == "propose"
+        assert read_kept(path) == kept
+    assert read_kept(path) == kept
+
+
+def test_looking_changes_nothing(tmp_path):
+    path = tmp_path / "g.db"
+    url = f"sqlite:///{path}"
+    with pytest.raises(UnavailableError, match="cannot be read"):
+        verify_database(url)
+    assert list(tmp_path.iterdir()) == []
+    with sqlite3.connect(path) as made:
+        made.execute("PRAGMA journal_mode=WAL")
+        made.execute("CREATE TABLE decisions (number INTEGER PRIMARY KEY, former, digest, facts, proposal_id)")
+        made.executemany("INSERT INTO decisions VALUES (?, ?, ?, ?, '')", ROWS)
+        made.commit()
+        before = {item.name: item.read_bytes() for item in tmp_path.iterdir() if not item.name.endswith("-shm")}
+        assert "g.db-wal" in before
+        keep(tmp_path / "g.db.head", Head(9, "0" * 32))
+        assert "known to go on to 9" in verify_database(url).fault, "the head beside the file is looked at by itself"
+        assert {name: (tmp_path / name).read_bytes() for name in before} == before

@@ -171,3 +171,27 @@ async def test_a_target_that_is_no_path_is_refused(port, target):
         writer.write(b"GET " + target + b" HTTP/1.1\r\nhost: x\r\n\r\n")
         assert (await reader.readline()).split()[1] == b"400"
     writer.close()
+
+
+async def test_who_reads_slowly_and_steadily_gets_all_of_it(port):
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 16)
+    writer.write(b"GET /much HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+    size = 0
+    async with asyncio.timeout(30):
+        while chunk := await reader.read(1 << 17):
+            size += len(chunk)
+            await asyncio.sleep(0.03)
+    assert size > 4 << 20
+    writer.close()
+
+
+async def test_a_request_that_comes_behind_a_large_one_is_read(port):
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    large = b"x" * 300_000
+    async with asyncio.timeout(5):
+        writer.write(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 300000\r\n\r\n" + large + HEAD)
+        await reader.readuntil(b"\r\n\r\n")
+        await reader.readexactly(300_000)
+        writer.write(b"\r\nagain")
+        assert (await reader.readuntil(b"again")).startswith(b"HTTP/1.1 200")
+    writer.close()

@@ -12,6 +12,7 @@ from pilotage_core.events import ActionTaken, Author, FeedbackGiven, MessagePost
 from pilotage_core.stage import Stage
 from pilotage_core.wire import CardPage, SessionPage
 from pilotage_gateway.access import Caller, Held, Role
+from pilotage_gateway.lists import read_sessions
 from pilotage_gateway.openapi import describe_api
 from pilotage_gateway.routes import ENDPOINTS
 
@@ -77,7 +78,8 @@ async def test_one_sees_what_is_in_ones_namespaces(gateway, world):
             return self.caller
 
     await Case(gateway).begin(screen=FORM)
-    for namespaces, seen in [(("star",), 1), (("*",), 1), (("sta", "star2"), 0), (("shop", "star"), 1), (("%",), 0)]:
+    scopes = [(("star",), 1), (("*",), 1), (("sta", "star2"), 0), (("shop", "star"), 1), (("%",), 0), (("STAR",), 0)]
+    for namespaces, seen in scopes:
         gateway.app.state.callers = Asks(Caller("kim", None, (Held(Role.OPERATOR, namespaces),)))
         for path, kind, field in (("/v1/sessions", SessionPage, "sessions"), ("/v1/cards", CardPage, "cards")):
             assert len((await read_all(gateway, path, kind, field))[1:]) == seen, namespaces
@@ -123,3 +125,11 @@ async def test_an_operators_own_action_takes_the_card_away(gateway):
     await case.post(ActionTaken((turn.proposal.action,), "kim"), ScreenShown(screen=FORM), wants_decision=False)
     _, *left = await read_all(gateway, "/v1/cards", CardPage, "cards")
     assert left == []
+
+
+async def test_who_may_nowhere_sees_nothing(gateway):
+    await Case(gateway).begin(screen=FORM)
+    read = gateway.app.state.turns.store.read
+    for within, seen in ((frozenset(), 0), (None, 1), ("star/bookings", 1)):
+        page = await read(lambda c, within=within: read_sessions(c, within, False, None, 10))
+        assert len(page.sessions) == seen

@@ -8,6 +8,7 @@ from stubs.gateway import FORM, Case
 from pilotage_core.errors import UnavailableError
 from pilotage_core.events import Author, MessagePosted
 from pilotage_core.stage import Stage
+from pilotage_core.wire import PostEvents
 
 
 @pytest.fixture
@@ -72,3 +73,47 @@ async def test_a_write_that_fails_leaves_neither_events_nor_memory_nor_counts(ga
     await asyncio.sleep(0)
     turn = await case.post(MessagePosted(Author.CUSTOMER, "Hello?"))
     assert turn.sequence == case.sequence
+
+
+@pytest.mark.parametrize("again", [True, False], ids=["the same again", "what comes next"])
+async def test_what_waits_behind_a_write_that_fails_begins_with_what_is_stored(gateway, again):
+    case = Case(gateway)
+    await case.begin(screen=FORM)
+    store = gateway.app.state.turns.store
+    write, hanging = store.write, asyncio.Event()
+
+    async def fails(job):
+        await hanging.wait()
+        store.write = write
+        raise UnavailableError("the disk is full", where="database")
+
+    store.write = fails
+    first = PostEvents((case.event(MessagePosted(Author.CUSTOMER, "Hello?")),), "a", wants_decision=False)
+    after = PostEvents((case.event(MessagePosted(Author.CUSTOMER, "There?")),), "b", wants_decision=False)
+    sent = [asyncio.create_task(case.send(first))]
+    await asyncio.sleep(0.1)
+    sent.append(asyncio.create_task(case.send(first if again else after)))
+    await asyncio.sleep(0.1)
+    hanging.set()
+    (failed, _), (second, answer) = await asyncio.gather(*sent)
+    assert (failed, second) == (503, 200 if again else 409), answer
+    _, record = await gateway.get(f"/v1/sessions/{case.session_id}")
+    assert [event["sequence"] for event in record["events"]] == list(range(4 if again else 3))
+    if not again:
+        assert (await case.send(first))[0] == 200
+    assert (await case.send(after))[0] == 200
+    _, record = await gateway.get(f"/v1/sessions/{case.session_id}")
+    assert [event["sequence"] for event in record["events"]] == list(range(5))
+
+
+async def test_memory_that_is_ahead_of_the_records_stores_nothing(gateway):
+    case = Case(gateway)
+    await case.begin(screen=FORM)
+    turns = gateway.app.state.turns
+    await turns.store.write(
+        lambda connection: connection.exec_driver_sql(
+            f"DELETE FROM events WHERE session_id = '{case.session_id}' AND sequence = 2"
+        )
+    )
+    status, problem = await case.refused(MessagePosted(Author.CUSTOMER, "Hello?"))
+    assert (status, problem["detail"]) == (409, "the records and what is remembered of this session differ")

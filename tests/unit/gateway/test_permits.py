@@ -234,3 +234,12 @@ async def test_leave_that_was_taken_back_lately_is_told_to_whoever_signs_next(wo
         await until(lambda: len(world.controller.polls) > seen)
         assert world.controller.polls[seen].revoked == {"star/new": new}, "its records remember it too"
         assert gateway is not again
+
+
+async def test_a_key_that_cannot_be_read_for_a_moment_is_not_taken_away(seat, tmp_path, monkeypatch):
+    await seat.take()
+    (tmp_path / "k1.pub").write_bytes(b"half")
+    await seat.take()
+    monkeypatch.setattr(permits_module.Path, "read_bytes", lambda _: (_ for _ in ()).throw(OSError("too many files")))
+    await seat.take()
+    assert seat.permits.remaining_ms() > 0
