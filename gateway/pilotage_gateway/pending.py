@@ -15,7 +15,7 @@ from pilotage_gateway.store import Store
 from pilotage_gateway.writes import PostWrite
 
 T = TypeVar("T")
-PATIENCE_SECONDS = 0.015
+PATIENCE_SECONDS = 0.1
 """How long a post waits for its decision before it is stored alone. A commit costs a third of a decision's time."""
 
 
