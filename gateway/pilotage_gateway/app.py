@@ -31,6 +31,25 @@ from pilotage_gateway.turns import Turns
 log = logging.getLogger(__name__)
 
 
+def _build_permits(store: Store, controller: str, keys: Keys, metrics: Metrics, token: Path | None) -> Permits:
+    """The permits that this gateway holds; what has to outlive it is in the records."""
+
+    async def remember_epoch(domain: str, epoch: int) -> None:
+        await store.write(partial(writes.write_epoch, domain=domain, epoch=epoch, seen_at=time.time()))
+
+    async def remember_parts(parts: dict[int, bytes]) -> None:
+        await store.write(partial(writes.write_parts, parts=parts))
+
+    return Permits(
+        controller,
+        keys,
+        remember_epoch=remember_epoch,
+        remember_parts=remember_parts,
+        on_leaves=metrics.create,
+        token=token,
+    )
+
+
 @asynccontextmanager
 async def open_turns(
     store: Store,
@@ -49,20 +68,7 @@ async def open_turns(
     await store.open(address)
     await models.open()
 
-    async def remember_epoch(domain: str, epoch: int) -> None:
-        await store.write(partial(writes.write_epoch, domain=domain, epoch=epoch, seen_at=time.time()))
-
-    async def remember_parts(parts: dict[int, bytes]) -> None:
-        await store.write(partial(writes.write_parts, parts=parts))
-
-    permits = Permits(
-        controller,
-        Keys(keys),
-        remember_epoch=remember_epoch,
-        remember_parts=remember_parts,
-        on_leaves=metrics.create,
-        token=token,
-    )
+    permits = _build_permits(store, controller, Keys(keys), metrics, token)
     metrics.restore(await store.read(lambda connection: list(queries.read_counts(connection))))
     if chain_head is not None:
         permits.withheld = await check_at_start(store, chain_head)
