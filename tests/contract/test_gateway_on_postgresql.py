@@ -25,7 +25,7 @@ from pilotage_core.wire import PostEvents
 from pilotage_gateway.store import HOLDER
 
 ROOT = Path(__file__).resolve().parents[2]
-CHOSEN = ("life_of_a_session", "orders_close", "records", "resolutions", "stops", "permits")
+CHOSEN = ("life_of_a_session", "orders_close", "records", "pending")
 KEY = "star/bookings"
 
 
