@@ -25,7 +25,8 @@ def record_writes(gateway) -> list[str]:
 
     async def written(job):
         named = [name for name in ("write_post", "write_ruling", "_write_both") if name in repr(job)]
-        seen += [", ".join(named)] if named else []  # PostgreSQL looks at suspensions by the connection that writes
+        if named:  # PostgreSQL looks at suspensions by the connection that writes
+            seen.append(", ".join(named))
         return await write(job)
 
     store.write = written
