@@ -3,12 +3,13 @@
 import asyncio
 
 import pytest
-from stubs.gateway import FORM, Case
+from stubs.gateway import FORM, Case, until
 
 from pilotage_core.errors import UnavailableError
 from pilotage_core.events import Author, MessagePosted
 from pilotage_core.stage import Stage
 from pilotage_core.wire import PostEvents
+from pilotage_gateway import pending
 
 
 @pytest.fixture
@@ -33,15 +34,17 @@ def record_writes(gateway) -> list[str]:
     return seen
 
 
-async def test_quick_models_cost_one_transaction(gateway):
+async def test_quick_models_cost_one_transaction(gateway, monkeypatch):
+    monkeypatch.setattr(pending, "PATIENCE_SECONDS", 60.0)  # quick is what comes before that, on any machine
     seen = record_writes(gateway)
     assert (await Case(gateway).begin(screen=FORM)).order is not None
     assert seen == ["write_ruling, _write_both"]
 
 
-async def test_slow_models_are_asked_while_the_post_is_stored_alone(gateway, world):
+async def test_slow_models_are_asked_while_the_post_is_stored_alone(gateway, world, monkeypatch):
+    monkeypatch.setattr(pending, "PATIENCE_SECONDS", 0.001)
     seen = record_writes(gateway)
-    world.models.delay = 0.2
+    world.models.delay = 0.5
     assert (await Case(gateway).begin(screen=FORM)).order is not None
     assert seen == ["write_post", "write_ruling"]
 
@@ -82,9 +85,11 @@ async def test_what_waits_behind_a_write_that_fails_begins_with_what_is_stored(g
     case = Case(gateway)
     await case.begin(screen=FORM)
     store = gateway.app.state.turns.store
-    write, hanging = store.write, asyncio.Event()
+    write, begun, hanging = store.write, asyncio.Event(), asyncio.Event()
+    session = gateway.app.state.turns.live.find(case.session_id)
 
     async def fails(job):
+        begun.set()
         await hanging.wait()
         store.write = write
         raise UnavailableError("the disk is full", where="database")
@@ -93,9 +98,10 @@ async def test_what_waits_behind_a_write_that_fails_begins_with_what_is_stored(g
     first = PostEvents((case.event(MessagePosted(Author.CUSTOMER, "Hello?")),), "a", wants_decision=False)
     after = PostEvents((case.event(MessagePosted(Author.CUSTOMER, "There?")),), "b", wants_decision=False)
     sent = [asyncio.create_task(case.send(first))]
-    await asyncio.sleep(0.1)
+    async with asyncio.timeout(10):
+        await begun.wait()
     sent.append(asyncio.create_task(case.send(first if again else after)))
-    await asyncio.sleep(0.1)
+    await until(lambda: bool(session.lock._waiters))
     hanging.set()
     (failed, _), (second, answer) = await asyncio.gather(*sent)
     assert (failed, second) == (503, 200 if again else 409), answer
