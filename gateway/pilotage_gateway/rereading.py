@@ -20,7 +20,7 @@ class Reread(Generic[T]):
         self.path = path
         self._decode = msgspec.json.Decoder(kind).decode
         self._check = check
-        self._stamp = 0
+        self._stamp = (0, 0, 0)
         self._value: T | None = None
 
     def find(self) -> T | None:
@@ -34,7 +34,8 @@ class Reread(Generic[T]):
     def read(self) -> T:
         """What is in it now. Raises InvalidInputError where there never was a good one."""
         try:
-            stamp = self.path.stat().st_mtime_ns
+            found = self.path.stat()
+            stamp = (found.st_mtime_ns, found.st_size, found.st_ino)
             if self._value is not None and stamp == self._stamp:
                 return self._value
             value = self._decode(self.path.read_bytes())

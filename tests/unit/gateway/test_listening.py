@@ -18,7 +18,7 @@ HEAD = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n"
 
 
 class Hasty(Bounded):
-    head_seconds = body_seconds = send_seconds = 0.2
+    head_seconds = body_seconds = send_seconds = 1.0
     room = 3
 
 
@@ -70,14 +70,14 @@ async def port() -> AsyncIterator[int]:
 async def test_a_request_has_its_time_to_come(port, sent, said):
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(sent)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         assert (await reader.readline()).split()[1] == said
     writer.close()
 
 
 async def test_one_connection_serves_many_requests_also_sent_at_once_and_each_has_its_time(port):
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         for text in (b"first", b"again"):
             writer.write(HEAD + b"\r\n" + text)
             assert (await reader.readuntil(text)).startswith(b"HTTP/1.1 200")
@@ -90,7 +90,7 @@ async def test_one_connection_serves_many_requests_also_sent_at_once_and_each_ha
 
 
 async def test_where_there_is_no_room_who_has_waited_longest_goes(port):
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         idle = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(HEAD + b"\r\nserve")
@@ -109,7 +109,7 @@ async def read_all(reader: asyncio.StreamReader) -> bytes:
 
 async def test_requests_that_are_sent_ahead_are_few(port):
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         writer.write((HEAD + b"\r\nwhole") * 400)
         answers = await read_all(reader)
     assert answers.count(b"HTTP/1.1 200") < 20
@@ -127,7 +127,7 @@ async def test_requests_that_are_sent_ahead_are_few(port):
 )
 async def test_what_comes_after_a_head_is_counted_too(port, sent):
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         writer.write(b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n" + sent)
         answer = await read_all(reader)
     assert answer[:12] in (b"HTTP/1.1 431", b"HTTP/1.1 413", b"HTTP/1.1 400", b"")
@@ -136,7 +136,7 @@ async def test_what_comes_after_a_head_is_counted_too(port, sent):
 
 
 async def test_who_reads_nothing_goes_and_makes_room(port):
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         stuck = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
         for reader, writer in stuck:
             writer.transport.pause_reading() if hasattr(writer.transport, "pause_reading") else None
@@ -156,7 +156,7 @@ async def test_who_reads_nothing_goes_and_makes_room(port):
 
 async def test_an_answer_before_the_body_is_the_only_one(port):
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         writer.write(b"POST /no HTTP/1.1\r\nhost: x\r\ncontent-length: 200000\r\n\r\n")
         assert (await reader.readuntil(b"no")).startswith(b"HTTP/1.1 401")
         writer.write(b"x" * 200_000 + HEAD + b"\r\nagain")
@@ -167,7 +167,7 @@ async def test_an_answer_before_the_body_is_the_only_one(port):
 @pytest.mark.parametrize("target", [b"*@127.0.0.1:1/x", b"http://127.0.0.1:1/x", b"x"])
 async def test_a_target_that_is_no_path_is_refused(port, target):
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         writer.write(b"GET " + target + b" HTTP/1.1\r\nhost: x\r\n\r\n")
         assert (await reader.readline()).split()[1] == b"400"
     writer.close()
@@ -188,7 +188,7 @@ async def test_who_reads_slowly_and_steadily_gets_all_of_it(port):
 async def test_a_request_that_comes_behind_a_large_one_is_read(port):
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     large = b"x" * 300_000
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         writer.write(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 300000\r\n\r\n" + large + HEAD)
         await reader.readuntil(b"\r\n\r\n")
         await reader.readexactly(300_000)
