@@ -17,26 +17,25 @@ import msgspec
 
 from pilotage_core.errors import ConflictError, InvalidInputError, PilotageError, UnavailableError
 from pilotage_core.events import Event
+from pilotage_core.problem import AGAIN, read_problem
 from pilotage_core.record import DecisionRecord, SessionRecord
 from pilotage_core.wire import (
     CardPage,
     GatewayStatus,
     LabelPage,
     PostEvents,
-    Problem,
     SessionPage,
     SessionSummary,
     Suspend,
     Suspended,
     Turn,
     WaitingCard,
-    describe_problem,
 )
 
 TIMEOUT_SECONDS = 5.0
 EXPORT_SECONDS = 60.0
+PAGE = 1000
 T = TypeVar("T")
-AGAIN = frozenset({408, 425, 429})
 
 
 class Call(NamedTuple, Generic[T]):
@@ -102,12 +101,9 @@ class Calls:
         return Call("POST", "/v1/suspend", Suspended, body)
 
 
-def read_problem(status: int, body: bytes, where: str) -> PilotageError:
+def _read_error(status: int, body: bytes, where: str) -> PilotageError:
     """The error that an answer stands for."""
-    try:
-        problem = msgspec.json.decode(body, type=Problem)
-    except msgspec.DecodeError:
-        problem = describe_problem("NoProblemError", status, body[:200].decode(errors="replace"), where)
+    problem = read_problem(status, body, where)
     kind: type[PilotageError] = UnavailableError
     if status == 409:
         kind = ConflictError
@@ -153,19 +149,21 @@ class Client:
 
     def sessions(self, process_cluster: str = "", state: str = "open") -> Iterator[SessionSummary]:
         """Sessions, oldest first: open or closed."""
-        page = self._call(Calls.sessions(process_cluster, state, "", 1000))
-        yield from page.sessions
-        while page.next:
-            page = self._call(Calls.sessions(process_cluster, state, page.next, 1000))
+        after = ""
+        while True:
+            page = self._call(Calls.sessions(process_cluster, state, after, PAGE))
             yield from page.sessions
+            if not (after := page.next):
+                return
 
     def cards(self, process_cluster: str = "") -> Iterator[WaitingCard]:
         """Proposals that wait for an operator, oldest first."""
-        page = self._call(Calls.cards(process_cluster, "", 1000))
-        yield from page.cards
-        while page.next:
-            page = self._call(Calls.cards(process_cluster, page.next, 1000))
+        after = ""
+        while True:
+            page = self._call(Calls.cards(process_cluster, after, PAGE))
             yield from page.cards
+            if not (after := page.next):
+                return
 
     def decision(self, proposal_id: str) -> DecisionRecord:
         """Everything that the gate saw of one proposal."""
@@ -200,7 +198,7 @@ class Client:
                 told: bytes = answer.read()
                 return told
         except urllib.error.HTTPError as error:
-            raise read_problem(error.code, _read_what_came(error), url) from error
+            raise _read_error(error.code, _read_what_came(error), url) from error
         except (OSError, http.client.HTTPException) as error:
             raise UnavailableError(f"no answer: {error!r}", where=url, remedy="is it running?") from error
 
@@ -239,7 +237,7 @@ class AsyncClient:
         """Sessions, oldest first: open or closed."""
         after = ""
         while True:
-            page = await self._call(Calls.sessions(process_cluster, state, after, 1000))
+            page = await self._call(Calls.sessions(process_cluster, state, after, PAGE))
             for each in page.sessions:
                 yield each
             if not (after := page.next):
@@ -249,7 +247,7 @@ class AsyncClient:
         """Proposals that wait for an operator, oldest first."""
         after = ""
         while True:
-            page = await self._call(Calls.cards(process_cluster, after, 1000))
+            page = await self._call(Calls.cards(process_cluster, after, PAGE))
             for each in page.cards:
                 yield each
             if not (after := page.next):
@@ -280,5 +278,5 @@ class AsyncClient:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise UnavailableError(f"no answer: {error!r}", where=url, remedy="is it running?") from error
         if answer.status != 200:
-            raise read_problem(answer.status, body, url)
+            raise _read_error(answer.status, body, url)
         return _decode(call, body, url)

@@ -214,8 +214,10 @@ def _welch(variances: list[float], counts: tuple[float, ...]) -> tuple[float, fl
     """Standard error of a difference, and its degrees of freedom."""
     parts = [variance / n for variance, n in zip(variances, counts, strict=True)]
     total = sum(parts)
-    below = sum(part * part / (n - 1) for part, n in zip(parts, counts, strict=True))
-    return math.sqrt(total), _divide(total * total, below) if total else math.inf
+    if not total:
+        return 0.0, math.inf
+    shares = [part / total for part in parts]  # squares of the parts themselves may be too small to tell from 0
+    return math.sqrt(total), 1 / sum(share * share / (n - 1) for share, n in zip(shares, counts, strict=True))
 
 
 def _draw(arm: Arm, draws: int, random: np.random.Generator) -> Values:

@@ -4,7 +4,6 @@ Models behind vLLM's interface speak its own JSON (see trainer/pilotage_trainer/
 """
 
 import base64
-import re
 import zlib
 
 import msgspec
@@ -89,29 +88,6 @@ class Turn(msgspec.Struct, frozen=True, omit_defaults=True):
     proposal: ProposalCard | None = None
     order: Order | None = None
     executed: tuple[str, ...] = ()
-
-
-class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
-    """An error answer (RFC 9457): what kind, what exactly (`detail`), where, what to do."""
-
-    type: str
-    title: str
-    status: int
-    detail: str
-    where: str = ""
-    remedy: str = ""
-    retry_after_seconds: float | None = None
-
-
-def describe_problem(
-    kind: str, status: int, detail: str, where: str = "", remedy: str = "", retry_after_seconds: float | None = None
-) -> Problem:
-    """The problem of an error of class `kind`: its type is a name, for there is nothing to fetch behind it."""
-    words = re.findall("[A-Z][a-z]*", kind.removesuffix("Error")) or [kind]
-    name = "-".join(words).lower()
-    return Problem(
-        f"urn:pilotage:problem:{name}", " ".join(words).capitalize(), status, detail, where, remedy, retry_after_seconds
-    )
 
 
 class SessionSummary(msgspec.Struct, frozen=True):

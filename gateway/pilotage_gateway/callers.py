@@ -4,8 +4,6 @@ In this order: secrets of sources, service accounts of Kubernetes, and what the 
 tokens, programs with a secret. What a caller may do is decided in access.py.
 """
 
-import hashlib
-import hmac
 from pathlib import Path
 
 import msgspec
@@ -13,7 +11,7 @@ import msgspec
 from pilotage_core.source import Source
 from pilotage_core.wire import EXPORT_AUDIENCE, GATEWAY_AUDIENCE
 from pilotage_gateway.access import EVERYWHERE, NOBODY_ASKS, Caller, Grant, Held, Role, UnauthorizedError
-from pilotage_gateway.credentials import OF_ACCOUNTS, SHA256, SecretFile, check_names
+from pilotage_gateway.credentials import OF_ACCOUNTS, SHA256, SecretFile, check_names, find_by_digest
 from pilotage_gateway.rereading import Reread
 from pilotage_gateway.tokens import Identity, Issuer, Tokens, check_url
 
@@ -102,12 +100,8 @@ class AccessFile:
 
 
 def _find_program(access: Access, token: str) -> Caller | None:
-    given = hashlib.sha256(token.encode()).hexdigest()
-    found = None
-    for each in access.programs:  # all of them, in the same time whichever it is
-        if hmac.compare_digest(each.sha256.lower(), given):
-            found = Caller(each.name, None, (Held(each.role, each.namespaces),))
-    return found
+    found = find_by_digest(access.programs, token)
+    return None if found is None else Caller(found.name, None, (Held(found.role, found.namespaces),))
 
 
 def _find_person(access: Access, identity: Identity) -> Caller:

@@ -8,6 +8,7 @@ import hmac
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 import msgspec
 
@@ -60,6 +61,28 @@ class SecretFile:
         return found
 
 
+class Digested(Protocol):
+    """What is known of somebody's secret: `sha256` of it, in hex."""
+
+    @property
+    def sha256(self) -> str:
+        """The digest."""
+        ...
+
+
+D = TypeVar("D", bound=Digested)
+
+
+def find_by_digest(known: Iterable[D], secret: str) -> D | None:
+    """Whose secret it is. Looks at all of them, in the same time whichever it is."""
+    given = hashlib.sha256(secret.encode()).hexdigest()
+    found = None
+    for each in known:
+        if hmac.compare_digest(each.sha256.lower(), given):
+            found = each
+    return found
+
+
 class Stopper(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Who may stop process clusters, and perhaps let them go on. `sha256` is of the credential, in hex."""
 
@@ -92,11 +115,7 @@ class StopFile:
 
     def identify(self, credential: str, *, stops: bool) -> str:
         """The name behind `credential`. Raises UnauthorizedError, ForbiddenError."""
-        given = hashlib.sha256(credential.encode()).hexdigest()
-        found = None
-        for each in self._file.read():  # all of them, in the same time whichever it is
-            if hmac.compare_digest(each.sha256.lower(), given):
-                found = each
+        found = find_by_digest(self._file.read(), credential)
         if found is None:
             raise UnauthorizedError(
                 "who is this?", where=CREDENTIAL_HEADER, remedy="send a credential that may stop: PILOTAGE_CREDENTIAL"

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from pilotage_core.wire import Problem
+from pilotage_core.problem import Problem
 from pilotage_gateway.intake import SESSION_ID
 from pilotage_gateway.problems import STATUS
 from pilotage_gateway.reading import MOST_AT_ONCE

@@ -13,7 +13,7 @@ from pilotage_core.errors import (
     PilotageError,
     UnavailableError,
 )
-from pilotage_core.wire import Problem, describe_problem
+from pilotage_core.problem import Problem, describe_problem
 from pilotage_gateway.access import ForbiddenError, UnauthorizedError
 
 RETRY_AFTER_SECONDS = 1.0

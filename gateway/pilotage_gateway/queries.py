@@ -14,6 +14,7 @@ from pilotage_core.snapshot import PARTS
 from pilotage_core.stage import Stage
 from pilotage_core.wire import BY_PERMIT, LabelPage
 from pilotage_gateway import tables as t
+from pilotage_gateway.access import namespace_of
 from pilotage_gateway.sessions import EventKey, Intent, StoredSession
 
 DECODE_EVENT = msgspec.json.Decoder(Event).decode
@@ -219,7 +220,7 @@ def read_decision(
     if row is None:
         return None
     record = msgspec.json.decode(row.facts, type=DecisionRecord)
-    if namespaces is not None and record.process_cluster.partition("/")[0] not in namespaces:
+    if namespaces is not None and namespace_of(record.process_cluster) not in namespaces:
         return None
     waits = record.verdict.decision is Decision.PROPOSE
     if waits and not _is_told(connection, proposal_id, record.session_id):

@@ -21,6 +21,7 @@ from pilotage_core.source import ANYONE, Source, session_of
 from pilotage_core.walk import SessionWalk
 from pilotage_core.wire import BY_PERMIT, Leave, Order, PairRef, PostEvents, ProposalCard, Turn
 from pilotage_gateway import asking, writes
+from pilotage_gateway.access import namespace_of
 from pilotage_gateway.checks import check_events, digest_event, split_repeated
 from pilotage_gateway.intake import read_screens
 from pilotage_gateway.metrics import Metrics
@@ -65,7 +66,7 @@ class Turns:
         turn = None
         while turn is None:
             session = await self._find(key) or self._begin(key, post, source)
-            if session.process_cluster and source.rank(session.process_cluster.partition("/")[0]) is None:
+            if session.process_cluster and source.rank(namespace_of(session.process_cluster)) is None:
                 raise UnknownError(f"session {session_id} is unknown", where="session_id")  # no more its source's
             async with session.lock:
                 if self.live.find(key) is session:  # else a write of it failed while this waited: the records know
@@ -75,11 +76,8 @@ class Turns:
 
     async def _answer(self, session: LiveSession, post: PostEvents, remaining: int) -> Turn:
         repeated, new = split_repeated(session, post.events)
-        if new:
-            turn = await self._take(session, post, new, repeated, remaining)
-        else:
-            turn = await self._repeat(session, post, remaining)
-        session.last_turn = turn
+        taken = self._take(session, post, new, repeated, remaining) if new else self._repeat(session, post, remaining)
+        turn = session.last_turn = await taken
         self.live.keep(session)
         return turn
 

@@ -11,7 +11,8 @@ from aiohttp import web
 from prometheus_client import generate_latest
 
 from pilotage_core.errors import InvalidInputError, UnavailableError
-from pilotage_core.wire import Pace, PermitRequest, describe_problem
+from pilotage_core.problem import describe_problem
+from pilotage_core.wire import Pace, PermitRequest
 from pilotage_operator.callers import Callers
 from pilotage_operator.metrics import Metrics
 from pilotage_operator.permits import Authority

@@ -10,7 +10,8 @@ import aiohttp
 import msgspec
 
 from pilotage_core.errors import ConflictError, InvalidEventError, UnavailableError
-from pilotage_core.wire import PostEvents, Problem, Turn, describe_problem
+from pilotage_core.problem import AGAIN, Problem, read_problem
+from pilotage_core.wire import PostEvents, Turn
 
 POST_TIMEOUT_SECONDS = 5.0
 _EXPECTED = re.compile(r"sequence (\d+)")
@@ -64,16 +65,13 @@ class HttpGateway:
                 return self._turns.decode(content)
             except msgspec.DecodeError as error:
                 raise UnavailableError(f"the answer is no Turn: {error}", where=self._url) from error
-        raise _read_problem(status, content, self._url)
+        raise _read_error(status, content, self._url)
 
 
-def _read_problem(status: int, content: bytes, where: str) -> UnavailableError | ConflictError | InvalidEventError:
-    try:
-        problem = msgspec.json.decode(content, type=Problem)
-    except msgspec.DecodeError:
-        problem = describe_problem("NoProblemError", status, content[:200].decode(errors="replace"), where)
+def _read_error(status: int, content: bytes, where: str) -> UnavailableError | ConflictError | InvalidEventError:
+    problem = read_problem(status, content, where)
     if status == 409:
         return SequenceConflict(problem)
-    if 400 <= status < 500 and status not in (408, 425, 429):
+    if 400 <= status < 500 and status not in AGAIN:
         return InvalidEventError(f"{status}: {problem.detail}", where=problem.where, remedy=problem.remedy)
     return UnavailableError(f"{status}: {problem.detail}", where=where)

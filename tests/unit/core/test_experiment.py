@@ -165,6 +165,7 @@ def test_a_published_interval_gives_back_the_variation_it_came_from():
 )  # fmt: skip
 @example([0.0, 0.0], [1.0, 1.0])
 @example([0.0, 0.0], [1e-219, 2e-219])
+@example([0.0, 0.0], [0.0, 7.5e-118])
 def test_whatever_comes_an_interval_holds_its_own_effect_or_is_not_given(one, other):
     found = compare(Arm(np.array(one)), Arm(np.array(other)))
     if not math.isnan(found.ci_low):

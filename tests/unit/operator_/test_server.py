@@ -5,9 +5,10 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from pilotage_core.boot_clock import boot_seconds
+from pilotage_core.problem import Problem
 from pilotage_core.snapshot import DECODE_PART, Parts, assemble
 from pilotage_core.stage import Stage
-from pilotage_core.wire import Leave, Pace, PermitReply, PermitRequest, Problem
+from pilotage_core.wire import Leave, Pace, PermitReply, PermitRequest
 from pilotage_operator.callers import SharedSecret
 from pilotage_operator.keys import make_key
 from pilotage_operator.metrics import Metrics

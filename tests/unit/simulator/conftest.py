@@ -24,11 +24,12 @@ from pilotage_core.events import (
     Verdict,
 )
 from pilotage_core.gate import Decision
+from pilotage_core.problem import describe_problem
 from pilotage_core.proposal import find_fault
 from pilotage_core.reading import read_screen
 from pilotage_core.stage import Stage
 from pilotage_core.walk import SessionWalk, is_decision_point
-from pilotage_core.wire import Order, PostEvents, ProposalCard, Turn, describe_problem
+from pilotage_core.wire import Order, PostEvents, ProposalCard, Turn
 from pilotage_simulator.adapter import Bpm
 from pilotage_simulator.bpm import Session
 from pilotage_simulator.case import Case

@@ -10,9 +10,10 @@ from aiohttp import web
 from typer.testing import CliRunner
 
 from pilotage_core.errors import InvalidEventError, UnavailableError
+from pilotage_core.problem import describe_problem
 from pilotage_core.screen import ScreenSchema
 from pilotage_core.stage import Stage
-from pilotage_core.wire import Pace, PostEvents, Turn, describe_problem
+from pilotage_core.wire import Pace, PostEvents, Turn
 from pilotage_simulator.client import HttpGateway, SequenceConflict
 from pilotage_simulator.desk.screens import SCHEMA as DESK_SCHEMA
 from pilotage_simulator.main import app
