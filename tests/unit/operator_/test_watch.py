@@ -30,7 +30,7 @@ class Server:
         self.objects: dict[str, dict[str, dict]] = {}
         self.events: list[tuple[int, str, str, dict]] = []
         self.asked: list[tuple[str, str]] = []
-        self.changed = asyncio.Condition()
+        self.changed = asyncio.Event()
         self.page, self.life, self.down, self.shut = 2, 0.2, False, ""
 
     async def put(self, path: str, name: str, item: dict | None, namespace: str = "star", **metadata) -> None:
@@ -49,8 +49,8 @@ class Server:
         else:
             known[name] = told
         self.events.append((self.version, path, what, told))
-        async with self.changed:
-            self.changed.notify_all()
+        self.changed.set()
+        self.changed = asyncio.Event()
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         path = request.path
@@ -87,13 +87,16 @@ class Server:
             return response
         until = asyncio.get_running_loop().time() + self.life
         while (left := until - asyncio.get_running_loop().time()) > 0:
+            told = self.version
             for version, of, kind, item in list(self.events):
                 if version > at and of == path:
                     await say(kind, item)
-            at = self.version
+            at = told
+            if at != self.version:
+                continue  # something changed while this was told
             try:
-                async with self.changed:
-                    await asyncio.wait_for(self.changed.wait(), left)
+                async with asyncio.timeout(left):
+                    await self.changed.wait()
             except TimeoutError:
                 break
         await say("BOOKMARK", {"metadata": {"resourceVersion": str(self.version), "creationTimestamp": None}})
