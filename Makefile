@@ -43,7 +43,7 @@ verify: setup-transformers ## format, lint, types, layers, generated files, docs
 	@$(STEP) "generated files" $(PY) -m pilotage_operator.api.generate --check
 	@$(STEP) "docs links" $(PY) hack/check_links.py
 	@$(STEP) "shell scripts" hack/shellcheck.sh
-	@$(STEP) "unit tests" $(PY) -m pytest -q tests/unit
+	@$(STEP) "unit tests" hack/unit_tests.sh
 
 test-long: setup ## the search over the whole way for an hour's worth of steps, faults three times as local processes, the desk on Kubernetes
 	@$(STEP) "search over the whole way" env SEARCH_EXAMPLES=4000 SEARCH_STEPS=100 $(PY) -m pytest -q -s tests/unit/gateway/test_whole_way.py
