@@ -3,13 +3,14 @@
 # (torch: 5 GB). Does nothing when that is so already.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-install() { .venv/bin/python -m pip install --quiet --disable-pip-version-check "$@"; }
+# The lists are whole, so nothing else comes with them (requirements/overrides.txt says what is kept out).
+install() { .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps "$@"; }
 stamp=.venv/.installed-$(cat requirements/dev.txt pyproject.toml | sha256sum | cut -c1-16)
 if [ ! -e "$stamp" ]; then
   hack/check.sh "$@"
   [ -x .venv/bin/python ] || "${PYTHON:-python3}" -m venv .venv
   install -r requirements/dev.txt
-  install --no-deps --editable .
+  install --editable .
   rm -f .venv/.installed-*
   touch "$stamp"
 fi

@@ -10,7 +10,8 @@ FROM ${BASE} AS dependencies
 ARG REQUIREMENTS=image.txt
 COPY requirements/${REQUIREMENTS} /tmp/requirements.txt
 RUN python3 -m venv /opt/pilotage \
- && /opt/pilotage/bin/pip install --no-cache-dir --disable-pip-version-check --no-compile -r /tmp/requirements.txt 'hatchling>=1.27' \
+ && /opt/pilotage/bin/pip install --no-cache-dir --disable-pip-version-check --no-compile --no-deps -r /tmp/requirements.txt \
+ && /opt/pilotage/bin/pip install --no-cache-dir --disable-pip-version-check 'hatchling>=1.27' \
  && { /opt/pilotage/bin/python -m compileall -q -j 0 /opt/pilotage/lib >/dev/null || true; } \
  && rm /tmp/requirements.txt
 

@@ -17,20 +17,10 @@ import msgspec
 
 from pilotage_core.errors import ConflictError, InvalidInputError, PilotageError, UnavailableError
 from pilotage_core.events import Event
+from pilotage_core.lists import CardPage, SessionPage, SessionSummary, WaitingCard
 from pilotage_core.problem import AGAIN, read_problem
 from pilotage_core.record import DecisionRecord, SessionRecord
-from pilotage_core.wire import (
-    CardPage,
-    GatewayStatus,
-    LabelPage,
-    PostEvents,
-    SessionPage,
-    SessionSummary,
-    Suspend,
-    Suspended,
-    Turn,
-    WaitingCard,
-)
+from pilotage_core.wire import GatewayStatus, LabelPage, PostEvents, Suspend, Suspended, Turn
 
 TIMEOUT_SECONDS = 5.0
 EXPORT_SECONDS = 60.0

@@ -6,11 +6,12 @@ from typing import Protocol
 
 import msgspec
 
-from pilotage.explain import explain_decision, explain_process_cluster
+from pilotage.explain import explain_process_cluster
 from pilotage.report.times import to_seconds
 from pilotage.run import RunInfo, object_key
 from pilotage.services import GATEWAY_SERVICE, ApiObject, GatewayApi, Kubernetes, read_statuses
 from pilotage_core.errors import InvalidInputError, UnavailableError
+from pilotage_core.explaining import explain_decision
 from pilotage_core.record import DecisionRecord
 from pilotage_operator.public import ProcessClusterSpec, ProcessClusterStatus
 

@@ -90,40 +90,6 @@ class Turn(msgspec.Struct, frozen=True, omit_defaults=True):
     executed: tuple[str, ...] = ()
 
 
-class SessionSummary(msgspec.Struct, frozen=True):
-    """One session in a list. `handed_off` is why an operator has the wheel (empty: nobody has)."""
-
-    session_id: str
-    process_cluster: str
-    opened_at: str
-    closed_at: str
-    handed_off: str
-
-
-class SessionPage(msgspec.Struct, frozen=True):
-    """`GET /v1/sessions`. `next` is what `after` of the next page is (empty: there is none)."""
-
-    sessions: tuple[SessionSummary, ...]
-    next: str
-
-
-class WaitingCard(msgspec.Struct, frozen=True):
-    """A proposal that waits for an operator: without score or reason, which would give audits away."""
-
-    proposal_id: str
-    session_id: str
-    process_cluster: str
-    at: str
-    action: Action
-
-
-class CardPage(msgspec.Struct, frozen=True):
-    """`GET /v1/cards`. `next` is what `after` of the next page is (empty: there is none)."""
-
-    cards: tuple[WaitingCard, ...]
-    next: str
-
-
 # --- controller → gateway ---
 class MatchExpression(msgspec.Struct, frozen=True, omit_defaults=True):
     """One condition over session metadata, as in Kubernetes: In, NotIn, Exists, DoesNotExist, and AllIn.

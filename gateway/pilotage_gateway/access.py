@@ -36,6 +36,7 @@ class Act(StrEnum):
     """What an endpoint lets somebody do."""
 
     READ_SESSIONS = "read sessions"
+    ANSWER = "answer proposals"
     READ_DECISIONS = "read decisions"
     EXPORT = "export records"
     READ_STATUS = "read the status"
@@ -45,6 +46,7 @@ class Act(StrEnum):
 
 ROLES: dict[Act, frozenset[Role]] = {
     Act.READ_SESSIONS: frozenset({Role.OPERATOR, Role.SUPERVISOR, Role.AUDITOR}),
+    Act.ANSWER: frozenset({Role.OPERATOR, Role.SUPERVISOR}),
     Act.READ_DECISIONS: frozenset({Role.SUPERVISOR, Role.AUDITOR}),
     Act.EXPORT: frozenset({Role.AUDITOR, Role.READER}),
     Act.READ_STATUS: frozenset(Role),
@@ -107,6 +109,11 @@ class Caller(msgspec.Struct, frozen=True):
         """Whether the status of what is in `namespace` is for it: as its source, or by a role there."""
         mine = self.source is not None and self.source.rank(namespace) is not None
         return mine or self.may(Act.READ_STATUS, namespace)
+
+    def require_somewhere(self, act: Act) -> None:
+        """Raise ForbiddenError where it may not do `act` in any namespace."""
+        if not self.may_somewhere(act):
+            self.require(act)
 
     def require(self, act: Act, namespace: str = "") -> None:
         """Raise ForbiddenError where it may not do `act` in `namespace`."""

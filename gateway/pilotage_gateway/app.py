@@ -16,8 +16,11 @@ from starlette.middleware import Middleware
 from pilotage_core.errors import PilotageError
 from pilotage_gateway import queries, writes
 from pilotage_gateway.callers import Callers
+from pilotage_gateway.console import looking, pages, showing
+from pilotage_gateway.console.board import Board
 from pilotage_gateway.credentials import StopFile
 from pilotage_gateway.ledger import check_at_start, follow_head, keep_head
+from pilotage_gateway.lists import CARDS, read_cards
 from pilotage_gateway.metrics import Metrics
 from pilotage_gateway.models import Models
 from pilotage_gateway.permits import Keys, Permits
@@ -76,6 +79,7 @@ async def open_turns(
             log.critical("nothing runs unattended here: %s", permits.withheld)
     permits.restore(await store.read(queries.read_epochs), await store.read(queries.read_parts))
     turns = Turns(store, permits, models, metrics, Suspensions(await store.read(queries.read_suspended)))
+    await turns.answers.restore()
     running = [asyncio.create_task(permits.run())]
     if chain_head is not None and not permits.withheld:
         running.append(asyncio.create_task(follow_head(store, chain_head, permits.withhold)))
@@ -92,6 +96,32 @@ async def open_turns(
             await keep_head(store, chain_head)
         await models.close()
         await store.close()
+
+
+async def open_board(turns: Turns) -> Board:
+    """The console's picture of who waits, as the records have it, and from then on as turns tell."""
+    board, after = Board(turns.answers), ""
+    while True:
+        page = await turns.store.read(partial(read_cards, within=None, after=after, limit=CARDS))
+        for card in page.cards:
+            board.restore(card)
+        if not (after := page.next):
+            break
+    for key in await turns.store.read(queries.read_handed_off):
+        if (session := await turns.find(key)) is not None:
+            board.follow(session)
+    turns.watchers.append(board.follow)
+    turns.answers.on_overtaken = lambda said: board.notify(
+        said.operator, f"{said.session_id}: your accept came to nothing, the session had gone on."
+    )
+    return board
+
+
+def end_streams(app: Starlette) -> None:
+    """Let go who waits for something to happen, so that what is being answered can end."""
+    if app.state.turns is not None:
+        app.state.turns.answers.end()
+        app.state.board.end()
 
 
 def stop_process() -> None:
@@ -129,7 +159,9 @@ def build_app(
 
             async def begin() -> None:
                 turns = open_turns(store, controller, keys, token, address, chain_head)
-                app.state.turns = await stack.enter_async_context(turns)
+                ready = await stack.enter_async_context(turns)
+                app.state.board = await open_board(ready)
+                app.state.turns = ready
 
             beginning = asyncio.create_task(begin())
             if store.is_shared:  # it may have to stand by, and says so meanwhile
@@ -142,7 +174,7 @@ def build_app(
                 await beginning
 
     return Starlette(
-        routes=ROUTES,
+        routes=[*ROUTES, *pages.ROUTES, *looking.ROUTES, *showing.ROUTES],
         lifespan=lifespan,
         middleware=[Middleware(PassOn)],
         exception_handlers={PilotageError: answer_error, HTTPException: answer_http_error, Exception: answer_fault},

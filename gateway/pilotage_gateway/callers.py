@@ -81,6 +81,11 @@ class AccessFile:
         """Whether /metrics asks for nothing."""
         return self._read().open_metrics
 
+    @property
+    def issuers(self) -> tuple[Issuer, ...]:
+        """Whose tokens count."""
+        return self._read().issuers
+
     def _read(self) -> Access:
         """What the file says; nothing, until there has been one."""
         access = self._file.find() or self._of
@@ -151,6 +156,11 @@ class Callers:
     def open_metrics(self) -> bool:
         """Whether /metrics asks for nothing."""
         return all(way.open_metrics for way in self._ways if isinstance(way, AccessFile))
+
+    @property
+    def issuers(self) -> list[Issuer]:
+        """Whose tokens of people count."""
+        return [issuer for way in self._ways if isinstance(way, AccessFile) for issuer in way.issuers]
 
     async def identify(self, authorization: str) -> Caller:
         """The caller behind an Authorization header. Raises UnauthorizedError, UnavailableError."""

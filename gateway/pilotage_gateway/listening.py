@@ -9,6 +9,7 @@ import resource
 import sys
 import termios
 from collections import OrderedDict
+from collections.abc import Callable
 from http import HTTPStatus
 from itertools import islice
 from typing import Any, ClassVar, NoReturn
@@ -48,6 +49,8 @@ class Bounded(HttpToolsProtocol):
 
     room = MOST_CONNECTIONS
     head_seconds, body_seconds, send_seconds = HEAD_SECONDS, BODY_SECONDS, SEND_SECONDS
+    on_shutdown: ClassVar[Callable[[], None]] = lambda: None
+    """Called as the server begins to end: answers that would go on for ever are told."""
     _waiting: ClassVar["OrderedDict[Bounded, None]"] = OrderedDict()
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -82,6 +85,11 @@ class Bounded(HttpToolsProtocol):
             self._sending.cancel()
         self._waiting.pop(self, None)
         super().connection_lost(exc)
+
+    def shutdown(self) -> None:
+        """The server ends: what is being answered may finish."""
+        Bounded.on_shutdown()
+        super().shutdown()
 
     # --- what comes ---
     def data_received(self, data: bytes) -> None:

@@ -1,4 +1,7 @@
-"""Lists of what is there: sessions, and cards that wait for an operator. A page at a time, oldest first, blind."""
+"""Lists of what is there: sessions, cards that wait for an operator, and what operators said of them at the console.
+
+A page at a time, oldest first, blind.
+"""
 
 from collections.abc import Iterable
 from functools import partial
@@ -9,9 +12,10 @@ from starlette.responses import Response
 
 from pilotage_core.errors import InvalidInputError
 from pilotage_core.gate import Decision
-from pilotage_core.wire import CardPage, SessionPage, SessionSummary, WaitingCard
+from pilotage_core.lists import CardPage, SessionPage, SessionSummary, WaitingCard
 from pilotage_gateway import tables as t
-from pilotage_gateway.access import Act, Caller, namespace_of
+from pilotage_gateway.access import Act, Caller, ForbiddenError, namespace_of
+from pilotage_gateway.intake import check_session_id
 from pilotage_gateway.queries import DECODE_EVENT, DECODE_PROPOSAL
 from pilotage_gateway.reading import MOST_AT_ONCE, answer_json, find_caller, find_turns, read_number
 from pilotage_gateway.sessions import VERDICTS
@@ -19,6 +23,7 @@ from pilotage_gateway.sessions import VERDICTS
 AT_ONCE = 100
 CARDS = 300
 """Of a page at most: whether a state has moved on is told from its events."""
+LONGEST_WAIT_SECONDS = 30
 SEPARATOR = " "
 """Between the parts of a cursor: neither times nor ids have one."""
 
@@ -40,6 +45,24 @@ async def get_cards(request: Request) -> Response:
         read_cards, within=within, after=request.query_params.get("after", ""), limit=min(CARDS, _limit(request))
     )
     return answer_json(await find_turns(request).store.read(job))
+
+
+async def get_answers(request: Request) -> Response:
+    """`GET /v1/answers?session_id=&after=&wait=`: AnswerPage, for the adapter whose sessions they are of.
+
+    `wait` is how many seconds to wait for one.
+    """
+    caller = await find_caller(request)
+    if caller.source is None:
+        raise ForbiddenError(
+            f"{caller.name} is no source of sessions", where="Authorization", remedy="send a source's credential"
+        )
+    session_id = request.query_params.get("session_id", "")
+    if session_id:
+        check_session_id(session_id)
+    after = read_number(request, "after", 0, 1 << 62)
+    wait = read_number(request, "wait", 0, LONGEST_WAIT_SECONDS)
+    return answer_json(await find_turns(request).answers.fetch(caller.source, session_id, after, wait))
 
 
 Scope = str | frozenset[str] | None

@@ -6,13 +6,14 @@ import logging
 import os
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 
 import uvicorn
 
 from pilotage_core.errors import InvalidInputError
 from pilotage_core.wire import EXPORT_AUDIENCE, GATEWAY_AUDIENCE, GATEWAY_SECRET
-from pilotage_gateway.app import build_app
+from pilotage_gateway.app import build_app, end_streams
 from pilotage_gateway.callers import AccessFile, Callers, ServiceAccounts
 from pilotage_gateway.credentials import SecretFile, StopFile
 from pilotage_gateway.ledger import find_head
@@ -106,8 +107,10 @@ def main(arguments: list[str] | None = None) -> None:
     gc.set_threshold(*GC_THRESHOLD)
     stops, address = build_stops(options.stops), options.advertise or f"http://{options.listen}"
     head = options.chain_head or find_head(options.database)
+    app = build_app(options.database, options.controller, options.keys, callers, token, stops, address, head)
+    Bounded.on_shutdown = partial(end_streams, app)
     uvicorn.run(
-        build_app(options.database, options.controller, options.keys, callers, token, stops, address, head),
+        app,
         host=host.strip("[]"),
         port=int(port),
         loop="uvloop",

@@ -9,6 +9,7 @@ import msgspec
 
 from pilotage_core.problem import Problem
 from pilotage_gateway.intake import SESSION_ID
+from pilotage_gateway.lists import LONGEST_WAIT_SECONDS
 from pilotage_gateway.problems import STATUS
 from pilotage_gateway.reading import MOST_AT_ONCE
 
@@ -18,6 +19,7 @@ PARAMETERS: dict[str, Json] = {
     "proposal_id": {"type": "string", "pattern": f"^{SESSION_ID.pattern}$"},
     "process_cluster": {"type": "string", "description": "namespace/name"},
     "after": {"type": "string", "description": "`next` of the page before"},
+    "wait": {"type": "integer", "minimum": 0, "maximum": LONGEST_WAIT_SECONDS},
     "limit": {"type": "integer", "minimum": 0, "maximum": MOST_AT_ONCE},
     "state": {"type": "string", "enum": ["open", "closed"]},
     "closed": {"type": "string", "enum": ["true", "false"]},

@@ -262,6 +262,12 @@ def read_suspended(connection: Connection) -> set[str]:
     return set(connection.execute(select(c.process_cluster).where(c.suspended)).scalars())
 
 
+def read_handed_off(connection: Connection) -> list[str]:
+    """Open sessions whose operator has the wheel."""
+    s = t.sessions.c
+    return list(connection.execute(select(s.session_id).where(s.closed_at == "", s.handed_off != "")).scalars())
+
+
 def read_epochs(connection: Connection) -> dict[str, int]:
     """Highest epoch seen, by domain; the first domain seen comes first."""
     c = t.epochs.c

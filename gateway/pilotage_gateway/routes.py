@@ -13,15 +13,14 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from pilotage_core.errors import InvalidInputError
+from pilotage_core.lists import AnswerPage, CardPage, SessionPage
 from pilotage_core.record import DecisionRecord, SessionRecord
 from pilotage_core.wire import (
     CREDENTIAL_HEADER,
-    CardPage,
     GatewayStatus,
     LabelPage,
     PostEvents,
     ProcessClusterWork,
-    SessionPage,
     Suspend,
     Suspended,
     Turn,
@@ -190,6 +189,7 @@ ENDPOINTS = [
     Endpoint("GET", "/v1/sessions/{session_id}", reading.get_session, SessionRecord, query=("html",)),
     Endpoint("GET", "/v1/sessions", lists.get_sessions, SessionPage, query=(*PAGE, "state")),
     Endpoint("GET", "/v1/cards", lists.get_cards, CardPage, query=PAGE),
+    Endpoint("GET", "/v1/answers", lists.get_answers, AnswerPage, query=("session_id", "after", "wait")),
     Endpoint("GET", "/v1/decisions/{proposal_id}", reading.get_decision, DecisionRecord),
     Endpoint("GET", "/v1/export", reading.get_export, NDJSON, query=("process_cluster!", *SINCE, "closed")),
     Endpoint("GET", "/v1/labels", reading.get_labels, LabelPage, query=(*PAGE, "pair")),

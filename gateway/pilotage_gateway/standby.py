@@ -14,12 +14,15 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pilotage_core.errors import PilotageError, UnavailableError
 from pilotage_gateway import tables as t
+from pilotage_gateway.console.entering import HOME, find_authorization
 from pilotage_gateway.intake import MAX_BODY_BYTES
 from pilotage_gateway.problems import TooLargeError, UnknownError, answer_error
 from pilotage_gateway.store import Store
 
 OWN_PATHS = frozenset({"/healthz", "/readyz", "/metrics", "/v1/suspend"})
 """Answered here: of this process, and what stops all of them (routes.post_suspend)."""
+OPEN_PAGES = (f"{HOME}/sign", f"{HOME}/static/")
+"""What strangers see of the console."""
 PASSED_ON = "x-pilotage-passed-on"
 TIMEOUT = aiohttp.ClientTimeout(total=None, connect=2.0, sock_read=60.0)
 HOP_BY_HOP = frozenset(
@@ -53,18 +56,24 @@ class PassOn:
         return await answer(scope, receive, send)
 
 
-async def _ask_holder(request: Request, store: Store) -> Response:
-    if PASSED_ON in request.headers:  # the other one has just let go: whoever asks tries again
-        raise UnavailableError("this gateway stands by", where="database", remedy="send it again")
-    await request.app.state.callers.identify(request.headers.get("authorization", ""))  # nothing is kept of strangers
-    address = await store.read(read_holder)
-    if not address:
-        raise UnavailableError("no gateway holds the records", where="database", remedy="send it again later")
+async def _read_whole(request: Request) -> bytes:
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
         if len(body) > MAX_BODY_BYTES:
             raise TooLargeError(f"more than {MAX_BODY_BYTES} bytes", where="body", remedy="post fewer events at once")
+    return bytes(body)
+
+
+async def _ask_holder(request: Request, store: Store) -> Response:
+    if PASSED_ON in request.headers:  # the other one has just let go: whoever asks tries again
+        raise UnavailableError("this gateway stands by", where="database", remedy="send it again")
+    if not request.url.path.startswith(OPEN_PAGES):
+        await request.app.state.callers.identify(find_authorization(request))  # nothing is kept of strangers
+    address = await store.read(read_holder)
+    if not address:
+        raise UnavailableError("no gateway holds the records", where="database", remedy="send it again later")
+    body = await _read_whole(request)
     headers = [(k.decode("latin-1"), v.decode("latin-1")) for k, v in request.scope["headers"] if k not in HOP_BY_HOP]
     holder = yarl.URL(address)
     url = holder.with_path(request.scope["raw_path"].decode("ascii"), encoded=True)
@@ -75,7 +84,7 @@ async def _ask_holder(request: Request, store: Store) -> Response:
     client = aiohttp.ClientSession(timeout=TIMEOUT, auto_decompress=False)
     try:
         answer = await client.request(
-            request.method, url, data=bytes(body) or None,
+            request.method, url, data=body or None,
             headers=[*headers, (PASSED_ON, "1")], allow_redirects=False,
         )  # fmt: skip
     except (aiohttp.ClientError, TimeoutError) as error:

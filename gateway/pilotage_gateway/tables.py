@@ -19,7 +19,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA_VERSION = "0004"
+SCHEMA_VERSION = "0005"
 """The newest file in migrations/versions."""
 
 metadata = MetaData(
@@ -166,6 +166,18 @@ resolutions = Table(
     Column("pair", String, nullable=False),
     Column("unasked", Boolean, nullable=False),  # resolution.Resolution
     Column("right", Boolean, nullable=False),
+)
+
+answers = Table(
+    "answers",
+    metadata,
+    Column("number", ROW_NUMBER, primary_key=True, autoincrement=True),  # in the order they were given
+    Column("proposal_id", String, ForeignKey("proposals.proposal_id"), nullable=False, index=True),
+    Column("session_id", String, ForeignKey("sessions.session_id"), nullable=False),
+    Column("operator", String, nullable=False),
+    Column("at", String, nullable=False),
+    Column("undone", Boolean, nullable=False),  # taken back before any adapter had it
+    Column("body", LargeBinary, nullable=False),  # wire.Answer as JSON; `number` counts, not the body's
 )
 
 suspensions = Table(

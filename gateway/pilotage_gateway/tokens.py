@@ -41,7 +41,8 @@ class Issuer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
 
     `audience` is the name that this gateway has there. `jwks` is where its keys are: a URL, or a file; empty: what its
     discovery document says. `ca` signs that server's certificate, `credential` is a file with the token it wants.
-    `name` and `groups` are the claims that say who somebody is; a mail address counts once it is verified.
+    `name` and `groups` are the claims that say who somebody is; a mail address counts once it is verified. `sign_in`:
+    people sign in with it at the console, which is then its client of the id `audience`.
     """
 
     issuer: str
@@ -51,6 +52,11 @@ class Issuer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     credential: str = ""
     name: str = "sub"
     groups: str = "groups"
+    sign_in: bool = False
+
+    def trust(self) -> ssl.SSLContext | bool:
+        """Whose certificates are believed."""
+        return ssl.create_default_context(cafile=self.ca) if self.ca else True
 
 
 class Identity(msgspec.Struct, frozen=True):
@@ -117,10 +123,9 @@ class KeySet:
         headers = {}
         if self._issuer.credential:
             headers["Authorization"] = f"Bearer {_read_file(self._issuer.credential).decode().strip()}"
-        trust = ssl.create_default_context(cafile=self._issuer.ca) if self._issuer.ca else True
         async with (
             aiohttp.ClientSession(timeout=TIMEOUT) as client,
-            client.get(url, headers=headers, ssl=trust, allow_redirects=False) as answer,
+            client.get(url, headers=headers, ssl=self._issuer.trust(), allow_redirects=False) as answer,
         ):
             if answer.status != 200:
                 raise UnavailableError(f"answered {answer.status}", where=url)

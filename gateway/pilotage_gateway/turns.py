@@ -7,6 +7,7 @@ session is locked, and is forgotten where they do not follow.
 
 import logging
 import time
+from collections.abc import Callable
 from functools import partial
 
 import msgspec
@@ -14,15 +15,16 @@ from sqlalchemy import Connection
 
 from pilotage_core.boot_clock import boot_seconds
 from pilotage_core.errors import InvalidInputError, UnavailableError
-from pilotage_core.events import Event, Outcome, SessionOpened
+from pilotage_core.events import Event, Outcome
 from pilotage_core.gate import Decision, GateFacts, GateVerdict, Reason, decide_accept, decide_gate
 from pilotage_core.record import PROPOSED
 from pilotage_core.source import ANYONE, Source, session_of
-from pilotage_core.walk import SessionWalk
 from pilotage_core.wire import BY_PERMIT, Leave, Order, PairRef, PostEvents, ProposalCard, Turn
 from pilotage_gateway import asking, writes
 from pilotage_gateway.access import namespace_of
+from pilotage_gateway.answers import Answers
 from pilotage_gateway.checks import check_events, digest_event, split_repeated
+from pilotage_gateway.finding import begin_session, find_session
 from pilotage_gateway.intake import read_screens
 from pilotage_gateway.metrics import Metrics
 from pilotage_gateway.models import Models
@@ -31,9 +33,9 @@ from pilotage_gateway.pending import Pending
 from pilotage_gateway.permits import Permits
 from pilotage_gateway.posts import AMBIGUOUS, apply_post, count_post, plan_post
 from pilotage_gateway.problems import UnknownError
-from pilotage_gateway.queries import read_events, read_session
+from pilotage_gateway.queries import read_events
 from pilotage_gateway.rulings import Ruled, Ruling, apply_ruling, write_ruling
-from pilotage_gateway.sessions import Intent, LiveSession, LiveSessions, rebuild
+from pilotage_gateway.sessions import Intent, LiveSession, LiveSessions
 from pilotage_gateway.store import Store
 from pilotage_gateway.suspensions import Suspensions
 from pilotage_gateway.writes import PostWrite
@@ -57,6 +59,8 @@ class Turns:
         self.metrics = metrics
         self.suspended = suspended
         self.live = LiveSessions()
+        self.answers = Answers(store)
+        self.watchers: list[Callable[[LiveSession], None]] = [self.answers.follow]
 
     async def answer(self, session_id: str, post: PostEvents, source: Source = ANYONE) -> Turn:
         """The turn that answers a `post` of `source`. Raises PilotageError; then nothing of the post is stored."""
@@ -65,7 +69,7 @@ class Turns:
         key = source.key(session_id)
         turn = None
         while turn is None:
-            session = await self._find(key) or self._begin(key, post, source)
+            session = await self.find(key) or begin_session(self.live, self.permits, key, post, source)
             if session.process_cluster and source.rank(namespace_of(session.process_cluster)) is None:
                 raise UnknownError(f"session {session_id} is unknown", where="session_id")  # no more its source's
             async with session.lock:
@@ -79,27 +83,13 @@ class Turns:
         taken = self._take(session, post, new, repeated, remaining) if new else self._repeat(session, post, remaining)
         turn = session.last_turn = await taken
         self.live.keep(session)
+        for watch in self.watchers:
+            watch(session)
         return turn
 
-    async def _find(self, session_id: str) -> LiveSession | None:
-        session = self.live.find(session_id)
-        if session is None:
-            stored = await self.store.read(partial(read_session, session_id=session_id))
-            if stored is not None:
-                form = asking.find_form(self.permits.leave_of(stored.record.process_cluster))
-                session = self.live.keep(rebuild(stored, form))
-        return session
-
-    def _begin(self, session_id: str, post: PostEvents, source: Source) -> LiveSession:
-        first = post.events[0] if post.events else None
-        if first is None or first.sequence != 0:
-            raise UnknownError(
-                f"session {session_of(session_id)} is unknown", where="session_id", remedy="begin with session_opened"
-            )
-        metadata = first.data.metadata if isinstance(first.data, SessionOpened) else {}
-        leave = self.permits.find_leave(metadata, source)
-        walk = SessionWalk(asking.find_form(leave))
-        return self.live.keep(LiveSession(session_id, leave.key if leave else "", writes.utc_now(), walk))
+    async def find(self, key: str) -> LiveSession | None:
+        """The session with this key in the records; None where there is none."""
+        return await find_session(self.live, self.store, self.permits, key)
 
     # --- storing -----------------------------------------------------------------------------------------------------
     async def _take(

@@ -235,7 +235,7 @@ class WholeWay(Judging, RuleBasedStateMachine):
         """An answer was lost: the adapter asks what is stored."""
         found = self.turns.live.find(self.truth.session)
         if found is None and isinstance(error, UnavailableError):
-            with_records = self.run(self.turns._find(self.truth.session))
+            with_records = self.run(self.turns.find(self.truth.session))
             if with_records is not None:
                 self.truth.sequence = with_records.state.version
                 self.truth.page = None  # which of the events of the lost post are stored is not told

@@ -18,7 +18,7 @@ SOURCES = [ROOT / name for name in TRACKED if name.endswith(".py") and (ROOT / n
 ROOMS = {
     "core/pilotage_core": set(),
     "operator/pilotage_operator": {"api", "apply", "decide", "manifests", "observe"},
-    "gateway/pilotage_gateway": {"migrations", "migrations/versions"},
+    "gateway/pilotage_gateway": {"console", "migrations", "migrations/versions"},
     "trainer/pilotage_trainer": {
         "ablations", "backends", "backends/copier", "backends/counts", "backends/transformers",
         "backends/transformers/asking", "backends/transformers/critic", "backends/transformers/policy",

@@ -2,8 +2,9 @@
 
 import pytest
 
-from pilotage.explain import CAPS_IN_WORDS, NEEDS_IN_WORDS, VALUES, explain_decision, explain_process_cluster
+from pilotage.explain import CAPS_IN_WORDS, NEEDS_IN_WORDS, explain_process_cluster
 from pilotage_core.actions import Action, ActionClass, Tool
+from pilotage_core.explaining import VALUES, explain_decision
 from pilotage_core.gate import ACCEPT_RULES, RULES, GateFacts, Reason, decide_gate
 from pilotage_core.record import DecisionRecord
 from pilotage_core.stage import Cap, Need, Stage

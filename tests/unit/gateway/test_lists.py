@@ -9,8 +9,8 @@ import pytest
 from stubs.gateway import FORM, Case
 
 from pilotage_core.events import ActionTaken, Author, FeedbackGiven, MessagePosted, ScreenShown, Verdict
+from pilotage_core.lists import CardPage, SessionPage
 from pilotage_core.stage import Stage
-from pilotage_core.wire import CardPage, SessionPage
 from pilotage_gateway.access import Caller, Held, Role
 from pilotage_gateway.lists import read_sessions
 from pilotage_gateway.openapi import describe_api

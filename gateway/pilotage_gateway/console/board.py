@@ -1,0 +1,183 @@
+"""Who waits for a person, since when, and who works what: the one picture that all pages and streams draw from.
+
+In memory, told of each turn that is answered, taken up from the records at a start. A claim is a lease: whoever works
+a session renews it by working, and it is free again once nobody does.
+"""
+
+import asyncio
+import hashlib
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from pilotage_core.errors import ConflictError
+from pilotage_core.events import Author
+from pilotage_core.gate import Decision
+from pilotage_core.lists import WaitingCard
+from pilotage_gateway.access import namespace_of
+from pilotage_gateway.answers import Answers
+from pilotage_gateway.sessions import LiveSession
+
+CLAIM_SECONDS = 90.0
+PREVIEW_CHARS = 160
+NOTICES_KEPT = 8
+DUE = "due_at"
+"""The key of a session's metadata that says until when somebody should have looked (RFC 3339)."""
+
+
+@dataclass(slots=True)
+class Row:
+    """A session that waits for a person: for a verdict on `proposal_id`, or because one has the wheel (`handed_off`).
+
+    `since` and `due` are times as text; `due` is empty where nothing is promised. `preview` is what the customer said
+    last.
+    """
+
+    key: str
+    process_cluster: str
+    since: str
+    proposal_id: str = ""
+    handed_off: str = ""
+    preview: str = ""
+    due: str = ""
+
+    @property
+    def order(self) -> tuple[bool, str, str]:
+        """What was promised first, then who has waited longest."""
+        return (not self.due, self.due, self.since)
+
+
+@dataclass(slots=True)
+class _Claim:
+    operator: str
+    until: float
+
+
+@dataclass(slots=True)
+class Board:
+    """`clock` counts monotonic seconds. `revision` rises with every change; `touched` is each session's last one."""
+
+    answers: Answers
+    clock: Callable[[], float] = time.monotonic
+    rows: dict[str, Row] = field(default_factory=dict)
+    revision: int = 0
+    touched: dict[str, int] = field(default_factory=dict)
+    ending: bool = False
+    _claims: dict[str, _Claim] = field(default_factory=dict)
+    _notices: dict[str, deque[str]] = field(default_factory=dict)
+    _changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    # --- what waits ---
+    def restore(self, card: WaitingCard, preview: str = "") -> None:
+        """A card that waited before a restart."""
+        if self.answers.find(card.proposal_id) is None:
+            key = card.session_id
+            self.rows[key] = Row(key, card.process_cluster, card.at, card.proposal_id, preview=preview)
+
+    def follow(self, session: LiveSession) -> None:
+        """Take in what a session is after its turn."""
+        key, row = session.session_id, _find_row(session, self.answers)
+        if session.closed_at:
+            self._claims.pop(key, None)
+        former = self.rows.get(key)
+        if row is None:
+            self.rows.pop(key, None)
+        else:
+            same = former is not None and (former.proposal_id, former.handed_off) == (row.proposal_id, row.handed_off)
+            row.since = former.since if same and former is not None else row.since
+            self.rows[key] = row
+        self.touch(key)
+
+    def touch(self, key: str) -> None:
+        """Something of a session has changed: pages that show it are told."""
+        self.revision += 1
+        self.touched.pop(key, None)
+        self.touched[key] = self.revision
+        while len(self.touched) > 20_000:
+            self.touched.pop(next(iter(self.touched)))
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+    def list_waiting(self, namespaces: frozenset[str] | None) -> list[Row]:
+        """What waits in these namespaces (None: in all), first things first."""
+        rows = (r for r in self.rows.values() if namespaces is None or namespace_of(r.process_cluster) in namespaces)
+        return sorted(rows, key=lambda row: row.order)
+
+    async def wait(self, seen: int, seconds: float) -> None:
+        """Until there is something newer than `seen`, or `seconds` are over."""
+        if self.revision > seen or self.ending:
+            return
+        try:
+            async with asyncio.timeout(seconds):
+                await self._changed.wait()
+        except TimeoutError:
+            pass
+
+    def end(self) -> None:
+        """Let all streams go: this gateway ends."""
+        self.ending = True
+        self._changed.set()
+
+    # --- who works what ---
+    def claimed_by(self, key: str) -> str:
+        """Who works this session; empty where nobody does."""
+        claim = self._claims.get(key)
+        return claim.operator if claim is not None and claim.until > self.clock() else ""
+
+    def claim(self, key: str, operator: str) -> None:
+        """Work a session, or go on working it. Raises ConflictError where somebody else does."""
+        holder = self.claimed_by(key)
+        if holder not in ("", operator):
+            raise ConflictError(f"{holder} works this session", where="session", remedy="take another one")
+        self._claims[key] = _Claim(operator, self.clock() + CLAIM_SECONDS)
+        if not holder:
+            self.touch(key)
+
+    def release(self, key: str, operator: str) -> None:
+        """Let a session go, where `operator` has it."""
+        if self.claimed_by(key) == operator:
+            del self._claims[key]
+            self.touch(key)
+
+    def claims_of(self, operator: str) -> Iterator[str]:
+        """The sessions that `operator` works."""
+        now = self.clock()
+        for key in [key for key, claim in self._claims.items() if claim.until <= now]:
+            del self._claims[key]
+        return (key for key, claim in self._claims.items() if claim.operator == operator)
+
+    # --- what people are told ---
+    def notify(self, operator: str, words: str) -> None:
+        """Tell somebody, at the next look."""
+        self._notices.setdefault(operator, deque(maxlen=NOTICES_KEPT)).append(words)
+
+    def take_notices(self, operator: str) -> list[str]:
+        """What `operator` is to be told, once."""
+        return list(self._notices.pop(operator, ()))
+
+
+def event_of(key: str) -> str:
+    """The name of the event that says a session has changed: a stream names events in few characters."""
+    return "moved-" + hashlib.blake2b(key.encode(), digest_size=8).hexdigest()
+
+
+def _find_row(session: LiveSession, answers: Answers) -> Row | None:
+    if session.closed_at or not session.state.is_open:
+        return None
+    said = next((m.text for m in reversed(session.state.messages) if m.author is Author.CUSTOMER), "")
+    row = Row(
+        session.session_id,
+        session.process_cluster,
+        "",
+        handed_off=session.handed_off,
+        preview=said[:PREVIEW_CHARS],
+        due=session.state.metadata.get(DUE, "")[:40],
+    )
+    last = next(reversed(session.proposals.values()), None)
+    if last is not None and last.at_version >= session.moved_version and last.decision != Decision.EXECUTE:
+        row.since = last.at
+        if session.is_waiting(last) and answers.find(last.proposal_id) is None:
+            row.proposal_id = last.proposal_id
+    row.since = row.since or session.opened_at
+    return row if row.proposal_id or row.handed_off else None

@@ -1,0 +1,334 @@
+"""The console's pages for work: the queue, a session, an answer to its card, and the stream that says what has moved.
+
+Each works as a plain form too; htmx swaps in the part that changed. Before a verdict nothing here tells score, reason
+or audit. What a page may show or do is asked of access.py like any request.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from functools import partial
+from urllib.parse import parse_qsl
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from pilotage_core.actions import ActionRules
+from pilotage_core.errors import ConflictError, InvalidInputError
+from pilotage_core.events import Grade, ReviewItem, Verdict
+from pilotage_core.lists import Answer
+from pilotage_core.proposal import fill_text
+from pilotage_gateway import queries, writes
+from pilotage_gateway.access import Act, namespace_of
+from pilotage_gateway.console import words
+from pilotage_gateway.console.board import Board, event_of
+from pilotage_gateway.console.entering import HOME, Person, find_person
+from pilotage_gateway.console.showing import give_page, is_fragment, render, show_errors
+from pilotage_gateway.problems import TooLargeError, UnknownError
+from pilotage_gateway.reading import find_turns
+from pilotage_gateway.sessions import LiveSession
+from pilotage_gateway.turns import Turns
+
+ROWS_SHOWN = 50
+MAX_FORM_BYTES = 256 << 10
+"""A reply of a megabyte is a slip of somebody's clipboard, and no customer's screen shows it."""
+LONGEST_TEXT = 20_000
+BEAT_SECONDS = 15.0
+PAUSE_SECONDS = 0.2
+"""Between two looks of one stream: what moves meanwhile is told together."""
+
+
+def find_board(request: Request) -> Board:
+    """The picture of who waits. Raises UnavailableError where this gateway stands by."""
+    find_turns(request)
+    board: Board = request.app.state.board
+    return board
+
+
+# --- the queue -------------------------------------------------------------------------------------------------------
+@show_errors
+async def get_home(request: Request) -> Response:
+    """`GET /console/`: the queue, and the first session of one's own."""
+    person = await find_person(request)
+    person.caller.require_somewhere(Act.READ_SESSIONS)
+    board = find_board(request)
+    mine = _list_mine(board, person)
+    if mine and "queue" not in request.query_params:
+        return RedirectResponse(f"{HOME}/sessions/{mine[0]['key']}", 303)
+    return give_page(request, "home.html", person, **_queue(board, person), session=None)
+
+
+def _queue(board: Board, person: Person, key: str = "") -> dict[str, object]:
+    rows = board.list_waiting(person.caller.where(Act.READ_SESSIONS))
+    free = [row for row in rows if not board.claimed_by(row.key)]
+    return {
+        "rows": free[:ROWS_SHOWN],
+        "waiting": len(free),
+        "worked": len(rows) - len(free),
+        "mine": _list_mine(board, person),
+        "notices": board.take_notices(person.name),
+        "open_key": key,
+    }
+
+
+def _list_mine(board: Board, person: Person) -> list[dict[str, object]]:
+    """The sessions one works, those that wait first: one look tells which."""
+    keys: list[dict[str, object]] = [{"key": key, "row": board.rows.get(key)} for key in board.claims_of(person.name)]
+    return sorted(keys, key=lambda each: (each["row"] is None, str(each["key"])))
+
+
+@show_errors
+async def post_next(request: Request) -> Response:
+    """`POST /console/next`: work the session that has waited longest."""
+    person = await find_person(request)
+    board = find_board(request)
+    for row in board.list_waiting(person.caller.where(Act.ANSWER)):
+        if not board.claimed_by(row.key):
+            board.claim(row.key, person.name)
+            return _go(request, row.key)
+    board.notify(person.name, "Nobody waits.")
+    return RedirectResponse(f"{HOME}/?queue", 303)
+
+
+@show_errors
+async def get_stream(request: Request) -> Response:
+    """`GET /console/stream?key=`: server-sent events: the queue as it changes, and which sessions have moved."""
+    person = await find_person(request)
+    person.caller.require_somewhere(Act.READ_SESSIONS)
+    board, key = find_board(request), request.query_params.get("key", "")
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    return StreamingResponse(_stream(board, person, key), media_type="text/event-stream", headers=headers)
+
+
+async def _stream(board: Board, person: Person, key: str) -> AsyncIterator[str]:
+    seen, told = board.revision, ""
+    while not board.ending:
+        if (queue := render("queue.html", person=person, **_queue(board, person, key))) != told:
+            told = queue
+            yield _event("queue", queue)
+        await board.wait(seen, BEAT_SECONDS)
+        if board.revision == seen:
+            yield ": still here\n\n"
+            continue
+        for each in {key, *board.claims_of(person.name)}:
+            if board.touched.get(each, 0) > seen:
+                yield _event(event_of(each), "")
+        seen = board.revision
+        await asyncio.sleep(PAUSE_SECONDS)
+
+
+def _event(name: str, data: str) -> str:
+    lines = "\n".join(f"data: {line}" for line in data.split("\n"))
+    return f"event: {name}\n{lines}\n\n"
+
+
+# --- one session -----------------------------------------------------------------------------------------------------
+async def _find_session(request: Request, person: Person, act: Act) -> LiveSession:
+    key = request.path_params["key"]
+    session = await find_turns(request).find(key)
+    if session is None or not person.caller.may(Act.READ_SESSIONS, namespace_of(session.process_cluster)):
+        raise UnknownError(f"session {key[:80]} is unknown", where="session")
+    person.caller.require(act, namespace_of(session.process_cluster))
+    return session
+
+
+@show_errors
+async def get_session(request: Request) -> Response:
+    """`GET /console/sessions/{key}`: chat, screen and card side by side; alone, where htmx asks."""
+    person = await find_person(request)
+    session = await _find_session(request, person, Act.READ_SESSIONS)
+    board, turns = find_board(request), find_turns(request)
+    panel = await _build_panel(session, turns, board, person)
+    if is_fragment(request):
+        return Response(render("session.html", person=person, **panel), media_type="text/html")
+    return give_page(request, "home.html", person, **_queue(board, person, session.session_id), **panel)
+
+
+async def _build_panel(session: LiveSession, turns: Turns, board: Board, person: Person) -> dict[str, object]:
+    """What the panel of a session shows."""
+    state, key = session.state, session.session_id
+    last = next(reversed(session.proposals.values()), None)
+    waits = last if last is not None and session.is_waiting(last) and last.at_version >= session.moved_version else None
+    said = turns.answers.find(last.proposal_id) if last is not None else None
+    ran = [session.proposals[proposal_id] for proposal_id in session.executed_unattended(critical_only=False)]
+    return {
+        "session": session,
+        "state": state,
+        "event": event_of(key),
+        "holder": board.claimed_by(key),
+        "may_answer": person.caller.may(Act.ANSWER, namespace_of(session.process_cluster)),
+        "card": waits if said is None and not session.closed_at else None,
+        "said": said,
+        "can_undo": said is not None and said.operator == person.name and turns.answers.can_undo(said.proposal_id),
+        "say": partial(words.say_action, screen=state.screen),
+        "can_edit": words.can_edit,
+        "ran": ran,
+        "told": await _find_told(session, turns),
+        "grades": list(Grade),
+        "html_fields": state.screen.controls,
+    }
+
+
+async def _find_told(session: LiveSession, turns: Turns) -> dict[str, object] | None:
+    """The last decision whose verdict is in: its score as a band against τ."""
+    done = [p for p in session.proposals.values() if p.proposal_id in session.answered]
+    if not done:
+        return None
+    try:
+        found = await turns.store.read(partial(queries.read_decision, proposal_id=done[-1].proposal_id))
+    except ConflictError:  # answered, but not stored yet: the next look tells
+        return None
+    return None if found is None else {"record": found[0], "band": words.find_band(found[0])}
+
+
+@show_errors
+async def post_claim(request: Request) -> Response:
+    """`POST /console/sessions/{key}/claim`: work it, or say that one still does."""
+    person = await find_person(request)
+    session = await _find_session(request, person, Act.ANSWER)
+    find_board(request).claim(session.session_id, person.name)
+    return Response(status_code=204) if is_fragment(request) else _go(request, session.session_id)
+
+
+@show_errors
+async def post_release(request: Request) -> Response:
+    """`POST /console/sessions/{key}/release`: let it go."""
+    person = await find_person(request)
+    session = await _find_session(request, person, Act.ANSWER)
+    find_board(request).release(session.session_id, person.name)
+    return RedirectResponse(f"{HOME}/?queue", 303)
+
+
+# --- an answer -------------------------------------------------------------------------------------------------------
+@show_errors
+async def post_answer(request: Request) -> Response:
+    """`POST /console/sessions/{key}/answer`: accept, edit or reject its card."""
+    person = await find_person(request)
+    form = await read_form(request)
+    session = await _find_session(request, person, Act.ANSWER)
+    board, turns = find_board(request), find_turns(request)
+    board.claim(session.session_id, person.name)
+    answer = _read_answer(session, person, form)
+    leave = turns.permits.leave_of(session.process_cluster)
+    try:
+        await turns.answers.give(session, answer, leave.rules if leave is not None else ActionRules())
+    except ConflictError as error:
+        raise await _say_overtaken(session, turns, answer, error) from error
+    board.follow(session)
+    return _go(request, session.session_id)
+
+
+def _read_answer(session: LiveSession, person: Person, form: dict[str, str]) -> Answer:
+    proposal = session.proposals.get(form.get("proposal_id", ""))
+    if proposal is None:
+        raise InvalidInputError("this session has no such proposal", where="proposal_id", remedy="look at it again")
+    given = form.get("verdict", "")
+    if given not in set(Verdict):
+        raise InvalidInputError(f"{given[:40]!r} is no verdict", where="verdict")
+    verdict, action = Verdict(given), None
+    if verdict is not Verdict.REJECT and "text" in form:  # what is in the box is what is sent
+        text = form.get("text", "").replace("\r\n", "\n")
+        if len(text) > LONGEST_TEXT:
+            raise TooLargeError(
+                f"{len(text):,} characters, at most {LONGEST_TEXT:,} are sent", where="text", remedy="shorten it"
+            )
+        before = proposal.action
+        edited = msgspec.structs.replace(before, **{"text" if before.text else "value": text})
+        action = fill_text(edited, session.state.screen) if text else edited
+        verdict, action = (Verdict.ACCEPT, None) if action == before else (Verdict.EDIT, action)
+    grade = Grade(form["grade"]) if form.get("grade") in set(Grade) else None
+    grade = Grade.MINOR_EDITS if verdict is Verdict.EDIT and grade is None else grade
+    return Answer(
+        number=0,
+        session_id=session.session_id.rpartition("~")[2],
+        proposal_id=proposal.proposal_id,
+        verdict=verdict,
+        operator=person.name,
+        at=writes.utc_now(),
+        at_version=session.state.version,
+        grade=grade if verdict is not Verdict.ACCEPT else None,
+        action=action,
+        items=tuple(_read_items(form)),
+        note=form.get("note", "").strip(),
+        active_seconds=_read_seconds(form.get("seconds", "")),
+    )
+
+
+def _read_items(form: dict[str, str]) -> list[ReviewItem]:
+    found = [(name.partition(":")[2], value) for name, value in form.items() if name.startswith("ran:")]
+    return [
+        ReviewItem(proposal_id, Verdict(value), None if value == Verdict.ACCEPT else Grade.INCORRECT)
+        for proposal_id, value in found
+        if value in (Verdict.ACCEPT, Verdict.REJECT)
+    ]
+
+
+def _read_seconds(given: str) -> float:
+    """How long the card was looked at, as the page measured it; 0 where it did not."""
+    return min(float(given), 3600.0) if given.isascii() and given.isdecimal() and len(given) < 8 else 0.0
+
+
+async def _say_overtaken(session: LiveSession, turns: Turns, answer: Answer, error: ConflictError) -> ConflictError:
+    """`error`, with what has happened since the card."""
+    proposal = session.proposals.get(answer.proposal_id)
+    if proposal is None or proposal.at_version >= session.moved_version:
+        return error
+    events = await turns.store.read(partial(queries.read_events, session_id=session.session_id))
+    since = "; ".join(words.say_since(events[proposal.at_version :]))
+    return ConflictError(f"{error.what}: {since}" if since else error.what, where=error.where, remedy=error.remedy)
+
+
+@show_errors
+async def post_undo(request: Request) -> Response:
+    """`POST /console/sessions/{key}/undo`: take back what one said, while no adapter has it."""
+    person = await find_person(request)
+    form = await read_form(request)
+    session = await _find_session(request, person, Act.ANSWER)
+    board = find_board(request)
+    await find_turns(request).answers.undo(form.get("proposal_id", ""), person.name)
+    board.follow(session)
+    return _go(request, session.session_id)
+
+
+@show_errors
+async def post_diff(request: Request) -> Response:
+    """`POST /console/sessions/{key}/diff`: what an edit changes so far, word by word."""
+    person = await find_person(request)
+    form = await read_form(request)
+    session = await _find_session(request, person, Act.READ_SESSIONS)
+    proposal = session.proposals.get(form.get("proposal_id", ""))
+    before = (proposal.action.text or proposal.action.value) if proposal is not None else ""
+    pieces = words.find_changes(before, form.get("text", "").replace("\r\n", "\n"))
+    return Response(render("diff.html", pieces=pieces), media_type="text/html")
+
+
+async def read_form(request: Request) -> dict[str, str]:
+    """The fields of a form. Raises TooLargeError before it is read whole."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_FORM_BYTES:
+            raise TooLargeError(f"more than {MAX_FORM_BYTES >> 10} KiB", where="form", remedy="shorten the text")
+    try:
+        return dict(parse_qsl(body.decode("utf-8"), keep_blank_values=True, max_num_fields=500))
+    except (ValueError, UnicodeDecodeError) as error:
+        raise InvalidInputError(f"this is no form: {error}", where="form") from error
+
+
+def _go(request: Request, key: str) -> Response:
+    """To the session as it is now."""
+    return RedirectResponse(f"{HOME}/sessions/{key}", 303)
+
+
+ROUTES = [
+    Route(f"{HOME}/", get_home),
+    Route(f"{HOME}/next", post_next, methods=["POST"]),
+    Route(f"{HOME}/stream", get_stream),
+    Route(HOME + "/sessions/{key}", get_session),
+    Route(HOME + "/sessions/{key}/claim", post_claim, methods=["POST"]),
+    Route(HOME + "/sessions/{key}/release", post_release, methods=["POST"]),
+    Route(HOME + "/sessions/{key}/answer", post_answer, methods=["POST"]),
+    Route(HOME + "/sessions/{key}/undo", post_undo, methods=["POST"]),
+    Route(HOME + "/sessions/{key}/diff", post_diff, methods=["POST"]),
+]
