@@ -52,7 +52,7 @@ from pilotage_core.wire import (
     SignedPermit,
     Turn,
 )
-from pilotage_gateway.app import build_app
+from pilotage_gateway.app import build_app, end_streams
 from pilotage_gateway.callers import Callers
 from pilotage_gateway.tables import decisions
 
@@ -247,6 +247,7 @@ async def run_gateway(
         async with aiohttp.ClientSession() as client:
             yield Gateway(f"http://127.0.0.1:{port}", client, app)
     finally:
+        end_streams(app)
         server.should_exit = True
         await serving
 

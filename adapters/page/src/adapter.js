@@ -22,7 +22,7 @@ const sleep = (ms, signal) => new Promise(done => {
 });
 
 /**
- * Work the session of this page. Gives {stop()}; `config.onProblem(error)` hears what goes wrong (default: console.error).
+ * Work the session of this page. Gives {stop(), working}: true once this tab records and obeys. `config.onProblem(error)` hears what goes wrong (default: console.error).
  *
  * config: url, operator(), session(document) → {id, metadata, profile} or null, page (perform.js, record.js, screen.js),
  * messages: {selector, author(element), key(element)}, closed(document) → closing or "", failed: a selector of errors.
@@ -31,8 +31,14 @@ export function attach(config, doc = document) {
   const stopping = new AbortController();
   const told = config.onProblem ?? (error => console.error("pilotage:", error));
   const session = config.session(doc);
-  if (session) alone(session.id, () => new Session(config, doc, session, stopping.signal, told).run(), stopping.signal).catch(error => stopping.signal.aborted || told(error));
-  return {stop: () => stopping.abort()};
+  const handle = {working: false, stop: () => stopping.abort()};
+  const work = () => new Session(config, doc, session, stopping.signal, told).run(() => { handle.working = true; });
+  const end = error => {
+    handle.working = false;
+    if (error && !stopping.signal.aborted) told(error);
+  };
+  if (session) alone(session.id, work, stopping.signal).then(() => end(), end);
+  return handle;
 }
 
 export class Session {
@@ -40,14 +46,14 @@ export class Session {
     Object.assign(this, {config, doc, session, signal, told});
     this.page = config.page ?? {};
     this.kept = new Kept(config.storage ?? doc.defaultView.localStorage);
-    this.outbox = new Outbox(this.kept, session.id, config.url, {headers: config.headers, signal});
+    this.outbox = new Outbox(this.kept, session.id, config.url, {headers: config.headers, signal, onDropped: told});
     this.performing = false;
     this.after = 0;
     this.moved = true;  // the page may have changed: look
     this.woken = () => {};
   }
 
-  async run() {
+  async run(onWorking = () => {}) {
     if (this.outbox.sequence === 0) this.outbox.add({type: "session_opened", metadata: this.session.metadata ?? {}, profile: this.session.profile ?? {}});
     this.takeUp();
     const forget = recordActions(this.doc, this.page, (actions, seconds) => this.took(actions, seconds));
@@ -56,6 +62,7 @@ export class Session {
     const onInput = () => this.wake();
     this.doc.addEventListener("input", onInput, true);
     const answers = this.followAnswers();
+    onWorking();
     try {
       while (!this.signal.aborted) await this.step();
     } finally {

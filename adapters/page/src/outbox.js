@@ -20,8 +20,8 @@ export class RefusedError extends Error {
 
 /** `kept` (keeping.js) holds the session; `url` is where the gateway is reached; `headers` go with each request. */
 export class Outbox {
-  constructor(kept, id, url, {headers = {}, source = "page", signal} = {}) {
-    Object.assign(this, {kept, id, url: url.replace(/\/$/, ""), headers, source, signal});
+  constructor(kept, id, url, {headers = {}, source = "page", signal, onDropped = () => {}} = {}) {
+    Object.assign(this, {kept, id, url: url.replace(/\/$/, ""), headers, source, signal, onDropped});
     this.state = kept.session(id);
     this.nonce = "";
     this.nonceMade = 0;
@@ -48,11 +48,10 @@ export class Outbox {
       this.nonceMade = performance.now();
       const answer = await this.ask(`/v1/sessions/${encodeURIComponent(this.id)}/events`, {events: batch, nonce: this.nonce, wants_decision});
       if (answer === null) return null;
-      if (answer.status === 409) {
-        this.resync(answer.body);
+      if (answer.status !== 200) {
+        if (!this.drop(answer.body)) this.resync(answer.body);
         continue;
       }
-      if (answer.status !== 200) throw new RefusedError(answer.body);
       this.failures = 0;
       this.state.events.splice(0, batch.length);
       this.save();
@@ -81,6 +80,17 @@ export class Outbox {
   /** How long to wait before the next try, in milliseconds. */
   get patience() {
     return this.failures ? BACKOFF_MS[Math.min(this.failures, BACKOFF_MS.length) - 1] : 0;
+  }
+  /** Leave out the one event that the gateway will not have, and say so: an answer that came too late, mostly. */
+  drop(problem) {
+    const at = Number(/^events\[(\d+)\]/.exec(problem.where ?? "")?.[1] ?? NaN);
+    if (/sequence \d+\s*$/.test(problem.remedy ?? "") || !this.state.events[at]) return false;
+    this.state.events.splice(at, 1);
+    this.state.events.slice(at).forEach(each => { each.sequence -= 1; });
+    this.state.sequence -= 1;
+    this.save();
+    this.onDropped(new RefusedError(problem));
+    return true;
   }
   /** The gateway expects another number: what it has is not sent again, and a memory that was lost begins where it says. */
   resync(problem) {

@@ -65,3 +65,14 @@ test("an accept is the last of its post", () => {
   assert.equal(takeBatch([other, accept, other]).length, 2);
 });
 test("times say their offset", () => assert.match(writeTime(), /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}[+-]\d\d:\d\d$/));
+test("an answer that came too late is left out, and the rest goes on", async () => {
+  const {sent, outbox} = make([[409, {where: "events[0].data.proposal_id", remedy: "act on what is there now"}], [200, {sequence: 9}]]);
+  const dropped = [];
+  outbox.onDropped = error => dropped.push(error);
+  outbox.add({type: "feedback_given"});
+  outbox.add({type: "screen_shown"});
+  await outbox.send();
+  assert.deepEqual(sent[1].events.map(each => [each.sequence, each.data.type]), [[0, "screen_shown"]]);
+  assert.equal(outbox.sequence, 1);
+  assert.equal(dropped.length, 1);
+});
