@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from pilotage.offline import anonymise, audit, experiment, screen
-from pilotage_core.errors import PilotageError
+from pilotage_core.errors import InvalidInputError, PilotageError
 
 
 class Commands(TyperGroup):
@@ -114,6 +114,34 @@ def resume(
             failed = True
             typer.echo(f"error: {error}", err=True)
     raise typer.Exit(1 if failed else 0)
+
+
+@app.command()
+def conformance(
+    serve: Annotated[str, typer.Option("--serve", metavar="HOST:PORT", help="where an adapter finds this gateway")],
+    control: Annotated[str, typer.Option(help="the control_id of an input to fill in (default: the first)")] = "",
+    silence: Annotated[float, typer.Option(help="seconds without a post until it is over")] = 20.0,
+) -> None:
+    """Play the gateway to an adapter, and say where it breaks the contract: it fills in one input of a case."""
+    import asyncio
+
+    from pilotage.conformance import describe
+    from pilotage.conformance_server import hear_adapter
+
+    host, _, port = serve.rpartition(":")
+    if not host or not port.isdecimal():
+        raise InvalidInputError(f"{serve!r} is no address", where="--serve", remedy="give HOST:PORT")
+
+    def ready(address: str) -> None:
+        typer.echo(f"the gateway is at {address}: open one session there", err=True)
+
+    try:
+        conductor = asyncio.run(hear_adapter(host, int(port), control, silence, ready))
+    except OSError as error:
+        raise InvalidInputError(str(error), where=f"--serve {serve}", remedy="give an address that is free") from error
+    for line in describe(conductor):
+        typer.echo(line)
+    raise typer.Exit(1 if conductor.findings else 0)
 
 
 @app.command(name="stop-all")

@@ -34,6 +34,8 @@ from stubs.gateway import (
     run_models,
 )
 
+from pilotage.conformance import PROBES
+from pilotage.conformance_server import hear_adapter
 from pilotage_core.actions import Action, ActionPattern, ActionRules, StratumRule, Tool
 from pilotage_core.permit import FenceFacts, FenceFault, find_fence_fault
 from pilotage_core.screen import ControlKind, ControlRule, ScreenSchema
@@ -372,6 +374,27 @@ async def find_id(world: World, label: str) -> str:
     """The id that form-js has made up for a field this time."""
     script = f"[...document.querySelectorAll('label')].find(l => l.textContent.startsWith({json.dumps(label)})).htmlFor"
     return str(await world.tab.evaluate(script))
+
+
+async def test_the_page_adapter_conforms(tmp_path):
+    """`pilotage conformance` plays the gateway: retries, lost answers, orders of which most must not run."""
+    addresses: asyncio.Queue[str] = asyncio.Queue()
+    hearing = asyncio.create_task(hear_adapter("127.0.0.1", 0, "city", 8.0, addresses.put_nowait))
+
+    async def give(_request: web.Request) -> web.Response:
+        return web.Response(text=PAGE, content_type="text/html")
+
+    behind = web.Application()
+    behind.router.add_get("/", give)
+    async with AsyncExitStack() as stack:
+        app = await stack.enter_async_context(serve(behind))
+        front = Front(app, await addresses.get(), PAGES / "start.js").build()
+        address = await stack.enter_async_context(serve(front))
+        tab = await stack.enter_async_context(run_chromium(str(PROGRAM)))
+        await visit(tab, address)
+        conductor = await hearing
+    assert conductor.findings == []
+    assert conductor.passed == [probe.name for probe in PROBES]
 
 
 def test_the_page_s_fence_is_the_core_s(tmp_path):
