@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# What the contract test of screens opens: Chromium from Debian, form-js from npm, django-helpdesk in .venv/screens
+# What contract tests of pages open: Chromium from Debian, form-js and axe-core from npm, django-helpdesk in .venv/screens
 # (locked in requirements/screens.txt). Does nothing where all is there.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 FORM_JS=1.23.0
+AXE=4.14.1
 missing=()
 command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null ||
   missing+=(chromium fonts-dejavu-core)
@@ -21,5 +22,5 @@ stamp=$venv/.installed-$(cat requirements/screens.txt hack/screens/setup.sh | sh
 rm -rf "$venv"
 .venv/bin/python -m venv --without-pip "$venv"
 .venv/bin/python -m pip --python "$venv/bin/python" install --quiet --disable-pip-version-check --no-deps -r requirements/screens.txt
-(cd "$venv" && npm install --silent --no-audit --no-fund --no-package-lock "@bpmn-io/form-js@$FORM_JS")
+(cd "$venv" && npm install --silent --no-audit --no-fund --no-package-lock "@bpmn-io/form-js@$FORM_JS" "axe-core@$AXE")
 touch "$stamp"

@@ -5,29 +5,36 @@ django-helpdesk (test_helpdesk.py). hack/screens/setup.sh installs what they nee
 """
 
 import asyncio
-import contextlib
 import json
 import shutil
 import subprocess
-import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 from random import Random
-from typing import Any
 
 import msgspec
 import pytest
+from adapter_world import (
+    ADAPTER,
+    HERE,
+    PAGE,
+    PAGES,
+    PROGRAM,
+    Front,
+    World,
+    accept,
+    action_json,
+    serve,
+    visit,
+)
 from aiohttp import web
-from chromium import Tab, find_chromium, run_chromium
+from chromium import run_chromium
+from helpdesk_server import INSTALLED
 from stubs.gateway import (
     LONG_TAIL,
-    Gateway,
     StubController,
-    StubModels,
     build_certificate,
-    build_leave,
     build_snapshot,
     run_controller,
     run_gateway,
@@ -36,122 +43,14 @@ from stubs.gateway import (
 
 from pilotage.conformance import PROBES
 from pilotage.conformance_server import hear_adapter
-from pilotage_core.actions import Action, ActionPattern, ActionRules, StratumRule, Tool
+from pilotage_core.actions import Action, Tool
 from pilotage_core.permit import FenceFacts, FenceFault, find_fence_fault
-from pilotage_core.screen import ControlKind, ControlRule, ScreenSchema
 from pilotage_core.stage import Stage
 from pilotage_core.wire import Order
 
-HERE = Path(__file__).parent
-INSTALLED = HERE.parents[1] / ".venv" / "screens"
-ADAPTER = HERE.parents[1] / "adapters" / "page" / "src"
-PROGRAM = find_chromium()
 pytestmark = pytest.mark.skipif(
     PROGRAM is None or not INSTALLED.exists(), reason="not installed: hack/screens/setup.sh does it"
 )
-sys.path.insert(0, str(HERE.parents[1] / "examples" / "helpdesk"))
-from front import Front  # noqa: E402
-
-PAGES = HERE / "adapter"
-PAGE = (PAGES / "booking.html").read_text()
-SCHEMA = ScreenSchema(
-    name="page",
-    applies="body",
-    controls=(
-        ControlRule("input[name=city]", ControlKind.INPUT),
-        ControlRule("select", ControlKind.SELECT),
-        ControlRule("input[type=radio]", ControlKind.RADIO),
-        ControlRule("button", ControlKind.BUTTON),
-    ),
-)
-RULES = ActionRules(strata=(StratumRule(ActionPattern(), "procedure"),))
-
-
-@dataclass
-class World:
-    """A browser's tab, a gateway with its models and controller, and pages served through the front."""
-
-    tab: Tab
-    gateway: Gateway
-    models: StubModels
-    controller: StubController
-    address: str
-    pages: dict[str, Callable[[], str]]
-
-    def publish(self, stage: Stage, **changes: Any) -> None:
-        leave = build_leave(stage, self.models.url, screens=(SCHEMA,), rules=RULES, **changes)
-        self.controller.publish(build_snapshot(leave, LONG_TAIL))
-
-    async def open(self, path: str, *, settle: str = "") -> None:
-        await visit(self.tab, self.address + path)
-        if settle:
-            await self.tab.evaluate(settle)
-        await self.until("window.adapter?.working")
-
-    async def until(self, script: str) -> Any:
-        """Wait until `script` gives something true in the page."""
-        found = await poll(lambda: self.tab.evaluate(script))
-        assert found, (script, await self.tab.evaluate("JSON.stringify(window.problems ?? [])"))
-        return found
-
-    async def record(self, session_id: str = "case-1") -> dict[str, Any]:
-        return (await self.gateway.get(f"/v1/sessions/{session_id}"))[1]
-
-    async def until_event(self, kind: str, session_id: str = "case-1", number: int = 1) -> list[dict[str, Any]]:
-        """Wait until the records have so many events of a kind."""
-
-        async def look() -> list[dict[str, Any]] | None:
-            events = (await self.record(session_id)).get("events", [])
-            found = [event["data"] for event in events if event["data"]["type"] == kind]
-            return found if len(found) >= number else None
-
-        found = await poll(look)
-        assert found is not None, (await self.record(session_id), await self.tab.evaluate("window.problems"))
-        return found
-
-    async def press(self, selector: str) -> None:
-        """A person's click: through the browser, so that the page can tell it from a script's."""
-        box = await self.tab.evaluate(
-            f"(() => {{const b = document.querySelector({json.dumps(selector)}).getBoundingClientRect();"
-            "return {x: b.x + b.width / 2, y: b.y + b.height / 2}})()"
-        )
-        for kind in ("mousePressed", "mouseReleased"):
-            await self.tab.ask("Input.dispatchMouseEvent", type=kind, button="left", clickCount=1, **box)
-
-    async def type(self, selector: str, text: str) -> None:
-        await self.press(selector)
-        await self.tab.ask("Input.insertText", text=text)
-        await self.tab.evaluate("document.activeElement.blur()")
-
-
-async def poll(look: Callable[[], Awaitable[Any]], seconds: float = 20.0) -> Any:
-    """What `look` gives once that is something; None where it never is."""
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            while True:
-                if found := await look():
-                    return found
-                await asyncio.sleep(0.05)
-    return None
-
-
-async def visit(tab: Tab, url: str) -> None:
-    tab.events.clear()
-    await tab.ask("Page.navigate", url=url)
-    while "Page.loadEventFired" not in tab.events:
-        tab.events.append((await tab.socket.receive_json(timeout=60)).get("method", ""))
-
-
-@asynccontextmanager
-async def serve(application: web.Application) -> AsyncIterator[str]:
-    runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    try:
-        yield "http://{}:{}".format(*runner.addresses[0][:2])
-    finally:
-        await runner.cleanup()
 
 
 @pytest.fixture
@@ -238,16 +137,11 @@ async def test_what_is_certified_happens_in_the_page_once(world, action, shows):
     assert not any(e["data"]["type"] == "action_taken" for e in record["events"])
 
 
-def action_json(action: Action) -> dict[str, str]:
-    told = {"tool": action.tool.value, "control_id": action.control_id, "value": action.value, "text": action.text}
-    return {name: value for name, value in told.items() if value}
-
-
 async def test_an_accept_at_the_console_happens_in_the_page(world):
     world.models.action = Action(Tool.CLICK_CONTROL, "submit-booking")
     await world.open("/")
     await world.until_event("screen_shown")
-    await accept(world, "accept")
+    await accept(world)
     await world.until("document.querySelector('.done')?.textContent === 'booked '")
     [outcome] = await world.until_event("outcome_reported")
     assert outcome["outcome"] == "done"
@@ -257,28 +151,12 @@ async def test_an_edit_at_the_console_is_what_happens_in_the_page(world):
     world.models.action = Action(Tool.SEND_TEXT_TO_CHAT, text="Hello")
     await world.open("/")
     await world.until_event("screen_shown")
-    await accept(world, "accept", text="Hello Ann")
+    await accept(world, text="Hello Ann")
     await world.until("document.querySelector('.done')?.textContent === 'sent Hello Ann'")
     [said] = await world.until_event("feedback_given")
     [taken] = await world.until_event("action_taken")
     assert (said["verdict"], taken["actions"]) == ("edit", [{"tool": "send_text_to_chat", "text": "Hello Ann"}])
     assert await world.tab.evaluate("document.querySelectorAll('.done').length") == 1
-
-
-async def accept(world: World, verdict: str, **form: str) -> None:
-    async def look() -> Any:
-        session = await world.gateway.app.state.turns.find("case-1")
-        return session if session is not None and session.proposals else None
-
-    session = await poll(look)
-    proposal_id = next(reversed(session.proposals))
-    async with world.gateway.client.post(
-        f"{world.gateway.url}/console/sessions/case-1/answer",
-        data={"proposal_id": proposal_id, "verdict": verdict, **form},
-        headers={"Origin": world.gateway.url},
-        cookies={"pilotage_operator": "ann"},
-    ) as answer:
-        assert answer.status == 200, await answer.text()
 
 
 async def test_a_reload_and_a_second_tab_number_no_event_twice(world):
@@ -313,7 +191,7 @@ async def test_a_page_that_went_while_it_acted_is_told_of_by_the_next(world, don
     world.models.action = Action(Tool.CLICK_CONTROL, "submit-booking")
     await world.open("/")
     await world.until_event("screen_shown")
-    await accept(world, "accept")
+    await accept(world)
     [told] = await world.until_event("outcome_reported")
     order = {"proposal_id": told["proposal_id"], "idempotency_key": told["idempotency_key"]}
     left = json.dumps({"order": order, "begun": True, "done": done})
@@ -331,7 +209,7 @@ async def test_a_click_that_leads_to_another_page_is_told_there(world):
     world.pages["/booked"] = lambda: PAGE.replace("Booking</h1>", "Booked</h1>")
     await world.open("/")
     await world.until_event("screen_shown")
-    await accept(world, "accept")
+    await accept(world)
     [told] = await world.until_event("outcome_reported")
     assert told["outcome"] == "done"
     assert await world.tab.evaluate("location.pathname") == "/booked"
@@ -361,7 +239,7 @@ async def test_form_js_is_read_recorded_and_filled(world):
     [action] = taken["actions"]
     assert (action["tool"], action["control_id"]) == ("fill_input", field["control_id"])
     assert action["value"].endswith("by hand")
-    await accept(world, "accept")
+    await accept(world)
     [outcome] = await world.until_event("outcome_reported")
     assert outcome["outcome"] == "done"
     assert (

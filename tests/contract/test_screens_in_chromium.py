@@ -6,22 +6,15 @@ own stand for what else needs a server or a build. hack/screens/setup.sh install
 """
 
 import asyncio
-import os
 import re
 import shutil
-import socket
-import subprocess
 import tempfile
-import time
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 from chromium import Element, Seen, find_chromium, run_chromium
+from helpdesk_server import INSTALLED, run_helpdesk
 
 from pilotage_core.reading import read_screen
 from pilotage_core.screen import Control, ControlKind, Screen, ScreenSchema
@@ -29,7 +22,6 @@ from pilotage_core.screen import Control, ControlKind, Screen, ScreenSchema
 HERE = Path(__file__).parent
 PAGES = sorted((HERE / "pages").glob("*.html"))
 PROGRAM = find_chromium()
-INSTALLED = HERE.parents[1] / ".venv" / "screens"
 pytestmark = pytest.mark.skipif(
     PROGRAM is None or not INSTALLED.exists(), reason="not installed: hack/screens/setup.sh does it"
 )
@@ -177,7 +169,7 @@ def pages() -> list[Page]:
 
 async def _compare_all() -> list[Page]:
     found: list[Page] = []
-    with tempfile.TemporaryDirectory(prefix="pilotage-screens-") as folder, _run_helpdesk(Path(folder)) as helpdesk:
+    with tempfile.TemporaryDirectory(prefix="pilotage-screens-") as folder, run_helpdesk(Path(folder)) as helpdesk:
         form = shutil.copytree(HERE / "form_js", Path(folder) / "form_js")
         (form / "node_modules").symlink_to(INSTALLED / "node_modules")
         wanted = [(path.stem, path.resolve().as_uri(), "") for path in PAGES]
@@ -190,45 +182,6 @@ async def _compare_all() -> list[Page]:
                 schemas = SCHEMAS.get(name.split(" ")[0], ())
                 found.append(compare(name, seen, read_screen(seen.html, schemas)))
     return found
-
-
-class Helpdesk(NamedTuple):
-    """A running django-helpdesk and the session of a member of staff."""
-
-    address: str
-    cookie: str
-
-
-@contextmanager
-def _run_helpdesk(folder: Path) -> Iterator[Helpdesk]:
-    python = str(INSTALLED / "bin" / "python")
-    environment = {**os.environ, "HELPDESK_DATABASE": str(folder / "db"), "DJANGO_SETTINGS_MODULE": "settings"}
-    options = {"cwd": HERE / "helpdesk", "env": environment}
-    cookie = subprocess.run([python, "seed.py"], **options, check=True, capture_output=True, text=True).stdout.strip()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    command = [python, "-m", "django", "runserver", "--noreload", "--insecure", address]
-    with (folder / "log").open("wb") as log:
-        server = subprocess.Popen(command, **options, stdout=log, stderr=log)
-        try:
-            until = time.monotonic() + 60
-            while not _answers(f"http://{address}/login/"):
-                assert server.poll() is None, (folder / "log").read_text()
-                assert time.monotonic() < until, "the helpdesk has not come up"
-                time.sleep(0.1)
-            yield Helpdesk(f"http://{address}", cookie)
-        finally:
-            server.terminate()
-            server.wait()
-
-
-def _answers(url: str) -> bool:
-    try:
-        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=5) as reply:
-            return bool(reply.status == 200)
-    except OSError:
-        return False
 
 
 def test_nothing_is_offered_that_chromium_hides_or_disables(pages):

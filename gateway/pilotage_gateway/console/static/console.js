@@ -61,7 +61,7 @@
     }
   });
   document.addEventListener("htmx:beforeSwap", event => {
-    const form = event.detail.elt.closest?.("[data-card]");
+    const form = event.detail.requestConfig.elt.closest?.("[data-card]");
     if (form && !event.detail.isError && event.detail.requestConfig.path.endsWith("/answer")) sent = form.dataset.card;
   });
   document.addEventListener("htmx:afterSwap", event => {
