@@ -8,7 +8,7 @@ DATA ?= $(if $(STAR)$(filter transformers,$(BACKEND)),star,desk)
 export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help check setup setup-transformers demo demo-local demo-faults test test-long verify format generate bench bench-star bench-desk bench-operator bench-ablations bench-mfu cluster-up cluster-down clean lock
+.PHONY: help check setup setup-transformers demo demo-local demo-faults console test test-long verify format generate bench bench-star bench-desk bench-operator bench-ablations bench-mfu cluster-up cluster-down clean lock
 
 help: ## what there is
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ demo: check setup ## the main job on a real Kubernetes, ends in out/demo/report.
 
 demo-local: $(if $(filter transformers,$(BACKEND)),setup-transformers,setup) ## the same as plain local processes, nothing but Python (DATA=star, BACKEND=transformers: as above)
 	@$(STEP) "demo, local" .venv/bin/pilotage demo --local --data $(DATA) $(if $(SGD),--sgd "$(SGD)") $(if $(STAR),--star "$(STAR)") $(if $(filter transformers,$(BACKEND)),--manifests examples/star-transformers --plan transformers --limit-seconds 1200)
+
+console: setup ## answer a model's cards yourself, on a life cycle of local processes: watch it climb and be taken back
+	@.venv/bin/pilotage demo --local --console
 
 demo-faults: check setup ## SIGKILL controller, gateway, Prometheus and model servers during the life cycle
 	@$(STEP) "faults, local" .venv/bin/pilotage demo --local --faults

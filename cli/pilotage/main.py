@@ -51,6 +51,8 @@ GatewayUrls = Annotated[
 Who = Annotated[str, typer.Option(envvar="USER", help="who says so: kept in the records")]
 Why = Annotated[str, typer.Option(help="why: kept in the records")]
 NO_REASON = "no reason given"
+SEATS = 3
+"""Sessions at a time that wait for a person in `demo --console`."""
 
 
 @app.command()
@@ -236,6 +238,9 @@ def demo(
     sgd: Annotated[Path | None, typer.Option(help="the desk's dialogues; default: SGD=, else the data set")] = None,
     star: Annotated[Path | None, typer.Option(help="other dialogues in STAR's format (file or folder)")] = None,
     faults: Annotated[bool, typer.Option("--faults", help="SIGKILL every part in turn during the run")] = False,
+    console: Annotated[
+        bool, typer.Option("--console", help="answer cards yourself at a console; stays until you end it (--local)")
+    ] = False,
     run: RunFolder = None,
     plan: Annotated[
         str,
@@ -261,7 +266,19 @@ def demo(
 
     folder = run or (OUT_LOCAL if local else OUT_KUBERNETES)
     dialogues = choose_dialogues(data or ("star" if star or faults else "desk"), sgd, star)
-    raise typer.Exit(demo_command(local, folder, dialogues, faults, plan, manifests, limit_seconds))
+    people = SEATS if console else 0
+    raise typer.Exit(demo_command(local, folder, dialogues, faults, plan, manifests, limit_seconds, people))
+
+
+@app.command()
+def console(
+    run: RunFolder = None,
+    listen: Annotated[str, typer.Option(metavar="HOST:PORT", help="where; on loopback nobody has to sign in")] = "",
+) -> None:
+    """The console on the records of a run of `demo --local`: nothing acts in it any more."""
+    from pilotage.look import look_around
+
+    look_around(run or OUT_LOCAL, listen or "127.0.0.1:8090", typer.echo)
 
 
 def _suspend_everything(

@@ -8,18 +8,24 @@ it can be tried on an application that nobody may change. The gateway's credenti
 
 import argparse
 import asyncio
+import re
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import aiohttp
 from aiohttp import web
+from yarl import URL
 
 ADAPTER = Path(__file__).parents[2] / "adapters" / "page" / "src"
 HOP_BY_HOP = frozenset(
     ["connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "content-encoding", "content-length"]
 )
 TAG = b'<script type="module" src="/pilotage-adapter/start.js"></script>'
-PASSED_ON = ("v1/sessions/", "v1/answers")
-"""What a page may ask of the gateway: its own session's events and answers, nothing else."""
+PASSED_ON = (
+    ("POST", re.compile(r"/pilotage/(v1/sessions/(?!\.{1,2}/)[A-Za-z0-9._:@-]{1,128}/events)")),
+    ("GET", re.compile(r"/pilotage/(v1/answers)")),
+)
+"""What a page may ask of the gateway: its own sessions' events and answers, nothing else."""
 LARGEST = 8 << 20
 
 
@@ -47,32 +53,46 @@ class Front:
         await self._client.close()
 
     async def ask_gateway(self, request: web.Request) -> web.StreamResponse:
-        """The adapter's own requests."""
-        path = request.match_info["path"]
-        if not path.startswith(PASSED_ON):
+        """The adapter's own requests: the credential is for no other page's."""
+        path = request.rel_url.raw_path
+        found = next(
+            (m for method, rule in PASSED_ON if method == request.method and (m := rule.fullmatch(path))), None
+        )
+        if found is None:
             raise web.HTTPNotFound
-        headers = {"content-type": "application/json"} if request.can_read_body else {}
-        return await self._pass_on(request, f"{self._gateway}/{path}", {**headers, **self._headers})
+        if not _is_same_origin(request):
+            raise web.HTTPForbidden(text="this was not sent by a page of this application")
+        kind = request.headers.get("content-type", "")
+        headers = {**self._headers, **({"content-type": kind} if kind else {})}
+        return await self._pass_on(request, f"{self._gateway}/{found[1]}", headers)
 
     async def ask_app(self, request: web.Request) -> web.StreamResponse:
         """A page of the application, with the adapter in it."""
         kept = {k: v for k, v in request.headers.items() if k.lower() not in HOP_BY_HOP | {"accept-encoding"}}
-        return await self._pass_on(request, self._app + request.path, kept, TAG)
+        is_page = request.method == "GET" and request.headers.get("sec-fetch-dest", "document") == "document"
+        return await self._pass_on(request, self._app + request.rel_url.raw_path, kept, TAG if is_page else b"")
 
     async def _pass_on(self, request: web.Request, url: str, headers: dict[str, str], tag: bytes = b"") -> web.Response:
         body = await request.read() if request.can_read_body else None
+        query = request.rel_url.raw_query_string
+        target = URL(f"{url}?{query}" if query else url, encoded=True)
         try:
             async with self._client.request(
-                request.method, url, params=request.rel_url.query, data=body, headers=headers, allow_redirects=False
+                request.method, target, data=body, headers=headers, allow_redirects=False
             ) as answer:
                 content = await answer.read()
         except (aiohttp.ClientError, TimeoutError) as error:
             raise web.HTTPBadGateway(text=f"{type(error).__name__}: nobody answers there") from error
-        if tag and answer.content_type == "text/html":
+        if tag and answer.status == 200 and answer.content_type == "text/html":
             head, end, tail = content.rpartition(b"</body>")
             content = head + tag + end + tail if end else content + tag
         told = [(k, v) for k, v in answer.headers.items() if k.lower() not in HOP_BY_HOP]
         return web.Response(status=answer.status, body=content, headers=told)
+
+
+def _is_same_origin(request: web.Request) -> bool:
+    site, origin = request.headers.get("sec-fetch-site", ""), request.headers.get("origin", "")
+    return site == "same-origin" or (not site and urlsplit(origin).netloc == request.headers.get("host", ""))
 
 
 def main() -> None:

@@ -38,6 +38,7 @@ class Act(StrEnum):
     READ_SESSIONS = "read sessions"
     ANSWER = "answer proposals"
     READ_DECISIONS = "read decisions"
+    SEARCH = "search the ledger"
     EXPORT = "export records"
     READ_STATUS = "read the status"
     SCRAPE = "read the metrics"
@@ -47,7 +48,8 @@ class Act(StrEnum):
 ROLES: dict[Act, frozenset[Role]] = {
     Act.READ_SESSIONS: frozenset({Role.OPERATOR, Role.SUPERVISOR, Role.AUDITOR}),
     Act.ANSWER: frozenset({Role.OPERATOR, Role.SUPERVISOR}),
-    Act.READ_DECISIONS: frozenset({Role.SUPERVISOR, Role.AUDITOR}),
+    Act.READ_DECISIONS: frozenset({Role.OPERATOR, Role.SUPERVISOR, Role.AUDITOR}),
+    Act.SEARCH: frozenset({Role.SUPERVISOR, Role.AUDITOR}),
     Act.EXPORT: frozenset({Role.AUDITOR, Role.READER}),
     Act.READ_STATUS: frozenset(Role),
     Act.SCRAPE: frozenset({Role.MONITOR, Role.AUDITOR}),

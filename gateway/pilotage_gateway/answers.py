@@ -22,6 +22,8 @@ from pilotage_core.lists import Answer, AnswerPage
 from pilotage_core.proposal import find_fault
 from pilotage_core.source import Source, session_of
 from pilotage_gateway import tables as t
+from pilotage_gateway.access import namespace_of
+from pilotage_gateway.queries import has_moved
 from pilotage_gateway.sessions import LiveSession
 from pilotage_gateway.store import Store
 
@@ -88,6 +90,7 @@ class _Standing:
 
     answer: Answer
     session_key: str
+    process_cluster: str
     free_at: float
     sent: bool = False
 
@@ -108,8 +111,8 @@ class Answers:
 
     async def restore(self) -> None:
         """Take up what stood before a restart: adapters may have it already, so none of it can be taken back."""
-        for key, answer in await self._store.read(read_standing):
-            self._standing[answer.proposal_id] = _Standing(answer, key, 0.0, sent=True)
+        for key, process_cluster, answer in await self._store.read(read_standing):
+            self._standing[answer.proposal_id] = _Standing(answer, key, process_cluster, 0.0, sent=True)
 
     def find(self, proposal_id: str) -> Answer | None:
         """What was said of a proposal and is not carried out yet."""
@@ -129,7 +132,8 @@ class Answers:
                 raise ConflictError(f"{said.operator} has answered it", where="proposal_id")
             number = await self._store.write(partial(write_answer, session_key=session.session_id, answer=answer))
             answer = msgspec.structs.replace(answer, number=number)
-            standing = _Standing(answer, session.session_id, self._clock() + self.held_seconds)
+            free_at = self._clock() + self.held_seconds
+            standing = _Standing(answer, session.session_id, session.process_cluster, free_at)
             self._standing[answer.proposal_id] = standing
         self._tell()
 
@@ -181,7 +185,8 @@ class Answers:
     @staticmethod
     def _is_for(standing: _Standing, source: Source, session_id: str, after: int) -> bool:
         key, own = standing.session_key, standing.session_key == source.key(session_of(standing.session_key))
-        return own and standing.answer.number > after and session_id in ("", session_of(key))
+        is_served = not standing.process_cluster or source.rank(namespace_of(standing.process_cluster)) is not None
+        return own and is_served and standing.answer.number > after and session_id in ("", session_of(key))
 
     def end(self) -> None:
         """Let all who wait go: this gateway ends."""
@@ -222,14 +227,22 @@ def write_undone(connection: Connection, number: int) -> None:
     connection.execute(update(t.answers).where(t.answers.c.number == number).values(undone=True))
 
 
-def read_standing(connection: Connection) -> list[tuple[str, Answer]]:
-    """What no adapter has carried out, of sessions that are open, with the session's key."""
-    a, s = t.answers.c, t.sessions.c
+def read_standing(connection: Connection) -> list[tuple[str, str, Answer]]:
+    """What no adapter has carried out, of sessions that are open, with the session's key and process cluster. An accept
+    that the session has overtaken is none.
+    """
+    a, s, p = t.answers.c, t.sessions.c, t.proposals.c
     told = select(t.labels.c.number).where(t.labels.c.proposal_id == a.proposal_id).exists()
     rows = connection.execute(
-        select(a.number, a.session_id, a.body)
+        select(a.number, a.session_id, s.process_cluster, p.at_version, a.body)
         .join(t.sessions, s.session_id == a.session_id)
+        .join(t.proposals, p.proposal_id == a.proposal_id)
         .where(~a.undone, s.closed_at == "", ~told)
         .order_by(a.number)
-    )
-    return [(row.session_id, msgspec.structs.replace(DECODE(row.body), number=row.number)) for row in rows]
+    ).all()
+    found = [(row, msgspec.structs.replace(DECODE(row.body), number=row.number)) for row in rows]
+    return [
+        (row.session_id, row.process_cluster, answer)
+        for row, answer in found
+        if answer.verdict is not Verdict.ACCEPT or not has_moved(connection, row.session_id, row.at_version)
+    ]

@@ -17,7 +17,7 @@ from pilotage_core.errors import PilotageError
 from pilotage_gateway import queries, writes
 from pilotage_gateway.callers import Callers
 from pilotage_gateway.console import looking, pages, showing
-from pilotage_gateway.console.board import Board
+from pilotage_gateway.console.board import DUE, Board
 from pilotage_gateway.credentials import StopFile
 from pilotage_gateway.ledger import check_at_start, follow_head, keep_head
 from pilotage_gateway.lists import CARDS, read_cards
@@ -26,7 +26,7 @@ from pilotage_gateway.models import Models
 from pilotage_gateway.permits import Keys, Permits
 from pilotage_gateway.problems import answer_error, answer_fault, answer_http_error
 from pilotage_gateway.routes import ROUTES
-from pilotage_gateway.standby import PassOn
+from pilotage_gateway.standby import PassOn, end_passed_on
 from pilotage_gateway.store import Store
 from pilotage_gateway.suspensions import Suspensions
 from pilotage_gateway.turns import Turns
@@ -104,7 +104,8 @@ async def open_board(turns: Turns) -> Board:
     while True:
         page = await turns.store.read(partial(read_cards, within=None, after=after, limit=CARDS))
         for card in page.cards:
-            board.restore(card)
+            look = partial(queries.read_due_and_said, session_id=card.session_id, key=DUE)
+            board.restore(card, *await turns.store.read(look))
         if not (after := page.next):
             break
     for key in await turns.store.read(queries.read_handed_off):
@@ -112,13 +113,14 @@ async def open_board(turns: Turns) -> Board:
             board.follow(session)
     turns.watchers.append(board.follow)
     turns.answers.on_overtaken = lambda said: board.notify(
-        said.operator, f"{said.session_id}: your accept came to nothing, the session had gone on."
+        said.operator, f"{said.session_id}: your {said.verdict} came to nothing, the session had gone on."
     )
     return board
 
 
 def end_streams(app: Starlette) -> None:
     """Let go who waits for something to happen, so that what is being answered can end."""
+    end_passed_on()
     if app.state.turns is not None:
         app.state.turns.answers.end()
         app.state.board.end()

@@ -16,9 +16,8 @@ from pilotage_core.lists import CardPage, SessionPage, SessionSummary, WaitingCa
 from pilotage_gateway import tables as t
 from pilotage_gateway.access import Act, Caller, ForbiddenError, namespace_of
 from pilotage_gateway.intake import check_session_id
-from pilotage_gateway.queries import DECODE_EVENT, DECODE_PROPOSAL
+from pilotage_gateway.queries import DECODE_PROPOSAL, has_moved
 from pilotage_gateway.reading import MOST_AT_ONCE, answer_json, find_caller, find_turns, read_number
-from pilotage_gateway.sessions import VERDICTS
 
 AT_ONCE = 100
 CARDS = 300
@@ -136,13 +135,6 @@ def read_cards(connection: Connection, within: Scope, after: str, limit: int) ->
     cards = tuple(
         WaitingCard(proposal.proposal_id, row.session_id, row.process_cluster, proposal.at, proposal.action)
         for row, proposal in found
-        if not _has_moved(connection, row.session_id, row.at_version)
+        if not has_moved(connection, row.session_id, row.at_version)
     )
     return CardPage(cards, found[-1][1].proposal_id if len(rows) > limit else "")
-
-
-def _has_moved(connection: Connection, session_id: str, version: int) -> bool:
-    """Whether something else than a verdict has happened since: what was proposed in `version` is old then."""
-    e = t.events.c
-    later = select(e.body).where(e.session_id == session_id, e.sequence >= version)
-    return any(not isinstance(DECODE_EVENT(body).data, VERDICTS) for body in connection.execute(later).scalars())

@@ -7,7 +7,7 @@ import msgspec
 from sqlalchemy import Connection, Row, and_, case, func, or_, select
 
 from pilotage_core.errors import ConflictError
-from pilotage_core.events import Event, FeedbackGiven, Outcome, ScreenShown
+from pilotage_core.events import Event, FeedbackGiven, MessagePosted, Outcome, ScreenShown, SessionOpened
 from pilotage_core.gate import Decision
 from pilotage_core.record import PROPOSED, DecisionRecord, Label, ProposalRecord, SessionRecord, blind
 from pilotage_core.snapshot import PARTS
@@ -15,7 +15,7 @@ from pilotage_core.stage import Stage
 from pilotage_core.wire import BY_PERMIT, LabelPage
 from pilotage_gateway import tables as t
 from pilotage_gateway.access import namespace_of
-from pilotage_gateway.sessions import EventKey, Intent, StoredSession
+from pilotage_gateway.sessions import VERDICTS, EventKey, Intent, StoredSession
 
 DECODE_EVENT = msgspec.json.Decoder(Event).decode
 DECODE_PROPOSAL = msgspec.json.Decoder(ProposalRecord).decode
@@ -260,6 +260,22 @@ def read_suspended(connection: Connection) -> set[str]:
     """Process clusters that people have stopped ("*": all)."""
     c = t.suspensions.c
     return set(connection.execute(select(c.process_cluster).where(c.suspended)).scalars())
+
+
+def has_moved(connection: Connection, session_id: str, version: int) -> bool:
+    """Whether something else than a verdict has happened since: what was proposed in `version` is old then."""
+    e = t.events.c
+    later = select(e.body).where(e.session_id == session_id, e.sequence >= version)
+    return any(not isinstance(DECODE_EVENT(body).data, VERDICTS) for body in connection.execute(later).scalars())
+
+
+def read_due_and_said(connection: Connection, session_id: str, key: str) -> tuple[str, str]:
+    """What a session's metadata says under `key`, and what its customer said last; empty where there is nothing."""
+    events = read_events(connection, session_id)
+    opened = events[0].data if events else None
+    due = opened.metadata.get(key, "") if isinstance(opened, SessionOpened) else ""
+    texts = (e.data.text for e in reversed(events) if isinstance(e.data, MessagePosted) and e.data.author == "customer")
+    return due, next(texts, "")
 
 
 def read_handed_off(connection: Connection) -> list[str]:

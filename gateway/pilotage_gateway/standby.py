@@ -4,6 +4,7 @@ So all replicas are Ready, a new one takes over when an old one ends, and a Serv
 """
 
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
 import aiohttp
 import yarl
@@ -15,6 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from pilotage_core.errors import PilotageError, UnavailableError
 from pilotage_gateway import tables as t
 from pilotage_gateway.console.entering import HOME, find_authorization
+from pilotage_gateway.console.showing import tell
 from pilotage_gateway.intake import MAX_BODY_BYTES
 from pilotage_gateway.problems import TooLargeError, UnknownError, answer_error
 from pilotage_gateway.store import Store
@@ -26,9 +28,18 @@ OPEN_PAGES = (f"{HOME}/sign", f"{HOME}/static/")
 PASSED_ON = "x-pilotage-passed-on"
 TIMEOUT = aiohttp.ClientTimeout(total=None, connect=2.0, sock_read=60.0)
 HOP_BY_HOP = frozenset(
-    b"connection keep-alive proxy-authenticate proxy-authorization te trailer transfer-encoding upgrade host".split()
+    b"connection keep-alive proxy-authenticate proxy-authorization te trailer transfer-encoding upgrade".split()
 )
 """RFC 9110, 7.6.1."""
+
+
+_PASSED_ON: set[aiohttp.ClientResponse] = set()
+
+
+def end_passed_on() -> None:
+    """Let go what others answer through this one, which ends: streams would go on for ever."""
+    for answer in list(_PASSED_ON):
+        answer.close()
 
 
 def read_holder(connection: Connection) -> str:
@@ -52,7 +63,7 @@ class PassOn:
         try:
             answer = await _ask_holder(request, scope["app"].state.store)
         except PilotageError as error:
-            answer = await answer_error(request, error)
+            answer = tell(request, error) if scope["path"].startswith(HOME) else await answer_error(request, error)
         return await answer(scope, receive, send)
 
 
@@ -95,10 +106,13 @@ async def _ask_holder(request: Request, store: Store) -> Response:
     told = {k: v for k, v in answer.headers.items() if k.lower().encode() not in HOP_BY_HOP | {b"content-length"}}
 
     async def stream() -> AsyncIterator[bytes]:
+        _PASSED_ON.add(answer)
         try:
-            async for chunk in answer.content.iter_any():
-                yield chunk
+            with suppress(aiohttp.ClientError):  # it was ended here, or there: either way nothing more comes
+                async for chunk in answer.content.iter_any():
+                    yield chunk
         finally:
+            _PASSED_ON.discard(answer)
             answer.close()
             await client.close()
 

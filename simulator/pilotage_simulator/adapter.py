@@ -28,11 +28,13 @@ from pilotage_core.events import (
     SessionReviewed,
     Verdict,
 )
+from pilotage_core.lists import Answer
 from pilotage_core.permit import FenceFacts, FenceFault, find_fence_fault
 from pilotage_core.wire import BY_PERMIT, Order, ProposalCard, Turn
 from pilotage_simulator.client import Gateway
 from pilotage_simulator.ledger import Ledger, OrderReceived, SessionBegun, SessionEnded
 from pilotage_simulator.outbox import Outbox
+from pilotage_simulator.people import Nobody, People
 
 LOOK_SECONDS = 2.0
 ACCEPT_SECONDS = 1.0
@@ -56,6 +58,7 @@ class Bpm:
     accept_seconds: float = ACCEPT_SECONDS
     used_keys: set[str] = field(default_factory=set)
     highest_epoch: int = 0
+    people: People = field(default_factory=Nobody)
     now: Callable[[], str] = _now
     monotonic: Callable[[], float] = time.monotonic
     on_stage: Callable[[Turn], None] = lambda turn: None
@@ -126,6 +129,7 @@ class Adapter:
         self.add(SessionClosed(closing))
         for happening in after:
             self.add(happening)
+        self.bpm.people.leave(self.session_id)
         while not self.outbox.is_empty:
             await self.outbox.post(wants_decision=False)
 
@@ -169,11 +173,11 @@ class Adapter:
         for text in messages:
             self.add(MessagePosted(Author.CUSTOMER, text))
 
-    def take(self, actions: tuple[Action, ...], seconds: float, corrects: str = "") -> None:
+    def take(self, actions: tuple[Action, ...], seconds: float, corrects: str = "", operator: str = "") -> None:
         """The operator acts."""
         self.spend(seconds)
         self.tally.acts += 1
-        self.add(ActionTaken(actions, self._operator, seconds, corrects))
+        self.add(ActionTaken(actions, operator or self._operator, seconds, corrects))
 
     def spend(self, seconds: float) -> None:
         """The operator's time."""
@@ -187,31 +191,37 @@ class Adapter:
         return turn
 
     # --- an operator's word ---
-    def reject(self, card: ProposalCard, grade: Grade) -> None:
-        """The operator looked, and will not have it."""
+    async def ask_people(self, card: ProposalCard) -> Answer | None:
+        """What a person at the console says of it; None where nobody does."""
+        return await self.bpm.people.ask(self.session_id, card)
+
+    def reject(
+        self, card: ProposalCard, grade: Grade | None, operator: str = "", verdict: Verdict = Verdict.REJECT
+    ) -> None:
+        """The operator looked, and will not have it as it is."""
         self.tally.looks += 1
         seconds = self.bpm.look_seconds
         self.spend(seconds)
-        self.add(FeedbackGiven(card.proposal_id, Verdict.REJECT, self._operator, grade, seconds))
+        self.add(FeedbackGiven(card.proposal_id, verdict, operator or self._operator, grade, seconds))
 
-    async def accept(self, card: ProposalCard) -> tuple[Order, Turn] | None:
+    async def accept(self, card: ProposalCard, operator: str = "") -> tuple[Order, Turn] | None:
         """The operator looked, and will: the order to do it, if one comes."""
         self.tally.looks += 1
         self.tally.accepts += 1
         seconds = self.bpm.look_seconds + self.bpm.accept_seconds
         self.spend(seconds)
-        self.add(FeedbackGiven(card.proposal_id, Verdict.ACCEPT, self._operator, None, seconds))
+        self.add(FeedbackGiven(card.proposal_id, Verdict.ACCEPT, operator or self._operator, None, seconds))
         turn = await self.post()
         if turn is not None and turn.order is not None and turn.order.proposal_id == card.proposal_id:
             return turn.order, turn
         return None
 
-    def review(self, items: Sequence[ReviewItem], approved: bool) -> None:
+    def review(self, items: Sequence[ReviewItem], approved: bool, operator: str = "") -> None:
         """The operator looks at what ran unasked, before the session ends."""
         seconds = self.bpm.look_seconds * len(items)
         self.tally.reviews += 1
         self.spend(seconds)
-        self.add(SessionReviewed(self._operator, approved, tuple(items), seconds))
+        self.add(SessionReviewed(operator or self._operator, approved, tuple(items), seconds))
 
     # --- orders ---
     def admit(self, order: Order, turn: Turn, judged: Judged) -> bool:

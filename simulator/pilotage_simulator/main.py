@@ -22,6 +22,7 @@ from pilotage_simulator.desk.sgd import SCHEMA_FILE, LeftOut, read_dialogues, re
 from pilotage_simulator.desk.world import DeskWorld
 from pilotage_simulator.ledger import Ledger, count_unsafe, mend_ledger, read_ledger
 from pilotage_simulator.pacer import ControllerWishes, Pacer
+from pilotage_simulator.people import AtConsole
 from pilotage_simulator.plan import ChangePoint, Plan, read_plan
 from pilotage_simulator.play import Played, Run, deal_cases, describe_assumptions
 from pilotage_simulator.recording import ALL_DOMAINS, View, read_star_records
@@ -52,6 +53,7 @@ def run(
     concurrency: Annotated[int | None, typer.Option(help="sessions at a time; default: the plan's")] = None,
     seed: Annotated[int, typer.Option(help="of the operators' draws")] = 7,
     token: Annotated[Path | None, typer.Option(help="file with the credential that the gateway knows us by")] = None,
+    people: Annotated[int, typer.Option(help="sessions at a time whose cards wait for a person at the console")] = 0,
     change_cluster: Annotated[str, typer.Option(help="process cluster whose process changes")] = "",
     change_at: Annotated[int | None, typer.Option(help="from which of its sessions on, counted from 1")] = None,
 ) -> None:
@@ -59,7 +61,7 @@ def run(
     try:
         chosen = _with_options(read_plan(plan), concurrency, change_cluster, change_at)
         world: World = DeskWorld(desk) if desk is not None else StarWorld(load_star(find_star(star or None)))
-        asyncio.run(_run(gateway, controller, chosen, world, ledger, limit, seed, _read_token(token)))
+        asyncio.run(_run(gateway, controller, chosen, world, ledger, limit, seed, _read_token(token), people))
     except PilotageError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from error
@@ -142,7 +144,15 @@ def _read_token(path: Path | None) -> str:
 
 
 async def _run(
-    gateway: str, controller: str, plan: Plan, world: World, ledger_path: Path, limit: int | None, seed: int, token: str
+    gateway: str,
+    controller: str,
+    plan: Plan,
+    world: World,
+    ledger_path: Path,
+    limit: int | None,
+    seed: int,
+    token: str,
+    people: int = 0,
 ) -> None:
     began = time.monotonic()
     mend_ledger(ledger_path)
@@ -163,6 +173,10 @@ async def _run(
             used_keys=played.used_keys,
             highest_epoch=played.highest_epoch,
         )
+        listening = None
+        if people:
+            bpm.people = at_console = AtConsole(gateway, http, people, token)
+            listening = asyncio.create_task(at_console.run())
         pacer = Pacer(ControllerWishes(controller, http) if controller else None)
         run_of_plan = Run(bpm, plan, pacer, cases, played)
         loop = asyncio.get_running_loop()
@@ -172,6 +186,8 @@ async def _run(
             await run_of_plan.close_abandoned(played.left_open)
             await run_of_plan.play()
         finally:
+            if listening is not None:
+                listening.cancel()
             ledger.close()
     print(f"\n{run_of_plan.describe()}")
     print(f"{time.monotonic() - began:.1f} s, {time.process_time():.1f} s of CPU", flush=True)

@@ -4,19 +4,15 @@ Pages: one of the simulator's desk, and one whose ids change on each load. Appli
 django-helpdesk (test_helpdesk.py). hack/screens/setup.sh installs what they need.
 """
 
-import asyncio
 import json
 import shutil
-import subprocess
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from random import Random
 
-import msgspec
 import pytest
 from adapter_world import (
-    ADAPTER,
     HERE,
     PAGE,
     PAGES,
@@ -26,7 +22,6 @@ from adapter_world import (
     accept,
     action_json,
     serve,
-    visit,
 )
 from aiohttp import web
 from chromium import run_chromium
@@ -39,14 +34,12 @@ from stubs.gateway import (
     run_controller,
     run_gateway,
     run_models,
+    until,
 )
+from yarl import URL
 
-from pilotage.conformance import PROBES
-from pilotage.conformance_server import hear_adapter
 from pilotage_core.actions import Action, Tool
-from pilotage_core.permit import FenceFacts, FenceFault, find_fence_fault
 from pilotage_core.stage import Stage
-from pilotage_core.wire import Order
 
 pytestmark = pytest.mark.skipif(
     PROGRAM is None or not INSTALLED.exists(), reason="not installed: hack/screens/setup.sh does it"
@@ -194,7 +187,7 @@ async def test_a_page_that_went_while_it_acted_is_told_of_by_the_next(world, don
     await accept(world)
     [told] = await world.until_event("outcome_reported")
     order = {"proposal_id": told["proposal_id"], "idempotency_key": told["idempotency_key"]}
-    left = json.dumps({"order": order, "begun": True, "done": done})
+    left = json.dumps({"order": order, "done": done})
     await world.tab.evaluate(
         f"window.adapter.stop(), localStorage.setItem('pilotage:doing:case-1', {json.dumps(left)})"
     )
@@ -213,6 +206,148 @@ async def test_a_click_that_leads_to_another_page_is_told_there(world):
     [told] = await world.until_event("outcome_reported")
     assert told["outcome"] == "done"
     assert await world.tab.evaluate("location.pathname") == "/booked"
+
+
+async def test_an_edit_is_done_once_however_often_its_page_loads(world):
+    world.models.action = Action(Tool.SEND_TEXT_TO_CHAT, text="Hello")
+    loads = "sessionStorage.n = 1 + Number(sessionStorage.n ?? 0); setTimeout(() => location.reload(), 30)"
+    world.pages["/"] = lambda: PAGE.replace("log('sent '", f"{loads}; log('sent '")
+    await world.open("/")
+    await world.until_event("screen_shown")
+    await accept(world, text="Hello Ann")
+    await world.until_event("feedback_given")
+    await world.until("window.adapter?.working")
+    await world.open("/")
+    await world.type("[name=city]", "Rome")
+    await world.until_event("action_taken", number=2)
+    assert await world.tab.evaluate("sessionStorage.n") == "1"
+    kinds = [event["data"]["type"] for event in (await world.record())["events"]]
+    assert kinds.count("feedback_given") == 1
+
+
+async def test_what_changes_while_a_model_is_asked_makes_its_order_stale(world):
+    world.models.action, world.models.delay = Action(Tool.CLICK_CONTROL, "submit-booking"), 0.6
+    certificates = {"procedure": build_certificate(0.8, stratum="procedure")}
+    world.publish(Stage.AUTOMATION, finalizing_by_human=False, certificates=certificates)
+    permits = world.gateway.app.state.turns.permits
+    await until(lambda: getattr(permits.leave_of("star/bookings"), "stage", "") == Stage.AUTOMATION)
+    await world.open("/")
+    await until(lambda: bool(world.models.prompts))
+    said = "<p class=customer>STOP, do not book!</p>"
+    await world.tab.evaluate(f"document.body.insertAdjacentHTML('beforeend', {json.dumps(said)})")
+    await until(lambda: len(world.models.prompts) > 1)
+    world.models.action = None
+    [outcome] = await world.until_event("outcome_reported")
+    assert (outcome["outcome"], "stale-state" in outcome["error"]) == ("refused", True)
+    assert await world.tab.evaluate("document.querySelectorAll('.done').length") == 0
+
+
+async def test_an_order_of_one_case_never_runs_in_the_next(world):
+    world.models.action, world.models.delay = Action(Tool.SEND_TEXT_TO_CHAT, text="Your PIN is 1"), 0.6
+    certificates = {"procedure": build_certificate(0.8, stratum="procedure")}
+    world.publish(Stage.AUTOMATION, finalizing_by_human=False, certificates=certificates)
+    permits = world.gateway.app.state.turns.permits
+    await until(lambda: getattr(permits.leave_of("star/bookings"), "stage", "") == Stage.AUTOMATION)
+    await world.open("/")
+    await until(lambda: bool(world.models.prompts))
+    await world.tab.evaluate("window.caseId = 'case-2'; document.querySelector('h1').textContent = 'Bob'")
+    await until(lambda: len(world.models.prompts) > 1)
+    world.models.action = None
+    await world.until_event("screen_shown", "case-2")
+    [outcome] = await world.until_event("outcome_reported")
+    assert outcome["outcome"] == "refused"
+    assert await world.tab.evaluate("document.querySelectorAll('.done').length") == 0
+    assert "Bob" not in json.dumps((await world.record())["events"])
+
+
+async def test_a_case_whose_page_is_gone_is_told_by_the_next_page(world):
+    await world.open("/")
+    await world.until_event("screen_shown")
+    world.gateway.app.state.turns.live.forget("case-1")
+    world.pages["/list"] = lambda: PAGE.replace("<h1>", "<script>window.caseId = 'case-9'</script><h1>")
+    left = {"type": "session_closed", "closing": "closed"}
+    event = {"id": "last", "sequence": 99, "at": "2026-03-01T10:00:00+01:00", "data": left, "source": "page"}
+    await world.tab.evaluate(
+        "(() => {window.adapter.stop(); const k = 'pilotage:session:case-1', s = JSON.parse(localStorage.getItem(k));"
+        f"s.events.push({{...{json.dumps(event)}, sequence: s.sequence++}});"
+        "localStorage.setItem(k, JSON.stringify(s))})()"
+    )
+    await world.open("/list")
+    await world.until_event("session_closed")
+
+
+async def test_a_page_that_never_rests_is_recorded_all_the_same(world):
+    world.pages["/"] = lambda: PAGE.replace(
+        "<script>", "<script>setInterval(() => document.body.dataset.t = Date.now(), 20);"
+    )
+    await world.open("/")
+    await world.until_event("screen_shown")
+    await world.type("[name=city]", "Rome")
+    await world.until_event("action_taken")
+
+
+@pytest.mark.parametrize(
+    ("page", "action"),
+    [
+        ("<fieldset disabled><button data-control-id=b>B</button></fieldset>", Action(Tool.CLICK_CONTROL, "b")),
+        ("<label><input type=radio name=r value=x>Refund</label>", Action(Tool.SELECT_RADIO_BUTTON, "r", "No refund")),
+        ("<select multiple name=s><option>A<option selected>B</select>",
+         Action(Tool.SELECT_ELEMENT_IN_SELECT, "s", "A")),
+        ("<button data-control-id=b>B</button><button data-control-id=b>B</button>", Action(Tool.CLICK_CONTROL, "b")),
+        ("<button data-control-id=b>B</button><dialog>d</dialog>"
+         "<script>document.querySelector('dialog').showModal()</script>", Action(Tool.CLICK_CONTROL, "b")),
+        ("<input name=i readonly value=v>", Action(Tool.FILL_INPUT, "i", "w")),
+    ],
+)  # fmt: skip
+async def test_what_cannot_be_done_is_not_claimed_and_changes_nothing(world, page, action):
+    """By the adapter itself: the gate would have stopped most of it."""
+    world.pages["/"] = lambda: f"<!doctype html><body>{page}</body>"
+    await world.open("/")
+    script = f"""import("/pilotage-adapter/perform.js").then(async m => {{
+      let clicks = 0;
+      document.addEventListener('click', () => clicks++, true);
+      const before = document.body.innerHTML;
+      const said = await m.perform({json.dumps(action_json(action))}, {{}}).then(() => 'done', e => e.constructor.name);
+      return [said, clicks, document.body.innerHTML === before].join();
+    }})"""
+    assert await world.tab.evaluate(script) == "CannotError,0,true"
+
+
+async def test_secrets_and_what_is_ignored_never_leave_the_page(world):
+    world.pages["/"] = lambda: PAGE.replace(
+        "<h1>",
+        "<div id=host></div><script>const r = document.querySelector('#host').attachShadow({mode: 'open'});"
+        "r.innerHTML = '<p class=theirs>other people</p><button>In the shadow</button>'</script>"
+        "<input id=pw type=password value=hunter2><input autocomplete=one-time-code value=998877><h1>",
+    )
+    await world.open("/")
+    await world.until_event("screen_shown")
+    await world.tab.evaluate(
+        "document.querySelector('#pw').type = 'text', document.querySelector('h1').textContent = 'Shown'"
+    )
+    html = await world.tab.evaluate(
+        "import('/pilotage-adapter/screen.js').then(m => m.takeScreen(document, {ignore: '.theirs'}))"
+    )
+    assert "In the shadow" in html
+    assert not {"hunter2", "998877", "other people", "1234"} & set(html.replace("<", " ").replace('"', " ").split())
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "status"),
+    [
+        ("POST", "/pilotage/v1/sessions/..%2f..%2fconsole%2fstop", {}, 404),
+        ("POST", "/pilotage/v1/sessions/%2e%2e/events", {}, 404),
+        ("GET", "/pilotage/v1/status", {}, 404),
+        ("GET", "/pilotage/v1/sessions/case-1/events", {}, 404),
+        ("POST", "/pilotage/v1/sessions/case-1/events", {"Origin": "https://evil.example"}, 403),
+        ("POST", "/pilotage/v1/sessions/case-1/events", {"Sec-Fetch-Site": "cross-site"}, 403),
+    ],
+)
+async def test_the_front_s_credential_is_for_its_own_pages_and_paths(world, method, path, headers, status):
+    async with world.gateway.client.request(
+        method, URL(world.address + path, encoded=True), headers=headers, data=b"{}" if method == "POST" else None
+    ) as answer:
+        assert answer.status == status
 
 
 async def test_generated_ids_are_called_the_same_on_every_load(world):
@@ -252,73 +387,3 @@ async def find_id(world: World, label: str) -> str:
     """The id that form-js has made up for a field this time."""
     script = f"[...document.querySelectorAll('label')].find(l => l.textContent.startsWith({json.dumps(label)})).htmlFor"
     return str(await world.tab.evaluate(script))
-
-
-async def test_the_page_adapter_conforms(tmp_path):
-    """`pilotage conformance` plays the gateway: retries, lost answers, orders of which most must not run."""
-    addresses: asyncio.Queue[str] = asyncio.Queue()
-    hearing = asyncio.create_task(hear_adapter("127.0.0.1", 0, "city", 8.0, addresses.put_nowait))
-
-    async def give(_request: web.Request) -> web.Response:
-        return web.Response(text=PAGE, content_type="text/html")
-
-    behind = web.Application()
-    behind.router.add_get("/", give)
-    async with AsyncExitStack() as stack:
-        app = await stack.enter_async_context(serve(behind))
-        front = Front(app, await addresses.get(), PAGES / "start.js").build()
-        address = await stack.enter_async_context(serve(front))
-        tab = await stack.enter_async_context(run_chromium(str(PROGRAM)))
-        await visit(tab, address)
-        conductor = await hearing
-    assert conductor.findings == []
-    assert conductor.passed == [probe.name for probe in PROBES]
-
-
-def test_the_page_s_fence_is_the_core_s(tmp_path):
-    """Random orders and facts: both give the same fault, by the same digest."""
-    chance, cases = Random(11), []
-    pick = chance.choice
-    for _ in range(600):
-        action = Action(pick(list(Tool)), *(pick(["", "a", 'ü\n"\\\u2028\x01😀']) for _ in range(3)))
-        told = FenceFacts(
-            pick(["n", "n", "m", ""]),
-            pick([0, 99.5, 100, 1e9]),
-            pick([3, 3, 4]),
-            pick([set(), {"k"}, {"j"}]),
-            pick([0, 2, 3]),
-        )
-        order = Order(
-            "p", action, "k", pick(["n", "n", "m"]), 3, 100, pick([0, 2, 3]), pick(["permit", "ann"]),
-            pick([action.digest, action.digest, "0" * 16]),
-        )  # fmt: skip
-        fault = find_fence_fault(
-            told,
-            nonce=order.nonce,
-            state_version=order.state_version,
-            idempotency_key=order.idempotency_key,
-            remaining_ms=order.remaining_ms,
-            epoch=order.epoch,
-            by_permit=order.authorised_by == "permit",
-            action=action.digest,
-            digest=order.digest,
-        )
-        facts = {
-            "nonce": told.nonce,
-            "sinceNonceMs": told.since_nonce_ms,
-            "stateVersion": told.state_version,
-            "keysUsed": sorted(told.keys_used),
-            "highestEpoch": told.highest_epoch,
-        }
-        cases.append({"facts": facts, "order": msgspec.to_builtins(order), "fault": fault})
-    assert {case["fault"] for case in cases} == {None, *FenceFault}
-    (tmp_path / "cases.json").write_text(json.dumps(cases))
-    command = ["node", str(PAGES / "fence.mjs"), str(ADAPTER / "fence.js"), str(tmp_path / "cases.json")]
-    found = subprocess.run(command, capture_output=True, text=True)
-    assert found.returncode == 0, found.stderr
-
-
-def test_what_the_adapter_promises_by_itself():
-    tests = sorted(str(path) for path in (ADAPTER.parent / "test").glob("*.test.js"))
-    found = subprocess.run(["node", "--test", *tests], capture_output=True, text=True)
-    assert found.returncode == 0, found.stdout

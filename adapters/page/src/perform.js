@@ -1,30 +1,31 @@
 // An action done on the page, by control_id, as a person would: through the element's own events, so that whatever
 // framework the page has hears of it. It says what became of it as far as can be seen here; what cannot is not claimed.
+// Everything that can be checked is, before anything is changed.
 
 import {labelOf, mapControls} from "./ids.js";
 
+/** It was not done, and nothing has changed. */
 export class CannotError extends Error {}
 
 const wait = ms => new Promise(done => setTimeout(done, ms));
+const isShown = element => element.checkVisibility?.({visibilityProperty: true}) ?? true;
 
 /**
- * Do `action`. `page` is the configuration: rules, chat {input, send}, close, transfer.
+ * Do `action`. `page` is the configuration: rules, chat {input, send}, close, transfer, transferTo.
  * Throws CannotError where it was not done, with nothing changed; any other error: it is not known.
  */
 export async function perform(action, page, doc = document) {
   switch (action.tool) {
     case "send_text_to_chat": return sendText(action, page, doc);
-    case "close_chat": return click(one(doc, page.close, "close"));
+    case "close_chat": return one(doc, page.close, "close").click();
     case "transfer_chat": return transfer(action, page, doc);
   }
   const elements = (mapControls(doc, page.rules).get(action.control_id) ?? []).filter(each => each.isConnected);
   if (action.tool === "select_radio_button") return chooseRadio(elements, action);
-  if (elements.length !== 1) throw new CannotError(`${elements.length} controls are called ${action.control_id}`);
-  const [element] = elements;
-  check(element, action.control_id);
+  const element = only(elements, `controls are called ${action.control_id}`);
   switch (action.tool) {
     case "open_procedure":
-    case "click_control": return click(element);
+    case "click_control": return element.click();
     case "fill_input": return fill(element, action.value);
     case "select_element_in_select":
     case "select_element_in_combo_box": return element.localName === "select" ? select(element, action.value) : pick(element, action.value, doc);
@@ -32,32 +33,38 @@ export async function perform(action, page, doc = document) {
   throw new CannotError(`${action.tool} is no tool`);
 }
 
+function only(elements, what) {
+  if (elements.length !== 1) throw new CannotError(`${elements.length} ${what}`);
+  check(elements[0], what);
+  return elements[0];
+}
+
 function one(doc, selector, what) {
   if (!selector) throw new CannotError(`the page's configuration names no ${what}`);
-  const found = [...doc.querySelectorAll(selector)].filter(each => each.checkVisibility?.() ?? true);
-  if (found.length !== 1) throw new CannotError(`${found.length} elements are ${selector}`);
-  check(found[0], selector);
-  return found[0];
+  return only([...doc.querySelectorAll(selector)].filter(isShown), `elements are ${selector}`);
 }
 
 function check(element, name) {
-  if (!(element.checkVisibility?.({visibilityProperty: true}) ?? true)) throw new CannotError(`${name} is hidden`);
-  if (element.disabled || element.closest("[inert]") || element.getAttribute("aria-disabled") === "true") throw new CannotError(`${name} is disabled`);
-}
-
-function click(element) {
-  element.click();
+  const said = element.id || name;
+  if (!isShown(element)) throw new CannotError(`${said} is hidden`);
+  if (element.matches(":disabled") || element.closest("[inert]") || element.closest("[aria-disabled=true]")) throw new CannotError(`${said} is disabled`);
+  const modal = [...element.ownerDocument.querySelectorAll(":modal")].at(-1);
+  if (modal && !modal.contains(element)) throw new CannotError(`a dialog is open before ${said}`);
 }
 
 function setValue(element, value) {  // past what frameworks put over the property
-  const own = Object.getOwnPropertyDescriptor(Object.getPrototypeOf(element), "value");
-  own.set.call(element, value);
+  Object.getOwnPropertyDescriptor(Object.getPrototypeOf(element), "value").set.call(element, value);
   element.dispatchEvent(new InputEvent("input", {bubbles: true, inputType: "insertText", data: value}));
   element.dispatchEvent(new Event("change", {bubbles: true}));
 }
 
+function checkFill(element) {
+  if (element.readOnly || element.getAttribute("aria-readonly") === "true") throw new CannotError("it can only be read");
+  if (!element.isContentEditable && !(element.matches("input,textarea") && "value" in element)) throw new CannotError("it takes no text");
+}
+
 function fill(element, value) {
-  if (element.readOnly) throw new CannotError("it can only be read");
+  checkFill(element);
   element.focus();
   if (element.isContentEditable) {
     element.textContent = value;
@@ -67,16 +74,17 @@ function fill(element, value) {
   }
   const before = element.value;
   setValue(element, value);
-  if (element.value !== value && element.value === before) throw new CannotError(`the page does not take ${JSON.stringify(value.slice(0, 40))}`);
-  if (element.value !== value) throw new Error(`the page holds ${JSON.stringify(element.value.slice(0, 40))} now`);
+  if (element.value === value) return;
+  const held = `the page holds ${JSON.stringify(element.value.slice(0, 40))} now`;
+  throw element.value === before ? new CannotError(`the page does not take it: ${held}`) : new Error(held);
 }
 
+const findChoices = (element, value) => [...element.options].filter(each => (each.label || each.text).trim() === value && !each.disabled);
+
 function select(element, value) {
-  const options = [...element.options].filter(each => (each.label || each.text).trim() === value && !each.disabled);
-  if (!options.length && !value && element.options.length) {
-    const empty = [...element.options].find(each => !each.value);
-    if (empty) options.push(empty);
-  }
+  if (element.multiple) throw new CannotError("several can be chosen here: that is a person's to do");
+  const options = findChoices(element, value);
+  if (!options.length && !value) options.push(...[...element.options].filter(each => !each.value).slice(0, 1));
   if (options.length !== 1) throw new CannotError(`${options.length} choices are called ${value}`);
   element.focus();
   options[0].selected = true;
@@ -91,42 +99,48 @@ async function pick(element, value, doc) {  // a combo box that is made of other
   element.click();
   for (let tries = 0; tries < 20; tries++) {
     const list = doc.getElementById(element.getAttribute("aria-controls") ?? element.getAttribute("aria-owns") ?? "") ?? doc;
-    const options = [...list.querySelectorAll("[role=option]")].filter(each => each.textContent.trim() === value && (each.checkVisibility?.() ?? true));
-    if (options.length === 1) {
+    const options = [...list.querySelectorAll("[role=option]")].filter(each => each.textContent.trim() === value && isShown(each));
+    if (options.length > 1) throw new Error(`${options.length} choices are called ${value}, and the list is open`);
+    if (options.length) {
       options[0].dispatchEvent(new MouseEvent("mousedown", {bubbles: true}));
       options[0].click();
       return;
     }
-    if (options.length > 1) throw new Error(`${options.length} choices are called ${value}`);
     await wait(50);
   }
   throw new Error(`no choice is called ${value}, and the list is open`);
 }
 
 function chooseRadio(elements, action) {
-  const found = elements.filter(each => labelOf(each) === action.value || each.value === action.value || elements.length === 1);
-  const chosen = found.find(each => labelOf(each) === action.value) ?? found[0];
-  if (!chosen || found.filter(each => labelOf(each) === action.value).length > 1) throw new CannotError(`${action.control_id} has no choice ${action.value}`);
-  check(chosen, action.control_id);
+  const named = elements.filter(each => labelOf(each) === action.value);
+  const chosen = only(named.length ? named : elements.filter(each => !labelOf(each) && each.value === action.value), `choices of ${action.control_id} are called ${action.value}`);
   chosen.click();
   if ("checked" in chosen && !chosen.checked) throw new Error("the page has not taken the choice");
 }
 
 async function sendText(action, page, doc) {
-  const template = action.control_id ? mapControls(doc, page.rules).get(action.control_id) ?? [] : [];
   if (action.control_id && page.chat?.clickTemplates !== false) {
-    if (template.length !== 1) throw new CannotError(`${template.length} templates are called ${action.control_id}`);
-    check(template[0], action.control_id);
-    return click(template[0]);
+    const template = only(mapControls(doc, page.rules).get(action.control_id) ?? [], `templates are called ${action.control_id}`);
+    if (template.textContent.trim().replace(/\s+/g, " ") !== action.text.trim().replace(/\s+/g, " ")) throw new CannotError("the template has another text now");
+    return template.click();
   }
   const input = one(doc, page.chat?.input, "chat.input");
+  checkFill(input);
+  if (!doc.querySelector(page.chat?.send || ":not(*)")) throw new CannotError("there is nothing to send it with");
   fill(input, action.text);
   await wait(0);  // a framework enables the button once it has heard
-  const send = one(doc, page.chat?.send, "chat.send");
-  click(send);
+  try {
+    one(doc, page.chat.send, "chat.send").click();
+  } catch (error) {
+    throw new Error(`it is typed, and not sent: ${error.message}`);
+  }
 }
 
 function transfer(action, page, doc) {
-  if (action.value && page.transferTo) select(one(doc, page.transferTo, "transferTo"), action.value);
-  click(one(doc, page.transfer, "transfer"));
+  const button = one(doc, page.transfer, "transfer");
+  if (action.value && page.transferTo) {
+    select(one(doc, page.transferTo, "transferTo"), action.value);
+    if (button.matches(":disabled")) throw new Error("it is chosen, and not transferred");
+  }
+  button.click();
 }

@@ -1,6 +1,6 @@
 import test from "node:test";
 import assert from "node:assert/strict";
-import {Kept} from "../src/keeping.js";
+import {Kept, makeId} from "../src/keeping.js";
 import {Outbox, RefusedError, takeBatch, writeTime} from "../src/outbox.js";
 
 class Memory {
@@ -8,6 +8,8 @@ class Memory {
   getItem(key) { return this.map.get(key) ?? null; }
   setItem(key, value) { this.map.set(key, value); }
   removeItem(key) { this.map.delete(key); }
+  key(at) { return [...this.map.keys()][at]; }
+  get length() { return this.map.size; }
 }
 const make = replies => {
   const sent = [];
@@ -40,12 +42,12 @@ test("what nobody took is kept, and sent again as it was", async () => {
   assert.notEqual(sent[0].nonce, sent[2].nonce);
 });
 test("what the gateway has already is not sent again", async () => {
-  const {sent, outbox} = make([[409, {remedy: "the next event of this session has sequence 1"}], [200, {}]]);
-  outbox.add({type: "session_opened"});
+  const {sent, outbox} = make([new TypeError("lost"), [409, {remedy: "the next event of this session has sequence 1"}], [200, {}]]);
+  outbox.add({type: "action_taken"});
   outbox.add({type: "message_posted"});
-  outbox.state.events[0].data.type = "screen_shown";
   await outbox.send();
-  assert.deepEqual(sent[1].events.map(each => each.sequence), [1]);
+  await outbox.send();
+  assert.deepEqual(sent[2].events.map(each => [each.sequence, each.data.type]), [[1, "message_posted"]]);
 });
 test("a page that has lost its memory goes on where the gateway is", async () => {
   const {sent, outbox} = make([[409, {remedy: "the next event of this session has sequence 7"}], [200, {}]]);
@@ -54,6 +56,56 @@ test("a page that has lost its memory goes on where the gateway is", async () =>
   await outbox.send();
   assert.deepEqual(sent[1].events.map(each => [each.sequence, each.data.type]), [[7, "screen_shown"]]);
   assert.equal(outbox.sequence, 8);
+});
+test("what another page has numbered is no reason to lose ours", async () => {
+  const {sent, outbox} = make([[409, {remedy: "the next event of this session has sequence 2"}], [200, {}]]);
+  outbox.add({type: "action_taken"});
+  outbox.add({type: "message_posted"});
+  await outbox.send();
+  assert.deepEqual(sent[1].events.map(each => [each.sequence, each.data.type]), [[2, "action_taken"], [3, "message_posted"]]);
+});
+for (const status of [401, 403, 404, 413, 429, 503]) {
+  test(`${status} loses nothing`, async () => {
+    const {kept, outbox} = make([[status, {}]]);
+    outbox.add({type: "action_taken"});
+    assert.equal(await outbox.send(), null);
+    assert.equal(kept.session("s").events.length, 1);
+  });
+}
+test("an order ends a sending: what comes after waits until it was obeyed", async () => {
+  const {sent, outbox} = make([[200, {order: {}}]]);
+  outbox.add({type: "feedback_given", verdict: "accept"});
+  outbox.add({type: "screen_shown"});
+  assert.ok((await outbox.send()).order);
+  assert.equal(sent.length, 1);
+  assert.equal(outbox.state.events.length, 1);
+});
+test("of screens that nobody has seen the newest is sent", async () => {
+  const {sent, outbox} = make([[200, {}]]);
+  outbox.add({type: "screen_shown", html: "a"});
+  outbox.add({type: "screen_shown", html: "b"});
+  await outbox.send();
+  assert.deepEqual(sent[0].events.map(each => each.data.html), ["b"]);
+});
+test("a post has fewer bytes than a gateway takes", () => {
+  const events = Array.from({length: 5}, () => ({data: {type: "screen_shown", html: "é".repeat(200_000)}}));
+  assert.equal(takeBatch(events).length, 2);
+});
+test("an opening that is refused is kept, and is an error", async () => {
+  const {kept, outbox} = make([[422, {where: "events[0].data.metadata"}]]);
+  outbox.add({type: "session_opened"});
+  await assert.rejects(outbox.send(), RefusedError);
+  assert.equal(kept.session("s").events.length, 1);
+});
+test("a store that is full is told of, and the page goes on", async () => {
+  const {kept, outbox, sent} = make([[200, {}]]);
+  const told = [];
+  outbox.told = error => told.push(error);
+  kept.storage.setItem = () => { throw new DOMException("full", "QuotaExceededError"); };
+  outbox.add({type: "action_taken"});
+  await outbox.send();
+  assert.equal(sent[0].events.length, 1);
+  assert.ok(told.length > 0);
 });
 test("a gap is an error, not a loop", async () => {
   const {outbox} = make([[409, {detail: "no", remedy: ""}]]);
@@ -68,11 +120,14 @@ test("times say their offset", () => assert.match(writeTime(), /^\d{4}-\d\d-\d\d
 test("an answer that came too late is left out, and the rest goes on", async () => {
   const {sent, outbox} = make([[409, {where: "events[0].data.proposal_id", remedy: "act on what is there now"}], [200, {sequence: 9}]]);
   const dropped = [];
-  outbox.onDropped = error => dropped.push(error);
+  outbox.told = error => dropped.push(error);
   outbox.add({type: "feedback_given"});
   outbox.add({type: "screen_shown"});
   await outbox.send();
   assert.deepEqual(sent[1].events.map(each => [each.sequence, each.data.type]), [[0, "screen_shown"]]);
   assert.equal(outbox.sequence, 1);
   assert.equal(dropped.length, 1);
+});
+test("ids are UUIDs of version 7, in the order of time", () => {
+  assert.match(makeId(), /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/);
 });

@@ -29,6 +29,7 @@ def demo_command(
     plan: str,
     manifests: Path | None,
     limit_seconds: float,
+    people: int = 0,
 ) -> int:
     """The command; its exit code: 0 where records and report are there and nothing unsafe ran."""
     console = Console()
@@ -37,7 +38,11 @@ def demo_command(
     limit = limit_seconds or at_desk or (FAULTS_LIMIT_SECONDS if faults else LIMIT_SECONDS)[local]
     try:
         world = _choose_world(
-            local, folder, plan or _default_plan(dialogues.data, local), manifests or Path("examples", dialogues.data)
+            local,
+            folder,
+            plan or _default_plan(dialogues.data, local),
+            manifests or Path("examples", dialogues.data),
+            people,
         )
         info = run_demo(world, folder, console, dialogues=dialogues, faults=faults, limit_seconds=limit)
     except Interrupted as signal_name:
@@ -63,7 +68,7 @@ def _default_plan(data: Data, local: bool) -> str:
     return "small" if local else "full"
 
 
-def _choose_world(local: bool, folder: Path, plan: str, manifests: Path) -> World:
+def _choose_world(local: bool, folder: Path, plan: str, manifests: Path, people: int) -> World:
     plans = Path(__file__).with_name("plans")
     path = Path(plan) if Path(plan).suffix else plans / f"{plan}.yaml"
     if not path.exists():
@@ -76,7 +81,9 @@ def _choose_world(local: bool, folder: Path, plan: str, manifests: Path) -> Worl
             raise InvalidInputError(
                 "no manifests here", where=str(manifests), remedy="run it in the checkout, or --manifests"
             )
-        return LocalWorld(folder, manifests, path)
+        return LocalWorld(folder, manifests, path, people)
+    if people:
+        raise InvalidInputError("people answer in the local demo alone", where="--console", remedy="add --local")
     from pilotage.demo.kubernetes import KubernetesWorld
 
     return KubernetesWorld(folder, path)
@@ -91,4 +98,6 @@ def _say_how_it_went(console: Console, folder: Path, info: RunInfo, figures: dic
     with contextlib.suppress(ValueError):
         shown = shown.absolute().relative_to(Path.cwd())
     console.print(f"report: {shown}", highlight=False, soft_wrap=True)
+    if info.mode == "local":
+        console.print("look around in its records: pilotage console", highlight=False, soft_wrap=True)
     return 0 if unsafe == 0 and not info.failure else 1

@@ -49,6 +49,8 @@ def run_demo(
         try:
             timeline.say(f"starting {'processes' if world.mode == 'local' else 'the simulator'}")
             world.start(dialogues)
+            if world.stays:
+                timeline.say(f"the console is at {world.gateway_url}/console/ until you end this (Ctrl-C)")
             info.gateway_url, info.controller_url = world.gateway_url, world.controller_url
             write_info(run, info)
             scene, felled = _play(world, timeline, faults, limit_seconds)
@@ -89,6 +91,9 @@ def _play(world: World, timeline: Timeline, faults: bool, limit_seconds: float) 
         if is_complete(scene) and complete_at is None:
             complete_at = now
             timeline.say("the walk is complete: climbed, taken back, and climbed again")
+        if world.stays and not scene.failure:
+            time.sleep(LOOK_SECONDS)
+            continue
         settled = is_settled(scene) and not is_at_work(scene)
         waited = now - complete_at if complete_at is not None else -1.0
         lingered = waited >= least and (waited > world.linger_seconds or settled)

@@ -29,6 +29,7 @@ class KubernetesWorld:
 
     mode = "kubernetes"
     linger_seconds = 90.0
+    stays = False
 
     def __init__(self, run: Path, plan: Path) -> None:
         self._run = run

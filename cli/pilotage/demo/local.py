@@ -28,13 +28,16 @@ class LocalWorld:
 
     mode = "local"
     linger_seconds = 3.0
+    stays = False
 
-    def __init__(self, run: Path, manifests: Path, plan: Path) -> None:
+    def __init__(self, run: Path, manifests: Path, plan: Path, people: int = 0) -> None:
         self._run = run
         self._live = run / "live"
         self._controller_folder = self._live / "controller"
         self._manifests = manifests
         self.plan = plan
+        self._people = people
+        self.stays = people > 0
         gateway_port, controller_port = free_ports(2)
         self.gateway_url = f"http://127.0.0.1:{gateway_port}"
         self.controller_url = f"http://127.0.0.1:{controller_port}"
@@ -76,7 +79,8 @@ class LocalWorld:
     def _simulator_argv(self, dialogues: Dialogues) -> list[str]:
         return [
             _program("pilotage-simulate"), "run", "--gateway", self.gateway_url, "--controller", self.controller_url,
-            "--plan", str(self.plan), "--ledger", str(self._run / "ledger.jsonl"), *dialogues.options,
+            "--plan", str(self.plan), "--ledger", str(self._run / "ledger.jsonl"),
+            *(["--people", str(self._people)] if self._people else []), *dialogues.options,
         ]  # fmt: skip
 
     def observe(self) -> Scene:

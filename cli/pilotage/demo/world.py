@@ -54,10 +54,14 @@ class Dialogues(msgspec.Struct, frozen=True):
 
 
 class World(Protocol):
-    """Where the main job runs. It plays on for `linger_seconds` at most once the walk is complete, or until settled."""
+    """Where the main job runs. It plays on for `linger_seconds` at most once the walk is complete, or until settled.
+
+    One that `stays` is there until somebody ends it.
+    """
 
     mode: str
     linger_seconds: float
+    stays: bool
     plan: Path
     gateway_url: str
     controller_url: str

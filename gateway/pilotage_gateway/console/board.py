@@ -6,10 +6,12 @@ a session renews it by working, and it is free again once nobody does.
 
 import asyncio
 import hashlib
+import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from pilotage_core.errors import ConflictError
 from pilotage_core.events import Author
@@ -21,7 +23,8 @@ from pilotage_gateway.sessions import LiveSession
 
 CLAIM_SECONDS = 90.0
 PREVIEW_CHARS = 160
-NOTICES_KEPT = 8
+NOTICES_KEPT, NOTICE_SECONDS = 8, 60.0
+SHARED_SECONDS = 0.5
 DUE = "due_at"
 """The key of a session's metadata that says until when somebody should have looked (RFC 3339)."""
 
@@ -65,15 +68,19 @@ class Board:
     touched: dict[str, int] = field(default_factory=dict)
     ending: bool = False
     _claims: dict[str, _Claim] = field(default_factory=dict)
-    _notices: dict[str, deque[str]] = field(default_factory=dict)
+    _notices: dict[str, deque[tuple[float, str]]] = field(default_factory=dict)
+    _shared: dict[frozenset[str] | None, tuple[float, int, str]] = field(default_factory=dict)
+    _boot: str = field(default_factory=lambda: secrets.token_hex(4))
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     # --- what waits ---
-    def restore(self, card: WaitingCard, preview: str = "") -> None:
+    def restore(self, card: WaitingCard, due: str = "", preview: str = "") -> None:
         """A card that waited before a restart."""
         if self.answers.find(card.proposal_id) is None:
             key = card.session_id
-            self.rows[key] = Row(key, card.process_cluster, card.at, card.proposal_id, preview=preview)
+            self.rows[key] = Row(
+                key, card.process_cluster, card.at, card.proposal_id, preview=preview[:PREVIEW_CHARS], due=read_due(due)
+            )
 
     def follow(self, session: LiveSession) -> None:
         """Take in what a session is after its turn."""
@@ -127,11 +134,11 @@ class Board:
 
     def claim(self, key: str, operator: str) -> None:
         """Work a session, or go on working it. Raises ConflictError where somebody else does."""
-        holder = self.claimed_by(key)
+        holder, former = self.claimed_by(key), self._claims.get(key)
         if holder not in ("", operator):
             raise ConflictError(f"{holder} works this session", where="session", remedy="take another one")
         self._claims[key] = _Claim(operator, self.clock() + CLAIM_SECONDS)
-        if not holder:
+        if former is None or former.operator != operator:
             self.touch(key)
 
     def release(self, key: str, operator: str) -> None:
@@ -150,11 +157,43 @@ class Board:
     # --- what people are told ---
     def notify(self, operator: str, words: str) -> None:
         """Tell somebody, at the next look."""
-        self._notices.setdefault(operator, deque(maxlen=NOTICES_KEPT)).append(words)
+        self._notices.setdefault(operator, deque(maxlen=NOTICES_KEPT)).append((self.clock(), words))
+        self.revision += 1
 
-    def take_notices(self, operator: str) -> list[str]:
-        """What `operator` is to be told, once."""
-        return list(self._notices.pop(operator, ()))
+    def list_notices(self, operator: str) -> list[str]:
+        """What `operator` was told in the last minute: a page may have been away."""
+        now = self.clock()
+        fresh = [words for at, words in self._notices.get(operator, ()) if now - at < NOTICE_SECONDS]
+        if not fresh:
+            self._notices.pop(operator, None)
+        return fresh
+
+    # --- what streams share ---
+    def share(self, scope: frozenset[str] | None, make: "Callable[[Board, frozenset[str] | None], str]") -> str:
+        """What `make` gives for `scope`, made once for all who ask while nothing moves, and once a second at most."""
+        at, revision, made = self._shared.get(scope, (float("-inf"), -1, ""))
+        if revision != self.revision and self.clock() - at >= SHARED_SECONDS:
+            made = make(self, scope)
+            self._shared[scope] = (self.clock(), self.revision, made)
+        return made
+
+    def mark(self, revision: int) -> str:
+        """`revision` as pages and streams hand it back: a restart begins to count anew."""
+        return f"{self._boot}-{revision}"
+
+    def read_mark(self, mark: str) -> int:
+        """The revision that `mark` says; before everything, where it is of another run or none at all."""
+        boot, _, revision = mark.partition("-")
+        return int(revision) if boot == self._boot and revision.isdecimal() and len(revision) < 18 else -1
+
+
+def read_due(given: str) -> str:
+    """A promised time in UTC, so that it sorts as text; empty where it is none."""
+    try:
+        at = datetime.fromisoformat(given)
+    except ValueError:
+        return ""
+    return at.astimezone(UTC).isoformat(timespec="seconds") if at.tzinfo is not None else ""
 
 
 def event_of(key: str) -> str:
@@ -172,7 +211,7 @@ def _find_row(session: LiveSession, answers: Answers) -> Row | None:
         "",
         handed_off=session.handed_off,
         preview=said[:PREVIEW_CHARS],
-        due=session.state.metadata.get(DUE, "")[:40],
+        due=read_due(session.state.metadata.get(DUE, "")),
     )
     last = next(reversed(session.proposals.values()), None)
     if last is not None and last.at_version >= session.moved_version and last.decision != Decision.EXECUTE:

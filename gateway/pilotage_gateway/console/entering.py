@@ -9,7 +9,7 @@ import base64
 import hashlib
 import secrets
 from typing import NamedTuple
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import quote, unquote, urlencode, urlsplit
 
 import aiohttp
 import msgspec
@@ -51,7 +51,7 @@ async def find_person(request: Request) -> Person:
     if request.method == "POST":
         check_origin(request)
     caller = await callers.identify(find_authorization(request))
-    name = caller.name or request.cookies.get(NAME, "")
+    name = caller.name or unquote(request.cookies.get(NAME, ""))
     if not name:
         raise UnauthorizedError("who are you?", where="cookie", remedy="say it at /console/sign-in")
     return Person(caller, check_name(name))
@@ -65,11 +65,13 @@ def check_name(name: str) -> str:
 
 
 def check_origin(request: Request) -> None:
-    """Raise ForbiddenError where a cookie comes with a post that no page of this console sent."""
-    if request.headers.get("authorization"):
-        return
+    """Raise ForbiddenError where a post comes from no page of this console. A program that shows a header may say
+    nothing of where it is from; a browser always does, also where a proxy adds the header to what it sends.
+    """
     site, origin = request.headers.get("sec-fetch-site", ""), request.headers.get("origin", "")
-    ours = urlsplit(origin).netloc == request.headers.get("host", "") if origin and origin != "null" else False
+    if not site and not origin and request.headers.get("authorization"):
+        return
+    ours = urlsplit(origin).netloc == request.headers.get("host", "")
     if not (site == "same-origin" or (not site and ours)):
         raise ForbiddenError("this was not sent by a page of this console", where="Origin", remedy="use its own pages")
 
@@ -94,7 +96,8 @@ async def begin(request: Request, issuer: Issuer) -> Response:
         "code_challenge": challenge,
         "code_challenge_method": "S256",
     }
-    answer = RedirectResponse(f"{where.authorization_endpoint}?{urlencode(query)}", 303)
+    joined = "&" if urlsplit(where.authorization_endpoint).query else "?"
+    answer = RedirectResponse(f"{where.authorization_endpoint}{joined}{urlencode(query)}", 303)
     kept = base64.urlsafe_b64encode(msgspec.json.encode((issuer.issuer, state, nonce, verifier))).decode()
     _set(answer, request, SIGNING, kept, SIGNING_SECONDS)
     return answer
@@ -143,7 +146,7 @@ def show(request: Request, token: str) -> Response:
 def name_oneself(request: Request, name: str) -> Response:
     """A name, where nobody has to show anything: loopback."""
     answer = RedirectResponse(f"{HOME}/", 303)
-    _set(answer, request, NAME, check_name(name), DAY_SECONDS)
+    _set(answer, request, NAME, quote(check_name(name)), DAY_SECONDS)
     return answer
 
 
@@ -167,7 +170,8 @@ def _set(answer: Response, request: Request, name: str, value: str, seconds: int
 
 def _find_scheme(request: Request) -> str:
     """As the browser sees it: TLS may end before this gateway."""
-    return request.headers.get("x-forwarded-proto", request.url.scheme)
+    told = request.headers.get("x-forwarded-proto", "").partition(",")[0].strip()
+    return told if told in ("http", "https") else request.url.scheme
 
 
 def _find_return(request: Request) -> str:

@@ -21,6 +21,7 @@ from pilotage_gateway.console.curves import find_curve
 from pilotage_gateway.console.entering import HOME, Person, find_person
 from pilotage_gateway.console.pages import find_board, read_form
 from pilotage_gateway.console.showing import give_page, show_errors
+from pilotage_gateway.intake import check_session_id
 from pilotage_gateway.problems import UnknownError
 from pilotage_gateway.queries import DECODE_LABEL
 from pilotage_gateway.reading import find_turns
@@ -76,8 +77,8 @@ async def post_sign_out(request: Request) -> Response:
 async def get_decision(request: Request) -> Response:
     """`GET /console/decisions/{proposal_id}`: why it did, or did not, act by itself: each line of the gate."""
     person = await find_person(request)
-    person.caller.require_somewhere(Act.READ_SESSIONS)
-    proposal_id, where = request.path_params["proposal_id"], person.caller.where(Act.READ_SESSIONS)
+    person.caller.require_somewhere(Act.READ_DECISIONS)
+    proposal_id, where = check_session_id(request.path_params["proposal_id"]), person.caller.where(Act.READ_DECISIONS)
     job = partial(queries.read_decision, proposal_id=proposal_id, namespaces=where)
     found = await find_turns(request).store.read(job)
     if found is None:
@@ -104,14 +105,16 @@ class Line(msgspec.Struct, frozen=True):
 async def get_ledger(request: Request) -> Response:
     """`GET /console/ledger?process_cluster=&session=&before=`: decisions, newest first, for who may read them."""
     person = await find_person(request)
-    person.caller.require_somewhere(Act.READ_DECISIONS)
+    person.caller.require_somewhere(Act.SEARCH)
     query = request.query_params
+    if not all(value.isprintable() for value in query.values()):
+        raise InvalidInputError("this is no name", where="query")
     before = query.get("before", "")
     if before and not (before.isascii() and before.isdecimal() and len(before) < 19):
         raise InvalidInputError(f"{before[:40]!r} is no number", where="before")
     job = partial(
         read_lines,
-        namespaces=person.caller.where(Act.READ_DECISIONS),
+        namespaces=person.caller.where(Act.SEARCH),
         process_cluster=query.get("process_cluster", "")[:300],
         session_id=query.get("session", "")[:300],
         before=int(before or 0),
@@ -159,7 +162,7 @@ async def get_process_clusters(request: Request) -> Response:
             "oldest": min(waiting.get(leave.key, ()), default=""),
         }
         for leave in sorted(leaves, key=lambda leave: leave.key)
-        if person.caller.sees(leave.namespace)
+        if person.caller.may(Act.READ_STATUS, leave.namespace)
     ]
     return give_page(request, "process_clusters.html", person, rows=rows, withheld=turns.permits.withheld)
 
@@ -174,6 +177,7 @@ async def get_process_cluster(request: Request) -> Response:
     labels = await turns.store.read(partial(read_newest_labels, process_cluster=leave.key, pair=pair))
     stages = await turns.store.read(partial(read_stages, process_cluster=leave.key))
     held = await turns.store.read(partial(read_hold, process_cluster=leave.key))
+    held = held or await turns.store.read(partial(read_hold, process_cluster=writes.ALL))
     strata = sorted({label.stratum for label in labels if label.stratum})
     return give_page(
         request,
@@ -185,6 +189,7 @@ async def get_process_cluster(request: Request) -> Response:
         curves={stratum: find_curve([each for each in labels if each.stratum == stratum]) for stratum in strata},
         labels=len(labels),
         held=held,
+        stopped=leave.suspended or turns.suspended.holds(leave.key),
         may_hold=person.caller.may(Act.STOP, leave.namespace),
         waiting=[row for row in find_board(request).list_waiting(None) if row.process_cluster == leave.key],
     )
@@ -193,7 +198,7 @@ async def get_process_cluster(request: Request) -> Response:
 def _find_leave(request: Request, person: Person) -> Leave:
     key = f"{request.path_params['namespace']}/{request.path_params['name']}"
     leave = find_turns(request).permits.leave_of(key)
-    if leave is None or not person.caller.sees(leave.namespace):
+    if leave is None or not person.caller.may(Act.READ_STATUS, leave.namespace):
         raise UnknownError(f"process cluster {key[:200]} is unknown", where="path")
     return leave
 

@@ -10,12 +10,13 @@ from functools import partial
 from urllib.parse import parse_qsl
 
 import msgspec
+from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from pilotage_core.actions import ActionRules
-from pilotage_core.errors import ConflictError, InvalidInputError
+from pilotage_core.errors import ConflictError, InvalidInputError, PilotageError
 from pilotage_core.events import Grade, ReviewItem, Verdict
 from pilotage_core.lists import Answer
 from pilotage_core.proposal import fill_text
@@ -24,7 +25,7 @@ from pilotage_gateway.access import Act, namespace_of
 from pilotage_gateway.console import words
 from pilotage_gateway.console.board import Board, event_of
 from pilotage_gateway.console.entering import HOME, Person, find_person
-from pilotage_gateway.console.showing import give_page, is_fragment, render, show_errors
+from pilotage_gateway.console.showing import give_fragment, give_page, is_fragment, render, show_errors
 from pilotage_gateway.problems import TooLargeError, UnknownError
 from pilotage_gateway.reading import find_turns
 from pilotage_gateway.sessions import LiveSession
@@ -34,7 +35,7 @@ ROWS_SHOWN = 50
 MAX_FORM_BYTES = 256 << 10
 """A reply of a megabyte is a slip of somebody's clipboard, and no customer's screen shows it."""
 LONGEST_TEXT = 20_000
-BEAT_SECONDS = 15.0
+BEAT_SECONDS, QUEUE_SECONDS = 15.0, 1.0
 PAUSE_SECONDS = 0.2
 """Between two looks of one stream: what moves meanwhile is told together."""
 
@@ -53,23 +54,28 @@ async def get_home(request: Request) -> Response:
     person = await find_person(request)
     person.caller.require_somewhere(Act.READ_SESSIONS)
     board = find_board(request)
-    mine = _list_mine(board, person)
-    if mine and "queue" not in request.query_params:
-        return RedirectResponse(f"{HOME}/sessions/{mine[0]['key']}", 303)
+    if "queue" not in request.query_params:
+        for each in _list_mine(board, person):
+            session = await find_turns(request).find(str(each["key"]))
+            if session is not None and person.caller.may(Act.READ_SESSIONS, namespace_of(session.process_cluster)):
+                return _go(request, session.session_id)
     return give_page(request, "home.html", person, **_queue(board, person), session=None)
 
 
 def _queue(board: Board, person: Person, key: str = "") -> dict[str, object]:
-    rows = board.list_waiting(person.caller.where(Act.READ_SESSIONS))
+    return {"queue": Markup(render_queue(board, person, key)), "open_key": key, "mark": board.mark(board.revision)}
+
+
+def render_queue(board: Board, person: Person, key: str) -> str:
+    """The queue: what is one's own, and what waits, which all who see the same namespaces share."""
+    mine = {"mine": _list_mine(board, person), "notices": board.list_notices(person.name), "open_key": key}
+    return render("mine.html", **mine) + board.share(person.caller.where(Act.READ_SESSIONS), _render_waiting)
+
+
+def _render_waiting(board: Board, namespaces: frozenset[str] | None) -> str:
+    rows = board.list_waiting(namespaces)
     free = [row for row in rows if not board.claimed_by(row.key)]
-    return {
-        "rows": free[:ROWS_SHOWN],
-        "waiting": len(free),
-        "worked": len(rows) - len(free),
-        "mine": _list_mine(board, person),
-        "notices": board.take_notices(person.name),
-        "open_key": key,
-    }
+    return render("waiting.html", rows=free[:ROWS_SHOWN], waiting=len(free), worked=len(rows) - len(free))
 
 
 def _list_mine(board: Board, person: Person) -> list[dict[str, object]]:
@@ -96,37 +102,50 @@ async def get_stream(request: Request) -> Response:
     """`GET /console/stream?key=`: server-sent events: the queue as it changes, and which sessions have moved."""
     person = await find_person(request)
     person.caller.require_somewhere(Act.READ_SESSIONS)
-    board, key = find_board(request), request.query_params.get("key", "")
+    key = request.query_params.get("key", "")
+    if key:
+        await _find_session(request, person, Act.READ_SESSIONS, key)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return StreamingResponse(_stream(board, person, key), media_type="text/event-stream", headers=headers)
+    return StreamingResponse(_stream(request, key), media_type="text/event-stream", headers=headers)
 
 
-async def _stream(board: Board, person: Person, key: str) -> AsyncIterator[str]:
-    seen, told = board.revision, ""
+async def _stream(request: Request, key: str) -> AsyncIterator[str]:
+    """What has moved since the page was made, and from then on. Who is let in is asked again at each beat."""
+    board, told = find_board(request), ""
+    seen = board.read_mark(request.headers.get("last-event-id", "") or request.query_params.get("seen", ""))
+    asked = queued = float("-inf")
     while not board.ending:
-        if (queue := render("queue.html", person=person, **_queue(board, person, key))) != told:
-            told = queue
-            yield _event("queue", queue)
-        await board.wait(seen, BEAT_SECONDS)
-        if board.revision == seen:
-            yield ": still here\n\n"
-            continue
+        if board.clock() - asked > BEAT_SECONDS:
+            try:
+                person = await find_person(request)
+            except PilotageError:
+                return  # the next page that is asked for says why
+            asked = board.clock()
+        now = board.revision
         for each in {key, *board.claims_of(person.name)}:
             if board.touched.get(each, 0) > seen:
-                yield _event(event_of(each), "")
-        seen = board.revision
+                yield _event(event_of(each), "", board.mark(now))
+        seen = now
+        if board.clock() - queued >= QUEUE_SECONDS:
+            queued = board.clock()
+            if (queue := render_queue(board, person, key)) != told:
+                told = queue
+                yield _event("queue", queue, board.mark(now))
+        await board.wait(now, BEAT_SECONDS if queued == asked else QUEUE_SECONDS)
+        if board.revision == now:
+            yield ": still here\n\n"
         await asyncio.sleep(PAUSE_SECONDS)
 
 
-def _event(name: str, data: str) -> str:
+def _event(name: str, data: str, mark: str) -> str:
     lines = "\n".join(f"data: {line}" for line in data.split("\n"))
-    return f"event: {name}\n{lines}\n\n"
+    return f"id: {mark}\nevent: {name}\n{lines}\n\n"
 
 
 # --- one session -----------------------------------------------------------------------------------------------------
-async def _find_session(request: Request, person: Person, act: Act) -> LiveSession:
-    key = request.path_params["key"]
-    session = await find_turns(request).find(key)
+async def _find_session(request: Request, person: Person, act: Act, named: str = "") -> LiveSession:
+    key = named or request.path_params["key"]
+    session = await find_turns(request).find(key) if key.isprintable() else None
     if session is None or not person.caller.may(Act.READ_SESSIONS, namespace_of(session.process_cluster)):
         raise UnknownError(f"session {key[:80]} is unknown", where="session")
     person.caller.require(act, namespace_of(session.process_cluster))
@@ -141,13 +160,13 @@ async def get_session(request: Request) -> Response:
     board, turns = find_board(request), find_turns(request)
     panel = await _build_panel(session, turns, board, person)
     if is_fragment(request):
-        return Response(render("session.html", person=person, **panel), media_type="text/html")
+        return give_fragment("session.html", person=person, **panel)
     return give_page(request, "home.html", person, **_queue(board, person, session.session_id), **panel)
 
 
 async def _build_panel(session: LiveSession, turns: Turns, board: Board, person: Person) -> dict[str, object]:
     """What the panel of a session shows."""
-    state, key = session.state, session.session_id
+    state, key, namespace = session.state, session.session_id, namespace_of(session.process_cluster)
     last = next(reversed(session.proposals.values()), None)
     waits = last if last is not None and session.is_waiting(last) and last.at_version >= session.moved_version else None
     said = turns.answers.find(last.proposal_id) if last is not None else None
@@ -157,16 +176,15 @@ async def _build_panel(session: LiveSession, turns: Turns, board: Board, person:
         "state": state,
         "event": event_of(key),
         "holder": board.claimed_by(key),
-        "may_answer": person.caller.may(Act.ANSWER, namespace_of(session.process_cluster)),
+        "may_answer": person.caller.may(Act.ANSWER, namespace),
         "card": waits if said is None and not session.closed_at else None,
         "said": said,
         "can_undo": said is not None and said.operator == person.name and turns.answers.can_undo(said.proposal_id),
         "say": partial(words.say_action, screen=state.screen),
         "can_edit": words.can_edit,
         "ran": ran,
-        "told": await _find_told(session, turns),
+        "told": await _find_told(session, turns) if person.caller.may(Act.READ_DECISIONS, namespace) else None,
         "grades": list(Grade),
-        "html_fields": state.screen.controls,
     }
 
 
@@ -228,15 +246,15 @@ def _read_answer(session: LiveSession, person: Person, form: dict[str, str]) -> 
         raise InvalidInputError(f"{given[:40]!r} is no verdict", where="verdict")
     verdict, action = Verdict(given), None
     if verdict is not Verdict.REJECT and "text" in form:  # what is in the box is what is sent
-        text = form.get("text", "").replace("\r\n", "\n")
-        if len(text) > LONGEST_TEXT:
+        text, before = words.normalise(form.get("text", "")), proposal.action
+        is_same = text == words.normalise(before.text or before.value)
+        if len(text) > LONGEST_TEXT and not is_same:
             raise TooLargeError(
                 f"{len(text):,} characters, at most {LONGEST_TEXT:,} are sent", where="text", remedy="shorten it"
             )
-        before = proposal.action
         edited = msgspec.structs.replace(before, **{"text" if before.text else "value": text})
         action = fill_text(edited, session.state.screen) if text else edited
-        verdict, action = (Verdict.ACCEPT, None) if action == before else (Verdict.EDIT, action)
+        verdict, action = (Verdict.ACCEPT, None) if is_same or action == before else (Verdict.EDIT, action)
     grade = Grade(form["grade"]) if form.get("grade") in set(Grade) else None
     grade = Grade.MINOR_EDITS if verdict is Verdict.EDIT and grade is None else grade
     return Answer(
@@ -299,8 +317,8 @@ async def post_diff(request: Request) -> Response:
     session = await _find_session(request, person, Act.READ_SESSIONS)
     proposal = session.proposals.get(form.get("proposal_id", ""))
     before = (proposal.action.text or proposal.action.value) if proposal is not None else ""
-    pieces = words.find_changes(before, form.get("text", "").replace("\r\n", "\n"))
-    return Response(render("diff.html", pieces=pieces), media_type="text/html")
+    pieces = words.find_changes(words.normalise(before), words.normalise(form.get("text", ""))[:LONGEST_TEXT])
+    return give_fragment("diff.html", pieces=pieces)
 
 
 async def read_form(request: Request) -> dict[str, str]:

@@ -23,7 +23,8 @@ POLICY = (
 HEADERS = {
     "Content-Security-Policy": POLICY,
     "Cache-Control": "no-store",
-    "Referrer-Policy": "no-referrer",
+    "Referrer-Policy": "same-origin",
+    "Vary": "HX-Request",
     "X-Content-Type-Options": "nosniff",
 }
 TO_PROBLEM = {"HX-Retarget": "#problem", "HX-Reswap": "innerHTML"}
@@ -58,27 +59,35 @@ def give_page(request: Request, name: str, person: Person | None, **values: obje
     return Response(render(name, **seen, **values), media_type="text/html", headers=HEADERS)
 
 
+def give_fragment(name: str, **values: object) -> Response:
+    """A part of a page."""
+    return Response(render(name, **values), media_type="text/html", headers=HEADERS)
+
+
 def show_errors(answer: Answer) -> Answer:
-    """`answer`, with errors of our tree told to a person: what, where, what to do. Who is nobody is asked who."""
+    """`answer`, with errors of our tree told to a person: what, where, what to do."""
 
     @wraps(answer)
     async def told(request: Request) -> Response:
         try:
             return await answer(request)
         except PilotageError as error:
-            status = next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), 500)
-            is_nobody = isinstance(error, UnauthorizedError)
-            if is_fragment(request):
-                body = render("problem.html", error=error, is_nobody=is_nobody)
-                return Response(
-                    body, status, HEADERS | {"HX-Retarget": "#problem", "HX-Reswap": "innerHTML"}, "text/html"
-                )
-            if is_nobody and request.method == "GET":
-                return RedirectResponse(f"{HOME}/sign-in", 303)
-            body = render("problem_page.html", error=error, is_nobody=is_nobody, person=None, path="", may={})
-            return Response(body, status, HEADERS, "text/html")
+            return tell(request, error)
 
     return told
+
+
+def tell(request: Request, error: PilotageError) -> Response:
+    """`error` to a person: in its page, or as one. Who is nobody is asked who, but for who has just said it."""
+    status = next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), 500)
+    is_nobody, is_signing_in = isinstance(error, UnauthorizedError), request.url.path == f"{HOME}/signed-in"
+    if is_fragment(request):
+        body = render("problem.html", error=error, is_nobody=is_nobody)
+        return Response(body, status, HEADERS | TO_PROBLEM, "text/html")
+    if is_nobody and request.method == "GET" and not is_signing_in:
+        return RedirectResponse(f"{HOME}/sign-in", 303)
+    body = render("problem_page.html", error=error, is_nobody=is_nobody, person=None, path="", may={})
+    return Response(body, status, HEADERS, "text/html")
 
 
 # --- static files ----------------------------------------------------------------------------------------------------

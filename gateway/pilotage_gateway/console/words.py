@@ -30,8 +30,9 @@ SAYS = {
     Tool.CLOSE_CHAT: "Close the chat",
     Tool.TRANSFER_CHAT: "Transfer the chat",
 }
-_WORD = re.compile(r"\s+|[^\s]+")
-LONGEST_DIFF = 20_000
+_WORD = re.compile(r"\S*\s+|\S+")
+MOST_WORDS = 300
+"""Compared word by word, on each side; of more only that they changed is told: it would take seconds."""
 
 
 class Said(NamedTuple):
@@ -65,9 +66,23 @@ class Piece(NamedTuple):
 
 def find_changes(before: str, after: str) -> list[Piece]:
     """What an edit changed, word by word. Of very long texts only that they changed."""
-    if len(before) + len(after) > LONGEST_DIFF:
-        return [Piece("gone", before[:200] + " …"), Piece("new", after[:200] + " …")]
     a, b = _WORD.findall(before), _WORD.findall(after)
+    head = next((n for n, pair in enumerate(zip(a, b, strict=False)) if pair[0] != pair[1]), min(len(a), len(b)))
+    tail = next((n for n in range(min(len(a), len(b)) - head) if a[-n - 1] != b[-n - 1]), min(len(a), len(b)) - head)
+    ends = Piece("kept", "".join(a[:head])), Piece("kept", "".join(a[len(a) - tail :]))
+    a, b = a[head : len(a) - tail], b[head : len(b) - tail]
+    between = [Piece("gone", "".join(a)), Piece("new", "".join(b))]
+    if len(a) <= MOST_WORDS and len(b) <= MOST_WORDS:
+        between = _compare(a, b)
+    return [piece for piece in (ends[0], *between, ends[1]) if piece.text]
+
+
+def normalise(text: str) -> str:
+    """`text` as it comes back from a form: line ends are of one kind."""
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _compare(a: list[str], b: list[str]) -> list[Piece]:
     pieces: list[Piece] = []
     for tag, i, j, k, m in difflib.SequenceMatcher(None, a, b, autojunk=False).get_opcodes():
         if tag == "equal":

@@ -15,6 +15,7 @@ from pilotage_core.actions import ALWAYS_CRITICAL, ALWAYS_FINALIZING, Action, To
 from pilotage_core.errors import InvalidActionError
 from pilotage_core.events import Grade, Outcome, ResolutionJudged, ReviewItem, Verdict
 from pilotage_core.gate import Decision
+from pilotage_core.lists import Answer
 from pilotage_core.wire import Order, ProposalCard, Turn
 from pilotage_simulator.adapter import Adapter, Bpm, Judged
 from pilotage_simulator.desk.clerk import PEOPLE, Clerk
@@ -87,6 +88,9 @@ class DeskSession:
 
     async def _answer(self, card: ProposalCard) -> None:
         """The operator looks at a proposal; before one that ends the session, at what ran in it too."""
+        if (said := await self._adapter.ask_people(card)) is not None:
+            await self._do_as_said(card, said)
+            return
         accepted = self._clerk.accepts(card.action)
         if card.action.tool in ALWAYS_FINALIZING:
             self._review(approved=accepted)
@@ -99,6 +103,33 @@ class DeskSession:
             self._execute(*ordered, has_wheel=True)
         else:
             self._act()
+
+    async def _do_as_said(self, card: ProposalCard, said: Answer) -> None:
+        """A person at the console has answered: done as they say; what they leave is the simulated operator's."""
+        who = said.operator
+        if said.items:
+            self._unreviewed = []
+            self._adapter.review(said.items, said.verdict is Verdict.ACCEPT, who)
+        if said.verdict is Verdict.ACCEPT:
+            ordered = await self._adapter.accept(card, who)
+            if ordered is not None:
+                self._execute(*ordered, has_wheel=True)
+                return
+        else:
+            self._adapter.reject(card, said.grade, who, said.verdict)
+        if said.action is None or not self._do_instead(said.action, who):
+            self._act()
+
+    def _do_instead(self, action: Action, operator: str) -> bool:
+        """Do what a person wants in the place of a proposal. False where the desk cannot."""
+        try:
+            self._do(action)
+        except InvalidActionError:
+            return False
+        self._adapter.take((action,), find_seconds(action), operator=operator)
+        self._has_wheel = True
+        self._show()
+        return True
 
     def _execute(self, order: Order, turn: Turn, *, has_wheel: bool) -> None:
         """Put an order before the fence; do it, or refuse it and let the operator go on."""

@@ -1,8 +1,7 @@
 """An adapter that keeps the contract passes; of each kind that breaks it, that very fault is found."""
 
 import asyncio
-import html
-import importlib.util
+import importlib
 import sys
 import time
 from pathlib import Path
@@ -13,29 +12,9 @@ import pytest
 from pilotage.conformance import PROBES, Conductor, describe
 from pilotage.conformance_server import hear_adapter
 
-PATH = Path(__file__).resolve().parents[3] / "examples" / "bpm-adapter" / "adapter.py"
-SPEC = importlib.util.spec_from_file_location("example_bpm_adapter", PATH)
-assert SPEC is not None
-assert SPEC.loader is not None
-example = importlib.util.module_from_spec(SPEC)
-sys.modules[SPEC.name] = example
-SPEC.loader.exec_module(example)
-
-
-class Toy:
-    """A BPM with one input."""
-
-    def __init__(self) -> None:
-        self.city = ""
-
-    def screen(self) -> str:
-        field = f'<input name="city" value="{html.escape(self.city)}">'
-        return f"<html><body><h1>Toy</h1><label>City {field}</label></body></html>"
-
-    def do(self, action: dict[str, Any]) -> None:
-        if (action["tool"], action["control_id"]) != ("fill_input", "city"):
-            raise ValueError("there is no such control")
-        self.city = action["value"]
+sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "examples" / "bpm-adapter"))
+example = importlib.import_module("adapter")
+Toy = importlib.import_module("toy").Toy
 
 
 class Quick(example.Adapter):

@@ -105,7 +105,9 @@ async def test_each_endpoint_lets_in_those_that_it_is_for_and_nobody_else(gatewa
     case.headers = shows(gateway, "bank")
     turn = await case.begin(screen=FORM)
     assert turn.decision == "propose"
-    allowed = OPEN | {f"/v1/decisions/{turn.proposal.proposal_id}": {"sam": 409, "head": 409, "ann": 409}}
+    allowed = OPEN | {
+        f"/v1/decisions/{turn.proposal.proposal_id}": dict.fromkeys(("desk-member", "sam", "head", "ann"), 409)
+    }
     for path, let_in in allowed.items():
         name, _, query = path.partition("?")
         params = dict(part.split("=") for part in query.split("&")) if query else {}
@@ -117,6 +119,68 @@ async def test_each_endpoint_lets_in_those_that_it_is_for_and_nobody_else(gatewa
                 assert status == 401, (path, who)
             else:
                 assert status in (403, 404), (path, who)
+
+
+PAGES = {
+    "/console/?queue": {"desk-member", "sam", "head", "ann", "shop-auditor"},
+    "/console/sessions/bank~36": {"desk-member", "sam", "head", "ann"},
+    "/console/stream?key=bank~37": set(),
+    "/console/ledger": {"sam", "head", "ann", "shop-auditor"},
+    "/console/process-clusters": set(EVERYBODY) - {"nobody", "forged", "stranger", "bank", "shop", "crm-adapter"},
+    "/console/process-clusters/star/bookings": {"desk-member", "sam", "head", "ann", "trainer", "prometheus"},
+}  # fmt: skip
+"""Who sees which page of the console; strangers are asked who they are."""
+
+
+async def test_each_page_of_the_console_is_for_those_whose_role_says_so(gateway):
+    case = Case(gateway, "36")
+    case.headers = shows(gateway, "bank")
+    await case.begin(screen=FORM)
+    for path, let_in in PAGES.items():
+        for who in EVERYBODY:
+            headers = shows(gateway, who)
+            async with gateway.client.get(gateway.url + path, headers=headers, allow_redirects=False) as answer:
+                status = answer.status
+            if who in ("nobody", "forged"):
+                assert status == 303, (path, who)
+            else:
+                assert status == 200 if who in let_in else status in (403, 404), (path, who, status)
+
+
+@pytest.mark.parametrize(
+    ("who", "more", "status"),
+    [
+        ("sam", {}, 303),
+        ("sam", {"Origin": "https://evil.example"}, 403),
+        ("sam", {"Sec-Fetch-Site": "cross-site"}, 403),
+        ("sam", {"Sec-Fetch-Site": "same-origin"}, 303),
+        ("desk-member", {}, 403),
+        ("bank", {}, 404),
+        ("forged", {}, 401),
+    ],
+)
+async def test_holding_at_the_console_takes_a_supervisor_and_a_page_of_ours(gateway, who, more, status):
+    case = Case(gateway, "36")
+    case.headers = shows(gateway, "bank")
+    await case.begin(screen=FORM)
+    url = f"{gateway.url}/console/process-clusters/star/bookings/hold"
+    form = {"hold": "true", "why": "a drill"}
+    headers = shows(gateway, who) | more
+    async with gateway.client.post(url, data=form, headers=headers, allow_redirects=False) as answer:
+        assert answer.status == status
+    assert (status == 303) == ("star/bookings" in gateway.app.state.turns.suspended)
+
+
+async def test_what_somebody_stopped_elsewhere_is_not_let_go_at_the_console(gateway):
+    case = Case(gateway, "36")
+    case.headers = shows(gateway, "bank")
+    await case.begin(screen=FORM)
+    body = {"process_cluster": "star/bookings", "suspended": True, "who": "sam", "why": "a fire"}
+    assert (await gateway.post("/v1/suspend", body, **shows(gateway, "sam")))[0] == 200
+    url = f"{gateway.url}/console/process-clusters/star/bookings/hold"
+    async with gateway.client.post(url, data={"hold": "false"}, headers=shows(gateway, "sam")) as answer:
+        assert (answer.status, "a fire" in await answer.text()) == (409, True)
+    assert "star/bookings" in gateway.app.state.turns.suspended
 
 
 async def test_posting_takes_a_source_whatever_else_somebody_may(gateway):
