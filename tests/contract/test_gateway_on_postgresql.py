@@ -25,7 +25,7 @@ from pilotage_core.wire import PostEvents
 from pilotage_gateway.store import HOLDER
 
 ROOT = Path(__file__).resolve().parents[2]
-CHOSEN = ("life_of_a_session", "orders_close", "records", "pending")
+CHOSEN = ("life_of_a_session", "orders_close", "records", "pending", "answers")
 KEY = "star/bookings"
 
 
@@ -124,6 +124,27 @@ async def test_a_stop_at_the_one_that_stands_by_stops_the_one_that_works(tmp_pat
         assert (await standby.post("/v1/suspend", body | {"suspended": False}))[0] == 200
         await holder.until(lambda status: status["suspended"] == [])
         assert (await Case(holder).begin(screen=FORM)).order is not None
+
+
+async def test_the_console_is_the_holders_whichever_gateway_a_browser_reaches(tmp_path, database):
+    async with two_gateways(tmp_path, database) as ((_, holder), (second, standby)):
+        await Case(holder).begin(screen=FORM)
+        cookies, ours = {"pilotage_operator": "ann"}, {"Origin": standby.url}
+        async with standby.client.get(f"{standby.url}/console/?queue", cookies=cookies) as answer:
+            assert (answer.status, "Queue" in await answer.text()) == (200, True)
+        async with standby.client.get(f"{standby.url}/console/", allow_redirects=False) as answer:
+            assert (answer.status, answer.headers["location"]) == (303, "/console/sign-in")
+        url = f"{standby.url}/console/next"
+        async with standby.client.post(url, cookies=cookies, headers=ours, allow_redirects=False) as answer:
+            assert answer.status == 303
+        async with standby.client.post(url, cookies=cookies, headers={"Origin": holder.url}) as answer:
+            assert answer.status == 403, "this browser is at the other one"
+        stream = f"{standby.url}/console/stream"
+        async with standby.client.get(stream, cookies=cookies) as answer:
+            assert b"event" in await answer.content.readuntil(b"queue")
+            started = time.monotonic()
+            await second.end(signal.SIGTERM)
+            assert time.monotonic() - started < 8, "streams do not hold who ends"
 
 
 async def test_who_has_lost_the_lock_to_another_writes_nothing_and_ends(tmp_path, database):

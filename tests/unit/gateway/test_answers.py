@@ -252,16 +252,95 @@ async def test_before_the_verdict_a_page_tells_an_audit_from_no_other_card(world
                 for leave in g.app.state.turns.permits.snapshot.leaves if leave.name == "bookings"
                 for name, value in c.items()
             ))  # fmt: skip
-            case, console = Case(gateway, "s-same"), Console(gateway, browser)
+            case, console = Case(gateway, f"s-{len(pages)}"), Console(gateway, browser)
             turn = await case.begin(FORM)
             assert turn.proposal is not None
             page = (await console.get(f"/sessions/{case.session_id}"))[1]
-            pages.append(re.sub(r"[0-9a-f-]{36}|\d\d:\d\d:\d\d|datetime=\"[^\"]*\"|seen=[0-9a-f]+-\d+", "", page))
+            pages.append(
+                re.sub(r"[0-9a-f-]{36}|\d\d:\d\d:\d\d|datetime=\"[^\"]*\"|seen=[0-9a-f]+-\d+|moved-\w+|s-\d", "", page)
+            )
             assert (await console.get(f"/decisions/{turn.proposal.proposal_id}"))[0] == 409
             assert turn.proposal.proposal_id not in (await console.get("/ledger"))[1]
             await case.close()
-            gateway.app.state.turns.live.forget(case.session_id)
-        for path in world.folder.glob("*.db*"):
-            path.unlink()
     assert pages[0] == pages[1]
     assert "0.95" not in pages[0]
+
+
+async def test_text_that_a_browser_has_normalised_is_no_edit(world, browser):
+    world.models.action = Action(Tool.SEND_TEXT_TO_CHAT, text="\nHello,\r\nhow are you?\n" + "x" * 20_000)
+    world.publish(Stage.COPILOT)
+    async with world.gateway() as gateway:
+        case, console = Case(gateway), Console(gateway, browser)
+        turn = await case.begin()
+        sent = turn.proposal.action.text.replace("\r\n", "\n")
+        assert (await console.answer(case, turn, "accept", text=sent))[0] == 200
+        [said] = (await fetch(gateway)).answers
+        assert (said.verdict, said.action) == (Verdict.ACCEPT, None)
+
+
+async def test_a_long_edit_is_told_from_the_original_at_once(world, browser):
+    world.models.action = Action(Tool.SEND_TEXT_TO_CHAT, text="a " * 9_000)
+    world.publish(Stage.COPILOT)
+    async with world.gateway() as gateway:
+        case, console = Case(gateway), Console(gateway, browser)
+        turn = await case.begin()
+        path = f"/sessions/{case.session_id}/diff"
+        async with asyncio.timeout(5):
+            status, page = await console.post(path, proposal_id=turn.proposal.proposal_id, text="b a " * 5_000)
+        assert (status, "<del>" in page, "<ins>" in page) == (200, True, True)
+
+
+async def test_what_moves_between_page_and_stream_is_told_when_the_stream_begins(world, browser):
+    world.publish(Stage.COPILOT)
+    async with world.gateway() as gateway:
+        case, console = Case(gateway), Console(gateway, browser)
+        await case.begin()
+        page = (await console.get(f"/sessions/{case.session_id}"))[1]
+        seen = re.search(r"seen=([0-9a-f]+-\d+)", page)[1]
+        await case.post(MessagePosted(Author.CUSTOMER, "And?"))
+        url = f"{gateway.url}/console/stream?key={case.session_id}&seen={seen}"
+        told = b""
+        async with asyncio.timeout(10), browser.get(url, cookies=console.cookies) as stream:
+            async for line in stream.content:
+                told += line
+                if b"event: queue" in told:
+                    break
+        assert b"event: moved-" in told
+        assert b"And?" not in told.split(b"event: queue")[0]
+
+
+async def test_an_accept_that_was_overtaken_does_not_rise_again_after_a_restart(world, browser):
+    world.publish(Stage.COPILOT)
+    async with world.gateway() as gateway:
+        case, console = Case(gateway), Console(gateway, browser)
+        turn = await case.begin()
+        await console.answer(case, turn, "accept")
+        await case.post(MessagePosted(Author.CUSTOMER, "No!"))
+    async with world.gateway() as gateway:
+        assert (await fetch(gateway, wait=0)).answers == ()
+
+
+async def test_after_a_restart_the_queue_is_as_it_was(world, browser):
+    world.publish(Stage.COPILOT)
+    seen = []
+    async with world.gateway() as gateway:
+        case = Case(gateway)
+        await case.begin(due_at="2026-12-01T10:00:00+02:00")
+        seen.append(gateway.app.state.board.list_waiting(None))
+    async with world.gateway() as gateway:
+        seen.append(gateway.app.state.board.list_waiting(None))
+    assert seen[0] == seen[1]
+    assert seen[0][0].due == "2026-12-01T08:00:00+00:00"
+
+
+async def test_a_name_in_any_script_is_a_name(world, browser):
+    async with world.gateway() as gateway:
+        for name in ("Łukasz", "山田 太郎", "O'Neil"):
+            headers = {"Origin": gateway.url}
+            url = f"{gateway.url}/console/sign-in"
+            async with browser.post(url, data={"name": name}, headers=headers, allow_redirects=False) as answer:
+                assert answer.status == 303
+                cookies = {"pilotage_operator": answer.cookies["pilotage_operator"].value}
+            async with browser.get(f"{gateway.url}/console/?queue", cookies=cookies) as answer:
+                page = await answer.text()
+                assert (answer.status, name.replace("'", "&#39;") in page) == (200, True)
