@@ -42,7 +42,8 @@ class Issuer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     `audience` is the name that this gateway has there. `jwks` is where its keys are: a URL, or a file; empty: what its
     discovery document says. `ca` signs that server's certificate, `credential` is a file with the token it wants.
     `name` and `groups` are the claims that say who somebody is; a mail address counts once it is verified. `sign_in`:
-    people sign in with it at the console, which is then its client of the id `audience`.
+    people sign in with it at the console, which is then its client of the id `audience`; `client_secret` is a file with
+    that client's secret, where it has one.
     """
 
     issuer: str
@@ -53,6 +54,11 @@ class Issuer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     name: str = "sub"
     groups: str = "groups"
     sign_in: bool = False
+    client_secret: str = ""
+
+    def read_client_secret(self) -> str:
+        """The client's secret; empty where it has none. Raises OSError where it cannot be read."""
+        return _read_file(self.client_secret).decode().strip() if self.client_secret else ""
 
     def trust(self) -> ssl.SSLContext | bool:
         """Whose certificates are believed."""

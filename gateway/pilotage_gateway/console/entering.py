@@ -207,6 +207,11 @@ async def _exchange(issuer: Issuer, code: str, verifier: str, back: str) -> str:
         "code_verifier": verifier,
     }
     try:
+        if secret := issuer.read_client_secret():
+            form["client_secret"] = secret
+    except OSError as error:
+        raise UnavailableError(f"the client's secret cannot be read: {error}", where=issuer.issuer) from error
+    try:
         body = msgspec.json.decode(await _ask("POST", where.token_endpoint, form, issuer))
         return str(body["id_token"])
     except (ValueError, msgspec.MsgspecError, KeyError, TypeError) as error:
