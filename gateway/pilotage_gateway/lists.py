@@ -40,6 +40,8 @@ async def get_sessions(request: Request) -> Response:
 async def get_cards(request: Request) -> Response:
     """`GET /v1/cards?process_cluster=&after=&limit=`: CardPage, of open sessions whose state has not moved on."""
     within = await _find_scope(request)
+    caller = await find_caller(request)
+    await find_turns(request).reads.note(caller.name, "cards", request.query_params.get("process_cluster", ""))
     job = partial(
         read_cards, within=within, after=request.query_params.get("after", ""), limit=min(CARDS, _limit(request))
     )

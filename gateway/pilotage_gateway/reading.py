@@ -55,6 +55,8 @@ async def get_session(request: Request) -> Response:
             record = None  # as if it were not there
     elif record is None and caller.source is None:
         caller.require(Act.READ_SESSIONS)
+        if record is not None:
+            await find_turns(request).reads.note(caller.name, "session", named)
     if record is None:
         raise UnknownError(f"session {named} is unknown", where="session_id")
     return answer_json(blind_untold(record))
@@ -89,6 +91,7 @@ async def get_decision(request: Request) -> Response:
     if found is None:
         raise UnknownError(f"proposal {proposal_id} is unknown", where="proposal_id")
     record, former, digest = found
+    await find_turns(request).reads.note(caller.name, "decision", proposal_id)
     return answer_json({**msgspec.to_builtins(record), "former": former, "digest": digest})
 
 
@@ -102,6 +105,7 @@ async def get_export(request: Request) -> Response:
     if closed not in ("true", "false"):
         raise InvalidInputError(f"{closed[:64]!r} is neither true nor false", where="closed")
     store = find_turns(request).store
+    await find_turns(request).reads.note(caller.name, "export", process_cluster)
     if closed == "true":
         chunks = stream_closed(store, process_cluster, since, until)
     else:

@@ -19,7 +19,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA_VERSION = "0005"
+SCHEMA_VERSION = "0006"
 """The newest file in migrations/versions."""
 
 metadata = MetaData(
@@ -178,6 +178,16 @@ answers = Table(
     Column("at", String, nullable=False),
     Column("undone", Boolean, nullable=False),  # taken back before any adapter had it
     Column("body", LargeBinary, nullable=False),  # wire.Answer as JSON; `number` counts, not the body's
+)
+
+reads = Table(
+    "reads",
+    metadata,
+    Column("number", ROW_NUMBER, primary_key=True, autoincrement=True),
+    Column("at", String, nullable=False),
+    Column("who", String, nullable=False, index=True),
+    Column("kind", String, nullable=False),
+    Column("what", String, nullable=False, index=True),
 )
 
 suspensions = Table(

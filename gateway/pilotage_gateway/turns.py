@@ -34,6 +34,7 @@ from pilotage_gateway.permits import Permits
 from pilotage_gateway.posts import AMBIGUOUS, apply_post, count_post, plan_post
 from pilotage_gateway.problems import UnknownError
 from pilotage_gateway.queries import read_events
+from pilotage_gateway.reads import Reads
 from pilotage_gateway.rulings import Ruled, Ruling, apply_ruling, write_ruling
 from pilotage_gateway.sessions import Intent, LiveSession, LiveSessions
 from pilotage_gateway.store import Store
@@ -60,6 +61,7 @@ class Turns:
         self.suspended = suspended
         self.live = LiveSessions()
         self.answers = Answers(store)
+        self.reads = Reads(store)
         self.watchers: list[Callable[[LiveSession], None]] = [self.answers.follow]
 
     async def answer(self, session_id: str, post: PostEvents, source: Source = ANYONE) -> Turn:

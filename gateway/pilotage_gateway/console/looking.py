@@ -25,6 +25,7 @@ from pilotage_gateway.intake import check_session_id
 from pilotage_gateway.problems import UnknownError
 from pilotage_gateway.queries import DECODE_LABEL
 from pilotage_gateway.reading import find_turns
+from pilotage_gateway.reads import ROWS as READS
 
 HELD = "console: "
 """Before the name of whoever holds a process cluster from here: what others stopped is not let go on here."""
@@ -84,6 +85,7 @@ async def get_decision(request: Request) -> Response:
     if found is None:
         raise UnknownError(f"proposal {proposal_id[:80]} is unknown", where="proposal_id")
     record, former, digest = found
+    await find_turns(request).reads.note(person.name, "decision", proposal_id)
     values = {"record": record, "former": former, "digest": digest, "lines": explain_decision(record)}
     return give_page(request, "decision.html", person, **values, band=words.find_band(record))
 
@@ -120,7 +122,23 @@ async def get_ledger(request: Request) -> Response:
         before=int(before or 0),
     )
     lines = await find_turns(request).store.read(job)
+    await find_turns(request).reads.note(
+        person.name, "ledger", job.keywords["session_id"] or job.keywords["process_cluster"]
+    )
     return give_page(request, "ledger.html", person, lines=lines, query=dict(query), more=len(lines) == ROWS)
+
+
+@show_errors
+async def get_reads(request: Request) -> Response:
+    """`GET /console/reads?who=&what=&before=`: who read what, newest first: for who may read everything everywhere."""
+    person = await find_person(request)
+    person.caller.require(Act.SEARCH)
+    query = request.query_params
+    before = query.get("before", "0")
+    if not (before.isascii() and before.isdecimal() and len(before) < 19) or not query.get("who", "").isprintable():
+        raise InvalidInputError("this is no name, or no number", where="query")
+    rows = await find_turns(request).reads.list(query.get("who", "")[:300], query.get("what", "")[:300], int(before))
+    return give_page(request, "reads.html", person, rows=rows, query=dict(query), more=len(rows) == READS)
 
 
 def read_lines(
@@ -267,6 +285,7 @@ ROUTES = [
     Route(f"{HOME}/sign-out", post_sign_out, methods=["POST"]),
     Route(HOME + "/decisions/{proposal_id}", get_decision),
     Route(f"{HOME}/ledger", get_ledger),
+    Route(f"{HOME}/reads", get_reads),
     Route(f"{HOME}/process-clusters", get_process_clusters),
     Route(HOME + "/process-clusters/{namespace}/{name}", get_process_cluster),
     Route(HOME + "/process-clusters/{namespace}/{name}/hold", post_hold, methods=["POST"]),

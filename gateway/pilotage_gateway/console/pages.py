@@ -54,6 +54,7 @@ async def get_home(request: Request) -> Response:
     person = await find_person(request)
     person.caller.require_somewhere(Act.READ_SESSIONS)
     board = find_board(request)
+    await find_turns(request).reads.note(person.name, "queue", "")
     if "queue" not in request.query_params:
         for each in _list_mine(board, person):
             session = await find_turns(request).find(str(each["key"]))
@@ -103,6 +104,7 @@ async def get_stream(request: Request) -> Response:
     person = await find_person(request)
     person.caller.require_somewhere(Act.READ_SESSIONS)
     key = request.query_params.get("key", "")
+    await find_turns(request).reads.note(person.name, "queue", "")
     if key:
         await _find_session(request, person, Act.READ_SESSIONS, key)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
@@ -158,6 +160,7 @@ async def get_session(request: Request) -> Response:
     person = await find_person(request)
     session = await _find_session(request, person, Act.READ_SESSIONS)
     board, turns = find_board(request), find_turns(request)
+    await turns.reads.note(person.name, "session", session.session_id)
     panel = await _build_panel(session, turns, board, person)
     if is_fragment(request):
         return give_fragment("session.html", person=person, **panel)
