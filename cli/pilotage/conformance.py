@@ -148,7 +148,7 @@ class Conductor:
         self._events.append(post.events[0])
         self._lost = post.events[1:]
         remedy = f"the next event of this session has sequence {known}"
-        return (_problem(409, f"sequence {known - 1} where {known} is next", "events[0].sequence", remedy),)
+        return (_problem(409, f"sequence {known - 1} where {known} is next", "events[1].sequence", remedy),)
 
     def _check_again(self, post: PostEvents) -> None:
         lost, self._lost = self._lost, ()

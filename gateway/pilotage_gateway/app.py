@@ -147,9 +147,11 @@ def build_app(
     stops: StopFile | None = None,
     address: str = "",
     chain_head: Path | None = None,
+    most_waiting: int = 0,
 ) -> Starlette:
     """The ASGI application. `callers` tell who may do what, `stops` who may stop; `token` is of this gateway itself,
-    which others reach at `address`.
+    which others reach at `address`. Where `most_waiting` sessions of a process cluster wait for people (0: any number),
+    nothing is proposed in those that begin.
     """
 
     @asynccontextmanager
@@ -162,7 +164,9 @@ def build_app(
             async def begin() -> None:
                 turns = open_turns(store, controller, keys, token, address, chain_head)
                 ready = await stack.enter_async_context(turns)
-                app.state.board = await open_board(ready)
+                app.state.board = board = await open_board(ready)
+                if most_waiting:
+                    ready.is_full = lambda process_cluster: board.count(process_cluster) >= most_waiting
                 app.state.turns = ready
 
             beginning = asyncio.create_task(begin())

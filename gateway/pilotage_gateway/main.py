@@ -53,6 +53,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--advertise", default="", metavar="URL", help=advertise)
     chain_head = "where the head of the chain of decisions is kept (default: beside SQLite's file)"
     parser.add_argument("--chain-head", type=Path, metavar="FILE", help=chain_head)
+    waiting = (
+        "sessions of one process cluster that may wait for people; beyond, nothing is proposed in those that begin"
+    )
+    parser.add_argument("--most-waiting", type=int, default=0, metavar="N", help=f"{waiting} (default: any number)")
     parser.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])
     return parser
 
@@ -107,7 +111,9 @@ def main(arguments: list[str] | None = None) -> None:
     gc.set_threshold(*GC_THRESHOLD)
     stops, address = build_stops(options.stops), options.advertise or f"http://{options.listen}"
     head = options.chain_head or find_head(options.database)
-    app = build_app(options.database, options.controller, options.keys, callers, token, stops, address, head)
+    app = build_app(
+        options.database, options.controller, options.keys, callers, token, stops, address, head, options.most_waiting
+    )
     Bounded.on_shutdown = partial(end_streams, app)
     uvicorn.run(
         app,

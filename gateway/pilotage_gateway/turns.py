@@ -45,6 +45,7 @@ log = logging.getLogger(__name__)
 NOT_ORDERED = "stored; nothing is ordered"
 WITHDRAWN = "the order was taken back before it left"
 JUST_REJECTED = "an operator has just rejected the value that the policy proposes"
+FULL = "more cards wait than people answer: a session that begins now is its operator's alone"
 LOOK_WHAT_HAPPENED = "an order has no outcome: look at what happened before going on"
 
 
@@ -62,6 +63,7 @@ class Turns:
         self.live = LiveSessions()
         self.answers = Answers(store)
         self.reads = Reads(store)
+        self.is_full: Callable[[str], bool] = lambda process_cluster: False  # of cards that wait; see Board.count
         self.watchers: list[Callable[[LiveSession], None]] = [self.answers.follow]
 
     async def answer(self, session_id: str, post: PostEvents, source: Source = ANYONE) -> Turn:
@@ -258,6 +260,8 @@ class Turns:
         why_not, card = asking.why_not_ask(session, leave, post)
         if card is not None:
             return self._turn(session, leave, Decision.PROPOSE, PROPOSED, proposal=card)
+        if not why_not and not session.proposals and self.is_full(leave.key):
+            why_not = FULL
         if why_not or leave.pair is None:
             return self._turn(session, leave, Decision.OBSERVE, Reason.NOTHING_PROPOSED, why_not)
         session.asked_version = session.state.version

@@ -4,15 +4,17 @@ import asyncio
 import contextlib
 import importlib
 import json
+import shutil
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from aiohttp import web
-from chromium import Tab, find_chromium
+from chromium import Tab, find_chromium, run_chromium
+from helpdesk_server import INSTALLED
 from stubs.gateway import (
     LONG_TAIL,
     Gateway,
@@ -20,6 +22,9 @@ from stubs.gateway import (
     StubModels,
     build_leave,
     build_snapshot,
+    run_controller,
+    run_gateway,
+    run_models,
 )
 
 from pilotage_core.actions import Action, ActionPattern, ActionRules, StratumRule
@@ -69,8 +74,15 @@ class World:
         await self.until("window.adapter?.working")
 
     async def until(self, script: str) -> Any:
-        """Wait until `script` gives something true in the page."""
-        found = await poll(lambda: self.tab.evaluate(script))
+        """Wait until `script` gives something true in the page; between two pages there is nothing to ask."""
+
+        async def look() -> Any:
+            try:
+                return await self.tab.evaluate(script)
+            except RuntimeError:
+                return None
+
+        found = await poll(look)
         assert found, (script, await self.tab.evaluate("JSON.stringify(window.problems ?? [])"))
         return found
 
@@ -160,3 +172,36 @@ def action_json(action: Action) -> dict[str, str]:
     """`action` as it travels."""
     told = {"tool": action.tool.value, "control_id": action.control_id, "value": action.value, "text": action.text}
     return {name: value for name, value in told.items() if value}
+
+
+@asynccontextmanager
+async def open_world(tmp_path: Path) -> AsyncIterator[World]:
+    """All of it, running."""
+    async with AsyncExitStack() as stack:
+        models = await stack.enter_async_context(run_models())
+        controller = StubController(build_snapshot(LONG_TAIL))
+        controller.write_key(tmp_path / "keys")
+        url = await stack.enter_async_context(run_controller(controller))
+        gateway = await stack.enter_async_context(run_gateway(f"sqlite:///{tmp_path}/g.db", url, tmp_path / "keys"))
+        gateway.app.state.turns.answers.held_seconds = 0.0
+        pages: dict[str, Callable[[], str]] = {"/": lambda: PAGE}
+
+        async def give(request: web.Request) -> web.Response:
+            if request.path not in pages:
+                raise web.HTTPNotFound
+            return web.Response(text=pages[request.path](), content_type="text/html")
+
+        app = web.Application()
+        form = shutil.copytree(HERE / "form_js", tmp_path / "form_js")
+        (form / "node_modules").symlink_to(INSTALLED / "node_modules")
+        app.router.add_static("/form-js/", form, follow_symlinks=True)
+        app.router.add_get("/{path:.*}", give)
+        behind = await stack.enter_async_context(serve(app))
+        front = Front(behind, gateway.url, PAGES / "start.js").build()
+        address = await stack.enter_async_context(serve(front))
+        tab = await stack.enter_async_context(run_chromium(str(PROGRAM)))
+        world = World(tab, gateway, models, controller, address, pages)
+        models.action = None
+        world.publish(Stage.COPILOT)
+        await gateway.until_permit()
+        yield world

@@ -5,38 +5,25 @@ django-helpdesk (test_helpdesk.py). hack/screens/setup.sh installs what they nee
 """
 
 import json
-import shutil
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
 from pathlib import Path
 from random import Random
 
 import pytest
 from adapter_world import (
-    HERE,
     PAGE,
     PAGES,
     PROGRAM,
-    Front,
     World,
     accept,
     action_json,
-    serve,
+    open_world,
 )
-from aiohttp import web
-from chromium import run_chromium
 from helpdesk_server import INSTALLED
 from stubs.gateway import (
-    LONG_TAIL,
-    StubController,
     build_certificate,
-    build_snapshot,
-    run_controller,
-    run_gateway,
-    run_models,
     until,
 )
-from yarl import URL
 
 from pilotage_core.actions import Action, Tool
 from pilotage_core.stage import Stage
@@ -48,33 +35,7 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
-    async with AsyncExitStack() as stack:
-        models = await stack.enter_async_context(run_models())
-        controller = StubController(build_snapshot(LONG_TAIL))
-        controller.write_key(tmp_path / "keys")
-        url = await stack.enter_async_context(run_controller(controller))
-        gateway = await stack.enter_async_context(run_gateway(f"sqlite:///{tmp_path}/g.db", url, tmp_path / "keys"))
-        gateway.app.state.turns.answers.held_seconds = 0.0
-        pages: dict[str, Callable[[], str]] = {"/": lambda: PAGE}
-
-        async def give(request: web.Request) -> web.Response:
-            if request.path not in pages:
-                raise web.HTTPNotFound
-            return web.Response(text=pages[request.path](), content_type="text/html")
-
-        app = web.Application()
-        form = shutil.copytree(HERE / "form_js", tmp_path / "form_js")
-        (form / "node_modules").symlink_to(INSTALLED / "node_modules")
-        app.router.add_static("/form-js/", form, follow_symlinks=True)
-        app.router.add_get("/{path:.*}", give)
-        behind = await stack.enter_async_context(serve(app))
-        front = Front(behind, gateway.url, PAGES / "start.js").build()
-        address = await stack.enter_async_context(serve(front))
-        tab = await stack.enter_async_context(run_chromium(str(PROGRAM)))
-        world = World(tab, gateway, models, controller, address, pages)
-        models.action = None
-        world.publish(Stage.COPILOT)
-        await gateway.until_permit()
+    async with open_world(tmp_path) as world:
         yield world
 
 
@@ -276,6 +237,38 @@ async def test_a_case_whose_page_is_gone_is_told_by_the_next_page(world):
     await world.until_event("session_closed")
 
 
+async def test_after_its_end_a_case_s_page_may_change_and_the_next_case_is_recorded(world):
+    await world.open("/")
+    await world.until_event("screen_shown")
+    await world.tab.evaluate("window.closedAs = 'closed', document.querySelector('h1').textContent = 'Over'")
+    await world.until_event("session_closed")
+    await world.tab.evaluate("document.querySelector('h1').textContent = 'Still over'")
+    await world.type("[name=city]", "Rome")
+    await world.open("/")
+    await world.tab.evaluate("window.closedAs = 'closed', document.querySelector('h1').textContent = 'Over'")
+    await world.tab.evaluate("window.closedAs = '', window.caseId = 'case-2'")
+    await world.until_event("screen_shown", "case-2")
+    events = (await world.record())["events"]
+    assert [event["data"]["type"] for event in events][-1] == "session_closed"
+    assert "sequence" not in await world.tab.evaluate("JSON.stringify(window.problems)")
+
+
+async def test_a_page_between_two_views_and_a_refused_event_cost_nothing_else(world):
+    await world.open("/")
+    await world.until_event("screen_shown")
+    await world.tab.evaluate("window.broken = true")
+    await world.until("!window.adapter.working")
+    await world.tab.evaluate("window.broken = false, window.who = ''")
+    await world.until("window.adapter.working")
+    await world.type("[name=city]", "Rome")
+    await world.until("window.problems.length > 0")
+    await world.tab.evaluate("window.who = 'ann'")
+    await world.type("[name=city]", "Oslo")
+    [taken] = await world.until_event("action_taken")
+    assert taken["operator"] == "ann"
+    assert "nobody's name" in await world.tab.evaluate("window.problems.join()")
+
+
 async def test_a_page_that_never_rests_is_recorded_all_the_same(world):
     world.pages["/"] = lambda: PAGE.replace(
         "<script>", "<script>setInterval(() => document.body.dataset.t = Date.now(), 20);"
@@ -284,70 +277,6 @@ async def test_a_page_that_never_rests_is_recorded_all_the_same(world):
     await world.until_event("screen_shown")
     await world.type("[name=city]", "Rome")
     await world.until_event("action_taken")
-
-
-@pytest.mark.parametrize(
-    ("page", "action"),
-    [
-        ("<fieldset disabled><button data-control-id=b>B</button></fieldset>", Action(Tool.CLICK_CONTROL, "b")),
-        ("<label><input type=radio name=r value=x>Refund</label>", Action(Tool.SELECT_RADIO_BUTTON, "r", "No refund")),
-        ("<select multiple name=s><option>A<option selected>B</select>",
-         Action(Tool.SELECT_ELEMENT_IN_SELECT, "s", "A")),
-        ("<button data-control-id=b>B</button><button data-control-id=b>B</button>", Action(Tool.CLICK_CONTROL, "b")),
-        ("<button data-control-id=b>B</button><dialog>d</dialog>"
-         "<script>document.querySelector('dialog').showModal()</script>", Action(Tool.CLICK_CONTROL, "b")),
-        ("<input name=i readonly value=v>", Action(Tool.FILL_INPUT, "i", "w")),
-    ],
-)  # fmt: skip
-async def test_what_cannot_be_done_is_not_claimed_and_changes_nothing(world, page, action):
-    """By the adapter itself: the gate would have stopped most of it."""
-    world.pages["/"] = lambda: f"<!doctype html><body>{page}</body>"
-    await world.open("/")
-    script = f"""import("/pilotage-adapter/perform.js").then(async m => {{
-      let clicks = 0;
-      document.addEventListener('click', () => clicks++, true);
-      const before = document.body.innerHTML;
-      const said = await m.perform({json.dumps(action_json(action))}, {{}}).then(() => 'done', e => e.constructor.name);
-      return [said, clicks, document.body.innerHTML === before].join();
-    }})"""
-    assert await world.tab.evaluate(script) == "CannotError,0,true"
-
-
-async def test_secrets_and_what_is_ignored_never_leave_the_page(world):
-    world.pages["/"] = lambda: PAGE.replace(
-        "<h1>",
-        "<div id=host></div><script>const r = document.querySelector('#host').attachShadow({mode: 'open'});"
-        "r.innerHTML = '<p class=theirs>other people</p><button>In the shadow</button>'</script>"
-        "<input id=pw type=password value=hunter2><input autocomplete=one-time-code value=998877><h1>",
-    )
-    await world.open("/")
-    await world.until_event("screen_shown")
-    await world.tab.evaluate(
-        "document.querySelector('#pw').type = 'text', document.querySelector('h1').textContent = 'Shown'"
-    )
-    html = await world.tab.evaluate(
-        "import('/pilotage-adapter/screen.js').then(m => m.takeScreen(document, {ignore: '.theirs'}))"
-    )
-    assert "In the shadow" in html
-    assert not {"hunter2", "998877", "other people", "1234"} & set(html.replace("<", " ").replace('"', " ").split())
-
-
-@pytest.mark.parametrize(
-    ("method", "path", "headers", "status"),
-    [
-        ("POST", "/pilotage/v1/sessions/..%2f..%2fconsole%2fstop", {}, 404),
-        ("POST", "/pilotage/v1/sessions/%2e%2e/events", {}, 404),
-        ("GET", "/pilotage/v1/status", {}, 404),
-        ("GET", "/pilotage/v1/sessions/case-1/events", {}, 404),
-        ("POST", "/pilotage/v1/sessions/case-1/events", {"Origin": "https://evil.example"}, 403),
-        ("POST", "/pilotage/v1/sessions/case-1/events", {"Sec-Fetch-Site": "cross-site"}, 403),
-    ],
-)
-async def test_the_front_s_credential_is_for_its_own_pages_and_paths(world, method, path, headers, status):
-    async with world.gateway.client.request(
-        method, URL(world.address + path, encoded=True), headers=headers, data=b"{}" if method == "POST" else None
-    ) as answer:
-        assert answer.status == status
 
 
 async def test_generated_ids_are_called_the_same_on_every_load(world):
@@ -374,6 +303,7 @@ async def test_form_js_is_read_recorded_and_filled(world):
     [action] = taken["actions"]
     assert (action["tool"], action["control_id"]) == ("fill_input", field["control_id"])
     assert action["value"].endswith("by hand")
+    await world.until_event("screen_shown", number=2)  # with what was typed
     await accept(world)
     [outcome] = await world.until_event("outcome_reported")
     assert outcome["outcome"] == "done"

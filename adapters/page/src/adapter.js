@@ -7,13 +7,14 @@
 // `url` is a path of the BPM's own server that passes on to the gateway and adds the credential: no secret is in a page.
 
 import {BY_PERMIT, findFenceFault} from "./fence.js";
-import {Kept, alone, fingerprint} from "./keeping.js";
-import {Outbox} from "./outbox.js";
+import {Kept, alone, aloneNow, fingerprint} from "./keeping.js";
+import {Outbox, RefusedError} from "./outbox.js";
 import {CannotError, perform} from "./perform.js";
 import {recordActions} from "./record.js";
 import {LARGEST, takeScreen} from "./screen.js";
 
-const SETTLE_MS = 200, LONGEST_SETTLE_MS = 2000, LOOK_MS = 300;
+const SETTLE_MS = 200, LONGEST_SETTLE_MS = 2000, LOOK_MS = 300, REST_MS = 3000, REFUSED_MS = 5000;
+const FOREIGN_MS = 10_000;  // so long after it began, another page leaves what was being done to its own
 const WAIT_SECONDS = 20;
 const TOO_LARGE = '<!DOCTYPE html><html><body data-pilotage="too-large"></body></html>';
 
@@ -23,6 +24,7 @@ const sleep = (ms, signal) => new Promise(done => {
   const timer = setTimeout(end, ms);
   signal?.addEventListener("abort", end, {once: true});
 });
+const bytes = text => new TextEncoder().encode(text).length;
 
 /**
  * Work the sessions of this page, one after the other as `config.session` names them. Gives {stop(), working, waiting}:
@@ -42,57 +44,87 @@ export function attach(config, doc = document) {
     told(new Error("this page has no secure context (https): two tabs could work one session, so none does"));
     return handle;
   }
-  supervise(config, doc, handle, stopping.signal, told).catch(error => stopping.signal.aborted || told(error));
+  void supervise(config, doc, handle, stopping.signal, told);
   return handle;
+}
+
+/** What the page says of its session; null where it says nothing, or fails to. */
+function findSession(config, doc) {
+  try {
+    const found = config.session(doc);
+    return found ? {...found, id: String(found.id)} : null;
+  } catch {
+    return null;  // between two views there may be nothing to read
+  }
 }
 
 async function supervise(config, doc, handle, signal, told) {
   const kept = new Kept(config.storage ?? doc.defaultView.localStorage);
-  const here = () => config.session(doc)?.id;
-  const telling = new Set();  // what earlier pages, or this one before it went on, have left
-  const tellRest = id => {
-    telling.add(id);
-    const work = () => new Session(config, doc, {id}, signal, told, kept).tell();
-    alone(id, work, signal).catch(error => signal.aborted || told(error)).finally(() => telling.delete(id));
-  };
-  while (!signal.aborted) {
-    const session = config.session(doc);
-    for (const id of kept.listUntold()) if (id !== session?.id && !telling.has(id)) tellRest(id);
-    if (!session) {
-      await sleep(10 * LOOK_MS, signal);
-      continue;
-    }
-    handle.waiting = true;
-    const moved = new AbortController();  // while another tab works it, this page may go on to another session
-    const watch = setInterval(() => here() === session.id || moved.abort(), LOOK_MS);
+  const unkept = new Map();  // states that the browser would not keep
+  let isTelling = false;
+  const here = () => findSession(config, doc)?.id;
+  const tellRest = async () => {  // what earlier pages, or this one before it went on, have left
+    if (isTelling) return;
+    isTelling = true;
     try {
-      await alone(session.id, async () => {
-        clearInterval(watch);
-        handle.waiting = false;
-        await new Session(config, doc, session, signal, told, kept).run(() => { handle.working = true; });
-      }, AbortSignal.any([signal, moved.signal]));
+      for (const id of kept.listUntold()) {
+        if (id !== here() && !signal.aborted) await aloneNow(id, () => new Session(config, doc, {id}, signal, told, kept).tell());
+      }
     } catch (error) {
-      if (!signal.aborted && !moved.signal.aborted) told(error);
-      if (!moved.signal.aborted) await sleep(5000, signal);
+      if (!signal.aborted) told(error);
+    } finally {
+      isTelling = false;
+    }
+  };
+  void tellRest();
+  const again = setInterval(() => void tellRest(), REST_MS);
+  signal.addEventListener("abort", () => clearInterval(again), {once: true});
+  while (!signal.aborted) {
+    const session = findSession(config, doc);
+    const moved = new AbortController();  // while another tab works it, this page may go on to another session
+    const watch = setInterval(() => here() === session?.id || moved.abort(), LOOK_MS);
+    let rest = 0;
+    try {
+      if (session) {
+        handle.waiting = true;
+        await alone(session.id, async () => {
+          clearInterval(watch);
+          handle.waiting = false;
+          const work = new Session(config, doc, session, signal, told, kept, unkept.get(session.id));
+          try {
+            await work.run(() => { handle.working = true; });
+          } finally {
+            work.outbox.isKept ? unkept.delete(session.id) : unkept.set(session.id, work.state);
+          }
+        }, AbortSignal.any([signal, moved.signal]));
+      } else rest = LOOK_MS;
+    } catch (error) {
+      if (!signal.aborted && !moved.signal.aborted) {
+        told(error);
+        rest = REFUSED_MS;
+      }
     } finally {
       clearInterval(watch);
       handle.working = handle.waiting = false;
     }
+    await sleep(rest, signal);
   }
 }
 
 export class Session {
-  constructor(config, doc, session, signal, told, kept) {
+  constructor(config, doc, session, signal, told, kept, state) {
     Object.assign(this, {config, doc, session, told, kept});
     this.own = new AbortController();
-    signal.addEventListener("abort", () => this.own.abort(), {once: true});
+    signal.addEventListener("abort", () => this.own.abort(), {once: true, signal: this.own.signal});
     if (signal.aborted) this.own.abort();
     this.signal = this.own.signal;
     this.page = config.page ?? {};
-    this.outbox = new Outbox(kept, session.id, config.url, {headers: config.headers, signal: this.signal, told});
+    this.settleMs = config.settleMs ?? SETTLE_MS;
+    this.outbox = new Outbox(kept, session.id, config.url, {headers: config.headers, signal: this.signal, told, state});
     this.performing = false;
     this.moved = true;  // the page may have changed: look
     this.restless = null;  // since when the page has not come to rest
+    this.said = [];  // answers to carry out, in order
     this.woken = () => {};
   }
   get state() {
@@ -100,20 +132,24 @@ export class Session {
   }
   /** Whether this page still shows the session. */
   get isHere() {
-    return this.config.session(this.doc)?.id === this.session.id;
+    return findSession(this.config, this.doc)?.id === this.session.id;
   }
 
   async run(onWorking = () => {}) {
     if (this.outbox.sequence === 0) this.outbox.add({type: "session_opened", metadata: this.session.metadata ?? {}, profile: this.session.profile ?? {}});
-    this.takeUp();
-    const forget = recordActions(this.doc, this.page, (actions, seconds) => this.took(actions, seconds), () => this.performing);
+    const onTouch = () => { if (this.moved) this.lookSafely(); };
+    const forget = recordActions(this.doc, this.page, (actions, seconds) => this.took(actions, seconds), () => this.performing, onTouch);
     const watching = new MutationObserver(records => records.every(each => this.isIgnored(each.target)) || this.wake());
     watching.observe(this.doc, {subtree: true, childList: true, attributes: true, characterData: true});
     const onInput = () => this.wake();
     this.doc.addEventListener("input", onInput, true);
-    const answers = this.followAnswers().catch(error => this.signal.aborted || this.told(error));
+    const answers = this.followAnswers();
     onWorking();
     try {
+      if (this.kept.doing(this.session.id)) {
+        await sleep(this.settleMs, this.signal);  // a page may take a moment to say what went wrong
+        this.takeUp();
+      }
       while (!this.signal.aborted && this.isHere) await this.step();
     } finally {
       this.own.abort();
@@ -121,16 +157,17 @@ export class Session {
       watching.disconnect();
       this.doc.removeEventListener("input", onInput, true);
       await answers;
-      if (this.state.closed && !this.state.events.length) this.kept.forget(this.session.id);
     }
   }
-  /** Tell what a page before this one has left of another session. */
+  /** Tell what a page before this one has left of another session, as far as it goes now. */
   async tell() {
+    const doing = this.kept.doing(this.session.id);
+    if (doing && Date.now() - doing.at < FOREIGN_MS) return;
     this.takeUp();
     while (this.state.events.length && !this.signal.aborted) {
       const turn = await this.outbox.send();
-      if (turn?.order) this.report(turn.order, "refused", "its page is gone");
-      else await sleep(this.outbox.patience, this.signal);
+      if (turn === null) return;
+      if (turn.order) this.report(turn.order, "refused", "its page is gone");
     }
   }
   isIgnored(node) {
@@ -141,19 +178,26 @@ export class Session {
   /** One look: what is new goes out, and what comes back is done. */
   async step() {
     if (this.moved) {
-      const settle = this.config.settleMs ?? SETTLE_MS;
       this.restless ??= performance.now();
       this.moved = false;
-      await sleep(settle, this.signal);
+      await sleep(this.settleMs, this.signal);
       if (!this.moved || performance.now() - this.restless > LONGEST_SETTLE_MS) {
         this.restless = null;
-        this.look();
+        this.lookSafely();
       }
     }
-    const turn = await this.outbox.send();
+    if (this.said.length) await this.carry(this.said.shift());
+    let turn = null;
+    try {
+      turn = await this.outbox.send();
+    } catch (error) {
+      if (!(error instanceof RefusedError)) throw error;
+      this.told(error);  // what happens goes on being recorded
+      await sleep(REFUSED_MS, this.signal);
+    }
     if (turn?.order) await this.obey(turn.order);
     else if (this.outbox.failures) await sleep(this.outbox.patience, this.signal);
-    else if (!this.moved && !this.state.events.length) await Promise.race([new Promise(done => { this.woken = done; }), sleep(LOOK_MS, this.signal)]);
+    else if (!this.moved && !this.state.events.length && !this.said.length) await Promise.race([new Promise(done => { this.woken = done; }), sleep(LOOK_MS, this.signal)]);
   }
   wake() {
     this.moved = true;
@@ -161,13 +205,23 @@ export class Session {
   }
 
   // --- what happens here ---
-  /** New messages, the screen if it changed, the end. Nothing, where the page shows another session by now. */
+  lookSafely() {
+    try {
+      this.look();
+      return true;
+    } catch (error) {
+      this.told(error);  // of the configuration's own functions, mostly
+      return false;
+    }
+  }
+  /** New messages, the screen if it changed, the end. Nothing, where it is over or the page shows another session. */
   look() {
+    if (this.state.closed) return this.noticeReopened();
     if (!this.isHere) return;
     this.hear();
     let html = takeScreen(this.doc, this.page);
-    if (html.length > LARGEST) {
-      this.told(new Error(`the page is ${html.length} characters, at most ${LARGEST} are sent: ignore more of it`));
+    if (bytes(html) > LARGEST) {
+      this.told(new Error(`the page is ${bytes(html)} bytes, at most ${LARGEST} are sent: ignore more of it`));
       html = TOO_LARGE;  // which no schema knows: nothing runs on a page that nobody can see
     }
     const mark = fingerprint(html);
@@ -176,10 +230,15 @@ export class Session {
       this.outbox.add({type: "screen_shown", html});
     }
     const closing = this.config.closed?.(this.doc);
-    if (closing && !this.state.closed) {
+    if (closing) {
       this.state.closed = true;
       this.outbox.add({type: "session_closed", closing});
     }
+  }
+  noticeReopened() {
+    if (this.noticed || !this.config.closed || this.config.closed(this.doc)) return;
+    this.noticed = true;
+    this.told(new Error("the case was opened again: name a session of its own for what is done in it now"));
   }
   hear() {
     const {messages} = this.config, seen = {};
@@ -196,14 +255,13 @@ export class Session {
   }
   took(actions, seconds) {
     if (this.state.closed || !this.isHere) return;
-    this.look();  // in the state in which it was done
     this.outbox.add({type: "action_taken", actions, operator: this.config.operator(), active_seconds: seconds});
     this.wake();
   }
 
   // --- orders ---
   async obey(order) {
-    this.look();  // what has changed while a model was asked counts: the order is stale then
+    const looked = this.lookSafely();  // what has changed while a model was asked counts: the order is stale then
     const facts = {
       nonce: this.outbox.nonce,
       sinceNonceMs: this.outbox.sinceNonceMs,
@@ -212,35 +270,48 @@ export class Session {
       highestEpoch: this.kept.highestEpoch,
     };
     const byPermit = order.authorised_by === BY_PERMIT;
-    const fault = this.isHere ? findFenceFault(facts, order) : "another-session";
-    if (byPermit) this.kept.see(order.epoch);
+    const fault = !looked ? "page-not-read" : !this.isHere ? "another-session" : findFenceFault(facts, order);
     if (fault) return this.report(order, "refused", `refused by the page's fence: ${fault}`);
-    this.kept.use(order, byPermit);  // kept before it runs, or it does not run
-    this.kept.begin(this.session.id, {order, done: false});
-    const [outcome, error] = await this.carryOut(order.action, () => this.kept.begin(this.session.id, {order, done: true}));
+    const doing = {order, before: this.findFailure(), at: Date.now(), done: false};
+    try {
+      this.kept.use(order, byPermit);  // kept before it runs, or it does not run
+      this.kept.begin(this.session.id, doing);
+    } catch (error) {
+      return this.report(order, "refused", `nothing can be kept in this browser: ${error.name}`);
+    }
+    const [outcome, error] = await this.carryOut(order.action, doing);
     this.report(order, outcome, error);
   }
-  /** Do it, and say what became of it. `done` is called once nothing is left to do: a page may go before it is told. */
-  async carryOut(action, done) {
-    const before = this.findFailure();
+  /** Do it, and say what became of it. That it was done is kept at once: a page may go before it is told. */
+  async carryOut(action, doing) {
     this.performing = true;
     try {
-      await perform(action, this.page, this.doc);
-      done();
+      await perform(action, this.page, this.doc, () => this.isHere);
+      try {
+        this.kept.begin(this.session.id, {...doing, done: true});
+      } catch {
+        // told all the same, if this page stays
+      }
     } catch (error) {
       return error instanceof CannotError ? ["failed", error.message] : ["ambiguous", String(error?.message ?? error)];
     } finally {
       this.performing = false;
     }
-    await sleep(this.config.settleMs ?? SETTLE_MS);
+    await sleep(this.settleMs);
+    return this.judge(doing.before);
+  }
+  /** What the page says now that it is done, against what it said before. */
+  judge(before) {
     const failed = this.findFailure();
-    return failed && failed !== before ? ["failed", failed] : ["done", ""];
+    if (!failed) return ["done", ""];
+    return failed === before ? ["ambiguous", `this was there before too: ${failed}`] : ["failed", failed];
   }
   findFailure() {
     const shown = this.config.failed ? [...this.doc.querySelectorAll(this.config.failed)].filter(each => each.checkVisibility?.() ?? true) : [];
     return shown.map(each => each.textContent.trim()).filter(Boolean).join("; ").slice(0, 500);
   }
   report(order, outcome, error) {
+    if (order.authorised_by === BY_PERMIT) try { this.kept.see(order.epoch); } catch { /* what is not kept is asked for again */ }
     this.outbox.add({type: "outcome_reported", proposal_id: order.proposal_id, idempotency_key: order.idempotency_key, outcome, error});
     this.kept.finish(this.session.id);
     this.wake();
@@ -249,42 +320,58 @@ export class Session {
   takeUp() {
     const doing = this.kept.doing(this.session.id);
     if (!doing) return;
-    const failed = this.isHere ? this.findFailure() : "";
-    if (doing.said) this.tellEdit(doing.said, doing.done && !failed);
-    else if (!doing.done) this.report(doing.order, "ambiguous", "the page went away while it was done");
-    else this.report(doing.order, failed ? "failed" : "done", failed);
+    const [outcome, error] = doing.done ? (this.isHere ? this.judge(doing.before) : ["done", ""]) : ["ambiguous", "the page went away while it was done"];
+    if (doing.said) this.tellEdit(doing.said, outcome === "done");
+    else this.report(doing.order, outcome, error);
   }
 
   // --- what operators say at the console ---
+  /** Fetch it, for as long as this page works the session; `step` carries it out. */
   async followAnswers() {
+    let after = this.state.after, rest = 0;
     while (!this.signal.aborted) {
-      const asked = `/v1/answers?session_id=${encodeURIComponent(this.session.id)}&after=${this.state.after}&wait=${WAIT_SECONDS}`;
-      const answer = await this.outbox.ask(asked);
-      if (answer?.status === 200) {
-        for (const said of answer.body.answers) if (!this.signal.aborted && this.isHere) await this.carry(said);
-        this.state.after = answer.body.next;
-      } else await sleep(answer ? 5000 : 1000, this.signal);
+      const began = performance.now();
+      try {
+        const answer = await this.outbox.ask(`/v1/answers?session_id=${encodeURIComponent(this.session.id)}&after=${after}&wait=${WAIT_SECONDS}`);
+        const found = answer?.status === 200 ? answer.body.answers : null;
+        if (found?.length) {
+          this.said.push(...found);
+          after = answer.body.next;
+          rest = 0;
+          this.woken();
+        } else if (found && performance.now() - began > 1000) rest = 0;
+        else rest = Math.min(10_000, rest ? 2 * rest : 1000);
+      } catch (error) {
+        if (!this.signal.aborted) this.told(error);
+        rest = REFUSED_MS;
+      }
+      if (rest) await sleep(rest, this.signal);
     }
   }
   async carry(said) {
-    if (this.state.carried.includes(said.number)) return;
-    this.state.carried = [...this.state.carried, said.number].slice(-200);  // once, whatever happens: kept before it is done
     const {proposal_id, verdict, operator, grade = null, active_seconds = 0} = said;
-    if (verdict === "edit") {
-      this.look();
-      const isCurrent = this.outbox.sequence === said.at_version && this.isHere;
-      this.kept.begin(this.session.id, {said, done: false});
-      this.outbox.save();
-      if (!isCurrent) {
-        this.told(new Error(`what ${operator} wanted was not done: the session had gone on`));
-        return this.tellEdit(said, false);
-      }
-      const [outcome, error] = await this.carryOut(said.action, () => this.kept.begin(this.session.id, {said, done: true}));
-      if (outcome !== "done") this.told(new Error(`what ${operator} wanted was not done: ${error}`));
-      return this.tellEdit(said, outcome === "done");
+    if (!this.isHere || this.state.carried.includes(said.number)) return;
+    if (verdict !== "edit") {
+      if (said.items?.length) this.outbox.add({type: "session_reviewed", operator, approved: verdict === "accept", items: said.items, active_seconds: 0});
+      this.outbox.add({type: "feedback_given", proposal_id, verdict, operator, grade, active_seconds});
+      return this.carried(said);
     }
-    if (said.items?.length) this.outbox.add({type: "session_reviewed", operator, approved: verdict === "accept", items: said.items, active_seconds: 0});
-    this.outbox.add({type: "feedback_given", proposal_id, verdict, operator, grade, active_seconds});
+    const isCurrent = this.lookSafely() && this.outbox.sequence === said.at_version;
+    const doing = {said, before: this.findFailure(), at: Date.now(), done: false};
+    try {
+      this.kept.begin(this.session.id, doing);  // kept before it is done: once, whatever happens
+    } catch (error) {
+      return this.told(new Error(`what ${operator} wanted was not done: nothing can be kept in this browser (${error.name})`));
+    }
+    this.carried(said);
+    const [outcome, error] = isCurrent ? await this.carryOut(said.action, doing) : ["refused", "the session had gone on"];
+    if (outcome !== "done") this.told(new Error(`what ${operator} wanted was not done: ${error}`));
+    this.tellEdit(said, outcome === "done");
+  }
+  carried(said) {
+    this.state.carried = [...this.state.carried, said.number].slice(-200);
+    this.state.after = Math.max(this.state.after, said.number);
+    this.outbox.save();
     this.wake();
   }
   /** An edit is a word on the proposal, and, where it was done, an operator's own action. */

@@ -15,7 +15,7 @@ const slug = text => text.normalize("NFKD").toLowerCase().replace(/[^\p{L}\p{N}]
 export const looksMadeUp = id => MADE_UP.test(id);
 
 /** The text an element is labelled with. */
-export function labelOf(element) {
+export function labelOf(element, ignore = "") {
   const root = element.getRootNode();
   const by = element.getAttribute("aria-labelledby");
   if (by) {
@@ -32,18 +32,21 @@ export function labelOf(element) {
   }
   if (element.matches("input[type=submit],input[type=button],input[type=reset]") && element.value) return element.value;
   if (element.matches("input,select,textarea")) return element.placeholder || element.title || "";
-  return element.textContent.trim() || element.title || "";
+  if (!ignore) return element.textContent.trim() || element.title || "";
+  const copy = element.cloneNode(true);
+  copy.querySelectorAll(ignore).forEach(each => each.remove());
+  return copy.textContent.trim() || element.title || "";
 }
 
 const kindOf = element => element.getAttribute("role") || (element.localName === "a" ? "link" : element.localName);
 
 /** The control_id of `element`; `rules` are [{selector, id}], where {name} in an id is that attribute's value. */
-export function nameControl(element, rules = []) {
+export function nameControl(element, rules = [], ignore = "") {
   const own = element.getAttribute("data-control-id");
   if (own) return own;
   for (const rule of rules) {
     if (element.matches(rule.selector)) {
-      const id = rule.id.replace(/\{([^}]+)\}/g, (_, name) => (name === "label" ? slug(labelOf(element)) : element.getAttribute(name) ?? ""));
+      const id = rule.id.replace(/\{([^}]+)\}/g, (_, name) => (name === "label" ? slug(labelOf(element, ignore)) : element.getAttribute(name) ?? ""));
       if (id) return id;
     }
   }
@@ -53,7 +56,7 @@ export function nameControl(element, rules = []) {
     return isChoice ? `${name}=${element.value}` : name;
   }
   if (element.id && !looksMadeUp(element.id)) return element.id;
-  const label = slug(labelOf(element));
+  const label = slug(labelOf(element, ignore));
   return label ? `${kindOf(element)}:${label}` : "";
 }
 
@@ -64,10 +67,10 @@ export function* listActionable(root) {
 }
 
 /** control_id → elements of `root` that are called so; radio buttons of a group share theirs. */
-export function mapControls(root, rules) {
+export function mapControls(root, rules, ignore) {
   const found = new Map();
   for (const element of listActionable(root)) {
-    const id = nameControl(element, rules);
+    const id = nameControl(element, rules, ignore);
     if (id) found.set(id, [...(found.get(id) ?? []), element]);
   }
   return found;

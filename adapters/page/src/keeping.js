@@ -5,7 +5,8 @@
 const PREFIX = "pilotage:", SESSION = "session:";
 const KEYS_KEPT = 2000;
 
-export const NEW = {sequence: 0, sent: -1, unsure: -1, events: [], said: {}, screen: "", after: 0, carried: [], closed: false};
+export const NEW = {sequence: 0, sent: -1, events: [], aside: [], said: {}, screen: "", after: 0, carried: [], closed: false, at: 0};
+const DAYS_KEPT = 7;
 
 /** A store over localStorage, or over anything with getItem, setItem, removeItem, key, length. */
 export class Kept {
@@ -65,13 +66,13 @@ export class Kept {
     this.delete(SESSION + id);
     this.finish(id);
   }
-  /** Ids of sessions with something to tell; those that are over and told are forgotten. */
-  listUntold() {
+  /** Ids of sessions with something to tell; what was told is forgotten after some days. */
+  listUntold(now = Date.now()) {
     const names = Array.from({length: this.storage.length}, (_, i) => this.storage.key(i)).filter(name => name?.startsWith(PREFIX + SESSION));
     return names.map(name => name.slice((PREFIX + SESSION).length)).filter(id => {
       const session = this.session(id);
       const isTold = !session.events.length && !this.doing(id);
-      if (isTold && session.closed) this.forget(id);
+      if (isTold && now - session.at > DAYS_KEPT * 86_400_000) this.forget(id);
       return !isTold;
     });
   }
@@ -82,8 +83,14 @@ export function alone(id, work, signal) {
   return navigator.locks.request(PREFIX + id, {signal}, work);
 }
 
+/** The same where it is free now; nothing, where it is not. */
+export function aloneNow(id, work) {
+  return navigator.locks.request(PREFIX + id, {ifAvailable: true}, lock => (lock ? work() : undefined));
+}
+
 /** A short digest of a text, to tell whether it changed. */
-export function fingerprint(text) {
+export function fingerprint(given) {
+  const text = String(given);
   let a = 0xdeadbeef, b = 0x41c6ce57;
   for (let i = 0; i < text.length; i++) {
     const c = text.charCodeAt(i);

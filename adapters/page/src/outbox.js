@@ -8,6 +8,7 @@ const EVENTS_A_POST = 50;
 const BYTES_A_POST = 900_000;
 const TIMEOUT_MS = 30_000;
 const ANSWERS = new Set(["feedback_given", "session_reviewed"]);
+const TOO_LARGE = '<!DOCTYPE html><html><body data-pilotage="too-large"></body></html>';  // which no schema knows
 const size = value => new TextEncoder().encode(JSON.stringify(value)).length;
 
 /** RFC 3339 with this machine's offset. */
@@ -30,9 +31,10 @@ export class RefusedError extends Error {
  * `told(error)` hears what a person should know.
  */
 export class Outbox {
-  constructor(kept, id, url, {headers = {}, source = "page", signal, told = () => {}} = {}) {
+  constructor(kept, id, url, {headers = {}, source = "page", signal, told = () => {}, state} = {}) {
     Object.assign(this, {kept, id, url: url.replace(/\/$/, ""), headers, source, signal, told});
-    this.state = kept.session(id);
+    this.state = state ?? kept.session(id);
+    this.isKept = true;
     this.nonce = "";
     this.nonceMade = this.clock();
     this.failures = 0;
@@ -50,7 +52,8 @@ export class Outbox {
     const steady = now.steady - this.nonceMade.steady, wall = now.wall - this.nonceMade.wall;
     return Math.abs(steady - wall) <= 500 ? Math.max(steady, wall) : Infinity;
   }
-  add(data) {
+  add(given) {
+    const data = JSON.parse(JSON.stringify(given, (_, value) => (typeof value === "string" ? value.toWellFormed() : value)));
     const last = this.state.events.at(-1);
     if (data.type === "screen_shown" && last?.data.type === "screen_shown" && last.sequence > this.state.sent) {
       last.data = data;  // nobody has seen the one before
@@ -59,9 +62,12 @@ export class Outbox {
     this.save();
   }
   save() {
+    this.state.at = Date.now();
     try {
       this.kept.keep(this.id, this.state);
+      this.isKept = true;
     } catch (error) {
+      this.isKept = false;
       this.told(new Error(`this browser keeps no more: what is not sent before the page goes is lost (${error.name})`));
     }
   }
@@ -79,17 +85,18 @@ export class Outbox {
       this.state.sent = Math.max(this.state.sent, batch.at(-1).sequence);
       this.save();
       const answer = await this.ask(`/v1/sessions/${encodeURIComponent(this.id)}/events`, {events: batch, nonce: this.nonce, wants_decision});
-      if (answer === null) {
-        this.state.unsure = Math.max(this.state.unsure, batch.at(-1).sequence);
-        this.save();
-        return null;
+      if (answer === null) return null;
+      if (answer.status === 413) {
+        this.failures += 1;
+        if (!this.shrink(batch)) return null;
+        continue;
       }
-      this.failures = 0;
       if (answer.status !== 200) {
-        if (answer.status === 409 && this.resync(answer.body)) continue;
-        if (this.drop(answer.body)) continue;
+        if (this.resync(answer.body) || this.drop(answer.body) || this.setAside(answer.body)) continue;
+        this.failures += 1;
         throw new RefusedError(answer.body);
       }
+      this.failures = 0;
       this.state.events.splice(0, batch.length);
       this.save();
       turn = answer.body;
@@ -108,7 +115,7 @@ export class Outbox {
         signal: this.signal ? AbortSignal.any([this.signal, limit]) : limit,
         cache: "no-store",
       });
-      if (reply.status >= 500 || [401, 403, 404, 408, 413, 429].includes(reply.status)) {
+      if (reply.status >= 500 || [401, 403, 404, 408, 429].includes(reply.status)) {
         if (reply.status < 500 && reply.status !== 429) this.told(new Error(`the gateway answers ${reply.status}: it is tried again`));
         throw new TypeError(`answered ${reply.status}`);
       }
@@ -124,32 +131,60 @@ export class Outbox {
   get patience() {
     return this.failures ? BACKOFF_MS[Math.min(this.failures, BACKOFF_MS.length) - 1] : 0;
   }
-  /** Leave out an operator's answer that the gateway will not have, and say so. */
+  /** Take out the event that `where` names, and number the rest on. */
+  take(where) {
+    const at = Number(/^events\[(\d+)\]/.exec(where ?? "")?.[1] ?? NaN);
+    const [taken] = this.state.events[at] ? this.state.events.splice(at, 1) : [];
+    if (taken) {
+      this.state.events.slice(at).forEach(each => { each.sequence -= 1; });
+      this.state.sequence -= 1;
+      this.state.sent = Math.min(this.state.sent, taken.sequence - 1);
+    }
+    return taken;
+  }
+  /** Leave out an operator's answer that comes too late, and what comes after the end; say so. */
   drop(problem) {
     const at = Number(/^events\[(\d+)\]/.exec(problem.where ?? "")?.[1] ?? NaN);
-    if (!ANSWERS.has(this.state.events[at]?.data.type)) return false;
-    this.state.events.splice(at, 1);
-    this.state.events.slice(at).forEach(each => { each.sequence -= 1; });
-    this.state.sequence -= 1;
+    const isOver = /\.session$/.test(problem.where ?? "");
+    if (!isOver && !ANSWERS.has(this.state.events[at]?.data.type)) return false;
+    if (!this.take(problem.where)) return false;
+    if (isOver) this.state.closed = true;
     this.save();
     this.told(new RefusedError(problem));
     return true;
   }
+  /** An event that the gateway will never take: kept aside, and told; what comes after goes on. */
+  setAside(problem) {
+    const at = Number(/^events\[(\d+)\]/.exec(problem.where ?? "")?.[1] ?? NaN);
+    if (!this.state.events[at] || this.state.events[at].data.type === "session_opened") return false;
+    this.state.aside = [...this.state.aside, this.take(problem.where)].slice(-20);
+    this.save();
+    this.told(new RefusedError(problem));
+    return true;
+  }
+  /** A post that is too large: a page that nobody can see in the place of one that is. */
+  shrink(batch) {
+    const screen = batch.find(each => each.data.type === "screen_shown" && each.data.html !== TOO_LARGE);
+    if (screen) screen.data.html = TOO_LARGE;
+    this.save();
+    return Boolean(screen);
+  }
   /**
-   * The gateway expects another number. It has those of which no answer came; it never saw the others, which go on from
-   * its number: another page works this session too, or this one has lost its memory.
+   * The gateway expects another number: of this post it has the events before the one that it names, and never saw the
+   * rest, which go on from its number. Another page works this session too, or this one has lost its memory.
    */
   resync(problem) {
     const expected = Number(/sequence (\d+)\s*$/.exec(problem.remedy ?? "")?.[1] ?? NaN);
-    const first = this.state.events[0];
-    if (!Number.isInteger(expected) || first === undefined || expected < first.sequence) return false;
-    const left = this.state.events.filter(each => !(each.sequence < expected && each.sequence <= this.state.unsure) && each.data.type !== "session_opened");
-    if (left.length === this.state.events.length && expected === first.sequence) return false;
+    const at = Number(/^events\[(\d+)\]\.sequence$/.exec(problem.where ?? "")?.[1] ?? NaN);
+    const {events} = this.state, named = events[at];
+    if (!Number.isInteger(expected) || named === undefined) return false;
+    const isStored = (problem.detail ?? "").startsWith(`event ${named.id} is stored`);
+    const left = isStored ? events.toSpliced(at, 1) : events.slice(at).filter(each => !(expected > 0 && each.data.type === "session_opened"));
+    if (!isStored && at === 0 && left.length === events.length && expected === named.sequence) return false;
     left.forEach((each, i) => { each.sequence = expected + i; });
     this.state.events = left;
     this.state.sequence = expected + left.length;
-    this.state.sent = Math.min(this.state.sent, expected - 1);
-    this.state.unsure = -1;
+    this.state.sent = expected - 1;
     this.save();
     return true;
   }

@@ -7,6 +7,7 @@ import {labelOf, mapControls} from "./ids.js";
 /** It was not done, and nothing has changed. */
 export class CannotError extends Error {}
 
+const TYPED = "input:not([type=checkbox],[type=radio],[type=submit],[type=button],[type=reset],[type=image],[type=file],[type=hidden]),textarea";
 const wait = ms => new Promise(done => setTimeout(done, ms));
 const isShown = element => element.checkVisibility?.({visibilityProperty: true}) ?? true;
 
@@ -14,13 +15,13 @@ const isShown = element => element.checkVisibility?.({visibilityProperty: true})
  * Do `action`. `page` is the configuration: rules, chat {input, send}, close, transfer, transferTo.
  * Throws CannotError where it was not done, with nothing changed; any other error: it is not known.
  */
-export async function perform(action, page, doc = document) {
+export async function perform(action, page, doc = document, isHere = () => true) {
   switch (action.tool) {
-    case "send_text_to_chat": return sendText(action, page, doc);
+    case "send_text_to_chat": return sendText(action, page, doc, isHere);
     case "close_chat": return one(doc, page.close, "close").click();
     case "transfer_chat": return transfer(action, page, doc);
   }
-  const elements = (mapControls(doc, page.rules).get(action.control_id) ?? []).filter(each => each.isConnected);
+  const elements = (mapControls(doc, page.rules, page.ignore).get(action.control_id) ?? []).filter(each => each.isConnected);
   if (action.tool === "select_radio_button") return chooseRadio(elements, action);
   const element = only(elements, `controls are called ${action.control_id}`);
   switch (action.tool) {
@@ -28,7 +29,7 @@ export async function perform(action, page, doc = document) {
     case "click_control": return element.click();
     case "fill_input": return fill(element, action.value);
     case "select_element_in_select":
-    case "select_element_in_combo_box": return element.localName === "select" ? select(element, action.value) : pick(element, action.value, doc);
+    case "select_element_in_combo_box": return element.localName === "select" ? select(element, action.value) : pick(element, action.value, doc, isHere);
   }
   throw new CannotError(`${action.tool} is no tool`);
 }
@@ -60,7 +61,7 @@ function setValue(element, value) {  // past what frameworks put over the proper
 
 function checkFill(element) {
   if (element.readOnly || element.getAttribute("aria-readonly") === "true") throw new CannotError("it can only be read");
-  if (!element.isContentEditable && !(element.matches("input,textarea") && "value" in element)) throw new CannotError("it takes no text");
+  if (!element.isContentEditable && !element.matches(TYPED)) throw new CannotError("it takes no text");
 }
 
 function fill(element, value) {
@@ -93,11 +94,12 @@ function select(element, value) {
   if (!options[0].selected) throw new Error("the page has chosen something else");
 }
 
-async function pick(element, value, doc) {  // a combo box that is made of other elements
+async function pick(element, value, doc, isHere) {  // a combo box that is made of other elements
   element.focus();
   element.dispatchEvent(new MouseEvent("mousedown", {bubbles: true}));
   element.click();
   for (let tries = 0; tries < 20; tries++) {
+    if (!isHere()) throw new Error("the page shows another session now, and a list was opened");
     const list = doc.getElementById(element.getAttribute("aria-controls") ?? element.getAttribute("aria-owns") ?? "") ?? doc;
     const options = [...list.querySelectorAll("[role=option]")].filter(each => each.textContent.trim() === value && isShown(each));
     if (options.length > 1) throw new Error(`${options.length} choices are called ${value}, and the list is open`);
@@ -118,9 +120,9 @@ function chooseRadio(elements, action) {
   if ("checked" in chosen && !chosen.checked) throw new Error("the page has not taken the choice");
 }
 
-async function sendText(action, page, doc) {
+async function sendText(action, page, doc, isHere) {
   if (action.control_id && page.chat?.clickTemplates !== false) {
-    const template = only(mapControls(doc, page.rules).get(action.control_id) ?? [], `templates are called ${action.control_id}`);
+    const template = only(mapControls(doc, page.rules, page.ignore).get(action.control_id) ?? [], `templates are called ${action.control_id}`);
     if (template.textContent.trim().replace(/\s+/g, " ") !== action.text.trim().replace(/\s+/g, " ")) throw new CannotError("the template has another text now");
     return template.click();
   }
@@ -129,6 +131,7 @@ async function sendText(action, page, doc) {
   if (!doc.querySelector(page.chat?.send || ":not(*)")) throw new CannotError("there is nothing to send it with");
   fill(input, action.text);
   await wait(0);  // a framework enables the button once it has heard
+  if (!isHere()) throw new Error("it was typed, and the page shows another session now");
   try {
     one(doc, page.chat.send, "chat.send").click();
   } catch (error) {

@@ -9,13 +9,14 @@ const SOON_MS = 1500;
 const IDLE_MS = 20_000;
 
 /** Calls `took(actions, seconds)` for what an operator does in `doc`, until the returned function is called. */
-export function recordActions(doc, page, took, isPerforming = () => false, now = () => performance.now()) {
+export function recordActions(doc, page, took, isPerforming = () => false, onTouch = () => {}, now = () => performance.now()) {
   let active = 0, last = now(), touched = -Infinity, typedAt = null;
   const touch = event => {
     if (!event.isTrusted) return;
     const at = now();
     active += Math.min(at - last, IDLE_MS);
     last = touched = at;
+    if (event.type === "pointerdown" || ["Enter", " ", "Tab"].includes(event.key)) onTouch();  // before it changes anything
   };
   const done = actions => {
     const seconds = Math.round(active / 100) / 10;
@@ -23,12 +24,14 @@ export function recordActions(doc, page, took, isPerforming = () => false, now =
     took(actions, seconds);
   };
   const find = event => event.composedPath().find(each => each instanceof doc.defaultView.Element);
-  const isTheirs = (event, element) =>
-    event.isTrusted && !isPerforming() && element && now() - touched < SOON_MS && !(page.ignore && element.closest(page.ignore));
+  const isWork = (event, element) => event.isTrusted && element && !(page.ignore && element.closest(page.ignore));
+  // A script's click on a box is trusted too: a person's comes soon after a key or a pointer.
+  const isTheirs = (event, element) => isWork(event, element) && !isPerforming() && now() - touched < SOON_MS;
   const isChat = element => Boolean(page.chat?.input) && element.matches(page.chat.input);
   const onChange = event => {
     const element = find(event);
-    if (!isTheirs(event, element) || isChat(element)) return;
+    const isTyped = element?.matches(`${TYPED},select`);
+    if (!(isTyped ? isWork : isTheirs)(event, element) || isChat(element)) return;
     const action = readChange(element, page);
     if (action) done([action]);
   };
@@ -50,8 +53,8 @@ export function recordActions(doc, page, took, isPerforming = () => false, now =
   };
   const onLeave = event => {
     const element = find(event);
-    if (!element || typedAt?.element !== element || !isTheirs(event, element) || isChat(element)) return;
-    const text = readText(element), control_id = nameControl(element, page.rules);
+    if (!element || typedAt?.element !== element || !isWork(event, element) || isChat(element)) return;
+    const text = readText(element), control_id = nameControl(element, page.rules, page.ignore);
     if (text !== typedAt.text && control_id && !isSecret(element)) done([{tool: "fill_input", control_id, value: text}]);
   };
   const heard = {
@@ -66,7 +69,7 @@ const isApart = element => element.isContentEditable || (element.matches(TYPED) 
 const readText = element => (("value" in element ? element.value : element.textContent) ?? "").trim();
 
 function readChange(element, page) {
-  const control_id = nameControl(element, page.rules);
+  const control_id = nameControl(element, page.rules, page.ignore);
   if (!control_id || isSecret(element)) return null;
   if (element.localName === "select") {
     const value = [...element.selectedOptions].map(each => (each.label || each.text).trim()).join("; ");
@@ -85,9 +88,9 @@ function readClick(element, page, doc) {
   if (is(page.close)) return {tool: "close_chat"};
   if (is(page.transfer)) return {tool: "transfer_chat"};
   if (element.isContentEditable || element.matches(`${TYPED},select,option,input[type=radio],label`)) return null;  // told as it changes
-  const control_id = nameControl(element, page.rules);
+  const control_id = nameControl(element, page.rules, page.ignore);
   if (!control_id) return null;
-  if (is(page.templates)) return {tool: "send_text_to_chat", control_id, text: element.textContent.trim()};
+  if (is(page.templates)) return {tool: "send_text_to_chat", control_id, text: labelOf(element, page.ignore)};
   if (is(page.procedures)) return {tool: "open_procedure", control_id};
   return {tool: "click_control", control_id};
 }

@@ -5,8 +5,9 @@
 import {nameControl, ACTIONABLE} from "./ids.js";
 
 const DROPPED = "script,style,link,meta,noscript,template,svg,canvas,video,audio,iframe,object,embed";
-const SECRET = "input[type=password],input[type=hidden],input[type=file],input[autocomplete*=password],input[autocomplete=one-time-code],input[autocomplete^=cc-]";
-export const LARGEST = 400_000;
+const SECRET = "input[type=password],input[type=hidden],input[type=file],[autocomplete*=password],[autocomplete*=one-time-code],[autocomplete*=cc-]";
+/** Bytes of a page that are sent at most. */
+export const LARGEST = 600_000;
 
 const secrets = new WeakSet();  // a password that is shown is still one
 /** Whether what is in `element` never leaves the page. */
@@ -19,32 +20,34 @@ const isShown = element => element.checkVisibility?.({visibilityProperty: true})
 /** HTML of `doc` as it is now. `rules` name controls (ids.js), `ignore` is a selector of what stays here. */
 export function takeScreen(doc = document, {rules = [], ignore = ""} = {}) {
   const left = ignore ? `${DROPPED},${ignore}` : DROPPED;
-  return `<!DOCTYPE html>${copy(doc.documentElement, left, rules, true)?.outerHTML ?? ""}`;
+  const inert = doc.implementation.createHTMLDocument("");  // in which nothing is loaded, and no element comes to life
+  return `<!DOCTYPE html>${copy(doc.documentElement, {left, rules, ignore, inert}, true)?.outerHTML ?? ""}`;
 }
 
-function copy(live, left, rules, parentShown) {
-  if (live.matches(left)) return null;
-  const cloned = live.cloneNode(false);
+function copy(live, how, parentShown) {
+  if (live.matches(how.left)) return null;
+  const cloned = how.inert.importNode(live, false);
   const shown = live.localName === "option" || isShown(live);
   writeState(live, cloned);
   if (live.matches(ACTIONABLE)) {
-    const id = nameControl(live, rules);
+    const id = nameControl(live, how.rules, how.ignore);
     if (id) cloned.setAttribute("data-control-id", id);
   }
   if (parentShown && !shown && live.parentElement && live.localName !== "head") cloned.setAttribute("hidden", "");
   if (live.localName === "textarea") cloned.textContent = isSecret(live) ? "" : live.value;
   else for (const node of [...(live.shadowRoot?.childNodes ?? []), ...live.childNodes]) {
-    const child = node.nodeType === 1 ? copy(node, left, rules, shown) : node.nodeType === 3 ? node.cloneNode() : null;
+    const child = node.nodeType === 1 ? copy(node, how, shown) : node.nodeType === 3 ? how.inert.importNode(node) : null;
     if (child) cloned.append(child);
   }
   return cloned;
 }
 
 function writeState(live, cloned) {
-  if (live.localName === "option") cloned.toggleAttribute("selected", live.selected);
+  if (live.localName === "option" && live.closest("select") && isSecret(live.closest("select"))) cloned.removeAttribute("selected");
+  else if (live.localName === "option") cloned.toggleAttribute("selected", live.selected);
   else if (live.localName === "details") cloned.toggleAttribute("open", live.open);
   else if (live.localName === "input") {
-    if (isSecret(live)) cloned.removeAttribute("value");
+    if (isSecret(live)) cloned.removeAttribute("value");  // of a select the choice stays a secret too: see below
     else if (live.type === "checkbox" || live.type === "radio") cloned.toggleAttribute("checked", live.checked);
     else cloned.setAttribute("value", live.value);
   }

@@ -41,16 +41,16 @@ test("what nobody took is kept, and sent again as it was", async () => {
   assert.deepEqual(sent[0].events, sent[2].events);
   assert.notEqual(sent[0].nonce, sent[2].nonce);
 });
+const NEXT = n => `the next event of this session has sequence ${n}`;
 test("what the gateway has already is not sent again", async () => {
-  const {sent, outbox} = make([new TypeError("lost"), [409, {remedy: "the next event of this session has sequence 1"}], [200, {}]]);
+  const {sent, outbox} = make([[409, {where: "events[1].sequence", remedy: NEXT(1)}], [200, {}]]);
   outbox.add({type: "action_taken"});
   outbox.add({type: "message_posted"});
   await outbox.send();
-  await outbox.send();
-  assert.deepEqual(sent[2].events.map(each => [each.sequence, each.data.type]), [[1, "message_posted"]]);
+  assert.deepEqual(sent[1].events.map(each => [each.sequence, each.data.type]), [[1, "message_posted"]]);
 });
 test("a page that has lost its memory goes on where the gateway is", async () => {
-  const {sent, outbox} = make([[409, {remedy: "the next event of this session has sequence 7"}], [200, {}]]);
+  const {sent, outbox} = make([[409, {where: "events[0].sequence", remedy: NEXT(7)}], [200, {}]]);
   outbox.add({type: "session_opened"});
   outbox.add({type: "screen_shown"});
   await outbox.send();
@@ -58,13 +58,13 @@ test("a page that has lost its memory goes on where the gateway is", async () =>
   assert.equal(outbox.sequence, 8);
 });
 test("what another page has numbered is no reason to lose ours", async () => {
-  const {sent, outbox} = make([[409, {remedy: "the next event of this session has sequence 2"}], [200, {}]]);
+  const {sent, outbox} = make([[409, {where: "events[0].sequence", remedy: NEXT(2)}], [200, {}]]);
   outbox.add({type: "action_taken"});
   outbox.add({type: "message_posted"});
   await outbox.send();
   assert.deepEqual(sent[1].events.map(each => [each.sequence, each.data.type]), [[2, "action_taken"], [3, "message_posted"]]);
 });
-for (const status of [401, 403, 404, 413, 429, 503]) {
+for (const status of [401, 403, 404, 408, 429, 503]) {
   test(`${status} loses nothing`, async () => {
     const {kept, outbox} = make([[status, {}]]);
     outbox.add({type: "action_taken"});
@@ -130,4 +130,46 @@ test("an answer that came too late is left out, and the rest goes on", async () 
 });
 test("ids are UUIDs of version 7, in the order of time", () => {
   assert.match(makeId(), /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/);
+});
+test("of events that another page's numbers met none is taken for known", async () => {
+  const {sent, outbox} = make([new TypeError("down"), [409, {where: "events[0].sequence", remedy: NEXT(4)}], [200, {}]]);
+  outbox.add({type: "action_taken"});
+  outbox.add({type: "message_posted"});
+  await outbox.send();
+  await outbox.send();
+  assert.deepEqual(sent[2].events.map(each => each.sequence), [4, 5]);
+});
+test("an event that is stored already is left out, wherever it stands", async () => {
+  const {sent, outbox} = make([]);
+  outbox.add({type: "action_taken"});
+  outbox.add({type: "message_posted"});
+  const detail = `event ${outbox.state.events[1].id} is stored with sequence 9`;
+  assert.equal(outbox.resync({detail, where: "events[1].sequence", remedy: NEXT(10)}), true);
+  assert.deepEqual(outbox.state.events.map(each => [each.sequence, each.data.type]), [[10, "action_taken"]]);
+  assert.equal(outbox.sequence, 11);
+});
+test("what comes after the end is left out, and no more is sent", async () => {
+  const {sent, outbox} = make([[409, {where: "events[0].session", detail: "the session is closed"}]]);
+  outbox.add({type: "screen_shown"});
+  await outbox.send();
+  assert.deepEqual([outbox.state.events.length, outbox.state.closed, sent.length], [0, true, 1]);
+});
+test("an event that will never be taken is kept aside, and the rest goes on", async () => {
+  const {sent, outbox} = make([[422, {where: "events[0].data.operator"}], [200, {}]]);
+  outbox.add({type: "action_taken", operator: ""});
+  outbox.add({type: "screen_shown"});
+  await outbox.send();
+  assert.deepEqual(sent[1].events.map(each => [each.sequence, each.data.type]), [[0, "screen_shown"]]);
+  assert.equal(outbox.state.aside.length, 1);
+});
+test("a screen that is too large for a post becomes one that nobody can see", async () => {
+  const {sent, outbox} = make([[413, {}], [200, {}]]);
+  outbox.add({type: "screen_shown", html: "x"});
+  await outbox.send();
+  assert.match(sent[1].events[0].data.html, /too-large/);
+});
+test("half an emoji is no reason to refuse a post", async () => {
+  const {outbox} = make([]);
+  outbox.add({type: "outcome_reported", error: "\ud83d"});
+  assert.equal(outbox.state.events[0].data.error, "\ufffd");
 });

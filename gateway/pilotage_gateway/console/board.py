@@ -126,6 +126,10 @@ class Board:
         self.ending = True
         self._changed.set()
 
+    def count(self, process_cluster: str) -> int:
+        """How many sessions of a process cluster wait for a person."""
+        return sum(row.process_cluster == process_cluster for row in self.rows.values())
+
     # --- who works what ---
     def claimed_by(self, key: str) -> str:
         """Who works this session; empty where nobody does."""

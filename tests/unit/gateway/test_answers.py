@@ -11,7 +11,16 @@ import pytest
 from stubs.gateway import FORM, RESULT, SUBMIT, Case, Gateway, until
 
 from pilotage_core.actions import Action, Tool
-from pilotage_core.events import ActionTaken, Author, FeedbackGiven, Grade, MessagePosted, ScreenShown, Verdict
+from pilotage_core.events import (
+    ActionTaken,
+    Author,
+    FeedbackGiven,
+    Grade,
+    MessagePosted,
+    ScreenShown,
+    SessionReviewed,
+    Verdict,
+)
 from pilotage_core.lists import AnswerPage
 from pilotage_core.stage import Stage
 
@@ -344,3 +353,46 @@ async def test_a_name_in_any_script_is_a_name(world, browser):
             async with browser.get(f"{gateway.url}/console/?queue", cookies=cookies) as answer:
                 page = await answer.text()
                 assert (answer.status, name.replace("'", "&#39;") in page) == (200, True)
+
+
+async def test_where_more_wait_than_people_answer_sessions_that_begin_are_left_to_their_operators(world, browser):
+    world.publish(Stage.COPILOT)
+    async with world.gateway() as gateway:
+        board, turns = gateway.app.state.board, gateway.app.state.turns
+        turns.is_full = lambda key: board.count(key) >= 2
+        first, second, third = Case(gateway), Case(gateway), Case(gateway)
+        assert [(await case.begin()).decision for case in (first, second, third)] == ["propose", "propose", "observe"]
+        before = len(world.models.prompts)
+        turn = await third.post(MessagePosted(Author.CUSTOMER, "Hello?"))
+        assert (turn.decision, "more cards wait" in turn.detail) == ("observe", True)
+        assert len(world.models.prompts) == before
+        assert (await second.post(MessagePosted(Author.CUSTOMER, "And?"))).decision == "propose"
+        await first.close()
+        assert (await third.post(MessagePosted(Author.CUSTOMER, "Still there?"))).decision == "propose"
+
+
+async def test_an_ending_is_let_go_on_once_all_that_ran_was_judged(world, browser):
+    world.publish(Stage.CALIBRATION)
+    async with world.gateway() as gateway:
+        case, console = Case(gateway), Console(gateway, browser)
+        ran = await case.begin()
+        assert ran.order is not None
+        world.models.action = Action(Tool.CLOSE_CHAT)
+        turn = await case.report(ran)
+        assert turn.proposal is not None
+        status, page = await console.get(f"/sessions/{case.session_id}")
+        assert f'name="ran:{ran.order.proposal_id}"' in page
+        status, page = await console.answer(case, turn, "accept")
+        assert (status, "1 of the actions that ran unasked have no verdict" in page) == (422, True)
+        await console.answer(case, turn, "accept", **{f"ran:{ran.order.proposal_id}": "reject"})
+        [said] = (await fetch(gateway)).answers
+        assert [(item.proposal_id, item.verdict) for item in said.items] == [(ran.order.proposal_id, Verdict.REJECT)]
+        reviewed = SessionReviewed(said.operator, True, said.items)
+        ordered = await case.post(reviewed, FeedbackGiven(said.proposal_id, said.verdict, said.operator))
+        assert ordered.order is not None
+        assert ordered.order.action.tool is Tool.CLOSE_CHAT
+        labels = (await gateway.get("/v1/labels"))[1]["labels"]
+        assert [(label["tool"], label["accepted"], label.get("reviewed", False)) for label in labels] == [
+            ("click_control", False, True),
+            ("close_chat", True, False),
+        ]
