@@ -66,6 +66,8 @@ class Console:
         return found
 
     async def key(self, key: str, **modifiers: int) -> None:
+        """A key, once the page's scripts can hear it."""
+        await self.until("document.readyState === 'complete' && typeof htmx === 'object'")
         text = {"text": key} if len(key) == 1 and not modifiers else {}
         code = {"Enter": 13, "Escape": 27, "Tab": 9}.get(key, 0)
         for kind in ("keyDown", "keyUp"):
