@@ -186,12 +186,17 @@ async def test_an_edit_is_done_once_however_often_its_page_loads(world):
     assert kinds.count("feedback_given") == 1
 
 
-async def test_what_changes_while_a_model_is_asked_makes_its_order_stale(world):
-    world.models.action, world.models.delay = Action(Tool.CLICK_CONTROL, "submit-booking"), 0.6
+async def let_it_run(world: World) -> None:
+    """Certified, with nobody asked: from now on what the model proposes is ordered."""
     certificates = {"procedure": build_certificate(0.8, stratum="procedure")}
     world.publish(Stage.AUTOMATION, finalizing_by_human=False, certificates=certificates)
     permits = world.gateway.app.state.turns.permits
     await until(lambda: getattr(permits.leave_of("star/bookings"), "stage", "") == Stage.AUTOMATION)
+
+
+async def test_what_changes_while_a_model_is_asked_makes_its_order_stale(world):
+    world.models.action, world.models.delay = Action(Tool.CLICK_CONTROL, "submit-booking"), 0.6
+    await let_it_run(world)
     await world.open("/")
     await until(lambda: bool(world.models.prompts))
     said = "<p class=customer>STOP, do not book!</p>"
@@ -205,10 +210,7 @@ async def test_what_changes_while_a_model_is_asked_makes_its_order_stale(world):
 
 async def test_an_order_of_one_case_never_runs_in_the_next(world):
     world.models.action, world.models.delay = Action(Tool.SEND_TEXT_TO_CHAT, text="Your PIN is 1"), 0.6
-    certificates = {"procedure": build_certificate(0.8, stratum="procedure")}
-    world.publish(Stage.AUTOMATION, finalizing_by_human=False, certificates=certificates)
-    permits = world.gateway.app.state.turns.permits
-    await until(lambda: getattr(permits.leave_of("star/bookings"), "stage", "") == Stage.AUTOMATION)
+    await let_it_run(world)
     await world.open("/")
     await until(lambda: bool(world.models.prompts))
     await world.tab.evaluate("window.caseId = 'case-2'; document.querySelector('h1').textContent = 'Bob'")
