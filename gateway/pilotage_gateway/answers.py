@@ -29,6 +29,8 @@ from pilotage_gateway.store import Store
 
 HELD_SECONDS = 2.0
 """How long an operator can take back what was said."""
+LATE_SECONDS = 30.0
+"""After which an operator is told that the page has not taken an answer."""
 MOST_AT_ONCE = 100
 LONGEST_NOTE = 2_000
 DECODE = msgspec.json.Decoder(Answer).decode
@@ -93,6 +95,7 @@ class _Standing:
     process_cluster: str
     free_at: float
     sent: bool = False
+    warned: bool = False
 
 
 class Answers:
@@ -112,7 +115,7 @@ class Answers:
     async def restore(self) -> None:
         """Take up what stood before a restart: adapters may have it already, so none of it can be taken back."""
         for key, process_cluster, answer in await self._store.read(read_standing):
-            self._standing[answer.proposal_id] = _Standing(answer, key, process_cluster, 0.0, sent=True)
+            self._standing[answer.proposal_id] = _Standing(answer, key, process_cluster, self._clock(), sent=True)
 
     def find(self, proposal_id: str) -> Answer | None:
         """What was said of a proposal and is not carried out yet."""
@@ -123,6 +126,16 @@ class Answers:
         """Whether no adapter has it yet."""
         standing = self._standing.get(proposal_id)
         return standing is not None and not standing.sent
+
+    def take_late(self, operator: str) -> list[Answer]:
+        """What `operator` said, and no adapter has carried out for long: each once."""
+        late = self._clock() - LATE_SECONDS
+        found = [
+            s for s in self._standing.values() if s.answer.operator == operator and s.free_at < late and not s.warned
+        ]
+        for standing in found:
+            standing.warned = True
+        return [standing.answer for standing in found]
 
     async def give(self, session: LiveSession, answer: Answer, rules: ActionRules) -> None:
         """Say it, durably. Raises ConflictError, InvalidInputError (check_answer)."""

@@ -123,6 +123,8 @@ async def _stream(request: Request, key: str) -> AsyncIterator[str]:
             except PilotageError:
                 return  # the next page that is asked for says why
             asked = board.clock()
+        for said in board.answers.take_late(person.name):
+            board.notify(person.name, f"{said.session_id}: its page has not taken your {said.verdict} yet. Look there.")
         now = board.revision
         for each in {key, *board.claims_of(person.name)}:
             if board.touched.get(each, 0) > seen:
