@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from pilotage_core.errors import ConflictError
 from pilotage_core.events import Author
@@ -49,6 +50,13 @@ class Row:
     def order(self) -> tuple[bool, str, str]:
         """What was promised first, then who has waited longest."""
         return (not self.due, self.due, self.since)
+
+
+class Shared(NamedTuple):
+    """A part of a page, and the revision that it shows."""
+
+    html: str
+    revision: int
 
 
 @dataclass(slots=True)
@@ -173,13 +181,14 @@ class Board:
         return fresh
 
     # --- what streams share ---
-    def share(self, scope: frozenset[str] | None, make: "Callable[[Board, frozenset[str] | None], str]") -> str:
-        """What `make` gives for `scope`, made once for all who ask while nothing moves, and once a second at most."""
+    def share(self, scope: frozenset[str] | None, make: "Callable[[Board, frozenset[str] | None], str]") -> Shared:
+        """What `make` gives for `scope`: once for all who ask while nothing moves, and twice a second at most."""
         at, revision, made = self._shared.get(scope, (float("-inf"), -1, ""))
         if revision != self.revision and self.clock() - at >= SHARED_SECONDS:
             made = make(self, scope)
-            self._shared[scope] = (self.clock(), self.revision, made)
-        return made
+            revision = self.revision
+            self._shared[scope] = (self.clock(), revision, made)
+        return Shared(made, revision)
 
     def mark(self, revision: int) -> str:
         """`revision` as pages and streams hand it back: a restart begins to count anew."""

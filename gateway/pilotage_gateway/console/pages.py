@@ -23,7 +23,7 @@ from pilotage_core.proposal import fill_text
 from pilotage_gateway import queries, writes
 from pilotage_gateway.access import Act, namespace_of
 from pilotage_gateway.console import words
-from pilotage_gateway.console.board import Board, event_of
+from pilotage_gateway.console.board import Board, Shared, event_of
 from pilotage_gateway.console.entering import HOME, Person, find_person
 from pilotage_gateway.console.showing import give_fragment, give_page, is_fragment, render, show_errors
 from pilotage_gateway.problems import TooLargeError, UnknownError
@@ -64,13 +64,15 @@ async def get_home(request: Request) -> Response:
 
 
 def _queue(board: Board, person: Person, key: str = "") -> dict[str, object]:
-    return {"queue": Markup(render_queue(board, person, key)), "open_key": key, "mark": board.mark(board.revision)}
+    queue = Markup(_render_queue(board, person, key).html)
+    return {"queue": queue, "open_key": key, "mark": board.mark(board.revision)}
 
 
-def render_queue(board: Board, person: Person, key: str) -> str:
+def _render_queue(board: Board, person: Person, key: str) -> Shared:
     """The queue: what is one's own, and what waits, which all who see the same namespaces share."""
     mine = {"mine": _list_mine(board, person), "notices": board.list_notices(person.name), "open_key": key}
-    return render("mine.html", **mine) + board.share(person.caller.where(Act.READ_SESSIONS), _render_waiting)
+    waiting = board.share(person.caller.where(Act.READ_SESSIONS), _render_waiting)
+    return Shared(render("mine.html", **mine) + waiting.html, waiting.revision)
 
 
 def _render_waiting(board: Board, namespaces: frozenset[str] | None) -> str:
@@ -116,6 +118,7 @@ async def _stream(request: Request, key: str) -> AsyncIterator[str]:
     board, told = find_board(request), ""
     seen = board.read_mark(request.headers.get("last-event-id", "") or request.query_params.get("seen", ""))
     asked = queued = float("-inf")
+    shown = -1  # the revision that the queue last sent shows
     while not board.ending:
         if board.clock() - asked > BEAT_SECONDS:
             try:
@@ -131,12 +134,13 @@ async def _stream(request: Request, key: str) -> AsyncIterator[str]:
                 yield _event(event_of(each), "", board.mark(now))
         seen = now
         if board.clock() - queued >= QUEUE_SECONDS:
+            queue, shown = _render_queue(board, person, key)
             queued = board.clock()
-            if (queue := render_queue(board, person, key)) != told:
+            if queue != told:
                 told = queue
                 yield _event("queue", queue, board.mark(now))
-        await board.wait(now, BEAT_SECONDS if queued == asked else QUEUE_SECONDS)
-        if board.revision == now:
+        await board.wait(now, BEAT_SECONDS if shown >= now else QUEUE_SECONDS)
+        if board.revision == now and shown >= now:
             yield ": still here\n\n"
         await asyncio.sleep(PAUSE_SECONDS)
 
