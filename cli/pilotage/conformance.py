@@ -5,7 +5,6 @@ reports is held against the screens that it sends: a value that a refused order 
 Pure: `Conductor` takes what an adapter sends and gives what it is answered. Not here: HTTP (conformance_server.py).
 """
 
-import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -92,6 +91,7 @@ class Conductor:
     _probe: int = -1
     _order: Order | None = None
     _posts: int = 0
+    _waits_to_see: str = ""
 
     @property
     def is_over(self) -> bool:
@@ -202,8 +202,6 @@ class Conductor:
         else:
             self._pass(probe.name)
 
-    _waits_to_see = ""
-
     def _look_what_ran(self) -> None:
         """Screens are the witness: of what was reported done, and of what should not have run."""
         if self._waits_to_see and self._screen is not None:
@@ -275,7 +273,7 @@ def _sent(event: Event) -> bytes:
 
 
 def _show(order: Order) -> str:
-    told = copy.copy(msgspec.to_builtins(order))
+    told = msgspec.to_builtins(order)
     return "order " + ", ".join(f"{name}={told[name]!r}" for name in ("nonce", "state_version", "epoch", "digest"))
 
 

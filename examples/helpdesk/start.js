@@ -1,7 +1,8 @@
 // How a ticket page of django-helpdesk is a session: nothing in the helpdesk itself was changed for it.
 import {attach} from "/pilotage-adapter/adapter.js";
 
-const ENDED = {3: "closed", 4: "closed", 5: "transferred"};  // Resolved, Closed, Duplicate
+const ENDED = {Resolved: "closed", Closed: "closed", Duplicate: "transferred"};
+const status = () => [...document.querySelectorAll("small")].find(each => each.textContent.trim() === "Status")?.nextElementSibling?.textContent.trim() ?? "";
 const text = (selector, root = document) => root.querySelector(selector)?.textContent.trim() ?? "";
 const page = /^\/tickets\/(\d+)\/$/.exec(location.pathname);
 
@@ -26,7 +27,7 @@ window.adapter = attach({
     author: element => element.closest(".card.border-0.mb-3") ? "customer" : null,
     key: element => `${location.pathname}:${element.textContent.trim()}`,
   },
-  closed: () => ENDED[document.querySelector("input[name=new_status]:checked[disabled], .pilotage-ended")?.value] ?? "",
+  closed: () => ENDED[status()] ?? "",  // as it was saved, not as it is being chosen
   failed: ".alert-danger, .errorlist",
   onProblem: error => window.pilotageProblems.push(String(error)),
 });

@@ -9,11 +9,13 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 
+from sqlalchemy import Connection
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
 from pilotage_core.errors import PilotageError
+from pilotage_core.lists import WaitingCard
 from pilotage_gateway import queries, writes
 from pilotage_gateway.callers import Callers
 from pilotage_gateway.console import looking, pages, showing
@@ -98,15 +100,20 @@ async def open_turns(
         await store.close()
 
 
+def _read_waiting(connection: Connection, after: str) -> tuple[list[tuple[WaitingCard, str, str]], str]:
+    """A page of cards, each with what was promised and what its customer said last; and where the next page begins."""
+    page = read_cards(connection, within=None, after=after, limit=CARDS)
+    return [(card, *queries.read_due_and_said(connection, card.session_id, DUE)) for card in page.cards], page.next
+
+
 async def open_board(turns: Turns) -> Board:
     """The console's picture of who waits, as the records have it, and from then on as turns tell."""
     board, after = Board(turns.answers), ""
     while True:
-        page = await turns.store.read(partial(read_cards, within=None, after=after, limit=CARDS))
-        for card in page.cards:
-            look = partial(queries.read_due_and_said, session_id=card.session_id, key=DUE)
-            board.restore(card, *await turns.store.read(look))
-        if not (after := page.next):
+        cards, after = await turns.store.read(partial(_read_waiting, after=after))
+        for card, due, said in cards:
+            board.restore(card, due, said)
+        if not after:
             break
     for key in await turns.store.read(queries.read_handed_off):
         if (session := await turns.find(key)) is not None:

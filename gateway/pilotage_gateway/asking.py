@@ -243,9 +243,8 @@ def why_not_ask(session: LiveSession, leave: Leave, post: PostEvents) -> tuple[s
     if not is_decision_point(session.state):
         return ("the session is closed" if not session.state.is_open else "the customer is to answer"), None
     if session.asked_version >= session.moved_version:  # only verdicts since: a model would see the same again
-        last = next(reversed(session.proposals.values()), None)
-        if last is not None and last.at_version >= session.moved_version and session.is_waiting(last):
-            return "", ProposalCard(last.proposal_id, last.action)
+        if (card := session.find_card()) is not None:
+            return "", ProposalCard(card.proposal_id, card.action)
         return "nothing has changed since the policy was asked: the operator acts next", None
     if leave.pair is None or not leave.pair.policy_url:
         return "no policy is served", None

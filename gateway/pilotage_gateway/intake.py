@@ -32,6 +32,11 @@ async def read_body(request: Request, limit: int = MAX_BODY_BYTES) -> bytes:
     length = request.headers.get("content-length", "0")
     if not length.isdecimal() or int(length) > limit:
         raise _too_large(length, limit)
+    return await read_stream(request, limit)
+
+
+async def read_stream(request: Request, limit: int) -> bytes:
+    """The body, whatever it is. Raises TooLargeError as soon as it is over `limit` bytes."""
     chunks, size = [], 0
     async for chunk in request.stream():
         size += len(chunk)

@@ -29,7 +29,7 @@ SEPARATOR = " "
 
 async def get_sessions(request: Request) -> Response:
     """`GET /v1/sessions?process_cluster=&state=&after=&limit=`: SessionPage; `state` is open (default) or closed."""
-    within = await _find_scope(request)
+    within, _ = await _find_scope(request)
     state = request.query_params.get("state", "open")
     if state not in ("open", "closed"):
         raise InvalidInputError(f"{state[:64]!r} is neither open nor closed", where="state")
@@ -39,8 +39,7 @@ async def get_sessions(request: Request) -> Response:
 
 async def get_cards(request: Request) -> Response:
     """`GET /v1/cards?process_cluster=&after=&limit=`: CardPage, of open sessions whose state has not moved on."""
-    within = await _find_scope(request)
-    caller = await find_caller(request)
+    within, caller = await _find_scope(request)
     await find_turns(request).reads.note(caller.name, "cards", request.query_params.get("process_cluster", ""))
     job = partial(
         read_cards, within=within, after=request.query_params.get("after", ""), limit=min(CARDS, _limit(request))
@@ -70,12 +69,12 @@ Scope = str | frozenset[str] | None
 """One process cluster; or all those of some namespaces; or all (None)."""
 
 
-async def _find_scope(request: Request) -> Scope:
+async def _find_scope(request: Request) -> tuple[Scope, Caller]:
     caller: Caller = await find_caller(request)
     key = request.query_params.get("process_cluster", "")
     if key or not caller.may_somewhere(Act.READ_SESSIONS):
         caller.require(Act.READ_SESSIONS, namespace_of(key))
-    return key or caller.where(Act.READ_SESSIONS)
+    return key or caller.where(Act.READ_SESSIONS), caller
 
 
 def _limit(request: Request) -> int:
@@ -92,13 +91,13 @@ def _after(request: Request) -> tuple[str, str] | None:
     return first, second
 
 
-def _is_within(scope: Scope) -> Iterable[ColumnElement[bool]]:
-    c = t.sessions.c.process_cluster
+def is_within(column: ColumnElement[str], scope: Scope) -> Iterable[ColumnElement[bool]]:
+    """That the process cluster in `column` is one of `scope`."""
     if scope is None:
         return ()
     if isinstance(scope, str):
-        return (c == scope,)
-    return (or_(false(), *(func.substr(c, 1, len(name) + 1) == f"{name}/" for name in sorted(scope))),)
+        return (column == scope,)
+    return (or_(false(), *(func.substr(column, 1, len(name) + 1) == f"{name}/" for name in sorted(scope))),)
 
 
 def read_sessions(
@@ -106,7 +105,7 @@ def read_sessions(
 ) -> SessionPage:
     """At most `limit` sessions after the cursor, by when they were opened and then by id."""
     s = t.sessions.c
-    wanted = [s.closed_at != "" if closed else s.closed_at == "", *_is_within(within)]
+    wanted = [s.closed_at != "" if closed else s.closed_at == "", *is_within(t.sessions.c.process_cluster, within)]
     if after is not None:
         wanted.append(or_(s.opened_at > after[0], (s.opened_at == after[0]) & (s.session_id > after[1])))
     rows = connection.execute(
@@ -129,7 +128,7 @@ def read_cards(connection: Connection, within: Scope, after: str, limit: int) ->
         select(p.session_id, p.process_cluster, p.at_version, p.body)
         .join(t.sessions, s.session_id == p.session_id)
         .where(s.closed_at == "", p.decision == Decision.PROPOSE.value, ~told, ~ordered, p.proposal_id > after)
-        .where(*_is_within(within))
+        .where(*is_within(t.sessions.c.process_cluster, within))
         .order_by(p.proposal_id)
         .limit(limit + 1)
     ).all()

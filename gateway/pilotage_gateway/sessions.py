@@ -113,6 +113,12 @@ class LiveSession:
         unanswered = proposal.proposal_id not in self.answered
         return proposal.decision == Decision.PROPOSE and unanswered and proposal.proposal_id not in self.intents
 
+    def find_card(self) -> ProposalRecord | None:
+        """The proposal that waits for an operator in the state as it is now, if there is one."""
+        last = next(reversed(self.proposals.values()), None)
+        is_current = last is not None and last.at_version >= self.moved_version
+        return last if last is not None and is_current and self.is_waiting(last) else None
+
     def open_intent(self) -> Intent | None:
         """The intent whose outcome is not known, if there is one."""
         return next((intent for intent in self.intents.values() if intent.outcome is None), None)

@@ -17,8 +17,8 @@ from pilotage_core.errors import PilotageError, UnavailableError
 from pilotage_gateway import tables as t
 from pilotage_gateway.console.entering import HOME, find_authorization
 from pilotage_gateway.console.showing import tell
-from pilotage_gateway.intake import MAX_BODY_BYTES
-from pilotage_gateway.problems import TooLargeError, UnknownError, answer_error
+from pilotage_gateway.intake import MAX_BODY_BYTES, read_stream
+from pilotage_gateway.problems import UnknownError, answer_error
 from pilotage_gateway.store import Store
 
 OWN_PATHS = frozenset({"/healthz", "/readyz", "/metrics", "/v1/suspend"})
@@ -67,15 +67,6 @@ class PassOn:
         return await answer(scope, receive, send)
 
 
-async def _read_whole(request: Request) -> bytes:
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_BODY_BYTES:
-            raise TooLargeError(f"more than {MAX_BODY_BYTES} bytes", where="body", remedy="post fewer events at once")
-    return bytes(body)
-
-
 async def _ask_holder(request: Request, store: Store) -> Response:
     if PASSED_ON in request.headers:  # the other one has just let go: whoever asks tries again
         raise UnavailableError("this gateway stands by", where="database", remedy="send it again")
@@ -84,7 +75,7 @@ async def _ask_holder(request: Request, store: Store) -> Response:
     address = await store.read(read_holder)
     if not address:
         raise UnavailableError("no gateway holds the records", where="database", remedy="send it again later")
-    body = await _read_whole(request)
+    body = await read_stream(request, MAX_BODY_BYTES)
     headers = [(k.decode("latin-1"), v.decode("latin-1")) for k, v in request.scope["headers"] if k not in HOP_BY_HOP]
     holder = yarl.URL(address)
     url = holder.with_path(request.scope["raw_path"].decode("ascii"), encoded=True)

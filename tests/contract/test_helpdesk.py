@@ -81,6 +81,7 @@ async def test_a_ticket_that_is_worked_is_recorded_over_its_pages(world):
         {"tool": "click_control", "control_id": "respond:save"},
     ]
     assert {event["operator"] for event in taken} == {"staff"}
+    await world.until_event("session_closed", "ticket-1")
     events = (await world.record("ticket-1"))["events"]
     assert [event["sequence"] for event in events] == list(range(len(events)))
     said = [event["data"]["text"] for event in events if event["data"]["type"] == "message_posted"]

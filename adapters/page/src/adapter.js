@@ -11,12 +11,11 @@ import {Kept, alone, aloneNow, fingerprint} from "./keeping.js";
 import {Outbox, RefusedError} from "./outbox.js";
 import {CannotError, perform} from "./perform.js";
 import {recordActions} from "./record.js";
-import {LARGEST, takeScreen} from "./screen.js";
+import {LARGEST, TOO_LARGE, takeScreen} from "./screen.js";
 
 const SETTLE_MS = 200, LONGEST_SETTLE_MS = 2000, LOOK_MS = 300, REST_MS = 3000, REFUSED_MS = 5000;
 const FOREIGN_MS = 10_000;  // so long after it began, another page leaves what was being done to its own
 const WAIT_SECONDS = 20;
-const TOO_LARGE = '<!DOCTYPE html><html><body data-pilotage="too-large"></body></html>';
 
 const sleep = (ms, signal) => new Promise(done => {
   if (signal?.aborted) return done();
@@ -222,7 +221,7 @@ export class Session {
     let html = takeScreen(this.doc, this.page);
     if (bytes(html) > LARGEST) {
       this.told(new Error(`the page is ${bytes(html)} bytes, at most ${LARGEST} are sent: ignore more of it`));
-      html = TOO_LARGE;  // which no schema knows: nothing runs on a page that nobody can see
+      html = TOO_LARGE;
     }
     const mark = fingerprint(html);
     if (mark !== this.state.screen) {

@@ -2,13 +2,13 @@
 // Nothing is thrown away but an operator's answer that came too late, and that is told.
 
 import {makeId} from "./keeping.js";
+import {TOO_LARGE} from "./screen.js";
 
 const BACKOFF_MS = [200, 500, 1000, 2000, 5000];
 const EVENTS_A_POST = 50;
 const BYTES_A_POST = 900_000;
 const TIMEOUT_MS = 30_000;
 const ANSWERS = new Set(["feedback_given", "session_reviewed"]);
-const TOO_LARGE = '<!DOCTYPE html><html><body data-pilotage="too-large"></body></html>';  // which no schema knows
 const size = value => new TextEncoder().encode(JSON.stringify(value)).length;
 
 /** RFC 3339 with this machine's offset. */

@@ -6,6 +6,8 @@ import {nameControl, ACTIONABLE} from "./ids.js";
 
 const DROPPED = "script,style,link,meta,noscript,template,svg,canvas,video,audio,iframe,object,embed";
 const SECRET = "input[type=password],input[type=hidden],input[type=file],[autocomplete*=password],[autocomplete*=one-time-code],[autocomplete*=cc-]";
+/** What is sent in the place of a page that is too large: no schema knows it, so nothing runs there. */
+export const TOO_LARGE = '<!DOCTYPE html><html><body data-pilotage="too-large"></body></html>';
 /** Bytes of a page that are sent at most. */
 export const LARGEST = 600_000;
 
@@ -47,7 +49,7 @@ function writeState(live, cloned) {
   else if (live.localName === "option") cloned.toggleAttribute("selected", live.selected);
   else if (live.localName === "details") cloned.toggleAttribute("open", live.open);
   else if (live.localName === "input") {
-    if (isSecret(live)) cloned.removeAttribute("value");  // of a select the choice stays a secret too: see below
+    if (isSecret(live)) cloned.removeAttribute("value");
     else if (live.type === "checkbox" || live.type === "radio") cloned.toggleAttribute("checked", live.checked);
     else cloned.setAttribute("value", live.value);
   }

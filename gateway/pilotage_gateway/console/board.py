@@ -16,7 +16,6 @@ from typing import NamedTuple
 
 from pilotage_core.errors import ConflictError
 from pilotage_core.events import Author
-from pilotage_core.gate import Decision
 from pilotage_core.lists import WaitingCard
 from pilotage_gateway.access import namespace_of
 from pilotage_gateway.answers import Answers
@@ -181,7 +180,7 @@ class Board:
         return fresh
 
     # --- what streams share ---
-    def share(self, scope: frozenset[str] | None, make: "Callable[[Board, frozenset[str] | None], str]") -> Shared:
+    def share(self, scope: frozenset[str] | None, make: Callable[["Board", frozenset[str] | None], str]) -> Shared:
         """What `make` gives for `scope`: once for all who ask while nothing moves, and twice a second at most."""
         at, revision, made = self._shared.get(scope, (float("-inf"), -1, ""))
         if revision != self.revision and self.clock() - at >= SHARED_SECONDS:
@@ -217,19 +216,19 @@ def event_of(key: str) -> str:
 def _find_row(session: LiveSession, answers: Answers) -> Row | None:
     if session.closed_at or not session.state.is_open:
         return None
+    card = session.find_card()
+    if card is not None and answers.find(card.proposal_id) is not None:
+        card = None  # it has been answered, and is on its way
+    if card is None and not session.handed_off:
+        return None
+    last = card or next(reversed(session.proposals.values()), None)
     said = next((m.text for m in reversed(session.state.messages) if m.author is Author.CUSTOMER), "")
-    row = Row(
+    return Row(
         session.session_id,
         session.process_cluster,
-        "",
-        handed_off=session.handed_off,
-        preview=said[:PREVIEW_CHARS],
-        due=read_due(session.state.metadata.get(DUE, "")),
+        last.at if last is not None and last.at_version >= session.moved_version else session.opened_at,
+        card.proposal_id if card is not None else "",
+        session.handed_off,
+        said[:PREVIEW_CHARS],
+        read_due(session.state.metadata.get(DUE, "")),
     )
-    last = next(reversed(session.proposals.values()), None)
-    if last is not None and last.at_version >= session.moved_version and last.decision != Decision.EXECUTE:
-        row.since = last.at
-        if session.is_waiting(last) and answers.find(last.proposal_id) is None:
-            row.proposal_id = last.proposal_id
-    row.since = row.since or session.opened_at
-    return row if row.proposal_id or row.handed_off else None

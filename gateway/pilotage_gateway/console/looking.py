@@ -3,13 +3,14 @@
 from functools import partial
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, false, func, or_, select
+from sqlalchemy import ColumnElement, Connection, func, select
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from pilotage_core.errors import ConflictError, InvalidInputError
 from pilotage_core.explaining import explain_decision
+from pilotage_core.gate import Decision
 from pilotage_core.record import Label
 from pilotage_core.wire import Leave
 from pilotage_gateway import queries, writes
@@ -22,14 +23,16 @@ from pilotage_gateway.console.entering import HOME, Person, find_person
 from pilotage_gateway.console.pages import find_board, read_form
 from pilotage_gateway.console.showing import give_page, show_errors
 from pilotage_gateway.intake import check_session_id
+from pilotage_gateway.lists import is_within
 from pilotage_gateway.problems import UnknownError
 from pilotage_gateway.queries import DECODE_LABEL
-from pilotage_gateway.reading import find_turns
+from pilotage_gateway.reading import find_turns, read_number
 from pilotage_gateway.reads import ROWS as READS
 
 HELD = "console: "
 """Before the name of whoever holds a process cluster from here: what others stopped is not let go on here."""
 LABELS_DRAWN = 5_000
+MOST_ROWS = 1 << 62
 ROWS = 100
 
 
@@ -111,15 +114,12 @@ async def get_ledger(request: Request) -> Response:
     query = request.query_params
     if not all(value.isprintable() for value in query.values()):
         raise InvalidInputError("this is no name", where="query")
-    before = query.get("before", "")
-    if before and not (before.isascii() and before.isdecimal() and len(before) < 19):
-        raise InvalidInputError(f"{before[:40]!r} is no number", where="before")
     job = partial(
         read_lines,
         namespaces=person.caller.where(Act.SEARCH),
         process_cluster=query.get("process_cluster", "")[:300],
         session_id=query.get("session", "")[:300],
-        before=int(before or 0),
+        before=read_number(request, "before", 0, MOST_ROWS),
     )
     lines = await find_turns(request).store.read(job)
     await find_turns(request).reads.note(
@@ -134,10 +134,10 @@ async def get_reads(request: Request) -> Response:
     person = await find_person(request)
     person.caller.require(Act.SEARCH)
     query = request.query_params
-    before = query.get("before", "0")
-    if not (before.isascii() and before.isdecimal() and len(before) < 19) or not query.get("who", "").isprintable():
-        raise InvalidInputError("this is no name, or no number", where="query")
-    rows = await find_turns(request).reads.list(query.get("who", "")[:300], query.get("what", "")[:300], int(before))
+    if not all(value.isprintable() for value in query.values()):
+        raise InvalidInputError("this is no name", where="query")
+    before = read_number(request, "before", 0, MOST_ROWS)
+    rows = await find_turns(request).reads.list(query.get("who", "")[:300], query.get("what", "")[:300], before)
     return give_page(request, "reads.html", person, rows=rows, query=dict(query), more=len(rows) == READS)
 
 
@@ -148,13 +148,11 @@ def read_lines(
     d = t.decisions.c
     told = select(t.labels.c.number).where(t.labels.c.proposal_id == d.proposal_id).exists()
     closed = select(t.sessions.c.closed_at).where(t.sessions.c.session_id == d.session_id).scalar_subquery()
-    wanted: list[ColumnElement[bool]] = [(d.decision != "propose") | told | (closed != "")]
+    wanted: list[ColumnElement[bool]] = [(d.decision != Decision.PROPOSE.value) | told | (closed != "")]
     wanted += [d.process_cluster == process_cluster] * bool(process_cluster)
     wanted += [d.session_id == session_id] * bool(session_id)
     wanted += [d.number < before] * bool(before)
-    if namespaces is not None:
-        names = [func.substr(d.process_cluster, 1, len(name) + 1) == f"{name}/" for name in sorted(namespaces)]
-        wanted.append(or_(false(), *names))
+    wanted += is_within(d.process_cluster, namespaces)
     columns = (d.number, d.at, d.session_id, d.proposal_id, d.process_cluster, d.stage, d.decision, d.reason)
     rows = connection.execute(select(*columns).where(*wanted).order_by(d.number.desc()).limit(ROWS))
     return [Line(*row) for row in rows]
@@ -207,6 +205,7 @@ async def get_process_cluster(request: Request) -> Response:
         curves={stratum: find_curve([each for each in labels if each.stratum == stratum]) for stratum in strata},
         labels=len(labels),
         held=held,
+        is_held_here=held is not None and held[0].startswith(HELD),
         stopped=leave.suspended or turns.suspended.holds(leave.key),
         may_hold=person.caller.may(Act.STOP, leave.namespace),
         waiting=[row for row in find_board(request).list_waiting(None) if row.process_cluster == leave.key],

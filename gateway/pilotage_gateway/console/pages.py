@@ -20,12 +20,14 @@ from pilotage_core.errors import ConflictError, InvalidInputError, PilotageError
 from pilotage_core.events import Grade, ReviewItem, Verdict
 from pilotage_core.lists import Answer
 from pilotage_core.proposal import fill_text
+from pilotage_core.source import session_of
 from pilotage_gateway import queries, writes
 from pilotage_gateway.access import Act, namespace_of
 from pilotage_gateway.console import words
 from pilotage_gateway.console.board import Board, Shared, event_of
 from pilotage_gateway.console.entering import HOME, Person, find_person
 from pilotage_gateway.console.showing import give_fragment, give_page, is_fragment, render, show_errors
+from pilotage_gateway.intake import read_stream
 from pilotage_gateway.problems import TooLargeError, UnknownError
 from pilotage_gateway.reading import find_turns
 from pilotage_gateway.sessions import LiveSession
@@ -177,7 +179,6 @@ async def _build_panel(session: LiveSession, turns: Turns, board: Board, person:
     """What the panel of a session shows."""
     state, key, namespace = session.state, session.session_id, namespace_of(session.process_cluster)
     last = next(reversed(session.proposals.values()), None)
-    waits = last if last is not None and session.is_waiting(last) and last.at_version >= session.moved_version else None
     said = turns.answers.find(last.proposal_id) if last is not None else None
     ran = [session.proposals[proposal_id] for proposal_id in session.executed_unattended(critical_only=False)]
     return {
@@ -186,7 +187,7 @@ async def _build_panel(session: LiveSession, turns: Turns, board: Board, person:
         "event": event_of(key),
         "holder": board.claimed_by(key),
         "may_answer": person.caller.may(Act.ANSWER, namespace),
-        "card": waits if said is None and not session.closed_at else None,
+        "card": session.find_card() if said is None and not session.closed_at else None,
         "said": said,
         "can_undo": said is not None and said.operator == person.name and turns.answers.can_undo(said.proposal_id),
         "say": partial(words.say_action, screen=state.screen),
@@ -268,7 +269,7 @@ def _read_answer(session: LiveSession, person: Person, form: dict[str, str]) -> 
     grade = Grade.MINOR_EDITS if verdict is Verdict.EDIT and grade is None else grade
     return Answer(
         number=0,
-        session_id=session.session_id.rpartition("~")[2],
+        session_id=session_of(session.session_id),
         proposal_id=proposal.proposal_id,
         verdict=verdict,
         operator=person.name,
@@ -332,11 +333,7 @@ async def post_diff(request: Request) -> Response:
 
 async def read_form(request: Request) -> dict[str, str]:
     """The fields of a form. Raises TooLargeError before it is read whole."""
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_FORM_BYTES:
-            raise TooLargeError(f"more than {MAX_FORM_BYTES >> 10} KiB", where="form", remedy="shorten the text")
+    body = await read_stream(request, MAX_FORM_BYTES)
     try:
         return dict(parse_qsl(body.decode("utf-8"), keep_blank_values=True, max_num_fields=500))
     except (ValueError, UnicodeDecodeError) as error:
