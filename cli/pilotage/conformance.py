@@ -253,9 +253,9 @@ class Conductor:
         if self._order is not None:
             self._find(PROBES[self._probe].name, "says nothing of an order that it was given", _show(self._order))
         elif self._posts == 0:
-            self._find("an adapter posts", "nothing came", "is its gateway's address this one?")
+            self._find("an adapter posts", "sent nothing", "is its gateway's address this one?")
         elif self._probe < 0:
-            self._find("there is an input", "no screen has an input to fill in", "name one with --control")
+            self._find("there is an input", "shows no input to fill in", "name one with --control")
         for probe in PROBES[max(self._probe + 1, 0) :]:
             self._find(probe.name, "was not tried: the adapter stopped posting", "the last answer that it got")
 

@@ -86,15 +86,23 @@ def build_stops(path: Path | None) -> StopFile | None:
     return StopFile(path) if path is not None else None
 
 
+def check_options(parser: argparse.ArgumentParser, options: argparse.Namespace) -> tuple[str, int]:
+    """Host and port to listen at. Ends the process, with what is wrong, where an option cannot be meant."""
+    host, _, port = options.listen.rpartition(":")
+    if not host or not port.isdecimal() or not 0 <= int(port) <= 65535:
+        parser.error(f"--listen {options.listen!r}: give HOST:PORT, such as 127.0.0.1:8080")
+    if options.most_waiting < 0:
+        parser.error(f"--most-waiting {options.most_waiting}: give a number of sessions, 0 for any")
+    if "://" not in options.database:
+        parser.error(f"--database {options.database!r}: give a URL, such as sqlite:////var/lib/pilotage/gateway.db")
+    return host, int(port)
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Serve until SIGTERM or SIGINT."""
     parser = build_parser()
     options = parser.parse_args(arguments)
-    host, _, port = options.listen.rpartition(":")
-    if not host or not port.isdecimal() or not 0 <= int(port) <= 65535:
-        parser.error(f"--listen {options.listen!r}: give HOST:PORT, such as 127.0.0.1:8080")
-    if "://" not in options.database:
-        parser.error(f"--database {options.database!r}: give a URL, such as sqlite:////var/lib/pilotage/gateway.db")
+    host, port = check_options(parser, options)
     callers = build_callers(options.sources, options.service_accounts, options.access)
     if callers is None and host.strip("[]") not in LOOPBACK:
         parser.error(
@@ -118,7 +126,7 @@ def main(arguments: list[str] | None = None) -> None:
     uvicorn.run(
         app,
         host=host.strip("[]"),
-        port=int(port),
+        port=port,
         loop="uvloop",
         http=Bounded,
         ws="none",

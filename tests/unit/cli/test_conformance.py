@@ -151,4 +151,4 @@ async def test_each_kind_of_broken_adapter_is_found(kind, check):
 
 async def test_an_adapter_that_never_comes_is_a_finding():
     conductor = await hear_adapter("127.0.0.1", 0, silence_seconds=0.05)
-    assert conductor.findings[0].says == "nothing came"
+    assert conductor.findings[0].says == "sent nothing"

@@ -1,7 +1,8 @@
-"""An answer that no adapter carries out: whoever gave it is told, once."""
+"""Cards and answers that wait too long: whoever gave an answer is told once, and how many may wait is a number."""
 
 import time
 
+import pytest
 from stubs.gateway import SUBMIT, Case
 
 from pilotage_core.actions import ActionRules
@@ -9,6 +10,7 @@ from pilotage_core.events import Verdict
 from pilotage_core.lists import Answer
 from pilotage_core.stage import Stage
 from pilotage_gateway.answers import LATE_SECONDS, Answers
+from pilotage_gateway.main import main
 
 
 async def test_who_gave_an_answer_that_no_page_takes_is_told_once(world):
@@ -28,3 +30,9 @@ async def test_who_gave_an_answer_that_no_page_takes_is_told_once(world):
         assert answers.take_late("bob") == []
         assert [each.proposal_id for each in answers.take_late("ann")] == [turn.proposal.proposal_id]
         assert answers.take_late("ann") == []
+
+
+def test_fewer_than_no_sessions_cannot_wait(capsys, tmp_path):
+    with pytest.raises(SystemExit):
+        main(["--database", f"sqlite:///{tmp_path}/g.db", "--keys", str(tmp_path), "--most-waiting", "-3"])
+    assert "--most-waiting -3" in capsys.readouterr().err
